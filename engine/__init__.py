@@ -1,0 +1,1 @@
+"""Compression, prompt optimization and verification as a library: profiles go in, events and artifacts come out."""

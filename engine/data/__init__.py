@@ -1,0 +1,1 @@
+"""Data: text sources, cleaning, tasks with their rows and splits, numeric features."""

@@ -1,0 +1,91 @@
+"""Options of the data sections: cleaning, calibration text, tasks."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from engine.options import Options
+
+FILE_KINDS = (".txt", ".jsonl", ".csv", ".tsv", ".parquet")
+
+
+class CleanOptions(Options):
+    """Cleaning of text, done only when asked for; the counts are shown."""
+
+    unicode: Literal["none", "NFC", "NFKC"] = "NFC"
+    """Unicode normalization form"""
+    whitespace: bool = True
+    """collapse runs of blanks, strip the ends"""
+    duplicates: bool = True
+    """drop documents that are equal after normalization"""
+    near_duplicates: float | None = Field(default=None, gt=0.0, le=1.0)
+    """drop documents whose 5-word shingles overlap (Jaccard) at least this much with a kept one"""
+    min_chars: int = Field(default=1, ge=0)
+    """drop shorter documents"""
+    max_chars: int | None = Field(default=None, ge=1)
+    """drop longer documents"""
+
+
+class CalibrationOptions(Options):
+    """The data whose statistics steer compression."""
+
+    source: str = "demo"
+    """"demo", "stdlib", "self" (sampled from the dense model), "file:PATH", "hub:ORG/NAME"; "builtin": the model's own"""
+    samples: int = Field(default=64, ge=1)
+    """windows of text"""
+    length: int = Field(default=512, ge=2)
+    """tokens a window"""
+    column: str = "text"
+    """the column with the text in jsonl, csv, tsv and parquet files"""
+    label: str = "label"
+    """the column with the class, where the file holds numeric features"""
+    normalize: bool = True
+    """numeric features: zero mean and unit variance per column"""
+    chunk: int | None = Field(default=None, ge=1)
+    """windows that go through the model together; all at once when memory allows, else decided once and noted here"""
+    compute: Literal["auto", "float32", "bfloat16"] = "auto"
+    """number format of the calibration pass; auto is bfloat16 where the machine has it in hardware"""
+    clean: CleanOptions | None = None
+    """cleaning of the text"""
+
+
+class TaskOptions(Options):
+    """A task of labelled rows, answered by the choice with the highest log-likelihood."""
+
+    description: str = ""
+    """one line on what is asked"""
+    train: str | None = None
+    """rows that demonstrations are drawn from: "file:PATH" or "hub:ORG/NAME" """
+    dev: str | None = None
+    """rows that choices are made on; split off the training rows when missing"""
+    test: str | None = None
+    """rows that are only reported on; split off the development rows when missing"""
+    template: str = "{text}"
+    """the text of one row with its fields in braces; the choice follows directly"""
+    labels: dict[str, str] = {}
+    """label in the file -> the words that stand for it, with the leading blank"""
+    text_column: str = "text"
+    """the column with the text"""
+    label_column: str = "label"
+    """the column with the label"""
+    choices_column: str | None = None
+    """multiple choice: the column with the list of answers; the label is then an index"""
+    clean: CleanOptions | None = None
+    """cleaning of the rows' text"""
+
+    @field_validator("train", "dev", "test")
+    @classmethod
+    def _source(cls, source: str | None) -> str | None:
+        if source is not None and not source.startswith(("file:", "hub:", "demo:")):
+            raise ValueError('must be "file:PATH" or "hub:ORG/NAME"')
+        return source
+
+    @model_validator(mode="after")
+    def _answerable(self) -> Self:
+        if not (self.train or self.dev or self.test):
+            raise ValueError("needs at least one of train, dev, test")
+        if not self.labels and not self.choices_column:
+            raise ValueError("needs labels, or choices_column for multiple choice")
+        return self

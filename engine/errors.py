@@ -1,0 +1,86 @@
+"""What can go wrong, in words a user can act on: message, where, hint and the exit code that scripts see.
+
+Everything raised on purpose by the engine derives from `EngineError`; anything else is a bug and is reported as one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+DONE, FAILED, USAGE, UNAVAILABLE, GATE_MISSED, INTERRUPTED = 0, 1, 2, 3, 4, 130
+
+
+class EngineError(Exception):
+    """A run that failed. `where` names the file, key or layer; `hint` the next thing to try."""
+
+    exit_code = FAILED
+
+    def __init__(self, message: str, *, where: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message, self.where, self.hint = message, where, hint
+
+    def lines(self) -> list[str]:
+        """The error as lines for a terminal: what and where, then `hint:`."""
+        head = f"{self.where}: {self.message}" if self.where else self.message
+        return [f"error: {head}", *([f"hint: {self.hint}"] if self.hint else [])]
+
+
+class UsageError(EngineError, ValueError):
+    """The command or the profile asks for something that cannot be (a ValueError, so that validators may raise it)."""
+
+    exit_code = USAGE
+
+
+class Unavailable(EngineError):
+    """A model, text, task or package that is not there or cannot be read."""
+
+    exit_code = UNAVAILABLE
+
+
+class GateMissed(EngineError):
+    """The run finished, and a bound of its `[gate]` does not hold."""
+
+    exit_code = GATE_MISSED
+
+
+class Cancelled(EngineError):
+    """Somebody asked the run to stop; what was finished is kept."""
+
+    exit_code = INTERRUPTED
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with a profile: the dotted key path, what, and a hint."""
+
+    key: str
+    message: str
+    hint: str | None = None
+
+
+class ProfileError(UsageError):
+    """Everything wrong with a profile, at once."""
+
+    def __init__(self, file: str, problems: Iterable[Problem]) -> None:
+        self.file, self.problems = file, list(problems)
+        count = len(self.problems)
+        super().__init__(f"{count} problem{'s' if count != 1 else ''} in the profile", where=file)
+
+    def lines(self) -> list[str]:
+        out = []
+        for problem in self.problems:
+            key = f" {problem.key}:" if problem.key else ""
+            out.append(f"error: {self.file}:{key} {problem.message}")
+            if problem.hint:
+                out.append(f"hint: {problem.hint}")
+        return out
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A hint that names the near ones and then the full list."""
+    names = sorted(known)
+    near = get_close_matches(word, names, n=3, cutoff=0.5)
+    start = f"did you mean {' or '.join(repr(n) for n in near)}? " if near else ""
+    return f"{start}known: {', '.join(names) if names else 'none'}"

@@ -1,0 +1,275 @@
+"""What a run says while it runs: small frozen records, one JSON object a line, versioned.
+
+Everything a screen, the command line, the report or a test shows is a fold over these (see `state.py`). A field that is
+added must have a default; an unknown kind from a newer version reads as `Unknown` and is kept, not dropped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Common to all: `seq` counts from 1 within a run, `time` is seconds since the epoch; the writer sets both."""
+
+    kind: ClassVar[str] = "event"
+    seq: int = 0
+    time: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunStarted(Event):
+    """First event of a run, and again when a run is resumed."""
+
+    kind: ClassVar[str] = "run_started"
+    run: str
+    profile: str
+    source: str
+    steps: list[str]
+    description: str = ""
+    resumed: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelLoaded(Event):
+    """The model is in memory. `matrices` lists what can be pruned, in order of calculation.
+
+    Each matrix: {"name", "block" (index), "shape" [out, in], "parameters"}.
+    """
+
+    kind: ClassVar[str] = "model_loaded"
+    source: str
+    device: str
+    dtype: str
+    architecture: str
+    parameters: int
+    bytes: int
+    threads: int
+    matrices: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepStarted(Event):
+    """Step `step` (index in the profile's list, -1 for measuring the dense model) begins."""
+
+    kind: ClassVar[str] = "step_started"
+    step: int
+    use: str
+    title: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepFinished(Event):
+    """`summary` holds a few plain numbers and words for the step's line; `resumed` marks one taken from a checkpoint."""
+
+    kind: ClassVar[str] = "step_finished"
+    step: int
+    seconds: float
+    summary: dict[str, Any] = field(default_factory=dict)
+    resumed: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress(Event):
+    """Done and total of the step's current long work, in `unit` (layers, windows, rows, tokens)."""
+
+    kind: ClassVar[str] = "progress"
+    step: int
+    label: str
+    done: int
+    total: int
+    unit: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerPruned(Event):
+    """One matrix is done. `error` is the relative output error ||(W - W')X||^2 / ||WX||^2, None if not measured."""
+
+    kind: ClassVar[str] = "layer_pruned"
+    step: int
+    layer: str
+    block: int
+    shape: list[int]
+    sparsity: float
+    error: float | None
+    seconds: float
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric(Event):
+    """A measured figure of one stage (dense, pruned, exported, ...) with its n and interval where they exist."""
+
+    kind: ClassVar[str] = "metric"
+    step: int
+    stage: str
+    name: str
+    value: float
+    unit: str = ""
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+    cached: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class CandidateAdded(Event):
+    """A prompt enters the race. `text` is the prompt as the model sees it, with the fields unfilled."""
+
+    kind: ClassVar[str] = "candidate_added"
+    step: int
+    candidate: str
+    text: str
+    origin: str
+    tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CandidateScored(Event):
+    """A prompt's figures on `split` (dev or test) of a task with the model of `stage`."""
+
+    kind: ClassVar[str] = "candidate_scored"
+    step: int
+    candidate: str
+    stage: str
+    split: str
+    calibration: str
+    n: int
+    accuracy: float
+    low: float
+    high: float
+    margin: float = 0.0
+    ms: float = 0.0
+    round: int = 0
+    alive: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptsCompared(Event):
+    """Paired comparison of prompts `a` and `b` on the same rows: difference = accuracy(a) - accuracy(b).
+
+    `p_value` is exact McNemar, `low`/`high` a 95% paired bootstrap interval, `verdict` better / worse / tie.
+    """
+
+    kind: ClassVar[str] = "prompts_compared"
+    step: int
+    a: str
+    b: str
+    stage: str
+    split: str
+    calibration: str
+    n: int
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    verdict: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArtifactWritten(Event):
+    """A file or folder under artifacts/, complete on disk. `path` is relative to the run's folder."""
+
+    kind: ClassVar[str] = "artifact_written"
+    step: int
+    path: str
+    format: str
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateChecked(Event):
+    """One bound of the profile's [gate]."""
+
+    kind: ClassVar[str] = "gate_checked"
+    name: str
+    bound: float
+    value: float
+    passed: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Log(Event):
+    """A line for people. `level` is info, warning or error."""
+
+    kind: ClassVar[str] = "log"
+    message: str
+    level: str = "info"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFinished(Event):
+    """The run is complete; `exit_code` is 0, or 4 when a gate was missed."""
+
+    kind: ClassVar[str] = "run_finished"
+    seconds: float
+    exit_code: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFailed(Event):
+    """The run stopped on an error; nothing half-written is left."""
+
+    kind: ClassVar[str] = "run_failed"
+    message: str
+    where: str | None = None
+    hint: str | None = None
+    exit_code: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunCancelled(Event):
+    """The run was asked to stop; `run --resume` goes on from here."""
+
+    kind: ClassVar[str] = "run_cancelled"
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unknown(Event):
+    """An event of a kind that this version does not know."""
+
+    kind: ClassVar[str] = "unknown"
+    name: str
+    data: dict[str, Any]
+
+
+KINDS: dict[str, type[Event]] = {
+    cls.kind: cls
+    for cls in (
+        RunStarted, ModelLoaded, StepStarted, StepFinished, Progress, LayerPruned, Metric, CandidateAdded,
+        CandidateScored, PromptsCompared, ArtifactWritten, GateChecked, Log, RunFinished, RunFailed, RunCancelled,
+    )
+}  # fmt: skip
+FINAL = (RunFinished, RunFailed, RunCancelled)
+
+
+def to_json(event: Event) -> str:
+    """One line without the newline: schema, kind and the fields, in the order of their declaration."""
+    if isinstance(event, Unknown):
+        return json.dumps(event.data, ensure_ascii=False)
+    record = {"schema": SCHEMA, "kind": event.kind, **dataclasses.asdict(event)}
+    return json.dumps(record, ensure_ascii=False)
+
+
+def from_json(line: str | bytes) -> Event:
+    """The event of one line. Raises ValueError when the line is not a JSON object (a half-written one, say)."""
+    record = json.loads(line)
+    if not isinstance(record, dict):
+        raise ValueError("not an event")
+    cls = KINDS.get(str(record.get("kind")))
+    values = {f.name: record[f.name] for f in dataclasses.fields(cls) if f.name in record} if cls else {}
+    try:
+        if cls:
+            return cls(**values)
+    except TypeError:  # a field that this version requires is missing
+        pass
+    seq, time = int(record.get("seq", 0)), float(record.get("time", 0.0))
+    return Unknown(name=str(record.get("kind")), data=record, seq=seq, time=time)

@@ -1,0 +1,1 @@
+"""One export format a file. Each defines `write(subject, folder, dtype)`."""

@@ -1,0 +1,29 @@
+"""Options of the `export` step."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from engine.options import StepOptions
+from engine.registry import FORMATS
+
+
+class ExportOptions(StepOptions):
+    """Write the model to the run's artifacts folder, reload it and measure it again."""
+
+    use: Literal["export"]
+    format: str = "safetensors"
+    """file format: see `compress-tui list formats`"""
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    """number format of the stored weights; auto is the dtype that the run computes in"""
+    verify: bool = True
+    """reload the folder and compare its perplexity with the model in memory"""
+    tolerance: float = Field(default=0.01, gt=0.0)
+    """largest relative change of perplexity that the check accepts"""
+
+    @field_validator("format")
+    @classmethod
+    def _known_format(cls, name: str) -> str:
+        return FORMATS.check(name)

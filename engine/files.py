@@ -1,0 +1,74 @@
+"""Writing that survives a crash: temporary name, fsync, rename; and what lies where on this machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import platformdirs
+
+APP = "compress-tui"
+
+
+def runs_folder() -> Path:
+    """Where runs are kept: $COMPRESS_TUI_RUNS, else the user's state folder."""
+    override = os.environ.get("COMPRESS_TUI_RUNS")
+    return Path(override) if override else platformdirs.user_state_path(APP) / "runs"
+
+
+def cache_folder() -> Path:
+    """Where what can be made again is kept: $COMPRESS_TUI_CACHE, else the user's cache folder."""
+    override = os.environ.get("COMPRESS_TUI_CACHE")
+    return Path(override) if override else platformdirs.user_cache_path(APP)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaces `path` by `text`, whole or not at all."""
+    write_with(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def write_with(path: Path, write: Callable[[Path], object]) -> None:
+    """Lets `write` make a file under a temporary name beside `path`, syncs it and moves it into place."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        write(part)
+        _sync(part)
+        os.replace(part, path)
+        _sync(path.parent)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_folder(path: Path, write: Callable[[Path], object]) -> None:
+    """The same for a folder; an older `path` is replaced."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        write(part)
+        for file in part.rglob("*"):
+            _sync(file)
+        old = path.with_name(f".{path.name}.{os.getpid()}.old")
+        if path.exists():
+            os.replace(path, old)
+        os.replace(part, path)
+        _sync(path.parent)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def folder_bytes(path: Path) -> int:
+    """Bytes of all files under `path`, or of the file itself."""
+    files = [path] if path.is_file() else path.rglob("*")
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

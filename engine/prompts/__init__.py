@@ -1,0 +1,1 @@
+"""Prompts: templates, one scorer, optimizers that choose among candidates, and paired comparison."""

@@ -1,0 +1,1 @@
+"""One prompt optimizer a file. Each defines `choose(race) -> winner's index` (see race.py)."""

@@ -1,0 +1,1 @@
+"""Leaves the prompt as it is: scores every candidate on every development row."""

@@ -1,0 +1,52 @@
+"""Options of the prompt steps."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from engine.options import StepOptions
+from engine.registry import OPTIMIZERS
+
+
+class SelectPromptOptions(StepOptions):
+    """Choose the best prompt of a pool on a development split and compare it with the baseline on the test split."""
+
+    use: Literal["select_prompt"]
+    task: str
+    """the task's name: a built-in one or a [task.NAME] table of the profile"""
+    method: str = "halving"
+    """how candidates are compared: see `compress-tui list optimizers`"""
+    candidates: list[str] = []
+    """instructions to try, put before the task's template on a line of their own"""
+    pool: str | None = None
+    """"file:PATH" with one instruction a line (\\n in a line is a line break)"""
+    templates: list[str] = []
+    """further templates to try with every instruction; the task's own is always tried"""
+    demonstrations: list[int] = [0]
+    """how many labelled examples of the training split to show; each number is tried"""
+    demonstration_sets: int = Field(default=1, ge=1)
+    """how many random draws of demonstrations to try for each number above zero"""
+    calibration: Literal["none", "contextual", "batch"] = "none"
+    """correct the label words' bias: by content-free inputs, or by their mean over the development rows"""
+    budget: int = Field(default=2000, ge=1)
+    """examples that may be scored while choosing"""
+    dev_rows: int | None = Field(default=None, ge=1)
+    """rows of the development split to choose on; all by default"""
+    test_rows: int | None = Field(default=None, ge=1)
+    """rows of the test split to compare on; all by default"""
+    control: bool = False
+    """score the winner and the baseline on the dense model too"""
+
+    @field_validator("method")
+    @classmethod
+    def _known_method(cls, name: str) -> str:
+        return OPTIMIZERS.check(name)
+
+    @field_validator("demonstrations")
+    @classmethod
+    def _counts(cls, counts: list[int]) -> list[int]:
+        if not counts or min(counts) < 0:
+            raise ValueError("must be a list of numbers >= 0, as in [0, 4]")
+        return counts

@@ -1,0 +1,1 @@
+"""Parameter pruning: criteria decide what goes, masks project onto a pattern, step.py walks the model."""

@@ -1,0 +1,1 @@
+"""One allocation a file. Each defines `allocate(layers, sparsity) -> {layer: sparsity}`."""

@@ -1,0 +1,80 @@
+"""Options of the `prune` step."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from engine.options import StepOptions
+from engine.registry import ALLOCATIONS, CRITERIA
+
+N_OF_M = re.compile(r"([1-9]\d*):([1-9]\d*)")
+
+
+class PruneOptions(StepOptions):
+    """Set weights to zero, chosen by a criterion, in one pass over the calibration data."""
+
+    use: Literal["prune"]
+    criterion: str = "wanda"
+    """who decides what goes: see `compress-tui list criteria`"""
+    sparsity: float | None = Field(default=None, ge=0.0, lt=1.0)
+    """share of the weights to remove, in [0, 1); 0.5 when neither this nor a threshold is given"""
+    threshold: float | None = Field(default=None, gt=0.0)
+    """criterion "importance" only: weights with |w| / sum|w| below this go"""
+    pattern: str = "unstructured"
+    """"unstructured", or N:M as in "2:4" (N of every M neighbours stay)"""
+    scope: Literal["auto", "layer", "row"] = "auto"
+    """who competes with whom in the unstructured pattern; auto is what the criterion's paper does"""
+    allocation: str = "uniform"
+    """how the global sparsity is split over the layers: see `compress-tui list allocations`"""
+    damping: float = Field(default=0.01, gt=0.0)
+    """solvers: added to the Gram matrix's diagonal, as a share of its mean"""
+    block_size: int = Field(default=128, ge=1)
+    """solvers: columns whose mask is decided together"""
+
+    @field_validator("criterion")
+    @classmethod
+    def _known_criterion(cls, name: str) -> str:
+        return CRITERIA.check(name)
+
+    @field_validator("allocation")
+    @classmethod
+    def _known_allocation(cls, name: str) -> str:
+        return ALLOCATIONS.check(name)
+
+    @field_validator("pattern")
+    @classmethod
+    def _known_pattern(cls, pattern: str) -> str:
+        found = N_OF_M.fullmatch(pattern)
+        if pattern != "unstructured" and not found:
+            raise ValueError('must be "unstructured" or N:M as in "2:4"')
+        if found and not int(found[1]) < int(found[2]):
+            raise ValueError("N:M keeps N of every M weights: N must be smaller than M")
+        return pattern
+
+    @model_validator(mode="after")
+    def _one_amount(self) -> Self:
+        if self.threshold is not None and self.criterion != "importance":
+            raise ValueError('threshold goes with criterion "importance" only')
+        if self.threshold is not None and self.sparsity is not None:
+            raise ValueError("give sparsity or threshold, not both")
+        if self.n_of_m and self.threshold is not None:
+            raise ValueError("threshold does not go with an N:M pattern")
+        if self.n_of_m and self.sparsity not in (None, self.amount):
+            raise ValueError(f"pattern {self.pattern} means sparsity {self.amount}, not {self.sparsity}")
+        return self
+
+    @property
+    def n_of_m(self) -> tuple[int, int] | None:
+        """(N, M) of an N:M pattern, else None."""
+        found = N_OF_M.fullmatch(self.pattern)
+        return (int(found[1]), int(found[2])) if found else None
+
+    @property
+    def amount(self) -> float:
+        """The sparsity that the pattern and `sparsity` together mean."""
+        if self.n_of_m:
+            return 1 - self.n_of_m[0] / self.n_of_m[1]
+        return 0.5 if self.sparsity is None else self.sparsity

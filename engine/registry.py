@@ -1,0 +1,97 @@
+"""Finds the pluggable pieces by their file names, without importing them.
+
+A family is a package in which every public module is one piece, named as its file; the module's first docstring
+line describes it. Listing reads file names only; a broken file breaks nobody else.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from engine.errors import EngineError, UsageError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Family:
+    """One kind of piece: `kind` in words, `package` where each module is a piece."""
+
+    kind: str
+    package: str
+
+    def _files(self) -> dict[str, Path]:
+        spec = find_spec(self.package)
+        folders = spec.submodule_search_locations if spec else None
+        files = [file for folder in folders or [] for file in Path(folder).glob("*.py")]
+        return {file.stem: file for file in sorted(files) if not file.stem.startswith("_")}
+
+    def names(self) -> list[str]:
+        """Every piece of the family, sorted; imports nothing."""
+        return list(self._files())
+
+    def summary(self, name: str) -> str:
+        """First docstring line of the piece's file, read without importing it."""
+        try:
+            tree = ast.parse(self._files()[name].read_text(encoding="utf-8"))
+        except SyntaxError as error:
+            return f"(broken: {error.msg}, line {error.lineno})"
+        return (ast.get_docstring(tree) or "").partition("\n")[0]
+
+    def check(self, name: str) -> str:
+        """`name` itself, or a UsageError that names the near ones."""
+        if name not in self._files():
+            raise UsageError(f"unknown {self.kind} {name!r}", hint=did_you_mean(name, self.names()))
+        return name
+
+    def load(self, name: str) -> ModuleType:
+        """Imports the piece. Raises UsageError for an unknown name, EngineError for a file that does not import."""
+        try:
+            return importlib.import_module(f"{self.package}.{self.check(name)}")
+        except (ImportError, SyntaxError) as error:
+            raise EngineError(f"{self.kind} {name!r} does not import: {error}", where=self.package) from error
+
+
+CRITERIA = Family("criterion", "engine.pruning.criteria")
+ALLOCATIONS = Family("allocation", "engine.pruning.allocations")
+OPTIMIZERS = Family("prompt optimizer", "engine.prompts.optimizers")
+FORMATS = Family("export format", "engine.export.formats")
+TASKS = Family("task", "engine.tasks")
+FAMILIES = {
+    "criteria": CRITERIA,
+    "allocations": ALLOCATIONS,
+    "optimizers": OPTIMIZERS,
+    "formats": FORMATS,
+    "tasks": TASKS,
+}
+
+
+@dataclass(frozen=True)
+class StepEntry:
+    """Where a step lives: its options model (no torch) and its `run(workspace, options)` function."""
+
+    options: str
+    function: str
+
+    def options_model(self) -> Any:
+        return _attribute(self.options)
+
+    def run(self) -> Any:
+        return _attribute(self.function)
+
+
+STEPS = {
+    "prune": StepEntry("engine.pruning.options:PruneOptions", "engine.pruning.step:run"),
+    "select_prompt": StepEntry("engine.prompts.options:SelectPromptOptions", "engine.prompts.select:run"),
+    "evaluate": StepEntry("engine.evaluation.options:EvaluateStepOptions", "engine.evaluation.step:run"),
+    "export": StepEntry("engine.export.options:ExportOptions", "engine.export.step:run"),
+}
+
+
+def _attribute(path: str) -> Any:
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)

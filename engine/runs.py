@@ -1,0 +1,322 @@
+"""Run folders: create, list, write, follow, signal, lock, and tell a crashed run from a living one.
+
+Layout of a run folder: profile.toml (resolved), events.jsonl (append-only), state.json (who runs it), worker.log,
+checkpoints/, artifacts/, report.md, result.json, environment.json. One process at a time holds `lock`.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import signal as signals
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from engine import events as ev
+from engine import files
+from engine.errors import EngineError, Unavailable, UsageError, did_you_mean
+from engine.state import RunState
+
+HEARTBEAT = 2.0
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who runs a run: enough to tell, also from another host, whether that process lives. Times are epoch seconds."""
+
+    host: str
+    boot: str
+    pid: int
+    process_started: float
+    heartbeat: float
+
+    @classmethod
+    def this_process(cls) -> Owner:
+        process = psutil.Process()
+        return cls(socket.gethostname(), _boot(), process.pid, process.create_time(), time.time())
+
+    def alive(self) -> bool:
+        """On this host by pid and start time; on another by the heartbeat (one minute)."""
+        if self.host != socket.gethostname():
+            return time.time() - self.heartbeat < 60
+        if self.boot != _boot():
+            return False
+        try:
+            process = psutil.Process(self.pid)
+            zombie = process.status() == psutil.STATUS_ZOMBIE
+            return not zombie and abs(process.create_time() - self.process_started) < 1
+        except psutil.NoSuchProcess:
+            return False
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder. Reading never needs the lock."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def profile_file(self) -> Path:
+        return self.path / "profile.toml"
+
+    @property
+    def events_file(self) -> Path:
+        return self.path / "events.jsonl"
+
+    @property
+    def log_file(self) -> Path:
+        return self.path / "worker.log"
+
+    @property
+    def artifacts(self) -> Path:
+        return self.path / "artifacts"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    def events(self) -> list[ev.Event]:
+        """All complete events so far."""
+        return EventReader(self.events_file).read()
+
+    def state(self) -> RunState:
+        """The fold of the events, with a dead worker shown as failed."""
+        state = RunState.of(self.events())
+        return with_crash(self, state)
+
+    def owner(self) -> Owner | None:
+        try:
+            return Owner(**json.loads((self.path / "state.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def alive(self) -> bool:
+        """Whether a process is at work on it."""
+        owner = self.owner()
+        return owner is not None and owner.alive()
+
+    def log_tail(self, lines: int = 10) -> str:
+        """The last lines of the worker's own output, for crashes."""
+        try:
+            with self.log_file.open("rb") as handle:
+                handle.seek(max(0, self.log_file.stat().st_size - 16384))
+                return "\n".join(handle.read().decode("utf-8", "replace").splitlines()[-lines:])
+        except OSError:
+            return ""
+
+
+def with_crash(run: Run, state: RunState) -> RunState:
+    """`state`, turned to failed ("crashed") when nobody runs the run although no final event was written."""
+    if state.status == "running" and run.owner() is not None and not run.alive():
+        hint = f"compress-tui run --resume --run-dir {run.path}"
+        tail = run.log_tail()
+        message = "the worker died without a word (killed, or out of memory)" + (f"\n{tail}" if tail else "")
+        state.apply(ev.RunFailed(message=message, where="crashed", hint=hint, time=time.time()))
+    return state
+
+
+def create(name: str, profile_text: str, folder: Path | None = None) -> Run:
+    """A new run folder, under the runs folder or at `folder` (which must be new or empty)."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+    path = folder or files.runs_folder() / f"{stamp}-{name}-{secrets.token_hex(2)}"
+    try:
+        if path.is_dir() and any(path.iterdir()):
+            raise UsageError(
+                "the run folder is not empty",
+                where=str(path),
+                hint="--resume goes on with it; or name another",
+            )
+        for part in ("checkpoints", "artifacts"):
+            (path / part).mkdir(parents=True, exist_ok=True)
+        files.write_text(path / "profile.toml", profile_text)
+    except OSError as error:
+        raise EngineError(f"cannot write the run folder: {error.strerror}", where=str(path)) from error
+    return Run(path.resolve())
+
+
+def list_runs() -> list[Run]:
+    """All runs of the runs folder, newest first."""
+    found = files.runs_folder().glob("*/profile.toml")
+    return [Run(file.parent) for file in sorted(found, key=lambda f: f.parent.name, reverse=True)]
+
+
+def find(reference: str) -> Run:
+    """A run by folder, by full name, by the id at its end, or "last". Raises Unavailable."""
+    path = Path(reference).expanduser()
+    if (path / "profile.toml").is_file():
+        return Run(path.resolve())
+    runs = list_runs()
+    if reference == "last" and runs:
+        return runs[0]
+    matches = [run for run in runs if run.name == reference or run.name.endswith(f"-{reference}")]
+    if len(matches) == 1:
+        return matches[0]
+    hint = (
+        did_you_mean(reference, [run.name for run in runs[:10]])
+        if runs
+        else "there are no runs yet: compress-tui run --profile demo"
+    )
+    raise Unavailable("no such run", where=reference, hint=hint)
+
+
+def remove(run: Run) -> None:
+    """Deletes a run's folder. Raises UsageError while somebody works on it."""
+    if run.alive():
+        raise UsageError("the run is still going", where=run.name, hint=f"compress-tui cancel {run.name}")
+    shutil.rmtree(run.path)
+
+
+def start_detached(run: Run, *, allow_code: bool = False) -> subprocess.Popen[bytes]:
+    """Starts the worker in a session of its own, so that a dropped connection does not end it."""
+    command = [sys.executable, "-P", "-m", "engine.worker", str(run.path)]
+    with run.log_file.open("ab") as log:
+        return subprocess.Popen(
+            command + (["--allow-code"] if allow_code else []),
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=run.path,
+        )  # fmt: skip
+
+
+def send_signal(run: Run, signal: int = signals.SIGINT) -> None:
+    """Signals the process at work on the run. Raises UsageError when there is none or it is on another host."""
+    owner = run.owner()
+    if owner is None or not owner.alive():
+        raise UsageError("nobody is working on this run", where=run.name)
+    if owner.host != socket.gethostname():
+        raise UsageError(f"the run is on host {owner.host}", where=run.name)
+    try:
+        own_group = os.getpgid(owner.pid) == owner.pid
+        os.killpg(owner.pid, signal) if own_group else os.kill(owner.pid, signal)
+    except ProcessLookupError as error:
+        raise UsageError("nobody is working on this run", where=run.name) from error
+
+
+@contextmanager
+def lock(run: Run) -> Iterator[None]:
+    """Holds the run for this process and keeps state.json's heartbeat fresh. Raises UsageError when it is taken."""
+    with (run.path / "lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise
+            hint = f"compress-tui attach {run.name} shows it"
+            raise UsageError("another process is working on this run", where=str(run.path), hint=hint) from error
+        stop = threading.Event()
+        _beat(run)
+        thread = threading.Thread(target=_keep_beating, args=(run, stop), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+
+class EventWriter:
+    """Appends events to a run, numbered and stamped; what a crash left half-written is cut off first."""
+
+    def __init__(self, run: Run, also: Callable[[ev.Event], None] | None = None) -> None:
+        self._also = also
+        reader = EventReader(run.events_file)
+        self._seq = max((event.seq for event in reader.read()), default=0)
+        self._handle = run.events_file.open("ab")
+        self._handle.truncate(reader.offset)
+
+    def __call__(self, event: ev.Event) -> None:
+        self._seq += 1
+        object.__setattr__(event, "seq", self._seq)
+        object.__setattr__(event, "time", round(time.time(), 3))
+        self._handle.write(ev.to_json(event).encode() + b"\n")
+        self._handle.flush()
+        if self._also:
+            self._also(event)
+
+    def close(self) -> None:
+        self._handle.close()
+
+
+class EventReader:
+    """Reads the events that were added since the last call; a line without its newline waits for the next call."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.offset = 0
+
+    def read(self) -> list[ev.Event]:
+        try:
+            with self._path.open("rb") as handle:
+                handle.seek(self.offset)
+                data = handle.read()
+        except FileNotFoundError:
+            return []
+        complete = data[: data.rfind(b"\n") + 1]
+        self.offset += len(complete)
+        return [event for line in complete.splitlines() if (event := _parse(line))]
+
+
+def follow(run: Run, poll: float = 0.25) -> Iterator[ev.Event]:
+    """Events as they are written, until a final one or until the worker is found dead (its crash is the last event)."""
+    reader, state = EventReader(run.events_file), RunState()
+    while True:
+        alive = run.alive()  # before reading, so that nothing written before death is missed
+        for event in reader.read():
+            state.apply(event)
+            yield event
+        if state.finished:
+            return
+        if not alive and state.status == "running":
+            failure = with_crash(run, state).failure
+            if failure:
+                yield failure
+            return
+        time.sleep(poll)
+
+
+def _parse(line: bytes) -> ev.Event | None:
+    try:
+        return ev.from_json(line)
+    except ValueError:
+        return None
+
+
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return str(int(psutil.boot_time()))
+
+
+def _beat(run: Run) -> None:
+    files.write_text(run.path / "state.json", json.dumps(asdict(Owner.this_process())))
+
+
+def _keep_beating(run: Run, stop: threading.Event) -> None:
+    while not stop.wait(HEARTBEAT):
+        try:
+            _beat(run)
+        except OSError:  # the folder was deleted, or the disk is full: the run itself will say so
+            return
+
+
+def read_json(path: Path) -> Any:
+    """The JSON of a file of a run, None when it is not there."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None

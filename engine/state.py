@@ -1,0 +1,204 @@
+"""The one reducer: what a run's events amount to. Screens, `attach`, reports and tests all read a `RunState`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine import events as ev
+
+LOG_LINES = 2000
+
+
+@dataclass
+class StepState:
+    """One step: pending, running, done, or where the run stopped in it (failed, cancelled)."""
+
+    use: str
+    status: str = "pending"
+    title: str = ""
+    started: float | None = None
+    seconds: float | None = None
+    resumed: bool = False
+    label: str = ""
+    done: int = 0
+    total: int = 0
+    unit: str = ""
+    summary: dict[str, Any] = field(default_factory=dict)
+
+    def eta(self, now: float) -> float | None:
+        """Seconds left at the rate so far; None while nothing is known."""
+        if self.status != "running" or not self.done or self.started is None:
+            return None
+        return (now - self.started) / self.done * (self.total - self.done)
+
+
+@dataclass
+class LayerState:
+    """One matrix: its shape, and after pruning its sparsity, relative output error and seconds."""
+
+    name: str
+    block: int
+    shape: list[int]
+    parameters: int
+    sparsity: float | None = None
+    error: float | None = None
+    seconds: float | None = None
+
+
+@dataclass
+class CandidateState:
+    """One prompt and its latest figures per (stage, split, calibration)."""
+
+    name: str
+    text: str
+    origin: str
+    tokens: int
+    alive: bool = True
+    round: int = 0
+    scores: dict[tuple[str, str, str], ev.CandidateScored] = field(default_factory=dict)
+
+
+@dataclass
+class RunState:
+    """Everything known of a run. `status`: empty, running, done, failed or cancelled; apply() is the only mutator.
+
+    `metrics` is {stage: {name: Metric}} in the order of measurement; `history` {curve: [(time, value)]} feeds charts.
+    """
+
+    run: str = ""
+    profile: str = ""
+    description: str = ""
+    source: str = ""
+    status: str = "empty"
+    started: float | None = None
+    updated: float | None = None
+    seconds: float | None = None
+    exit_code: int | None = None
+    failure: ev.RunFailed | None = None
+    model: ev.ModelLoaded | None = None
+    steps: dict[int, StepState] = field(default_factory=dict)
+    current: int | None = None
+    layers: dict[str, LayerState] = field(default_factory=dict)
+    metrics: dict[str, dict[str, ev.Metric]] = field(default_factory=dict)
+    candidates: dict[str, CandidateState] = field(default_factory=dict)
+    comparisons: list[ev.PromptsCompared] = field(default_factory=list)
+    artifacts: list[ev.ArtifactWritten] = field(default_factory=list)
+    gates: list[ev.GateChecked] = field(default_factory=list)
+    log: list[ev.Log] = field(default_factory=list)
+    history: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    unknown: int = 0
+    seq: int = 0
+
+    @classmethod
+    def of(cls, events: Iterable[ev.Event]) -> RunState:
+        """The state after all `events`."""
+        state = cls()
+        for event in events:
+            state.apply(event)
+        return state
+
+    def apply(self, event: ev.Event) -> RunState:
+        """Folds one event in; events already seen (by seq) are ignored. Returns self."""
+        if event.seq and event.seq <= self.seq:
+            return self
+        self.seq, self.updated = event.seq or self.seq, event.time or self.updated
+        getattr(self, f"_on_{event.kind}")(event)
+        return self
+
+    @property
+    def finished(self) -> bool:
+        return self.status in ("done", "failed", "cancelled")
+
+    def _on_run_started(self, event: ev.RunStarted) -> None:
+        self.run, self.profile, self.source = event.run, event.profile, event.source
+        self.description, self.status, self.failure, self.exit_code = event.description, "running", None, None
+        self.started = self.started or event.time
+        self.steps = {-1: self.steps.get(-1, StepState("measure"))}
+        self.steps |= {index: StepState(use) for index, use in enumerate(event.steps)}
+
+    def _on_model_loaded(self, event: ev.ModelLoaded) -> None:
+        self.model = event
+        for matrix in event.matrices:
+            self.layers.setdefault(matrix["name"], LayerState(**matrix))
+
+    def _on_step_started(self, event: ev.StepStarted) -> None:
+        step = self.steps.setdefault(event.step, StepState(event.use))
+        step.status, step.title, step.started = "running", event.title, event.time
+        step.done = step.total = 0
+        self.current = event.step
+
+    def _on_step_finished(self, event: ev.StepFinished) -> None:
+        step = self.steps.setdefault(event.step, StepState("?"))
+        step.status, step.seconds, step.resumed = "done", event.seconds, event.resumed
+        step.summary = event.summary
+
+    def _on_progress(self, event: ev.Progress) -> None:
+        step = self.steps.setdefault(event.step, StepState("?"))
+        if step.label != event.label:
+            step.started = event.time
+        step.label, step.done, step.total, step.unit = event.label, event.done, event.total, event.unit
+
+    def _on_layer_pruned(self, event: ev.LayerPruned) -> None:
+        layer = self.layers.setdefault(
+            event.layer, LayerState(event.layer, event.block, event.shape, event.shape[0] * event.shape[1])
+        )
+        layer.sparsity, layer.error, layer.seconds = event.sparsity, event.error, event.seconds
+        if event.error is not None:
+            self._point("reconstruction error", event.time, event.error)
+        known = [layer for layer in self.layers.values() if layer.sparsity is not None]
+        zeros = sum(layer.parameters * (layer.sparsity or 0.0) for layer in known)
+        self._point("sparsity", event.time, zeros / max(1, sum(x.parameters for x in self.layers.values())))
+
+    def _on_metric(self, event: ev.Metric) -> None:
+        self.metrics.setdefault(event.stage, {})[event.name] = event
+        if event.name == "perplexity":
+            self._point("perplexity", event.time, event.value)
+
+    def _on_candidate_added(self, event: ev.CandidateAdded) -> None:
+        known = CandidateState(event.candidate, event.text, event.origin, event.tokens)
+        self.candidates.setdefault(event.candidate, known)
+
+    def _on_candidate_scored(self, event: ev.CandidateScored) -> None:
+        candidate = self.candidates.setdefault(event.candidate, CandidateState(event.candidate, "", "", 0))
+        candidate.scores[event.stage, event.split, event.calibration] = event
+        candidate.alive, candidate.round = event.alive, max(event.round, candidate.round)
+
+    def _on_prompts_compared(self, event: ev.PromptsCompared) -> None:
+        key = (event.step, event.a, event.b, event.stage, event.split, event.calibration)
+        kept = [c for c in self.comparisons if (c.step, c.a, c.b, c.stage, c.split, c.calibration) != key]
+        self.comparisons = [*kept, event]
+
+    def _on_artifact_written(self, event: ev.ArtifactWritten) -> None:
+        self.artifacts = [*(a for a in self.artifacts if a.path != event.path), event]
+
+    def _on_gate_checked(self, event: ev.GateChecked) -> None:
+        self.gates = [*(g for g in self.gates if g.name != event.name), event]
+
+    def _on_log(self, event: ev.Log) -> None:
+        self.log.append(event)
+        del self.log[:-LOG_LINES]
+
+    def _on_run_finished(self, event: ev.RunFinished) -> None:
+        self.status, self.seconds, self.exit_code = "done", event.seconds, event.exit_code
+
+    def _on_run_failed(self, event: ev.RunFailed) -> None:
+        self._stop("failed")
+        self.failure, self.exit_code = event, event.exit_code
+
+    def _on_run_cancelled(self, event: ev.RunCancelled) -> None:
+        self._stop("cancelled")
+        self.seconds, self.exit_code = event.seconds, 130
+
+    def _on_unknown(self, event: ev.Unknown) -> None:
+        self.unknown += 1
+
+    def _stop(self, status: str) -> None:
+        self.status = status
+        for step in self.steps.values():
+            if step.status == "running":
+                step.status = status
+
+    def _point(self, curve: str, time: float, value: float) -> None:
+        self.history.setdefault(curve, []).append((time, value))

@@ -1,0 +1,108 @@
+"""Runs one run folder to its end: in-process for the command line, or as `python -P -m engine.worker RUN_DIR`.
+
+Torch is imported only after the first event is written. SIGINT and SIGTERM ask the run to stop at the next safe point.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from engine import events as ev
+from engine import profile as profiles
+from engine import runs
+from engine.errors import FAILED, INTERRUPTED, Cancelled, EngineError, ProfileError
+
+
+def execute(run: runs.Run, *, allow_code: bool = False, also: Callable[[ev.Event], None] | None = None) -> int:
+    """Runs or resumes `run`; every outcome ends in a final event. Returns the exit code.
+
+    Raises UsageError when another process works on it. `also` sees each event as it is written.
+    """
+    with runs.lock(run), _stop_on_signals() as should_stop:
+        began = time.monotonic()
+        emit = runs.EventWriter(run, also)
+        try:
+            return _pipeline(run, emit, should_stop, allow_code)
+        except (Cancelled, KeyboardInterrupt):
+            emit(ev.RunCancelled(seconds=round(time.monotonic() - began, 3)))
+            return INTERRUPTED
+        except Exception as error:
+            failure = _failure(error)
+            emit(failure)
+            return failure.exit_code
+        finally:
+            emit.close()
+
+
+def _pipeline(run: runs.Run, emit: runs.EventWriter, should_stop: Callable[[], bool], allow_code: bool) -> int:
+    profile = profiles.parse(run.profile_file.read_text(encoding="utf-8"), str(run.profile_file))
+    emit(
+        ev.RunStarted(
+            run=run.name, profile=profile.name, description=profile.description, source=profile.model.source,
+            steps=[step.use for step in profile.step], resumed=any(run.checkpoints.iterdir()),
+        )
+    )  # fmt: skip
+    from engine import pipeline  # imports torch, seconds after the first event
+
+    return pipeline.run(run, profile, emit, should_stop, allow_code=allow_code)
+
+
+def _failure(error: Exception) -> ev.RunFailed:
+    """The final event of an error; what we did not foresee goes to stderr (worker.log) with its traceback."""
+    if isinstance(error, EngineError):
+        message = "\n".join(error.lines()) if isinstance(error, ProfileError) else error.message
+        return ev.RunFailed(message=message, where=error.where, hint=error.hint, exit_code=error.exit_code)
+    traceback.print_exc()
+    if isinstance(error, OSError) and error.strerror:
+        where = str(error.filename) if error.filename else None
+        return ev.RunFailed(message=error.strerror, where=where, exit_code=FAILED)
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        return ev.RunFailed(
+            message=f"out of memory: {error}", hint="lower calibration.samples, or set calibration.chunk"
+        )
+    hint = "this is a bug: the traceback is in worker.log or on stderr"
+    return ev.RunFailed(message=f"{type(error).__name__}: {error}", hint=hint)
+
+
+@contextmanager
+def _stop_on_signals() -> Iterator[Callable[[], bool]]:
+    """A predicate that turns true on the first SIGINT or SIGTERM; a second one interrupts at once."""
+    received: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        received.append(number)
+        if len(received) > 1:
+            raise KeyboardInterrupt
+
+    try:
+        old = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: nobody can signal us
+        old = {}
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="engine.worker", description=__doc__)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--allow-code", action="store_true")
+    arguments = parser.parse_args()
+    try:
+        return execute(runs.find(str(arguments.run)), allow_code=arguments.allow_code)
+    except EngineError as error:
+        print("\n".join(error.lines()), file=sys.stderr)
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
