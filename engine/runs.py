@@ -19,8 +19,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -37,13 +37,17 @@ HEARTBEAT = 2.0
 
 @dataclass(frozen=True)
 class Owner:
-    """Who runs a run: enough to tell, also from another host, whether that process lives. Times are epoch seconds."""
+    """Who runs a run: enough to tell, also from another host, whether that process lives. Times are epoch seconds.
+
+    `released` says that it stopped working on the run in an orderly way, whether or not it lives on.
+    """
 
     host: str
     boot: str
     pid: int
     process_started: float
     heartbeat: float
+    released: bool = False
 
     @classmethod
     def this_process(cls) -> Owner:
@@ -52,6 +56,8 @@ class Owner:
 
     def alive(self) -> bool:
         """On this host by pid and start time; on another by the heartbeat (one minute)."""
+        if self.released:
+            return False
         if self.host != socket.gethostname():
             return time.time() - self.heartbeat < 60
         if self.boot != _boot():
@@ -100,8 +106,9 @@ class Run:
 
     def state(self) -> RunState:
         """The fold of the events, with a dead worker shown as failed."""
+        alive = self.alive()  # before reading, so that a run that ends in between is not taken for a crash
         state = RunState.of(self.events())
-        return with_crash(self, state)
+        return state if alive else with_crash(self, state)
 
     def owner(self) -> Owner | None:
         try:
@@ -229,6 +236,8 @@ def lock(run: Run) -> Iterator[None]:
         finally:
             stop.set()
             thread.join()
+            with suppress(OSError):
+                _beat(run, released=True)
 
 
 class EventWriter:
@@ -245,7 +254,7 @@ class EventWriter:
         self._seq += 1
         object.__setattr__(event, "seq", self._seq)
         object.__setattr__(event, "time", round(time.time(), 3))
-        self._handle.write(ev.to_json(event).encode() + b"\n")
+        self._handle.write(ev.to_json(event).encode("utf-8", "backslashreplace") + b"\n")  # lone surrogates
         self._handle.flush()
         if self._also:
             self._also(event)
@@ -261,11 +270,14 @@ class EventReader:
         self._path = path
         self.offset = 0
 
-    def read(self) -> list[ev.Event]:
+    def read(self, limit: int = -1) -> list[ev.Event]:
+        """All new complete events, or those of the next `limit` bytes (more, when a single line is longer)."""
         try:
             with self._path.open("rb") as handle:
                 handle.seek(self.offset)
-                data = handle.read()
+                data = handle.read(limit)
+                if limit > 0 and b"\n" not in data:
+                    data += handle.readline()
         except FileNotFoundError:
             return []
         complete = data[: data.rfind(b"\n") + 1]
@@ -273,9 +285,12 @@ class EventReader:
         return [event for line in complete.splitlines() if (event := _parse(line))]
 
 
-def follow(run: Run, poll: float = 0.25) -> Iterator[ev.Event]:
-    """Events as they are written, until a final one or until the worker is found dead (its crash is the last event)."""
-    reader, state = EventReader(run.events_file), RunState()
+def follow(run: Run, poll: float = 0.25, patience: float = 20.0) -> Iterator[ev.Event]:
+    """Events as they are written, until a final one or until the worker is found dead (its crash is the last event).
+
+    A run that says nothing and has nobody at work on it for `patience` seconds was never started.
+    """
+    reader, state, began = EventReader(run.events_file), RunState(), time.monotonic()
     while True:
         alive = run.alive()  # before reading, so that nothing written before death is missed
         for event in reader.read():
@@ -288,14 +303,23 @@ def follow(run: Run, poll: float = 0.25) -> Iterator[ev.Event]:
             if failure:
                 yield failure
             return
+        if not alive and state.status == "empty" and time.monotonic() - began > patience:
+            yield _never_started(run)
+            return
         time.sleep(poll)
 
 
 def _parse(line: bytes) -> ev.Event | None:
     try:
         return ev.from_json(line)
-    except ValueError:
+    except (ValueError, TypeError):
         return None
+
+
+def _never_started(run: Run) -> ev.RunFailed:
+    tail = run.log_tail()
+    message = "nobody has started this run" + (f"\n{tail}" if tail else "")
+    return ev.RunFailed(message=message, hint=f"compress-tui run --resume --run-dir {run.path}", time=time.time())
 
 
 def _boot() -> str:
@@ -305,8 +329,9 @@ def _boot() -> str:
         return str(int(psutil.boot_time()))
 
 
-def _beat(run: Run) -> None:
-    files.write_text(run.path / "state.json", json.dumps(asdict(Owner.this_process())))
+def _beat(run: Run, *, released: bool = False) -> None:
+    owner = replace(Owner.this_process(), released=released)
+    files.write_text(run.path / "state.json", json.dumps(asdict(owner)))
 
 
 def _keep_beating(run: Run, stop: threading.Event) -> None:

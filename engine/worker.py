@@ -11,7 +11,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from engine import events as ev
@@ -34,7 +34,7 @@ def execute(run: runs.Run, *, allow_code: bool = False, also: Callable[[ev.Event
             emit(ev.RunCancelled(seconds=round(time.monotonic() - began, 3)))
             return INTERRUPTED
         except Exception as error:
-            failure = _failure(error)
+            failure = _failure(error, run)
             emit(failure)
             return failure.exit_code
         finally:
@@ -54,12 +54,13 @@ def _pipeline(run: runs.Run, emit: runs.EventWriter, should_stop: Callable[[], b
     return pipeline.run(run, profile, emit, should_stop, allow_code=allow_code)
 
 
-def _failure(error: Exception) -> ev.RunFailed:
-    """The final event of an error; what we did not foresee goes to stderr (worker.log) with its traceback."""
+def _failure(error: Exception, run: runs.Run) -> ev.RunFailed:
+    """The final event of an error; what we did not raise ourselves leaves its traceback in worker.log."""
     if isinstance(error, EngineError):
         message = "\n".join(error.lines()) if isinstance(error, ProfileError) else error.message
         return ev.RunFailed(message=message, where=error.where, hint=error.hint, exit_code=error.exit_code)
-    traceback.print_exc()
+    with suppress(OSError), run.log_file.open("a", encoding="utf-8") as log:
+        traceback.print_exc(file=log)
     if isinstance(error, OSError) and error.strerror:
         where = str(error.filename) if error.filename else None
         return ev.RunFailed(message=error.strerror, where=where, exit_code=FAILED)
@@ -67,7 +68,7 @@ def _failure(error: Exception) -> ev.RunFailed:
         return ev.RunFailed(
             message=f"out of memory: {error}", hint="lower calibration.samples, or set calibration.chunk"
         )
-    hint = "this is a bug: the traceback is in worker.log or on stderr"
+    hint = f"this is a bug: the traceback is in {run.log_file}"
     return ev.RunFailed(message=f"{type(error).__name__}: {error}", hint=hint)
 
 

@@ -32,7 +32,7 @@ class CalibrationOptions(Options):
     """The data whose statistics steer compression."""
 
     source: str = "demo"
-    """"demo", "stdlib", "self" (sampled from the dense model), "file:PATH", "hub:ORG/NAME"; "builtin": the model's own"""
+    """"demo", "stdlib", "self" (sampled from the dense model), "file:PATH", "hub:ORG/NAME", "builtin" (model's own)"""
     samples: int = Field(default=64, ge=1)
     """windows of text"""
     length: int = Field(default=512, ge=2)

@@ -1,1 +1,20 @@
-"""safetensors"""
+"""A folder of safetensors that plain transformers loads; for other modules, one file of their weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from engine.model import Subject, save_language_model
+
+
+def write(subject: Subject, folder: Path, dtype: torch.dtype) -> None:
+    """Writes the model into the (new, empty) folder."""
+    if subject.is_language_model:
+        save_language_model(subject, folder, dtype)
+        return
+    from safetensors.torch import save_file
+
+    state = {name: tensor.to(dtype).contiguous() for name, tensor in subject.module.state_dict().items()}
+    save_file(state, folder / "model.safetensors")

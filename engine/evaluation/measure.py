@@ -1,0 +1,145 @@
+"""Measures a model as the `[evaluate]` section says and emits each figure; the dense model's figures are kept on disk."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import resource
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from engine import events as ev
+from engine import files, runs, statistics
+from engine.data.text import load_text
+from engine.evaluation.options import EvaluateOptions
+from engine.evaluation.perplexity import perplexity
+from engine.evaluation.speed import speed
+from engine.model import Subject
+from engine.prompts.cache import ScoreCache
+from engine.prompts.pool import BASELINE
+from engine.prompts.scorer import Scorer
+from engine.prompts.template import Prompt
+from engine.workspace import Workspace
+
+
+@dataclass
+class Measurement:
+    """One model at one stage."""
+
+    workspace: Workspace
+    subject: Subject
+    options: EvaluateOptions
+    stage: str
+
+    def emit(self, name: str, value: float, unit: str = "", *, low: float | None = None, high: float | None = None,
+             n: int | None = None) -> None:  # fmt: skip
+        self.workspace.emit(
+            ev.Metric(
+                step=self.workspace.step, stage=self.stage, name=name, value=value, unit=unit, low=low, high=high, n=n
+            )
+        )
+
+    def all(self) -> None:
+        """Size, perplexity, tasks, speed, memory, in this order."""
+        self.size()
+        if self.subject.is_language_model:
+            self.perplexity()
+            for task in self.options.tasks:
+                self.task(task)
+            if self.options.speed:
+                self.speed()
+        elif self.subject.features is not None:
+            self.features()
+        self.memory()
+
+    def size(self) -> None:
+        """Parameters, and the bytes of the weights as this run would store them."""
+        zeros = sum(int((p == 0).sum()) for p in self.subject.module.parameters() if p.ndim >= 2)
+        weights = sum(p.numel() for p in self.subject.module.parameters() if p.ndim >= 2)
+        self.emit("parameters", self.subject.parameters)
+        self.emit("nonzero_share", 1 - zeros / max(1, weights))
+        self.emit("bytes", self.subject.bytes, "B")
+
+    def perplexity(self) -> None:
+        source, options = self.options.perplexity, self.options
+        if source in (None, "none"):
+            return
+        text = load_text(str(source), purpose="evaluation")
+        token_ids = self.subject.token_ids(text.joined())
+        tell = partial(self._progress, f"perplexity, {self.stage}", unit="windows")
+        found = perplexity(self.subject, token_ids, options.windows, options.length, options.start, tell)
+        self.emit("perplexity", found.value, low=found.low, high=found.high, n=found.n)
+
+    def task(self, name: str) -> None:
+        """Accuracy with the task's plain template on its test rows; length-normalized too where choices are texts."""
+        task = self.workspace.task(name)
+        rows = task.test[: self.options.rows]
+        scorer = Scorer(self.subject, ScoreCache(), partial(self._progress, f"{name}, {self.stage}", unit="rows"))
+        scores = scorer.score(Prompt(BASELINE, task.template), rows)
+        gold = torch.tensor([row.gold for row in rows])
+        self._accuracy(f"accuracy:{name}", scores.argmax(1) == gold)
+        if not task.labels:
+            lengths = torch.tensor([[len(c) for c in row.choices] + [1] * (scores.shape[1] - len(row.choices))
+                                    for row in rows])  # fmt: skip
+            self._accuracy(f"accuracy_norm:{name}", (scores / lengths).argmax(1) == gold)
+
+    def features(self) -> None:
+        """Accuracy of a module on the features it came with: one logit (positive is class 1) or one a class."""
+        assert self.subject.features is not None
+        x = torch.from_numpy(self.subject.features.x).to(self.subject.device, self.subject.dtype)
+        y = torch.from_numpy(self.subject.features.y).to(self.subject.device)
+        with torch.inference_mode():
+            out = self.subject.module(x)
+        answers = (out[:, 0] > 0).long() if out.shape[1] == 1 else out.argmax(1)
+        self._accuracy("accuracy:features", answers == y)
+
+    def speed(self) -> None:
+        found = speed(self.subject)
+        self.emit("prefill_tokens_per_second", found.prefill, "tokens/s")
+        self.emit("decode_tokens_per_second", found.decode, "tokens/s")
+
+    def memory(self) -> None:
+        """Peak resident memory of the process so far, or of the GPU."""
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        if self.subject.device.type == "cuda":
+            peak = torch.cuda.max_memory_allocated(self.subject.device)
+        self.emit("peak_memory_bytes", peak, "B")
+
+    def _accuracy(self, name: str, correct: torch.Tensor) -> None:
+        hits, n = int(correct.sum()), len(correct)
+        low, high = statistics.wilson(hits, n)
+        self.emit(name, hits / n, low=low, high=high, n=n)
+
+    def _progress(self, label: str, done: int, total: int, unit: str) -> None:
+        self.workspace.progress(label, done, total, unit)
+
+
+def measure_dense(workspace: Workspace) -> None:
+    """The dense model's figures, from the cache when the same were measured before on this machine."""
+    options = workspace.profile.evaluate
+    file = files.cache_folder() / "measurements" / f"{_key(workspace)}.json"
+    known = runs.read_json(file)
+    if known is None:
+        Measurement(workspace, workspace.subject, options, "dense").all()
+        metrics = [dataclasses.asdict(m) for m in workspace.state.metrics["dense"].values()]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        files.write_text(file, json.dumps(metrics))
+        return
+    for metric in known:
+        workspace.emit(ev.Metric(**{**metric, "step": workspace.step, "cached": True, "seq": 0, "time": 0.0}))
+
+
+def _key(workspace: Workspace) -> str:
+    """Everything that a dense figure depends on."""
+    profile, options = workspace.profile, workspace.profile.evaluate
+    data = [workspace.task(name).fingerprint for name in options.tasks]
+    if workspace.subject.is_language_model and options.perplexity not in (None, "none"):
+        data.append(load_text(str(options.perplexity), purpose="evaluation").fingerprint)
+    if workspace.subject.features is not None:
+        data.append(workspace.subject.features.fingerprint)
+    parts = (workspace.subject.fingerprint, profile.model.device, profile.model.dtype, profile.threads,
+             options.model_dump_json(), data, torch.__version__)  # fmt: skip
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]

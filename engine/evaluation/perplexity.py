@@ -1,0 +1,49 @@
+"""Perplexity: exp of the mean next-token cross-entropy over consecutive windows of a text, each scored on its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from engine.errors import Unavailable
+from engine.model import Subject
+from engine.statistics import mean_interval
+
+
+@dataclass(frozen=True)
+class Perplexity:
+    """`low` and `high` bound it at 95%, from the spread over windows; n is the number of predicted tokens."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+def perplexity(
+    subject: Subject, token_ids: torch.Tensor, windows: int, length: int, start: int, tell: Callable[[int, int], None]
+) -> Perplexity:
+    """Of token_ids [tokens], windows start..start+windows-1 of `length` tokens. Raises Unavailable for too short a text."""
+    available = len(token_ids) // length
+    if available < start + 1:
+        hint = "a longer text, a smaller evaluate.length or evaluate.start"
+        message = f"the text has {len(token_ids)} tokens: no window {start} of {length} tokens"
+        raise Unavailable(message, where="evaluate.perplexity", hint=hint)
+    losses: list[float] = []
+    chosen = token_ids.to(subject.device).split(length)[start : min(start + windows, available)]
+    with torch.inference_mode():
+        for window in chosen:
+            logits = subject.module(window[None], use_cache=False).logits[0, :-1].float()
+            losses.append(float(cross_entropy(logits, window[1:])))
+            tell(len(losses), len(chosen))
+    low, high = mean_interval(losses)
+    mean = sum(losses) / len(losses)
+    return Perplexity(math.exp(mean), math.exp(low), _exp(high), len(losses) * (length - 1))
+
+
+def _exp(value: float) -> float:
+    return math.exp(value) if value < 700 else math.inf

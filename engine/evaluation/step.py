@@ -1,0 +1,16 @@
+"""The `evaluate` step: measures the model as it is now, with the section's options or its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from engine.evaluation.measure import Measurement
+from engine.evaluation.options import EvaluateStepOptions
+from engine.workspace import Workspace
+
+
+def run(workspace: Workspace, options: EvaluateStepOptions) -> dict[str, Any]:
+    changes = {name: value for name in ("perplexity", "tasks", "rows") if (value := getattr(options, name)) is not None}
+    merged = workspace.profile.evaluate.model_copy(update=changes)
+    Measurement(workspace, workspace.subject, merged, workspace.stage).all()
+    return {"stage": workspace.stage, **changes}

@@ -1,0 +1,64 @@
+"""Reloads what was exported and holds it against the model in memory: figures come from the file, never from memory."""
+
+from __future__ import annotations
+
+import math
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine.errors import EngineError
+from engine.evaluation.measure import Measurement
+from engine.export.options import ExportOptions
+from engine.model import Subject, reload
+from engine.workspace import Workspace
+
+
+def verify(workspace: Workspace, folder: Path, options: ExportOptions) -> dict[str, Any]:
+    """Measures the reloaded model as stage "exported". Raises EngineError when it differs from the one in memory."""
+    again = reloaded(workspace, folder)
+    zeros = {"memory": count_zeros(workspace.subject), "file": count_zeros(again)}
+    if zeros["file"] < zeros["memory"]:
+        raise EngineError(f"{zeros['memory'] - zeros['file']} zeros were lost in the file", where=str(folder))
+    Measurement(workspace, again, workspace.profile.evaluate, "exported").all()
+    return {"identical": identical(workspace.subject, again), **compare(workspace, options, folder)}
+
+
+def reloaded(workspace: Workspace, folder: Path) -> Subject:
+    """The model of an exported folder; other modules get the file's weights put into a copy."""
+    subject = workspace.subject
+    if subject.is_language_model:
+        return reload(workspace.profile.model, folder)
+    from safetensors.torch import load_file
+
+    module = deepcopy(subject.module)
+    module.load_state_dict(load_file(folder / "model.safetensors"))
+    return Subject(module, str(folder), subject.fingerprint, features=subject.features)
+
+
+def compare(workspace: Workspace, options: ExportOptions, folder: Path) -> dict[str, Any]:
+    """Perplexity (or accuracy) of the file against that in memory, within the tolerance."""
+    metrics = workspace.state.metrics
+    out: dict[str, Any] = {}
+    for name in ("perplexity", "accuracy:features"):
+        memory, file = metrics.get(workspace.stage, {}).get(name), metrics["exported"].get(name)
+        if memory is None or file is None:
+            continue
+        change = abs(file.value / memory.value - 1) if math.isfinite(memory.value) else 0.0
+        out[f"{name}_change"] = change
+        if change > options.tolerance:
+            message = f"{name} is {file.value:.4g} after reload and was {memory.value:.4g} in memory"
+            raise EngineError(message, where=str(folder), hint="the export does not hold the model; try another dtype")
+    return out
+
+
+def count_zeros(subject: Subject) -> int:
+    return sum(int((p == 0).sum()) for p in subject.module.parameters())
+
+
+def identical(a: Subject, b: Subject) -> bool:
+    """Whether all weights are equal bit for bit."""
+    mine, other = a.module.state_dict(), b.module.state_dict()
+    return mine.keys() == other.keys() and all(torch.equal(mine[name], other[name]) for name in mine)

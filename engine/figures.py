@@ -1,0 +1,88 @@
+"""Numbers as people read them, in one place so that the report, the command line and the app show the same text.
+
+Every function takes None for "not measured" and answers "-". Nothing here rounds what is stored.
+"""
+
+from __future__ import annotations
+
+NOTHING = "-"
+
+
+def size(value: float | None) -> str:
+    """Bytes in decimal units: 538 MB."""
+    return _scaled(value, ("B", "kB", "MB", "GB", "TB"), " ")
+
+
+def count(value: float | None) -> str:
+    """A number of things: 134.5M."""
+    return _scaled(value, ("", "k", "M", "G", "T"), "")
+
+
+def share(value: float | None, digits: int = 1) -> str:
+    """A share of 1 as per cent: 50.0%."""
+    return NOTHING if value is None else f"{100 * value:.{digits}f}%"
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A plain figure: 17.42, and 1.2e+05 where decimals would not fit."""
+    if value is None:
+        return NOTHING
+    return f"{value:.{digits}f}" if abs(value) < 1e5 else f"{value:.1e}"
+
+
+def accuracy(value: float | None, low: float | None = None, high: float | None = None) -> str:
+    """An accuracy with its 95% interval: 81.3% [77.0, 85.1]."""
+    interval = f" [{100 * low:.1f}, {100 * high:.1f}]" if low is not None and high is not None else ""
+    return share(value) + interval
+
+
+def difference(value: float, low: float, high: float) -> str:
+    """A difference of accuracies in points, with its 95% interval: +12.3 [9.0, 15.5] points."""
+    return f"{100 * value:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}] points"
+
+
+def metric(name: str, value: float | None, low: float | None = None, high: float | None = None) -> str:
+    """A measured figure as its name asks: bytes as sizes, counts, shares, accuracies, rates."""
+    if name.startswith("accuracy"):
+        return accuracy(value, low, high)
+    return {"parameters": count, "sparsity": share}.get(name, size if name.endswith("bytes") else number)(value)
+
+
+def p_value(value: float | None) -> str:
+    """A p-value: 0.031, and <0.001 below that."""
+    if value is None:
+        return NOTHING
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as 3.2 s, 4 m 05 s or 2 h 07 m."""
+    if seconds is None:
+        return NOTHING
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} m {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} m"
+
+
+def age(seconds: float | None) -> str:
+    """How long ago, in one unit: 40s, 3m, 2h, 5d."""
+    if seconds is None:
+        return NOTHING
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= length:
+            return f"{int(seconds // length)}{unit}"
+    return f"{max(0, int(seconds))}s"
+
+
+def _scaled(value: float | None, units: tuple[str, ...], gap: str) -> str:
+    if value is None:
+        return NOTHING
+    for unit in units:
+        if abs(value) < 999.5 or unit == units[-1]:
+            break
+        value /= 1000
+    digits = 0 if unit == units[0] or abs(value) >= 99.95 and gap else 1
+    return f"{value:.{digits}f}{gap}{unit}"

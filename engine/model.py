@@ -1,0 +1,266 @@
+"""Loads the model under compression from where the profile says, and finds its blocks.
+
+Everything downstream works on a `Subject`: a torch module with, for language models, a tokenizer, or, for other modules,
+the features and labels they are measured on. No architecture is named here or below: blocks are the largest list of
+modules, matrices are found by watching products (see calibration.py).
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import importlib
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from engine import files, inspection
+from engine.data.features import Features, load_features
+from engine.errors import EngineError, Unavailable, UsageError
+from engine.profile import ModelOptions
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+@dataclass
+class Subject:
+    """A model and what is needed to run it. `fingerprint` identifies its weights before any change."""
+
+    module: nn.Module
+    source: str
+    fingerprint: str
+    tokenizer: Any | None = None
+    features: Features | None = None
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.module.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.module.parameters()).dtype
+
+    @property
+    def is_language_model(self) -> bool:
+        return self.tokenizer is not None
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters, tied ones once."""
+        return sum(p.numel() for p in self.module.parameters())
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the weights as the run holds them."""
+        return sum(p.numel() * p.element_size() for p in self.module.parameters())
+
+    def blocks(self) -> list[nn.Module]:
+        """The decoder blocks: the modules of the largest ModuleList; other modules are one block as a whole."""
+        if not self.is_language_model:
+            return [self.module]
+        lists = [module for module in self.module.modules() if isinstance(module, nn.ModuleList)]
+        if not lists:
+            raise EngineError("the model has no list of blocks", where=self.source)
+        return list(max(lists, key=lambda x: sum(p.numel() for p in x.parameters())))
+
+    def token_ids(self, text: str) -> torch.Tensor:
+        """Token ids [tokens] of a whole text."""
+        assert self.tokenizer is not None
+        return torch.tensor(self.tokenizer(text, verbose=False).input_ids, dtype=torch.long)
+
+
+def resolve(options: ModelOptions) -> ModelOptions:
+    """`options` with "auto" replaced by what this machine has."""
+    device = options.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise Unavailable("no CUDA device here", where="model.device", hint='set device = "auto" or "cpu"')
+    dtype = options.dtype
+    if dtype == "auto":
+        dtype = "float32" if device == "cpu" else "bfloat16"
+    return options.model_copy(update={"device": device, "dtype": dtype})
+
+
+def load(options: ModelOptions, *, seed: int = 0, allow_code: bool = False) -> Subject:
+    """The model of a resolved profile, in evaluation mode. Raises Unavailable or UsageError with the next thing to try."""
+    scheme, _, rest = options.source.partition(":")
+    if scheme == "builtin":
+        subject = _builtin(rest, seed)
+    elif scheme == "python":
+        subject = _from_code(rest, allow_code)
+    else:
+        subject = _language_model(options)
+    subject.module.to(device=torch.device(options.device), dtype=DTYPES[options.dtype]).eval().requires_grad_(False)
+    check_finite(subject)
+    return subject
+
+
+def reload(options: ModelOptions, folder: Path) -> Subject:
+    """A model that the run has exported, loaded as any user would."""
+    return load(options.model_copy(update={"source": str(folder)}))
+
+
+def with_features(subject: Subject, source: str, label: str, normalize: bool) -> Subject:
+    """The subject measured on a file's features; "builtin" keeps its own."""
+    if source == "builtin":
+        if subject.features is None:
+            raise UsageError(
+                "this model brings no data", where="calibration.source", hint='name a "file:..." of features'
+            )
+        return subject
+    return replace(subject, features=load_features(source, label=label, normalize=normalize))
+
+
+def check_finite(subject: Subject, where: str | None = None) -> None:
+    """Raises Unavailable that names the first weight with a NaN or an infinity."""
+    for name, parameter in subject.module.named_parameters():
+        if not torch.isfinite(parameter).all():
+            hint = "the checkpoint is damaged; fetch it again"
+            raise Unavailable(f"weight {name} holds NaN or infinite values", where=where or subject.source, hint=hint)
+
+
+def save_language_model(subject: Subject, folder: Path, dtype: torch.dtype) -> None:
+    """Writes a folder that plain transformers loads."""
+    model: Any = subject.module
+    own = model.dtype
+    model.config.dtype = dtype
+    state = {name: tensor.to(dtype) for name, tensor in model.state_dict().items()} if dtype != own else None
+    try:
+        model.save_pretrained(folder, state_dict=state)
+    finally:
+        model.config.dtype = own
+    assert subject.tokenizer is not None
+    subject.tokenizer.save_pretrained(folder)
+
+
+def _language_model(options: ModelOptions) -> Subject:
+    source, hub = options.source, False
+    if source == "demo":
+        path = _from_gguf(inspection.demo_model())
+    elif source.endswith(".gguf"):
+        path = _from_gguf(Path(source))
+    elif source.startswith("/") or Path(source).is_dir():
+        path = Path(source)
+        inspection.check_folder(path)
+    else:
+        path, hub = Path(source.removeprefix("hub:")), True
+    return _from_pretrained(str(path), options, hub)
+
+
+def _from_pretrained(path: str, options: ModelOptions, hub: bool) -> Subject:
+    from transformers import AutoModelForCausalLM
+
+    tokenizer = _tokenizer(path, hub)
+    try:
+        module = AutoModelForCausalLM.from_pretrained(
+            path, dtype=DTYPES[options.dtype], use_safetensors=True, local_files_only=not hub
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise _unloadable(options.source, error, hub) from error
+    if hasattr(module, "set_experts_implementation"):
+        module.set_experts_implementation("eager")  # experts one by one, so that their products can be watched
+    return Subject(module, options.source, _weights_hash(path, hub), tokenizer)
+
+
+def _tokenizer(path: str, hub: bool) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(path, local_files_only=not hub)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        hint = "a model folder needs tokenizer.json (or its older forms) beside the weights"
+        raise Unavailable("the tokenizer is missing or cannot be read", where=path, hint=hint) from error
+
+
+def _unloadable(source: str, error: Exception, hub: bool) -> Unavailable:
+    first = str(error).strip().partition("\n")[0]
+    hint = "is the name right, and is the network there?" if hub else "compress-tui inspect shows what the files hold"
+    return Unavailable(f"transformers cannot load the model: {first}", where=source, hint=hint)
+
+
+def _from_gguf(file: Path) -> Path:
+    """The GGUF's model as a normal folder, dequantized once and kept in the cache."""
+    summary = inspection.inspect(str(file))
+    digest = hashlib.sha256(f"{file.stat().st_size} {file.stat().st_mtime_ns} {file.resolve()}".encode()).hexdigest()
+    folder = files.cache_folder() / "models" / f"{file.stem}-{digest[:12]}"
+    if not (folder / "config.json").is_file():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        files.write_folder(folder, lambda part: _dequantize(file, part, summary.architecture))
+    return folder
+
+
+def _dequantize(file: Path, folder: Path, architecture: str) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    place = {"pretrained_model_name_or_path": file.parent, "gguf_file": file.name}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(**place)
+        loaded = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32)
+    except (ValueError, KeyError, OSError) as error:
+        hint = "convert it to a transformers folder first"
+        message = f"GGUF architecture {architecture!r} cannot be loaded: {error}"
+        raise Unavailable(message, where=str(file), hint=hint) from error
+    config = loaded.config
+    del config.quantization_config
+    # transformers refuses to save a model that came from GGUF; one made anew from its config saves normally
+    model = AutoModelForCausalLM.from_config(config)
+    model.load_state_dict(loaded.state_dict())
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    del loaded, model
+    gc.collect()
+
+
+def _weights_hash(path: str, hub: bool) -> str:
+    """A fingerprint of the weight files: names, sizes and times of local ones, the name of a hub's."""
+    if hub:
+        return hashlib.sha256(path.encode()).hexdigest()[:16]
+    parts = [f"{f.name} {f.stat().st_size} {f.stat().st_mtime_ns}" for f in sorted(Path(path).glob("*.safetensors"))]
+    return hashlib.sha256("\n".join([str(Path(path).resolve()), *parts]).encode()).hexdigest()[:16]
+
+
+def _builtin(name: str, seed: int) -> Subject:
+    from engine import builtin
+
+    if name not in builtin.MODELS:
+        raise UsageError(
+            f"unknown built-in model {name!r}", where="model.source", hint=f"known: {', '.join(builtin.MODELS)}"
+        )
+    module, features = builtin.MODELS[name](seed)
+    return Subject(module, f"builtin:{name}", f"builtin:{name}:{seed}", features=features)
+
+
+def _from_code(reference: str, allow_code: bool) -> Subject:
+    if not allow_code:
+        hint = "add --allow-code if you trust it"
+        raise UsageError("this profile runs Python code of its own", where="model.source", hint=hint)
+    package, _, factory = reference.partition(":")
+    try:
+        made = getattr(importlib.import_module(package), factory)()
+    except (ImportError, AttributeError) as error:
+        hint = "python:package.module:factory, importable from here (PYTHONPATH)"
+        raise Unavailable(str(error), where=f"python:{reference}", hint=hint) from error
+    module, features = made if isinstance(made, tuple) else (made, None)
+    if not isinstance(module, nn.Module):
+        raise Unavailable("the factory must return a torch module, or (module, Features)", where=f"python:{reference}")
+    return Subject(module, f"python:{reference}", _state_hash(module), features=features)
+
+
+def _state_hash(module: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def go_offline(source: str, texts: list[str]) -> None:
+    """Keeps the hub libraries off the network unless the profile names the hub."""
+    local = source in ("demo",) or source.startswith(("/", "builtin:", "python:")) or source.endswith(".gguf")
+    if local and not any(text.startswith("hub:") for text in texts):
+        os.environ["HF_HUB_OFFLINE"] = "1"

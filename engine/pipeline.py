@@ -1,0 +1,221 @@
+"""Runs a profile's steps in order on one model: resolve, load, measure, step by step with checkpoints, gates, report."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+
+import torch
+
+from engine import events as ev
+from engine import files, model, report, runs
+from engine import profile as profiles
+from engine.calibration import Walk, fast_compute, fitting_chunk
+from engine.errors import DONE, GATE_MISSED, UsageError
+from engine.evaluation.measure import Measurement, measure_dense
+from engine.model import DTYPES
+from engine.options import StepOptions
+from engine.profile import Profile
+from engine.pruning import step as pruning
+from engine.pruning.options import PruneOptions
+from engine.registry import STEPS
+from engine.state import RunState
+from engine.workspace import Workspace
+
+
+def run(
+    run_: runs.Run,
+    profile: Profile,
+    emit: Callable[[ev.Event], None],
+    should_stop: Callable[[], bool],
+    *,
+    allow_code: bool,
+) -> int:
+    """Runs or resumes; returns the exit code (0, or 4 when a gate was missed). Errors are raised as EngineError."""
+    began = time.monotonic()
+    workspace = prepare(run_, profile, emit, should_stop, allow_code)
+    dense_step(workspace)
+    for index, options in enumerate(workspace.profile.step):
+        workspace.step = index
+        one_step(workspace, options)
+    missed = check_gates(workspace)
+    code = GATE_MISSED if missed else DONE
+    seconds = round(time.monotonic() - began, 3)
+    workspace.emit(ev.RunFinished(seconds=seconds, exit_code=code))
+    write_report(workspace)
+    return code
+
+
+def prepare(
+    run_: runs.Run,
+    profile: Profile,
+    emit: Callable[[ev.Event], None],
+    should_stop: Callable[[], bool],
+    allow_code: bool,
+) -> Workspace:
+    """Loads the model and decides, once, everything that "auto" leaves open; the decisions go into the run's profile."""
+    state = RunState.of(run_.events())
+
+    def tell(event: ev.Event) -> None:
+        emit(event)
+        state.apply(event)
+
+    texts = [profile.calibration.source, str(profile.evaluate.perplexity)]
+    texts += [str(s) for t in profile.task.values() for s in (t.train, t.dev, t.test)]
+    model.go_offline(profile.model.source, texts)
+    threads = profile.threads or torch.get_num_threads()
+    torch.set_num_threads(threads)
+    torch.manual_seed(profile.seed)
+    profile = profile.model_copy(update={"threads": threads, "model": model.resolve(profile.model)})
+    tell(ev.Log(message=f"loading {profile.model.source}"))
+    subject = model.load(profile.model, seed=profile.seed, allow_code=allow_code)
+    if not subject.is_language_model:
+        calibration = profile.calibration
+        subject = model.with_features(subject, calibration.source, calibration.label, calibration.normalize)
+    workspace = Workspace(run_, decide(profile, subject), subject, tell, should_stop, state, allow_code)
+    files.write_text(run_.profile_file, profiles.dump(workspace.profile))
+    files.write_text(run_.path / "environment.json", json.dumps(environment(workspace), indent=2) + "\n")
+    check_fingerprint(workspace)
+    announce(workspace)
+    return workspace
+
+
+def decide(profile: Profile, subject: model.Subject) -> Profile:
+    """The calibration pass's chunk and number format."""
+    calibration = profile.calibration
+    compute = calibration.compute
+    if compute == "auto":
+        compute = str(fast_compute(subject.device)).removeprefix("torch.")  # type: ignore[assignment]
+    chunk = calibration.chunk
+    if chunk is None and subject.is_language_model:
+        chunk = fitting_chunk(subject, calibration.samples, calibration.length)
+    return profile.model_copy(
+        update={"calibration": calibration.model_copy(update={"compute": compute, "chunk": chunk})}
+    )
+
+
+def announce(workspace: Workspace) -> None:
+    """ModelLoaded, with every matrix that can be pruned."""
+    subject = workspace.subject
+    few = torch.zeros(1, 8, dtype=torch.long)
+    if subject.features is not None:
+        few = torch.from_numpy(subject.features.x[:1]).to(subject.dtype)
+    walk = Walk(subject, few, 1, DTYPES["float32"])
+    workspace.emit(
+        ev.ModelLoaded(
+            source=subject.source, device=str(subject.device), dtype=str(subject.dtype).removeprefix("torch."),
+            architecture=type(subject.module).__name__, parameters=subject.parameters, bytes=subject.bytes,
+            threads=torch.get_num_threads(),
+            matrices=[{"name": m.name, "block": m.block, "shape": list(m.shape), "parameters": m.weight.numel()}
+                      for m in walk.matrices],
+        )
+    )  # fmt: skip
+
+
+def dense_step(workspace: Workspace) -> None:
+    """Measures the dense model, as step -1."""
+    began = time.monotonic()
+    if workspace.finished() is not None and "dense" in workspace.state.metrics:
+        workspace.emit(ev.StepFinished(step=-1, seconds=0.0, resumed=True))
+        return
+    workspace.emit(ev.StepStarted(step=-1, use="measure", title="measure the dense model"))
+    measure_dense(workspace)
+    workspace.finish({})
+    workspace.emit(ev.StepFinished(step=-1, seconds=round(time.monotonic() - began, 3)))
+
+
+def one_step(workspace: Workspace, options: StepOptions) -> None:
+    """Runs a step, or takes over what an earlier process finished; weights that changed are measured."""
+    done = workspace.finished()
+    if done is not None:
+        if isinstance(options, PruneOptions):
+            pruning.restore(workspace, options)
+        workspace.stage = done["stage"]
+        workspace.emit(ev.StepFinished(step=workspace.step, seconds=0.0, summary=done["summary"], resumed=True))
+        return
+    began = time.monotonic()
+    workspace.check_stop()
+    workspace.emit(ev.StepStarted(step=workspace.step, use=options.use, title=title(options)))
+    summary = STEPS[options.use].run()(workspace, options)
+    if isinstance(options, PruneOptions):
+        workspace.stage = next_stage(workspace)
+        model.check_finite(workspace.subject, where=f"step {workspace.step}")
+        Measurement(workspace, workspace.subject, workspace.profile.evaluate, workspace.stage).all()
+    workspace.finish({"summary": summary, "stage": workspace.stage})
+    seconds = round(time.monotonic() - began, 3)
+    workspace.emit(ev.StepFinished(step=workspace.step, seconds=seconds, summary=summary))
+
+
+def title(options: StepOptions) -> str:
+    """The step in a few words, from the options that were set."""
+    chosen = options.model_dump(exclude_unset=True, exclude={"use"})
+    return ", ".join(
+        f"{k} {v}" for k, v in chosen.items() if isinstance(v, str | int | float) and not isinstance(v, bool)
+    )
+
+
+def next_stage(workspace: Workspace) -> str:
+    """pruned, pruned-2, ..."""
+    number = sum(isinstance(s, PruneOptions) for s in workspace.profile.step[: workspace.step + 1])
+    return "pruned" if number == 1 else f"pruned-{number}"
+
+
+def check_fingerprint(workspace: Workspace) -> None:
+    """Refuses to resume with another model or another profile than the run began with."""
+    parts = (workspace.subject.fingerprint, workspace.profile.model_dump_json())
+    fingerprint = hashlib.sha256(repr(parts).encode()).hexdigest()
+    file = workspace.run.checkpoints / "fingerprint"
+    if file.is_file() and file.read_text(encoding="utf-8") != fingerprint:
+        hint = "start a new run; the checkpoints of this one belong to other weights or other settings"
+        raise UsageError(
+            "the model or the profile changed since this run began", where=str(workspace.run.path), hint=hint
+        )
+    files.write_text(file, fingerprint)
+
+
+def check_gates(workspace: Workspace) -> list[str]:
+    """Emits every bound of the profile's gate; returns the names of those missed."""
+    gate, metrics = workspace.profile.gate, workspace.state.metrics
+    last = metrics.get("exported") or metrics.get(workspace.stage, {})
+    dense = metrics["dense"]
+    values: dict[str, float] = {}
+    for name, key in (("perplexity_ratio", "perplexity"), ("size_ratio", "bytes")):
+        if key in last and key in dense:
+            values[name] = last[key].value / dense[key].value
+    drops = [dense[k].value - m.value for k, m in last.items() if k.startswith("accuracy:") and k in dense]
+    if drops:
+        values["accuracy_drop"] = max(drops)
+    missed = []
+    for name in type(gate).model_fields:
+        bound = getattr(gate, name)
+        if bound is None:
+            continue
+        if name not in values:
+            raise UsageError(f"nothing was measured for the gate {name}", where=f"gate.{name}", hint="see [evaluate]")
+        passed = values[name] <= bound
+        workspace.emit(ev.GateChecked(name=name, bound=bound, value=values[name], passed=passed))
+        missed += [] if passed else [name]
+    return missed
+
+
+def environment(workspace: Workspace) -> dict[str, object]:
+    """What the figures of this run depend on besides the profile."""
+    packages = ("torch", "transformers", "safetensors", "scipy", "compress-tui")
+    device = workspace.subject.device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return {
+        "python": platform.python_version(), "system": platform.platform(), "device": str(device), "device_name": name,
+        "threads": torch.get_num_threads(), "seed": workspace.profile.seed,
+        "packages": {package: version(package) for package in packages},
+    }  # fmt: skip
+
+
+def write_report(workspace: Workspace) -> None:
+    """report.md and result.json of what has happened so far."""
+    files.write_text(workspace.run.path / "report.md", report.markdown(workspace.state))
+    result = json.dumps(report.result(workspace.state), indent=2, ensure_ascii=False)
+    files.write_text(workspace.run.path / "result.json", result + "\n")

@@ -1,0 +1,90 @@
+"""The race that prompt optimizers run: candidates meet the same development rows, block by block, within a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from engine.data.tasks import Row
+from engine.prompts import calibration
+from engine.prompts.template import Prompt
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A candidate's figures on the development rows it has met."""
+
+    accuracy: float
+    margin: float
+    correct: NDArray[np.bool_]
+    margins: NDArray[np.float64]
+
+
+@dataclass
+class Race:
+    """`score(prompt, rows)` gives log-likelihoods [rows, choices]; `content_free(prompt)` those of meaningless inputs.
+
+    `report(candidate, standing, round, alive)` is told of every figure. Scores lie in `scores[candidate]`, row by row.
+    """
+
+    prompts: Sequence[Prompt]
+    rows: Sequence[Row]
+    budget: int
+    kind: str
+    tokens: Sequence[int]
+    score: Callable[[Prompt, Sequence[Row]], torch.Tensor]
+    content_free: Callable[[Prompt], torch.Tensor]
+    report: Callable[[int, Standing, int, bool], None]
+    spent: int = 0
+    scores: dict[int, torch.Tensor] = field(default_factory=dict)
+    _content_free: dict[int, torch.Tensor] = field(default_factory=dict)
+
+    def met(self, candidate: int) -> int:
+        """How many development rows a candidate has met."""
+        return len(self.scores.get(candidate, ()))
+
+    def advance(self, candidate: int, rows: int) -> Standing:
+        """Lets a candidate meet development rows until it has met `rows` (fewer when the budget ends)."""
+        have = self.met(candidate)
+        new = self.rows[have : min(rows, have + self.budget - self.spent)]
+        if new:
+            scored = self.score(self.prompts[candidate], new)
+            old = self.scores.get(candidate)
+            self.scores[candidate] = scored if old is None else torch.cat([old, scored])
+            self.spent += len(new)
+        return self.standing(candidate)
+
+    def offsets(self, candidate: int, kind: str | None = None) -> torch.Tensor:
+        """Calibration offsets [choices] of a candidate, from the development rows it has met."""
+        kind = self.kind if kind is None else kind
+        if kind == "contextual" and candidate not in self._content_free:
+            self._content_free[candidate] = self.content_free(self.prompts[candidate])
+        return calibration.offsets(kind, self.scores[candidate], self._content_free.get(candidate))
+
+    def standing(self, candidate: int) -> Standing:
+        """Accuracy and mean margin: P(gold) minus the best other choice, calibrated."""
+        calibrated = calibration.apply(self.scores[candidate], self.offsets(candidate))
+        return standing(calibrated, [row.gold for row in self.rows[: self.met(candidate)]])
+
+    def tell(self, candidate: int, round_: int, alive: bool) -> None:
+        self.report(candidate, self.standing(candidate), round_, alive)
+
+    def ranked(self, candidates: Sequence[int]) -> list[int]:
+        """Best first: by margin, then accuracy, then the shorter prompt."""
+        standings = {c: self.standing(c) for c in candidates}
+        return sorted(candidates, key=lambda c: (-standings[c].margin, -standings[c].accuracy, self.tokens[c], c))
+
+
+def standing(calibrated_RC: torch.Tensor, gold: Sequence[int]) -> Standing:
+    """Right or wrong and margin of every row, from calibrated log-probabilities [rows, choices]."""
+    probabilities = calibrated_RC.exp()
+    gold_R1 = torch.tensor(list(gold))[:, None]
+    of_gold = probabilities.gather(1, gold_R1)[:, 0]
+    others = probabilities.scatter(1, gold_R1, -1.0).amax(1)
+    correct = (calibrated_RC.argmax(1) == gold_R1[:, 0]).numpy()
+    margins = (of_gold - others).numpy()
+    return Standing(float(correct.mean()), float(margins.mean()), correct, margins)

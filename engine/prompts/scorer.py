@@ -1,0 +1,182 @@
+"""Scores choices by log-likelihood: ℓ(c|p,x) = Σ log P(c_t | p, x, c_<t). The one scorer of every optimizer and of evaluation.
+
+What all rows of a prompt share at the front is encoded once and its key/value cache reused. Rows are batched by
+length, padded on the left. Choices of one token need one forward for all of them. Scores are kept on disk by (weights,
+tokens, choice), so that a repeated or resumed run does not compute them again.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from engine.data.tasks import Row
+from engine.model import Subject
+from engine.prompts.cache import ScoreCache
+from engine.prompts.template import Prompt
+
+BATCH_TOKENS = 2048
+SHORTEST_PREFIX = 8
+
+
+@dataclass(frozen=True)
+class Sequence_:
+    """One forward: `tokens`, and at its end the `targets`: (slot in the result, token ids of the choice).
+
+    With several targets each is a single token; one longer target has its tokens but the last at the sequence's end.
+    """
+
+    tokens: tuple[int, ...]
+    targets: tuple[tuple[int, tuple[int, ...]], ...]
+
+    @property
+    def positions(self) -> int:
+        """How many final positions' predictions are needed."""
+        return max(len(tokens) for _, tokens in self.targets)
+
+
+@dataclass
+class Scorer:
+    """A model that scores; `tell(done, total)` is called after every batch and may stop the work by raising."""
+
+    subject: Subject
+    cache: ScoreCache | None = None
+    tell: Callable[[int, int], None] = lambda done, total: None
+    weights: str = field(init=False)
+    computed: int = 0
+
+    def __post_init__(self) -> None:
+        self.weights = weights_key(self.subject) if self.cache else ""
+
+    def score(self, prompt: Prompt, rows: Sequence[Row]) -> torch.Tensor:
+        """Log-likelihoods [rows, choices] in float64; rows must have equally many choices, else -inf pads."""
+        width = max(len(row.choices) for row in rows)
+        out = torch.full((len(rows), width), -torch.inf, dtype=torch.float64)
+        sequences = self._sequences(prompt, rows, width)
+        keys = [self._key(s) for s in sequences]
+        known = self.cache.get(keys) if self.cache else {}
+        missing = [(s, k) for s, k in zip(sequences, keys, strict=True) if k not in known]
+        for sequence, key in zip(sequences, keys, strict=True):
+            if key in known:
+                self._place(out, sequence, known[key])
+        for sequence, key, values in self._forward(missing):
+            known[key] = values
+            self._place(out, sequence, values)
+        self.tell(len(rows), len(rows))
+        return out
+
+    def _place(self, out: torch.Tensor, sequence: Sequence_, values: Sequence[float]) -> None:
+        for (slot, _), value in zip(sequence.targets, values, strict=True):
+            out.view(-1)[slot] = value
+
+    def _sequences(self, prompt: Prompt, rows: Sequence[Row], width: int) -> list[Sequence_]:
+        """One sequence a row where all its choices are one token, else one a choice."""
+        texts = [prompt.fill(row) for row in rows]
+        contexts = self._encode(texts)
+        pairs = [(i, j) for i, row in enumerate(rows) for j in range(len(row.choices))]
+        whole = self._encode([texts[i] + rows[i].choices[j] for i, j in pairs])
+        targets: dict[int, list[tuple[int, tuple[int, ...]]]] = {}
+        for (i, j), tokens in zip(pairs, whole, strict=True):
+            targets.setdefault(i, []).append((i * width + j, tuple(tokens[len(contexts[i]) :])))
+        sequences = []
+        for i, choices in targets.items():
+            if all(len(tokens) == 1 for _, tokens in choices):
+                sequences.append(Sequence_(tuple(contexts[i]), tuple(choices)))
+            else:
+                sequences += [Sequence_((*contexts[i], *tokens[:-1]), ((slot, tokens),)) for slot, tokens in choices]
+        return sequences
+
+    def _encode(self, texts: list[str]) -> list[list[int]]:
+        assert self.subject.tokenizer is not None
+        ids: list[list[int]] = self.subject.tokenizer(texts).input_ids
+        return ids
+
+    def _forward(self, missing: list[tuple[Sequence_, str]]) -> Any:
+        """Yields (sequence, key, log-likelihoods of its targets), batch by batch."""
+        if not missing:
+            return
+        prefix = shared_prefix([s.tokens[: len(s.tokens) - s.positions + 1] for s, _ in missing])
+        done = 0
+        with torch.inference_mode():
+            past = self._encode_prefix(prefix) if len(prefix) >= SHORTEST_PREFIX else None
+            skip = len(prefix) if past is not None else 0
+            for batch in batches(missing, skip):
+                values = self._batch([s for s, _ in batch], prefix[:skip], past)
+                if self.cache:
+                    self.cache.put({key: v for (_, key), v in zip(batch, values, strict=True)})
+                for (sequence, key), value in zip(batch, values, strict=True):
+                    yield sequence, key, value
+                done += len(batch)
+                self.computed += len(batch)
+                self.tell(done, len(missing))
+
+    def _encode_prefix(self, prefix: tuple[int, ...]) -> Any:
+        ids = torch.tensor([prefix], device=self.subject.device)
+        return self.subject.module(ids, use_cache=True, logits_to_keep=1).past_key_values
+
+    def _batch(self, sequences: list[Sequence_], prefix: tuple[int, ...], past: Any) -> list[list[float]]:
+        """Log-likelihoods per sequence; rows are padded on the left, behind the shared prefix."""
+        device, skip = self.subject.device, len(prefix)
+        rows = [s.tokens[skip:] for s in sequences]
+        length = max(len(row) for row in rows)
+        pad = torch.tensor([length - len(row) for row in rows], device=device)
+        ids = torch.tensor([[0] * (length - len(row)) + list(row) for row in rows], device=device)
+        real = torch.arange(length, device=device) >= pad[:, None]
+        mask = torch.cat([torch.ones(len(rows), skip, device=device, dtype=torch.bool), real], dim=1).long()
+        positions = (torch.arange(length, device=device) - pad[:, None]).clamp_min(0) + skip
+        keep = max(s.positions for s in sequences)
+        arguments: dict[str, Any] = {"use_cache": False}
+        if past is not None:
+            cache = copy.deepcopy(past)
+            cache.batch_repeat_interleave(len(rows))
+            arguments = {"past_key_values": cache, "use_cache": True}
+        logits = self.subject.module(
+            ids, attention_mask=mask, position_ids=positions, logits_to_keep=keep, **arguments
+        ).logits
+        return [target_values(s, row) for s, row in zip(sequences, logits.float().log_softmax(-1), strict=True)]
+
+    def _key(self, sequence: Sequence_) -> str:
+        return hashlib.blake2b(repr((self.weights, sequence.tokens, [t for _, t in sequence.targets])).encode(),
+                               digest_size=16).hexdigest()  # fmt: skip
+
+
+def target_values(sequence: Sequence_, log_probs_KV: torch.Tensor) -> list[float]:
+    """Summed log-probabilities of each target, from the predictions at the last K positions."""
+    values = []
+    for _, tokens in sequence.targets:
+        ids = torch.tensor(tokens, device=log_probs_KV.device)
+        values.append(float(log_probs_KV[-len(tokens) :].gather(1, ids[:, None]).double().sum()))
+    return values
+
+
+def shared_prefix(token_lists: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """The longest common beginning that leaves every list at least one token."""
+    shortest, longest = min(token_lists), max(token_lists)
+    common = len(os.path.commonprefix([shortest, longest]))
+    return shortest[: min(common, min(len(tokens) for tokens in token_lists) - 1)]
+
+
+def batches(missing: list[tuple[Sequence_, str]], skip: int) -> list[list[tuple[Sequence_, str]]]:
+    """Sequences of similar length together, at most BATCH_TOKENS tokens with padding and cache."""
+    ordered = sorted(missing, key=lambda item: len(item[0].tokens))
+    out: list[list[tuple[Sequence_, str]]] = [[]]
+    for item in ordered:
+        width = len(item[0].tokens) - skip
+        if out[-1] and width * (len(out[-1]) + 1) > BATCH_TOKENS:
+            out.append([])
+        out[-1].append(item)
+    return out
+
+
+def weights_key(subject: Subject) -> str:
+    """A hash of all weights as they are now."""
+    digest = hashlib.blake2b(digest_size=16)
+    for parameter in subject.module.parameters():
+        digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,191 @@
+"""The `prune` step: allocation, one walk over the calibration data, a checkpoint after every block, the assertions."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from engine import events as ev
+from engine import files
+from engine.calibration import Matrix, Statistics, Walk
+from engine.errors import EngineError, UsageError
+from engine.model import DTYPES
+from engine.pruning.criterion import Criterion, Settings
+from engine.pruning.masks import Pattern
+from engine.pruning.options import PruneOptions
+from engine.registry import ALLOCATIONS, CRITERIA
+from engine.workspace import Workspace
+
+
+@dataclass
+class Pruning:
+    """One prune step at work: what to do, and what was done so far."""
+
+    workspace: Workspace
+    criterion: Criterion
+    settings: Settings
+    pattern: Pattern
+    shares: dict[str, float]
+    total: int
+    done: int = 0
+    unreached: int = 0
+
+    def matrices(self, matrices: list[Matrix], statistics: Statistics) -> None:
+        """Prunes the matrices that share this input, in place."""
+        self.workspace.check_stop()
+        for matrix in matrices:
+            began = time.perf_counter()
+            pattern = replace(self.pattern, sparsity=self.shares[matrix.name])
+            before = matrix.weight.float()
+            after = self.criterion.prune(before, statistics, pattern, self.settings, self._generator(matrix.name))
+            after = after.to(matrix.weight.dtype)
+            check_result(matrix.name, after, pattern)
+            error = output_error(before, after.float(), statistics.rows)
+            matrix.weight.copy_(after)
+            self.done += 1
+            self.unreached += statistics.tokens == 0
+            self._tell(matrix, error, time.perf_counter() - began)
+
+    def _tell(self, matrix: Matrix, error: float | None, seconds: float) -> None:
+        event = ev.LayerPruned(
+            step=self.workspace.step, layer=matrix.name, block=matrix.block, shape=list(matrix.shape),
+            sparsity=sparsity_of(matrix.weight), error=error, seconds=round(seconds, 4), done=self.done, total=self.total,
+        )  # fmt: skip
+        self.workspace.emit(event)
+
+    def _generator(self, name: str) -> torch.Generator:
+        """Random numbers that depend on the seed and the matrix alone, so that resume draws the same."""
+        digest = hashlib.sha256(f"{self.workspace.profile.seed} {name}".encode()).digest()
+        return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+
+
+def run(workspace: Workspace, options: PruneOptions) -> dict[str, Any]:
+    """Prunes the workspace's model in place; returns the step's summary."""
+    criterion: Criterion = CRITERIA.load(options.criterion).CRITERION
+    walk = walk_for(workspace)
+    pruning = plan(workspace, walk.matrices, criterion, options)
+    threshold = None
+    if options.criterion == "importance":
+        threshold = max(equal_threshold(m.weight, pruning.pattern) for m in walk.matrices)
+    for block in walk.run(lambda index: visit(pruning, walk, index), want_gram=criterion.needs == "gram"):
+        file = workspace.checkpoint(f"block-{block}.safetensors")
+        if not file.is_file():
+            weights = {m.name: m.weight.contiguous() for m in walk.of_block(block)}
+            files.write_with(file, lambda part, weights=weights: save_file(weights, part))  # type: ignore[misc]
+        workspace.progress("pruning", block + 1, walk.blocks(), "blocks")
+    if pruning.unreached:
+        workspace.log(f"{pruning.unreached} matrices met no calibration token; magnitude decided there", "warning")
+    return summary(workspace, walk.matrices, options, threshold)
+
+
+def restore(workspace: Workspace, options: PruneOptions) -> None:
+    """Puts the weights of a finished prune step back."""
+    walk = walk_for(workspace)
+    for block in range(walk.blocks()):
+        load_block(workspace, walk, block)
+
+
+def walk_for(workspace: Workspace) -> Walk:
+    calibration = workspace.profile.calibration
+    inputs = workspace.calibration_inputs()
+    return Walk(workspace.subject, inputs, calibration.chunk or len(inputs), DTYPES[calibration.compute])
+
+
+def plan(workspace: Workspace, matrices: list[Matrix], criterion: Criterion, options: PruneOptions) -> Pruning:
+    """Checks the pattern against every matrix before anything is changed, and splits the sparsity over them."""
+    scope = criterion.scope if options.scope == "auto" else options.scope
+    pattern = Pattern(options.amount, options.n_of_m, scope, options.threshold)
+    for matrix in matrices:
+        pattern.check(matrix.name, matrix.shape)
+    if options.threshold is not None:
+        check_threshold(matrices, options.threshold)
+    shares = ALLOCATIONS.load(options.allocation).allocate(matrices, options.amount)
+    settings = Settings(options.damping, options.block_size)
+    return Pruning(workspace, criterion, settings, pattern, shares, len(matrices))
+
+
+def visit(pruning: Pruning, walk: Walk, block: int) -> Any:
+    """What to do in a block: prune it, or nothing when an earlier process has."""
+    if load_block(pruning.workspace, walk, block):
+        pruning.done += len(walk.of_block(block))
+        return None
+    return pruning.matrices
+
+
+def load_block(workspace: Workspace, walk: Walk, block: int) -> bool:
+    """Restores a finished block's weights; False when there are none."""
+    file = workspace.checkpoint(f"block-{block}.safetensors")
+    if not file.is_file():
+        return False
+    weights = load_file(file)
+    with torch.inference_mode():
+        for matrix in walk.of_block(block):
+            matrix.weight.copy_(weights[matrix.name])
+    return True
+
+
+def check_threshold(matrices: list[Matrix], threshold: float) -> None:
+    """Raises UsageError when the threshold would empty a matrix; names the largest that keeps anything everywhere."""
+    largest = {m.name: float(m.weight.abs().max() / m.weight.abs().sum()) for m in matrices}
+    limit = min(largest.values())
+    emptied = [name for name, value in largest.items() if value < threshold]
+    if emptied:
+        message = f"threshold {threshold:g} removes every weight of {len(emptied)} of {len(matrices)} matrices"
+        hint = f"the largest threshold that keeps anything everywhere is {limit:.6g}"
+        raise UsageError(message, where=emptied[0], hint=hint)
+
+
+def check_result(name: str, weight_OI: torch.Tensor, pattern: Pattern) -> None:
+    """Raises EngineError when a pruned matrix is not finite or does not have its pattern."""
+    if not torch.isfinite(weight_OI).all():
+        raise EngineError("pruning produced NaN or infinite weights", where=name, hint="raise the damping")
+    zeros = int((weight_OI == 0).sum())
+    if pattern.n_of_m:
+        n, m = pattern.n_of_m
+        holds = bool(((weight_OI != 0).reshape(-1, m).sum(1) <= n).all())
+    elif pattern.threshold is not None:
+        holds = zeros < weight_OI.numel()
+    else:
+        per_row = round(pattern.sparsity * weight_OI.shape[1]) * weight_OI.shape[0]
+        holds = zeros >= min(per_row, round(pattern.sparsity * weight_OI.numel()))
+    if not holds:
+        raise EngineError(f"the pattern does not hold: {zeros} of {weight_OI.numel()} weights are zero", where=name)
+
+
+def output_error(before_OI: torch.Tensor, after_OI: torch.Tensor, rows_TI: torch.Tensor) -> float | None:
+    """||X(W - W')ᵀ||² / ||XWᵀ||² on the kept calibration rows; None where there are none."""
+    if not len(rows_TI):
+        return None
+    reference = torch.linalg.vector_norm(rows_TI @ before_OI.T).square()
+    difference = torch.linalg.vector_norm(rows_TI @ (before_OI - after_OI).T).square()
+    return float(difference / reference.clamp_min(1e-30))
+
+
+def sparsity_of(weight: torch.Tensor) -> float:
+    return float((weight == 0).sum()) / weight.numel()
+
+
+def summary(
+    workspace: Workspace, matrices: list[Matrix], options: PruneOptions, threshold: float | None
+) -> dict[str, Any]:
+    """Sparsity over all matrices, their share of the block weights, and the largest threshold that the rate came to."""
+    numel = sum(m.weight.numel() for m in matrices)
+    zeros = sum(int((m.weight == 0).sum()) for m in matrices)
+    blocks = sum(p.numel() for block in workspace.subject.blocks() for p in block.parameters())
+    errors = [layer.error for layer in workspace.state.layers.values() if layer.error is not None]
+    out = {
+        "criterion": options.criterion, "pattern": options.pattern, "sparsity": zeros / numel,
+        "matrices": len(matrices), "covered": numel / blocks, "mean_error": sum(errors) / len(errors) if errors else None,
+    }  # fmt: skip
+    return out if threshold is None else {**out, "threshold": threshold}
+
+
+def equal_threshold(weight_OI: torch.Tensor, pattern: Pattern) -> float:
+    """The threshold on I_i = |w_i| / sum|w_j| that keeps what this pattern keeps: the smallest importance that stays."""
+    importance_OI = weight_OI.abs() / weight_OI.abs().sum()
+    return float(importance_OI[pattern.keep(importance_OI)].min())

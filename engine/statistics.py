@@ -1,0 +1,70 @@
+"""Intervals and paired tests, all from scipy: a number shown to a user carries its n and an interval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+CONFIDENCE = 0.95
+RESAMPLES = 10_000
+
+
+def wilson(correct: int, n: int) -> tuple[float, float]:
+    """95% Wilson interval of a proportion."""
+    interval = stats.binomtest(correct, n).proportion_ci(CONFIDENCE, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+    """95% t-interval of a mean; infinite for a single value."""
+    if len(values) < 2:
+        return -math.inf, math.inf
+    error = float(stats.sem(values))
+    if error == 0:
+        return float(np.mean(values)), float(np.mean(values))
+    low, high = stats.t.interval(CONFIDENCE, len(values) - 1, loc=np.mean(values), scale=error)
+    return float(low), float(high)
+
+
+def mcnemar(a_only: int, b_only: int) -> float:
+    """Exact two-sided McNemar p-value from the discordant pairs: a right and b wrong, and the reverse."""
+    discordant = a_only + b_only
+    return float(stats.binomtest(a_only, discordant, 0.5).pvalue) if discordant else 1.0
+
+
+@dataclass(frozen=True)
+class Paired:
+    """accuracy(a) - accuracy(b) on the same n rows, with interval, p-value and verdict on a."""
+
+    n: int
+    difference: float
+    low: float
+    high: float
+    p_value: float
+
+    @property
+    def verdict(self) -> str:
+        """A gain inside the noise is a tie."""
+        if self.low <= 0 <= self.high:
+            return "tie"
+        return "better" if self.difference > 0 else "worse"
+
+
+def compare(a: NDArray[np.bool_], b: NDArray[np.bool_], seed: int) -> Paired:
+    """Paired comparison of right/wrong per row: exact McNemar, 10,000-fold paired percentile bootstrap."""
+    difference = a.astype(float) - b.astype(float)
+    p_value = mcnemar(int((a & ~b).sum()), int((b & ~a).sum()))
+    mean = float(difference.mean())
+    if not difference.any():
+        return Paired(len(a), 0.0, 0.0, 0.0, p_value)
+    result = stats.bootstrap(
+        (difference,), np.mean, n_resamples=RESAMPLES, batch=500, confidence_level=CONFIDENCE, method="percentile",
+        rng=np.random.default_rng(seed),
+    )  # fmt: skip
+    interval = result.confidence_interval
+    return Paired(len(a), mean, float(interval.low), float(interval.high), p_value)

@@ -1,0 +1,123 @@
+"""What steps pass on to each other, and the few services every step uses: progress, stopping, checkpoints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine import events as ev
+from engine import files, runs
+from engine.data.tasks import Task, load_task
+from engine.data.text import load_text, windows
+from engine.errors import Cancelled, UsageError
+from engine.model import Subject, load
+from engine.profile import Profile
+from engine.state import RunState
+
+
+@dataclass
+class Workspace:
+    """The run, its resolved profile and the model as it is now.
+
+    `stage` names the state of the weights in figures (dense, pruned, pruned-2, ...); `step` is the index of the step at
+    work. `state` is the fold of everything the run has said.
+    """
+
+    run: runs.Run
+    profile: Profile
+    subject: Subject
+    emit: Callable[[ev.Event], None]
+    should_stop: Callable[[], bool]
+    state: RunState
+    allow_code: bool = False
+    stage: str = "dense"
+    step: int = -1
+    _tasks: dict[str, Task] = field(default_factory=dict)
+
+    def progress(self, label: str, done: int, total: int, unit: str) -> None:
+        """Says how far the current long work is, and stops here when asked to."""
+        self.emit(ev.Progress(step=self.step, label=label, done=done, total=total, unit=unit))
+        self.check_stop()
+
+    def check_stop(self) -> None:
+        """Raises Cancelled when somebody asked the run to stop."""
+        if self.should_stop():
+            raise Cancelled("stopped on request", hint=f"compress-tui run --resume --run-dir {self.run.path}")
+
+    def log(self, message: str, level: str = "info") -> None:
+        self.emit(ev.Log(message=message, level=level))
+
+    def task(self, name: str) -> Task:
+        """A task with its rows, loaded once."""
+        if name not in self._tasks:
+            self._tasks[name] = load_task(name, self.profile.task.get(name), self.profile.seed)
+        return self._tasks[name]
+
+    def checkpoint(self, name: str) -> Path:
+        """A file of this step under checkpoints/."""
+        return self.run.checkpoints / f"step-{self.step}-{name}"
+
+    def finished(self) -> dict[str, Any] | None:
+        """What a step left when it finished in an earlier process."""
+        found: dict[str, Any] | None = runs.read_json(self.checkpoint("done.json"))
+        return found
+
+    def finish(self, record: dict[str, Any]) -> None:
+        files.write_text(self.checkpoint("done.json"), json.dumps(record))
+
+    def dense_subject(self) -> Subject:
+        """The dense model once more, for comparisons with the one under compression."""
+        return load(self.profile.model, seed=self.profile.seed, allow_code=self.allow_code)
+
+    def calibration_inputs(self) -> torch.Tensor:
+        """Token ids [samples, length], or the features [rows, columns] of a model that is not a language model."""
+        options, subject = self.profile.calibration, self.subject
+        if not subject.is_language_model:
+            if subject.features is None:
+                raise UsageError("this model needs features to calibrate on", where="calibration.source")
+            return torch.from_numpy(subject.features.x).to(subject.dtype)
+        if options.source == "builtin":
+            raise UsageError("a language model brings no data of its own", where="calibration.source",
+                             hint='"demo", "stdlib", "self" or "file:..."')  # fmt: skip
+        if options.source == "self":
+            return self._own_samples()
+        text = load_text(options.source, column=options.column, clean=options.clean, purpose="calibration")
+        if text.counts is not None:
+            self.log(f"calibration text cleaned: {text.counts}")
+        return windows(subject.token_ids(text.joined()), options.samples, options.length, self.profile.seed)
+
+    def _own_samples(self) -> torch.Tensor:
+        """Text sampled from the dense model at temperature 1, kept for resume; [samples, length]."""
+        from safetensors.torch import load_file, save_file
+
+        file = self.run.checkpoints / "self-text.safetensors"
+        if not file.is_file():
+            options = self.profile.calibration
+            subject = self.subject if self.stage == "dense" else self.dense_subject()
+            tokens = sample(subject, options.samples, options.length, self.profile.seed, self.progress)
+            files.write_with(file, lambda part: save_file({"tokens": tokens}, part))
+        return load_file(file)["tokens"]
+
+
+def sample(
+    subject: Subject, count: int, length: int, seed: int, progress: Callable[[str, int, int, str], None]
+) -> torch.Tensor:
+    """Token ids [count, length] drawn from the model itself, 16 sequences at a time."""
+    model: Any = subject.module
+    torch.manual_seed(seed)
+    start = getattr(model.config, "bos_token_id", None) or 0
+    parts = []
+    for begin in range(0, count, 16):
+        progress("sampling calibration text", begin, count, "windows")
+        first = torch.full((min(16, count - begin), 1), start, device=subject.device)
+        out = model.generate(
+            first, attention_mask=torch.ones_like(first), do_sample=True, top_k=0, top_p=1.0, temperature=1.0,
+            min_new_tokens=length, max_new_tokens=length, pad_token_id=start,
+        )  # fmt: skip
+        parts.append(out[:, 1 : length + 1].cpu())
+    return torch.cat(parts)

@@ -1,0 +1,251 @@
+"""Profiles: shipped ones load, written ones read back equal, and every problem is told at once and in words."""
+
+from __future__ import annotations
+
+import copy
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli
+import tomlkit
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine import profile
+from engine.errors import ProfileError, Unavailable
+
+SMALL = """
+name = "small"
+[model]
+source = "demo"
+[[step]]
+use = "prune"
+sparsity = 0.5
+[[step]]
+use = "select_prompt"
+task = "sst2"
+"""
+SHIPPED = [file.stem for file in profile.shipped()]
+
+
+def problems(text: str, *overrides: str) -> dict[str, tuple[str, str | None]]:
+    """Key path -> (message, hint) of everything wrong with a profile."""
+    with pytest.raises(ProfileError) as caught:
+        profile.parse(text, "p.toml", overrides)
+    return {problem.key: (problem.message, problem.hint) for problem in caught.value.problems}
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_profiles_load_under_their_own_name(name: str) -> None:
+    loaded = profile.load(name)
+    assert loaded.name == name
+    assert loaded.description
+    assert loaded.step
+
+
+def test_the_expected_profiles_are_shipped() -> None:
+    assert {"demo", "edge", "prompt-only", "worked-example"} <= set(SHIPPED)
+
+
+def test_the_demo_has_a_pool_of_eight_or_more() -> None:
+    (step,) = [step for step in profile.load("demo").step if step.use == "select_prompt"]
+    assert len(set(step.candidates)) == len(step.candidates) >= 8
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_written_profile_reads_back_equal_and_writes_the_same_again(name: str) -> None:
+    loaded = profile.load(name)
+    text = profile.dump(loaded)
+    again = profile.parse(text, "again.toml")
+    assert again == loaded
+    assert profile.dump(again) == text
+
+
+@given(
+    sparsity=st.floats(0, 1, exclude_max=True),
+    seed=st.integers(0, 2**40),
+    description=st.text(st.characters(exclude_categories=["Cs", "Cc"])),
+    candidates=st.lists(st.text(st.characters(exclude_categories=["Cs", "Cc"])).filter(lambda t: "file:" not in t)),
+    length=st.integers(2, 4096),
+    damping=st.floats(1e-9, 1.0),
+)
+def test_any_values_survive_being_written(
+    sparsity: float, seed: int, description: str, candidates: list[str], length: int, damping: float
+) -> None:
+    raw = tomli.loads(SMALL)
+    raw |= {"seed": seed, "description": description, "calibration": {"length": length}}
+    raw["step"][0] |= {"sparsity": sparsity, "damping": damping}
+    raw["step"][1] |= {"candidates": candidates}
+    loaded = profile.parse(tomlkit.dumps(raw), "p.toml")
+    assert loaded.step[0].sparsity == sparsity
+    assert profile.parse(profile.dump(loaded), "p.toml") == loaded
+
+
+def test_a_users_task_survives_being_written() -> None:
+    text = (
+        SMALL
+        + '[task.mine]\ntest = "file:/rows.tsv"\nlabels = {"0" = " bad", "1" = " good"}\nclean = {min_chars = 3}\n'
+    )
+    loaded = profile.parse(text, "p.toml")
+    assert loaded.task["mine"].labels == {"0": " bad", "1": " good"}
+    assert profile.parse(profile.dump(loaded), "p.toml") == loaded
+
+
+# What can be wrong
+
+
+@pytest.mark.parametrize(
+    ("change", "key", "message", "hint"),
+    [
+        ("modle = 1\n", "modle", "unknown key", "did you mean 'model'"),
+        ("seed = 'x'\n", "seed", "Input should be a valid integer", None),
+        ("seed = -1\n", "seed", "Input should be greater than or equal to 0", None),
+        ("name = 'a b'\n", "name", "String should match pattern", None),
+        ("[calibration]\nsample = 3\n", "calibration.sample", "unknown key", "did you mean 'samples'"),
+        ("[calibration.clean]\nunicod = 'NFC'\n", "calibration.clean.unicod", "unknown key", "did you mean 'unicode'"),
+        ("[task.mine]\ntst = 'file:x'\n", "task.mine.tst", "unknown key", "did you mean 'test'"),
+        ("[task.sst2]\ntest = 'file:x'\nlabels = {a = 'b'}\n", "task", "'sst2' is a built-in task", None),
+        ("[evaluate]\ntasks = ['sst3']\n", "evaluate.tasks", "unknown task 'sst3'", "did you mean 'sst2'"),
+        ("[gate]\nperplexity_ratio = 0\n", "gate.perplexity_ratio", "Input should be greater than 0", None),
+        ("[[step]]\nuse = 'prun'\n", "step.2.use", "unknown step 'prun'", "did you mean 'prune'"),
+        ("[[step]]\nsparsity = 0.5\n", "step.2.use", "missing: which step this is", "known: "),
+        ("[[step]]\nuse = 'prune'\nsparsity = 1.0\n", "step.2.sparsity", "Input should be less than 1", None),
+        ("[[step]]\nuse = 'prune'\nsparsity = -0.1\n", "step.2.sparsity", "Input should be greater than or", None),
+        ("[[step]]\nuse = 'prune'\ncriterion = 'wnda'\n", "step.2.criterion", "unknown criterion", "mean 'wanda'"),
+        ("[[step]]\nuse = 'prune'\npattern = '4:2'\n", "step.2.pattern", "N:M keeps N of every M", None),
+        ("[[step]]\nuse = 'prune'\npattern = '2;4'\n", "step.2.pattern", "must be \"unstructured\" or N:M", None),
+        ("[[step]]\nuse = 'prune'\npattern = '2:4'\nsparsity = 0.7\n", "step.2", "pattern 2:4 means", None),
+        ("[[step]]\nuse = 'prune'\nthreshold = 0.1\n", "step.2", "threshold goes with criterion", None),
+        ("[[step]]\nuse = 'select_prompt'\n", "step.2.task", "missing", None),
+        ("[[step]]\nuse = 'select_prompt'\ntask = 'sst3'\n", "step.2.task", "unknown task 'sst3'", "did you mean"),
+        ("[[step]]\nuse = 'export'\nformat = 'pickle'\n", "step.2.format", "unknown export format", "known: "),
+    ],
+)  # fmt: skip
+def test_a_problem_is_told_with_its_key_and_a_hint(change: str, key: str, message: str, hint: str | None) -> None:
+    at_top = not change.startswith("[")
+    text = change + SMALL.replace('name = "small"', "") if at_top and change.startswith("name") else None
+    text = text or (change + SMALL if at_top else SMALL + change)
+    found = problems(text)
+    assert list(found) == [key]
+    assert found[key][0].startswith(message)
+    assert hint is None or hint in (found[key][1] or "")
+
+
+def test_all_problems_are_told_at_once() -> None:
+    text = 'sede = 1\n[modle]\nsource = "demo"\n[[step]]\nuse = "prune"\nsparsity = "half"\n[[step]]\nuse = "fly"\n'
+    assert set(problems(text, "step.9.x=1", "loose")) == {
+        "sede", "modle", "model", "step.0.sparsity", "step.1.use", "step.9.x", "loose",
+    }  # fmt: skip
+
+
+def test_bad_syntax_is_told_with_its_line() -> None:
+    assert "line 3" in problems('name = "x"\n[model]\nsource = demo\n')[""][0]
+
+
+def test_an_empty_profile_misses_its_model() -> None:
+    assert problems("") == {"model": ("missing", None)}
+
+
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just([]) | st.just({})
+
+
+@given(st.data())
+def test_whatever_is_wrong_it_is_a_profile_error(data: st.DataObject) -> None:
+    raw = tomli.loads(SMALL + "[task.mine]\ntest='file:x'\nlabels={a='b'}\nclean={min_chars=3}\n[gate]\n[evaluate]\n")
+    for _ in range(data.draw(st.integers(1, 4))):
+        _spoil(raw, data)
+    text = json_to_toml(raw)
+    with suppress(ProfileError):
+        profile.parse(text, "p.toml")
+        return
+    assert problems(text)
+
+
+def _spoil(raw: Any, data: st.DataObject) -> None:
+    """Replaces, adds or removes something at a random place."""
+    node = raw
+    while True:
+        keys = list(node) if isinstance(node, dict) else list(range(len(node)))
+        if not keys:
+            return
+        key = data.draw(st.sampled_from(keys))
+        if isinstance(node[key], dict | list) and node[key] and data.draw(st.booleans()):
+            node = node[key]
+            continue
+        action = data.draw(st.sampled_from(["replace", "remove", "add"]))
+        if action == "remove":
+            del node[key]
+        elif action == "add" and isinstance(node, dict):
+            node[data.draw(st.sampled_from(["extra", "use", "task", "clean", "step"]))] = data.draw(LEAVES)
+        else:
+            node[key] = data.draw(LEAVES)
+        return
+
+
+def json_to_toml(raw: Any) -> str:
+    """TOML of nested data; None, which TOML does not have, is left out."""
+
+    def clean(node: Any) -> Any:
+        if isinstance(node, dict):
+            return {k: clean(v) for k, v in node.items() if v is not None}
+        return [clean(v) for v in node if v is not None] if isinstance(node, list) else node
+
+    return tomlkit.dumps(clean(copy.deepcopy(raw)))
+
+
+# Overrides, paths, schema, editing
+
+
+def test_overrides_reach_tables_and_steps() -> None:
+    changed = profile.parse(
+        SMALL, "p.toml", ["step.0.sparsity=0.6", "model.device=cpu", "evaluate.tasks=['sst2']", "gate.size_ratio=0.5"]
+    )
+    assert changed.step[0].sparsity == 0.6
+    assert changed.model.device == "cpu"
+    assert changed.evaluate.tasks == ["sst2"]
+    assert changed.gate.size_ratio == 0.5
+
+
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [("step.7.sparsity=0.1", "step.7.sparsity"), ("step.0.sparsity", "step.0.sparsity"), ("nme=x", "nme"),
+     ("step.x=1", "step.x"), ("name.x=1", "name.x"), ("step.0.sparsity=lots", "step.0.sparsity")],
+)  # fmt: skip
+def test_a_wrong_override_is_a_problem_of_the_profile(override: str, key: str) -> None:
+    assert key in problems(SMALL, override)
+
+
+def test_paths_start_from_the_profiles_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATA_HERE", "/data")
+    file = tmp_path / "mine.toml"
+    file.write_text('[model]\nsource = "./model"\n[calibration]\nsource = "file:$DATA_HERE/a.txt"\n')
+    loaded = profile.load(str(file))
+    assert loaded.model.source == str(tmp_path / "model")
+    assert loaded.calibration.source == "file:/data/a.txt"
+
+
+def test_an_unset_variable_in_a_path_is_a_problem() -> None:
+    text = '[model]\nsource = "demo"\n[calibration]\nsource = "file:$NOT_SET_ANYWHERE/a.txt"\n'
+    assert "environment variable not set" in problems(text)["calibration.source"][0]
+
+
+def test_a_profile_that_is_not_there_names_the_shipped_ones() -> None:
+    with pytest.raises(Unavailable) as caught:
+        profile.load("dmeo")
+    assert "did you mean 'demo'" in (caught.value.hint or "")
+
+
+def test_the_schema_is_json_and_names_every_step() -> None:
+    text = json.dumps(profile.schema())
+    assert all(name in text for name in ("PruneOptions", "SelectPromptOptions", "ExportOptions"))
+
+
+def test_editing_keeps_comments_and_order() -> None:
+    text = '# mine\nname = "a"  # keep\n[model]\nsource = "demo"\n'
+    assert profile.edit(text, {"name": "b", "gate.size_ratio": 0.5}) == (
+        '# mine\nname = "b"  # keep\n[model]\nsource = "demo"\n\n[gate]\nsize_ratio = 0.5\n'
+    )
+    assert profile.edit(text, {"name": None}) == '# mine\n[model]\nsource = "demo"\n'

@@ -1,0 +1,158 @@
+"""The report: the result table, honest about prompts, and the two files made from it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from engine import events as ev
+from engine import figures, outcome, report
+from engine.state import RunState
+
+
+@pytest.fixture
+def state(story: list[ev.Event]) -> RunState:
+    return RunState.of(story)
+
+
+def find(state: RunState, stage: str, calibration: str | None = None) -> dict[str, Any]:
+    (row,) = [r for r in report.rows(state) if (r["stage"], r["calibration"]) == (stage, calibration)]
+    return row
+
+
+def test_stages_come_in_order_with_the_prompts_after_theirs(state: RunState) -> None:
+    assert [(row["stage"], row["calibration"]) for row in report.rows(state)] == [
+        ("dense", None),
+        ("pruned", None),
+        ("pruned + plain prompt", "batch"),
+        ("pruned + best prompt", "batch"),
+        ("pruned + plain prompt", "none"),
+        ("pruned + best prompt", "none"),
+        ("exported", None),
+    ]
+
+
+def test_every_row_has_the_same_keys(state: RunState) -> None:
+    assert {tuple(row) for row in report.rows(state)} == {outcome.KEYS}
+
+
+def test_a_stage_carries_its_figures(state: RunState) -> None:
+    row = find(state, "pruned")
+    assert (row["perplexity"], row["accuracy"], row["n"], row["sparsity"]) == (30.9, 0.63, 872, 0.5)
+    assert row["prefill_tokens_per_second"] is None
+
+
+def test_the_best_prompt_carries_the_test_against_the_plain_one(state: RunState) -> None:
+    best, plain = find(state, "pruned + best prompt", "batch"), find(state, "pruned + plain prompt", "batch")
+    assert (best["accuracy"], best["p_value"], best["verdict"]) == (0.76, 0.0001, "better")
+    assert (plain["accuracy"], plain["p_value"], plain["verdict"]) == (0.66, None, None)
+    assert best["perplexity"] == plain["perplexity"] == 30.9
+    assert find(state, "pruned + best prompt", "none")["verdict"] == "tie"
+
+
+def test_a_search_that_found_nothing_says_so(story: list[ev.Event]) -> None:
+    kept = []
+    for event in story:
+        if isinstance(event, ev.StepFinished) and event.step == 1:
+            event = replace(event, summary=event.summary | {"winner": "plain"})
+        if not isinstance(event, ev.PromptsCompared):
+            kept.append(event)
+    state = RunState.of(kept)
+    row = find(state, "pruned + best prompt = plain", "batch")
+    assert (row["verdict"], row["accuracy"], row["prompt"]) == ("tie", 0.66, "plain")
+    assert "the plain prompt, nothing better was found" in report.markdown(state)
+
+
+def test_further_tasks_get_rows_of_their_own(state: RunState) -> None:
+    state.apply(ev.Metric(step=0, stage="pruned", name="accuracy:piqa", value=0.6, low=0.5, high=0.7, n=100))
+    rows = [row for row in report.rows(state) if row["stage"] == "pruned"]
+    assert [(row["task"], row["accuracy"], row["perplexity"]) for row in rows] == [
+        ("sst2", 0.63, 30.9),
+        ("piqa", 0.6, None),
+    ]
+
+
+def test_the_table_leaves_out_what_nobody_measured(state: RunState) -> None:
+    headers, cells = report.table(state)
+    assert "prefill tok/s" not in headers
+    assert cells[0][headers.index("perplexity")] == "17.42"
+    assert cells[3][headers.index("accuracy [95%]")] == "76.0% [73.0, 79.0]"
+    assert cells[3][headers.index("p")] == "<0.001"
+
+
+def test_result_is_json_with_stable_keys(state: RunState) -> None:
+    result = json.loads(json.dumps(report.result(state, {"torch": "2.13.0"})))
+    assert list(result) == [
+        "schema", "run", "profile", "description", "source", "status", "exit_code", "seconds", "failure", "model",
+        "rows", "stages", "steps", "winners", "prompts", "comparisons", "layers", "gates", "artifacts", "environment",
+    ]  # fmt: skip
+    assert result["winners"] == [
+        {"step": 1, "task": "sst2", "stage": "pruned", "winner": "c01", "baseline": "plain", "calibration": "batch"}
+    ]
+    assert result["stages"]["pruned"]["perplexity"]["value"] == 30.9
+    assert result["environment"] == {"torch": "2.13.0"}
+    assert "matrices" not in result["model"]
+
+
+def test_markdown_has_every_section_and_the_winners_whole_text(state: RunState) -> None:
+    text = report.markdown(state, {"torch": "2.13.0"})
+    headings = [line for line in text.splitlines() if line.startswith("#")]
+    assert headings == [
+        "# small", "## Result", "## Prompts", "## Steps", "## Layers", "## Largest errors", "## Gates", "## Artifacts",
+        "## Environment",
+    ]  # fmt: skip
+    assert "```text\nGood | bad?\n{text}\nSentiment:\n```" in text
+    assert "| perplexity_ratio | 2.5 | 1.774 | passed |" in text
+    assert "| layers.1.k | 4x8 | 50.0% | 0.04 |" in text
+    assert "| torch | 2.13.0 |" in text
+
+
+def test_markdown_tables_are_not_broken_by_a_prompts_own_bars(state: RunState) -> None:
+    for line in report.markdown(state).splitlines():
+        if line.startswith("| c01"):
+            assert line.replace("\\|", "").count("|") == 10
+
+
+@pytest.mark.parametrize("end", range(0, 42, 3))
+def test_any_unfinished_run_has_a_report(story: list[ev.Event], end: int) -> None:
+    state = RunState.of(story[:end])
+    assert report.markdown(state).startswith("# ")
+    json.dumps(report.result(state))
+
+
+def test_a_failure_is_told(story: list[ev.Event]) -> None:
+    state = RunState.of([*story[:5], ev.RunFailed(message="the disk\nis full", where="/data", seq=99, time=1.0)])
+    assert "> /data: the disk\n> is full" in report.markdown(state)
+    assert report.result(state)["failure"]["where"] == "/data"
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        (figures.size(538060032), "538 MB"),
+        (figures.size(1.5e9), "1.5 GB"),
+        (figures.size(999), "999 B"),
+        (figures.size(999_960), "1.0 MB"),
+        (figures.count(134515008), "134.5M"),
+        (figures.count(500), "500"),
+        (figures.share(0.5), "50.0%"),
+        (figures.number(17.4249), "17.42"),
+        (figures.number(1234567.0), "1.2e+06"),
+        (figures.p_value(0.0003), "<0.001"),
+        (figures.p_value(0.0312), "0.031"),
+        (figures.accuracy(0.813, 0.77, 0.851), "81.3% [77.0, 85.1]"),
+        (figures.difference(0.1, 0.08, 0.12), "+10.0 [+8.0, +12.0] points"),
+        (figures.duration(3.21), "3.2 s"),
+        (figures.duration(245), "4 m 05 s"),
+        (figures.duration(59.97), "1 m 00 s"),
+        (figures.duration(7620), "2 h 07 m"),
+        (figures.age(200), "3m"),
+        (figures.age(5 * 86400), "5d"),
+        (figures.size(None), "-"),
+    ],
+)
+def test_figures_as_people_read_them(shown: str, expected: str) -> None:
+    assert shown == expected

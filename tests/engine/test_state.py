@@ -1,0 +1,142 @@
+"""The reducer: laws that hold for any stream, and what a whole run amounts to."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine import events as ev
+from engine.state import LOG_LINES, RunState, StepState
+
+STEP = st.integers(-1, 2)
+NAME = st.sampled_from(["a", "b"])
+SHARE = st.floats(0, 1)
+EVENTS = st.one_of(
+    st.builds(ev.RunStarted, run=NAME, profile=NAME, source=NAME, steps=st.lists(NAME, max_size=3)),
+    st.builds(ev.StepStarted, step=STEP, use=NAME),
+    st.builds(ev.StepFinished, step=STEP, seconds=SHARE),
+    st.builds(ev.Progress, step=STEP, label=NAME, done=st.integers(0, 3), total=st.just(3)),
+    st.builds(
+        ev.LayerPruned,
+        step=STEP,
+        layer=NAME,
+        block=STEP,
+        shape=st.just([2, 3]),
+        sparsity=SHARE,
+        error=st.none() | SHARE,
+        seconds=SHARE,
+        done=st.just(1),
+        total=st.just(2),
+    ),
+    st.builds(ev.Metric, step=STEP, stage=NAME, name=st.sampled_from(["perplexity", "bytes"]), value=SHARE),
+    st.builds(ev.CandidateAdded, step=STEP, candidate=NAME, text=NAME, origin=NAME, tokens=st.just(1)),
+    st.builds(
+        ev.CandidateScored,
+        step=STEP,
+        candidate=NAME,
+        stage=NAME,
+        split=NAME,
+        calibration=NAME,
+        n=st.just(1),
+        accuracy=SHARE,
+        low=SHARE,
+        high=SHARE,
+        alive=st.booleans(),
+    ),
+    st.builds(ev.ArtifactWritten, step=STEP, path=NAME, format=NAME, bytes=st.just(1)),
+    st.builds(ev.GateChecked, name=NAME, bound=SHARE, value=SHARE, passed=st.booleans()),
+    st.builds(ev.Log, message=NAME),
+    st.builds(ev.RunFinished, seconds=SHARE),
+    st.builds(ev.RunFailed, message=NAME),
+    st.builds(ev.RunCancelled, seconds=SHARE),
+    st.builds(ev.Unknown, name=NAME, data=st.just({"kind": "new"})),
+)
+
+
+def numbered(events: list[ev.Event]) -> list[ev.Event]:
+    out = []
+    for index, event in enumerate(events):
+        fresh = copy.copy(event)
+        object.__setattr__(fresh, "seq", index + 1)
+        object.__setattr__(fresh, "time", 100.0 + index)
+        out.append(fresh)
+    return out
+
+
+streams = st.lists(EVENTS, max_size=25).map(numbered)
+
+
+@given(streams)
+def test_applying_twice_is_applying_once(events: list[ev.Event]) -> None:
+    state = RunState.of(events)
+    before = copy.deepcopy(state)
+    for event in events:
+        state.apply(event)
+    assert state == before
+
+
+@given(streams, st.integers(0, 25))
+def test_folding_in_chunks_is_folding_the_whole(events: list[ev.Event], cut: int) -> None:
+    state = RunState.of(events[:cut])
+    for event in events[cut:]:
+        state.apply(event)
+    assert state == RunState.of(events)
+
+
+@given(streams)
+def test_events_are_not_changed_by_the_fold(events: list[ev.Event]) -> None:
+    before = copy.deepcopy(events)
+    RunState.of(events)
+    assert events == before
+
+
+@given(streams)
+def test_the_last_final_event_decides(events: list[ev.Event]) -> None:
+    words = {ev.RunStarted: "running", ev.RunFinished: "done", ev.RunFailed: "failed", ev.RunCancelled: "cancelled"}
+    decisive = [words[type(event)] for event in events if type(event) in words]
+    assert RunState.of(events).status == (decisive[-1] if decisive else "empty")
+
+
+def test_a_whole_run(story: list[ev.Event]) -> None:
+    state = RunState.of(story)
+    assert (state.status, state.exit_code, state.finished) == ("done", 0, True)
+    assert [step.status for step in state.steps.values()] == ["done"] * 4
+    assert list(state.metrics) == ["dense", "pruned", "exported"]
+    assert state.metrics["pruned"]["perplexity"].value == 30.9
+    assert {layer.sparsity for layer in state.layers.values()} == {0.5}
+    assert state.history["sparsity"][-1][1] == pytest.approx(0.5)
+    assert [value for _, value in state.history["perplexity"]] == [17.42, 30.9, 30.9]
+    assert state.candidates["c01"].scores["pruned", "test", "batch"].accuracy == 0.76
+    assert len(state.comparisons) == 2
+
+
+def test_every_kind_has_its_method() -> None:
+    missing = [kind for kind in [*ev.KINDS, ev.Unknown.kind] if not hasattr(RunState, f"_on_{kind}")]
+    assert not missing
+
+
+def test_a_resumed_run_starts_its_steps_again_and_keeps_what_was_measured(story: list[ev.Event]) -> None:
+    state = RunState.of(story[:15])
+    state.apply(ev.RunCancelled(seconds=3.0, seq=50, time=200.0))
+    assert (state.status, state.steps[0].status, state.exit_code) == ("cancelled", "cancelled", 130)
+    again = ev.RunStarted(run="r", profile="small", source="demo", steps=["prune"], resumed=True, seq=51, time=300.0)
+    state.apply(again)
+    assert (state.status, state.exit_code, state.failure) == ("running", None, None)
+    assert state.steps[0].status == "pending"
+    assert state.metrics["dense"]["perplexity"].value == 17.42
+    assert state.started == story[0].time
+
+
+def test_eta_is_the_rest_at_the_rate_so_far() -> None:
+    step = StepState("prune", status="running", started=100.0, done=2, total=10)
+    assert step.eta(104.0) == pytest.approx(16.0)
+    assert StepState("prune", status="running", started=100.0, total=10).eta(104.0) is None
+
+
+def test_the_log_is_bounded() -> None:
+    state = RunState.of(ev.Log(message=str(i), seq=i + 1) for i in range(LOG_LINES + 5))
+    assert len(state.log) == LOG_LINES
+    assert state.log[-1].message == str(LOG_LINES + 4)

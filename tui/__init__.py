@@ -1,0 +1,1 @@
+"""The terminal front of compress-tui: the command line (`cli`) and the full-screen app (`app`)."""

@@ -1,0 +1,95 @@
+"""The one table of actions: key bindings, footer, help screen and command palette are all made from it.
+
+An action called `name` is carried out by the method `do_name` of the screen, else of the app; `why_not(name)` of either
+says why it cannot be done now.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from textual.binding import Binding, BindingType
+
+SCREENS = ("inspect", "run", "prompts", "profiles")
+SHOWN_KEYS = {
+    "question_mark": "?",
+    "slash": "/",
+    "escape": "esc",
+    "ctrl+p": "ctrl+p",
+    "shift+tab": "shift+tab",
+}
+
+
+@dataclass(frozen=True)
+class Action:
+    """One thing a key does. `keys` are Textual's names, the first is the one shown; `footer`: listed in the footer."""
+
+    name: str
+    keys: str
+    label: str
+    help: str
+    screens: tuple[str, ...] = SCREENS
+    footer: bool = True
+
+    @property
+    def key(self) -> str:
+        """The key as people write it."""
+        return " ".join(SHOWN_KEYS.get(key, key) for key in self.keys.split(",")[:1])
+
+    @property
+    def every_key(self) -> str:
+        return " ".join(SHOWN_KEYS.get(key, key) for key in self.keys.split(","))
+
+
+ACTIONS = (
+    Action("help", "question_mark", "help", "Show every key of this screen"),
+    Action("quit", "q,ctrl+c", "quit", "Leave; while a run is going: detach, cancel or stay"),
+    Action("open", "enter", "run", "Start the selected profile as a detached run", ("profiles",)),
+    Action("edit", "e", "change", "Change a value: type key.path=value, checked as you type", ("profiles",)),
+    Action("undo", "u", "undo", "Take the last change back", ("profiles",)),
+    Action("save", "w", "save as", "Save the profile with its changes, comments kept", ("profiles",)),
+    Action("duplicate", "D", "duplicate", "Copy the profile to a new file of this folder", ("profiles",)),
+    Action("inspect_model", "i", "model", "Inspect the profile's model", ("profiles",)),
+    Action("open", "enter", "open", "Open or close a branch; with nothing open: inspect the demo model", ("inspect",)),
+    Action("model", "m", "model", "Open a model: a folder, a .gguf or .safetensors file, or demo", ("inspect",)),
+    Action("expand", "E", "expand", "Open or close all branches", ("inspect",)),
+    Action("open", "enter", "open", "Open the selected row: its pane, or an example with both answers", ("prompts",)),
+    Action("differ", "f", "all/differ", "Show all examples, or those answered differently", ("prompts",)),
+    Action("pause", "space", "pause", "Stop and go on with updating the screen; the run goes on", ("run", "prompts")),
+    Action("cancel", "x", "cancel", "Ask the run to stop; again: insist; a third time: kill it", ("run", "prompts")),
+    Action("detach", "d", "detach", "Leave the app, the run goes on", ("run", "prompts")),
+    Action("resume", "r", "resume", "Go on with a cancelled, failed or crashed run", ("run",)),
+    Action("curve", "c", "curve", "Show the next curve of the chart", ("run",)),
+    Action("sort", "s", "sort", "Sort by the next column"),
+    Action("reverse", "S", "reverse", "Sort the other way round", footer=False),
+    Action("filter", "slash", "filter", "Show only rows that contain what you type"),
+    Action("runs", "o", "runs", "List all runs and open one"),
+    Action("next_pane", "tab", "pane", "Go to the next pane"),
+    Action("previous_pane", "shift+tab", "back", "Go to the previous pane", footer=False),
+    Action("copy", "y", "copy", "Copy the selected row or text to your clipboard (OSC 52, works over SSH)"),
+    Action("back", "escape", "back", "Clear the filter, then go back to the first pane", footer=False),
+    Action("down", "j", "down", "Move down (also the arrow key)", footer=False),
+    Action("up", "k", "up", "Move up (also the arrow key)", footer=False),
+    Action("top", "g", "top", "Go to the first row", footer=False),
+    Action("bottom", "G", "bottom", "Go to the last row", footer=False),
+    Action("inspect", "1", "Inspect", "The model: matrices, shapes, sizes, sparsity", footer=False),
+    Action("run", "2", "Run", "The run: steps, layers, chart, figures, log", footer=False),
+    Action("prompts", "3", "Prompts", "The prompts: how each does on the dense and the compressed model", footer=False),
+    Action("profiles", "4", "Profiles", "The profiles: preview, check, change, start", footer=False),
+    Action("theme", "T", "theme", "Choose the colours", footer=False),
+    Action("palette", "ctrl+p", "commands", "Search everything that can be done", footer=False),
+)
+MODES = tuple(action for action in ACTIONS if action.name in SCREENS)
+
+
+def for_screen(screen: str) -> list[Action]:
+    """What can be done on a screen, in the order of the footer."""
+    return [action for action in ACTIONS if screen in action.screens]
+
+
+def bindings(screen: str) -> list[BindingType]:
+    """The key bindings of a screen; `app.act` looks first whether the action can be done."""
+    return [
+        Binding(action.keys, f"app.act('{action.name}')", action.label, show=action.footer, tooltip=action.help)
+        for action in for_screen(screen)
+    ]

@@ -1,0 +1,287 @@
+"""The full-screen app: it starts detached workers, follows one run at a time and switches between the four screens.
+
+It never imports torch; everything it shows comes from a run's folder. `run_app` is what the command line calls.
+"""
+
+from __future__ import annotations
+
+import inspect
+import traceback
+from collections.abc import Callable, Iterable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from rich.text import Text
+from textual.app import App, SystemCommand
+from textual.screen import Screen
+
+from engine import files, runs
+from engine.errors import EngineError
+from tui import actions
+from tui.follow import INTERVAL, Follower
+from tui.screens.base import WorkScreen
+from tui.screens.dialogs import Choice
+from tui.widgets.themes import DARK_SIGNS, LIGHT_SIGNS, THEMES
+
+if TYPE_CHECKING:
+    from engine.profile import Profile
+
+SCREEN_CLASSES = {
+    "inspect": "InspectScreen",
+    "run": "RunScreen",
+    "prompts": "PromptsScreen",
+    "profiles": "ProfilesScreen",
+}
+
+
+def _loader(name: str) -> Callable[[], Screen[Any]]:
+    """Imports a screen when its mode is first entered."""
+
+    def load() -> Screen[Any]:
+        screen: Screen[Any] = getattr(import_module(f"tui.screens.{name}"), SCREEN_CLASSES[name])()
+        return screen
+
+    return load
+
+
+class CompressApp(App[int], inherit_bindings=False):
+    """The app. `follower` is the open run, `profile_ref` and `model_source` what the screens start with."""
+
+    TITLE = "compress-tui"
+    CSS_PATH = "compress.tcss"
+    MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {name: _loader(name) for name in actions.SCREENS}
+    ENABLE_COMMAND_PALETTE = True
+    animation_level = "none"
+
+    def __init__(self, profile: str | None = None, run: runs.Run | None = None) -> None:
+        super().__init__()
+        self.profile_ref, self.model_source, self.paused = profile, "", False
+        self.follower: Follower | None = Follower(run) if run else None
+        self.crash_file: str | None = None
+        for theme in THEMES:
+            self.register_theme(theme)
+        self.theme = THEMES[0].name
+        self.ansi_theme_dark, self.ansi_theme_light = DARK_SIGNS, LIGHT_SIGNS
+
+    def on_mount(self) -> None:
+        if self.follower:
+            self.follower.poll()
+        self.switch_mode("run" if self.follower else "profiles")
+        self.set_interval(INTERVAL, self.tick)
+
+    def tick(self) -> None:
+        """Four times a second: fold in what the run wrote, and show it unless the display is paused."""
+        if self.follower:
+            self.follower.poll()
+            self.model_source = self.model_source or self.follower.state.source
+        if isinstance(self.screen, WorkScreen) and not self.paused:
+            self.screen.update_view()
+
+    # actions
+
+    def why_not(self, name: str) -> str | None:
+        """Why an action cannot be done now: the app's reasons, then the screen's."""
+        if name in ("cancel", "detach", "pause") and self.follower is None:
+            return "no run is open: o lists them"
+        if name in ("cancel", "detach") and self.follower and not self.follower.going:
+            return f"the run is not going: it is {self.follower.status}"
+        screen = self.screen
+        return screen.why_not(name) if isinstance(screen, WorkScreen) else None
+
+    async def action_act(self, name: str) -> None:
+        """Does an action of the table, or says why not."""
+        if not isinstance(self.screen, WorkScreen):
+            return
+        reason = self.why_not(name)
+        if reason:
+            self.notify(reason, severity="warning", timeout=4)
+            return
+        try:
+            done = (getattr(self.screen, f"do_{name}", None) or getattr(self, f"do_{name}"))()
+            if inspect.isawaitable(done):
+                await done
+        except EngineError as error:
+            self.complain(error)
+        if isinstance(self.screen, WorkScreen):
+            self.screen.update_view()
+
+    def complain(self, error: EngineError) -> None:
+        """Shows an error: what, where and the hint."""
+        first, *rest = error.lines()
+        self.notify("\n".join([first.removeprefix("error: "), *rest]), title="error", severity="error", markup=False)
+
+    def do_inspect(self) -> None:
+        self.switch_mode("inspect")
+
+    def do_run(self) -> None:
+        self.switch_mode("run")
+
+    def do_prompts(self) -> None:
+        self.switch_mode("prompts")
+
+    def do_profiles(self) -> None:
+        self.switch_mode("profiles")
+
+    def do_help(self) -> None:
+        from tui.screens.help import help_screen
+
+        self.push_screen(help_screen(self.current_mode))
+
+    def do_palette(self) -> None:
+        self.action_command_palette()
+
+    def do_theme(self) -> None:
+        self.search_themes()
+
+    def do_pause(self) -> None:
+        self.paused = not self.paused
+        said = "the display is paused, the run goes on; space again resumes" if self.paused else "the display goes on"
+        self.notify(said, timeout=3)
+
+    def do_runs(self) -> None:
+        from tui.screens.runs import RunsDialog
+
+        def chosen(run: runs.Run | None) -> None:
+            if run:
+                self.attach(Follower(run))
+
+        self.push_screen(RunsDialog(), chosen)
+
+    def do_cancel(self) -> None:
+        if self.follower and self.follower.requests < 2:
+            self.notify(self.follower.cancel(), severity="warning")
+        else:
+            text = "What it has not saved since the last checkpoint is lost. It can be resumed."
+            answers = [("n", "no", "no, wait"), ("k", "kill", "kill it (SIGKILL)")]
+            self.push_screen(Choice("Kill the run?", answers, text), self._kill)
+
+    def _kill(self, answer: str | None) -> None:
+        if answer == "kill" and self.follower:
+            self._try(self.follower.cancel)
+
+    def do_detach(self) -> None:
+        run = self.follower.run.name if self.follower else ""
+        self.exit(0, message=Text(f"the run goes on: compress-tui attach {run}"))
+
+    def do_quit(self) -> None:
+        if self.follower is None or not self.follower.going:
+            self.exit(0)
+            return
+        answers = [
+            ("d", "detach", "detach: leave, the run goes on"),
+            ("c", "cancel", "cancel: stop the run at the next safe point, then leave"),
+            ("s", "stay", "stay here"),
+        ]
+        self.push_screen(Choice("A run is going. Leave?", answers, self.follower.run.name), self._leave)
+
+    def _leave(self, answer: str | None) -> None:
+        if answer == "detach":
+            self.do_detach()
+        elif answer == "cancel" and self.follower:
+            self._try(self.follower.cancel)
+            self.exit(0, message=Text(f"asked the run to stop: compress-tui attach {self.follower.run.name}"))
+
+    def _try(self, call: Callable[[], str]) -> None:
+        try:
+            self.notify(call(), severity="warning")
+        except EngineError as error:
+            self.complain(error)
+
+    # runs
+
+    def attach(self, follower: Follower) -> None:
+        """Opens a run and shows it."""
+        follower.poll()
+        self.follower, self.paused = follower, False
+        self.switch_mode("run")
+
+    def start(self, profile: Profile) -> None:
+        """Starts a checked profile as a detached run; one that runs code is confirmed first."""
+        if not profile.model.source.startswith("python:"):
+            self._start(profile, False)
+            return
+        text = f"{profile.model.source}\nThe profile imports and calls this with your rights."
+        answers = [("n", "no", "no"), ("y", "yes", "yes, run the code")]
+
+        def answered(answer: str | None) -> None:
+            if answer == "yes":
+                self._start(profile, True)
+
+        self.push_screen(Choice("This profile runs code. Allow it?", answers, text), answered)
+
+    def _start(self, profile: Profile, allow_code: bool) -> None:
+        from engine.profile import dump
+
+        try:
+            run = runs.create(profile.name, dump(profile))
+            process = runs.start_detached(run, allow_code=allow_code)
+        except EngineError as error:
+            self.complain(error)
+        except OSError as error:
+            self.complain(EngineError(f"the worker does not start: {error.strerror}"))
+        else:
+            self.attach(Follower(run, process))
+
+    def resume_run(self) -> None:
+        """Starts a worker on the open run's folder again."""
+        if self.follower is None:
+            return
+        allow_code = self.follower.state.source.startswith("python:")
+        self.follower.resumed_by(runs.start_detached(self.follower.run, allow_code=allow_code))
+        self.notify("going on with the run", timeout=3)
+
+    def inspect_model(self, source: str) -> None:
+        """Opens a model in the Inspect screen."""
+        self.model_source = source
+        self.switch_mode("inspect")
+        self.call_later(self._open_model, source)
+
+    def _open_model(self, source: str) -> None:
+        screen = self.screen
+        if screen.id == "inspect" and getattr(screen, "source", None) != source:
+            screen.open_model(source)  # type: ignore[attr-defined]
+
+    # the palette, and what nobody foresaw
+
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        """Every action of the screen, from the one table."""
+        for action in actions.for_screen(self.current_mode):
+            if action.name != "palette":
+                help_text = f"{action.help} ({action.key})"
+                yield SystemCommand(_title(action), help_text, self._command(action.name))
+
+    def _command(self, name: str) -> Callable[[], None]:
+        def call() -> None:
+            self.run_worker(self.action_act(name), group="act")
+
+        return call
+
+    def _fatal_error(self) -> None:
+        """Keeps the traceback of a bug off the screen: it goes to a file."""
+        path = files.cache_folder() / "app-crash.log"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        error = self._exception
+        files.write_text(path, "".join(traceback.format_exception(error)) if error else "")
+        self._exit_renderables.append(
+            Text(
+                f"error: the app stopped on a bug ({type(error).__name__}); runs go on\n"
+                f"hint: the traceback is in {path}"
+            )
+        )
+        self._close_messages_no_wait()
+
+
+def _title(action: actions.Action) -> str:
+    return f"{'Go to ' if action.name in actions.SCREENS else ''}{action.label.capitalize()}"
+
+
+def run_app(profile: str | None = None, *, run: str | None = None, mouse: bool = True) -> int:
+    """Shows the app until it is left. Raises Unavailable when `run` or `profile` names nothing."""
+    found = runs.find(run) if run else None
+    if profile:
+        from engine.profile import find
+
+        find(profile)
+    app = CompressApp(profile, found)
+    result = app.run(mouse=mouse)
+    return (app.return_code or 0) if result is None else result

@@ -1,0 +1,133 @@
+"""Following a run from the app: new events folded in four times a second, death noticed, signals sent.
+
+The boundary: this knows run folders and processes, nothing of widgets. `glance` tells a run's state without folding it.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+
+from engine import events as ev
+from engine import runs
+from engine.state import RunState
+
+INTERVAL = 0.25
+CHUNK = 1 << 20
+TAIL = 16384
+STAGES = (
+    (signal.SIGINT, "asked the run to stop at the next safe point; x again insists"),
+    (signal.SIGTERM, "asked again (SIGTERM); x once more kills it"),
+    (signal.SIGKILL, "killed the run"),
+)
+
+
+class Follower:
+    """A run, its state so far, and the worker's process where this app started it."""
+
+    def __init__(self, run: runs.Run, process: subprocess.Popen[bytes] | None = None) -> None:
+        self.run, self.process = run, process
+        self.state = RunState()
+        self.requests = 0
+        self._reader = runs.EventReader(run.events_file)
+
+    def poll(self) -> bool:
+        """Folds in what was written since the last call (1 MiB at most). True when anything changed."""
+        events = self._reader.read(CHUNK)
+        for event in events:
+            self.state.apply(event)
+        if self.process is not None:
+            self.process.poll()  # reaps it, so that a dead worker is not a zombie
+        if not events and self.state.status in ("empty", "running"):
+            return self._notice_death()
+        return bool(events)
+
+    @property
+    def going(self) -> bool:
+        """Whether a worker is at work, or about to be."""
+        return self.state.status in ("empty", "running") and (self._starting or self.run.alive())
+
+    @property
+    def status(self) -> str:
+        """The state's word, with crashed and gate missed told apart."""
+        return status_of(self.state.status, self.state.failure, self.state.exit_code)
+
+    def resumed_by(self, process: subprocess.Popen[bytes]) -> None:
+        """A new worker goes on with the run; its first event sets the state to running again."""
+        self.process, self.requests, self.state.status = process, 0, "empty"
+
+    def cancel(self) -> str:
+        """Sends the next stronger signal and says what was done. Raises UsageError when nobody works on the run."""
+        number, said = STAGES[min(self.requests, 2)]
+        runs.send_signal(self.run, number)
+        self.requests += 1
+        return said
+
+    @property
+    def _starting(self) -> bool:
+        return self.state.status == "empty" and self.process is not None and self.process.returncode is None
+
+    def _notice_death(self) -> bool:
+        if self._starting or self.run.alive():
+            return False
+        last = self._reader.read()  # what was written between the two looks
+        for event in last:
+            self.state.apply(event)
+        if not last and not self.run.path.is_dir():
+            self._fail("the run's folder is gone", str(self.run.path))
+        elif not last and self.state.status == "empty" and (self.process or self.run.owner()):
+            self._fail(f"the worker ended before it began\n{self.run.log_tail()}".rstrip(), "crashed")
+        elif not last:
+            runs.with_crash(self.run, self.state)
+        return bool(last) or self.state.finished
+
+    def _fail(self, message: str, where: str) -> None:
+        self.state.apply(ev.RunFailed(message=message, where=where, time=time.time()))
+
+
+@dataclass(frozen=True)
+class Glance:
+    """A run in a list: its word of state, what it was doing last, and when (seconds since the epoch)."""
+
+    run: runs.Run
+    status: str
+    doing: str
+    updated: float
+
+
+def glance(run: runs.Run) -> Glance:
+    """A run's state from the end of its events alone, so that a long list opens fast."""
+    try:
+        size, created = run.events_file.stat().st_size, run.profile_file.stat().st_mtime
+    except OSError:
+        return Glance(run, "starting" if run.alive() else "not started", "", _created(run))
+    reader = runs.EventReader(run.events_file)
+    reader.offset = max(0, size - TAIL)
+    state = RunState.of(reader.read())
+    if state.finished:
+        status = status_of(state.status, state.failure, state.exit_code)
+    else:
+        status = "running" if run.alive() else "crashed"
+    return Glance(run, status, _doing(state), state.updated or created)
+
+
+def status_of(status: str, failure: ev.RunFailed | None, exit_code: int | None) -> str:
+    if status == "failed" and failure and failure.where == "crashed":
+        return "crashed"
+    if status == "done" and exit_code == 4:
+        return "gate missed"
+    return "starting" if status == "empty" else status
+
+
+def _doing(state: RunState) -> str:
+    known = [step for step in state.steps.values() if step.total]
+    return f"{known[-1].label} {known[-1].done}/{known[-1].total}" if known else ""
+
+
+def _created(run: runs.Run) -> float:
+    try:
+        return run.profile_file.stat().st_mtime
+    except OSError:
+        return 0.0

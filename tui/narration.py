@@ -1,0 +1,105 @@
+"""A run's events as lines for people: what `run` and `attach --plain` say on stderr.
+
+A pure function of the events, throttled by their own time stamps, so that a replay reads as the live run did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from engine import events as ev
+from engine import figures
+
+EVERY = 5.0
+"""seconds between two progress lines of the same work"""
+INDENT = "      "
+
+
+class Narrator:
+    """Turns events into lines, one event at a time; `hint` names the run in the hint to go on with it."""
+
+    def __init__(self, resume: str) -> None:
+        self._resume = resume
+        self._steps = 0
+        self._label = ""
+        self._spoke = 0.0
+
+    def __call__(self, event: ev.Event) -> list[str]:
+        """The lines of this event; none for most."""
+        line: Callable[[ev.Event], list[str]] | None = getattr(self, f"_{event.kind}", None)
+        return line(event) if line else []
+
+    def _run_started(self, event: ev.RunStarted) -> list[str]:
+        self._steps = len(event.steps)
+        verb = "resuming" if event.resumed else "run"
+        return [f"{verb} {event.run}: {event.source}, {' > '.join(event.steps) or 'no steps'}"]
+
+    def _model_loaded(self, event: ev.ModelLoaded) -> list[str]:
+        size = f"{figures.count(event.parameters)} parameters, {figures.size(event.bytes)}"
+        return [f"model {event.architecture}: {size}, {event.device} {event.dtype}, threads {event.threads}"]
+
+    def _step_started(self, event: ev.StepStarted) -> list[str]:
+        self._label = ""
+        place = f"[{event.step + 1}/{self._steps}]" if event.step >= 0 else f"[0/{self._steps}]"
+        return [f"{place} {event.use}" + (f": {event.title}" if event.title else "")]
+
+    def _step_finished(self, event: ev.StepFinished) -> list[str]:
+        how = "from the checkpoint" if event.resumed else f"in {figures.duration(event.seconds)}"
+        return [f"{INDENT}✓ done {how}"]
+
+    def _progress(self, event: ev.Progress) -> list[str]:
+        text = f"{event.label} {event.done}/{event.total} {event.unit}".rstrip()
+        return self._sometimes(event.label, event.time, event.done >= event.total, text)
+
+    def _layer_pruned(self, event: ev.LayerPruned) -> list[str]:
+        error = "" if event.error is None else f", error {event.error:.3g}"
+        text = f"pruned {event.done}/{event.total} {event.layer} to {figures.share(event.sparsity)}{error}"
+        return self._sometimes("pruned", event.time, event.done == event.total, text)
+
+    def _metric(self, event: ev.Metric) -> list[str]:
+        figure = figures.metric(event.name, event.value, event.low, event.high)
+        n = "" if event.n is None else f", n {event.n}"
+        cached = ", measured before" if event.cached else ""
+        return [f"{INDENT}{event.stage} {event.name}: {figure}{n}{cached}"]
+
+    def _candidate_scored(self, event: ev.CandidateScored) -> list[str]:
+        if event.split != "test":
+            return []
+        figure = figures.accuracy(event.accuracy, event.low, event.high)
+        return [f"{INDENT}{event.stage} with {event.candidate} ({event.calibration}): {figure}, n {event.n}"]
+
+    def _prompts_compared(self, event: ev.PromptsCompared) -> list[str]:
+        figure = figures.difference(event.difference, event.low, event.high)
+        against = f"{event.a} against {event.b} ({event.stage}, {event.split}, {event.calibration})"
+        return [f"{INDENT}{against}: {figure}, p {figures.p_value(event.p_value)}, n {event.n}: {event.verdict}"]
+
+    def _artifact_written(self, event: ev.ArtifactWritten) -> list[str]:
+        return [f"{INDENT}wrote {event.path} ({event.format}, {figures.size(event.bytes)})"]
+
+    def _gate_checked(self, event: ev.GateChecked) -> list[str]:
+        mark = "✓ passed" if event.passed else "✗ missed"
+        return [f"gate {event.name}: {event.value:.4g}, bound {event.bound:g}: {mark}"]
+
+    def _log(self, event: ev.Log) -> list[str]:
+        prefix = "" if event.level == "info" else f"{event.level}: "
+        return [f"{prefix}{event.message}"]
+
+    def _run_finished(self, event: ev.RunFinished) -> list[str]:
+        outcome = "✓ done" if event.exit_code == 0 else "▲ done, but a gate was missed,"
+        return [f"{outcome} in {figures.duration(event.seconds)}"]
+
+    def _run_failed(self, event: ev.RunFailed) -> list[str]:
+        where = f"{event.where}: " if event.where else ""
+        known = event.message.startswith("error: ")
+        lines = [event.message] if known else [f"error: {where}{event.message}"]
+        return lines + ([f"hint: {event.hint}"] if event.hint else [])
+
+    def _run_cancelled(self, event: ev.RunCancelled) -> list[str]:
+        return [f"■ cancelled after {figures.duration(event.seconds)}", f"hint: go on with: {self._resume}"]
+
+    def _sometimes(self, label: str, time: float, last: bool, text: str) -> list[str]:
+        """A progress line at the start of a work, at its end, and every few seconds between."""
+        if label == self._label and time - self._spoke < EVERY and not last:
+            return []
+        self._label, self._spoke = label, time
+        return [INDENT + text]

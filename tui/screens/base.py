@@ -1,0 +1,330 @@
+"""What all four screens share: frame, panes that fit the width, moving, sorting, filtering, copying.
+
+A screen says what its panes are (`compose_body`), how a run's state fills them (`show_state`) and which actions it
+cannot do now (`why_not`). The three-, two- and one-pane layouts are decided here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from textual import events
+from textual.app import ComposeResult
+from textual.containers import Container
+from textual.screen import Screen
+from textual.widget import Widget
+from textual.widgets import DataTable, Input, Static, Tree
+
+from engine.state import RunState
+from tui import actions
+from tui.follow import Follower
+from tui.widgets.frame import FootBar, TooSmall, TopBar
+from tui.widgets.logview import LogView
+from tui.widgets.modeltree import ModelTree
+from tui.widgets.pane import Pane, PaneBar
+from tui.widgets.table import LiveTable
+
+if TYPE_CHECKING:
+    from tui.app import CompressApp
+
+WIDE, NARROW = 120, 80
+Filterable = (LiveTable, ModelTree, LogView)
+
+
+class FilterLine(Input):
+    """The line that `/` opens; what is typed filters at once."""
+
+
+class WorkScreen(Screen[None], inherit_bindings=False):
+    """One of the four modes."""
+
+    name_of: ClassVar[str]
+    needs_run: ClassVar[bool] = False
+    AUTO_FOCUS = ""
+
+    def __init__(self) -> None:
+        super().__init__(id=self.name_of)
+        self.follower: Follower | None = None
+        self._active: Pane | None = None
+        self._main: Pane | None = None
+        self._seen: tuple[object, ...] = ()
+        self._ready = False
+
+    @property
+    def tui(self) -> CompressApp:
+        return cast("CompressApp", self.app)
+
+    @property
+    def panes(self) -> list[Pane]:
+        return list(self.query(Pane))
+
+    @property
+    def active(self) -> Pane:
+        """The pane that has the keys, or had them last."""
+        return self._active or self.home
+
+    @property
+    def home(self) -> Pane:
+        """The pane that the screen starts in, and that esc goes back to."""
+        return next(pane for pane in self.panes if not pane.side)
+
+    def compose(self) -> ComposeResult:
+        yield TopBar(id="top")
+        yield PaneBar(id="pane-bar")
+        yield Static(id="empty")
+        with Container(id="body"):
+            yield from self.compose_body()
+        yield FilterLine(id="filter", placeholder="filter: words that a row must contain · enter keeps, esc clears")
+        yield FootBar(id="foot")
+        yield TooSmall(id="too-small")
+
+    def compose_body(self) -> Iterator[Widget]:
+        """The panes, in columns."""
+        raise NotImplementedError
+
+    def show_state(self, state: RunState) -> None:
+        """Fills the panes from a run's state; called when the state changed."""
+
+    def show_time(self, state: RunState, now: float) -> None:
+        """Redraws what changes without events: rates, remaining time."""
+
+    def empty_text(self) -> str | None:
+        """What to say instead of the panes while there is nothing to show."""
+        if self.needs_run and self.tui.follower is None:
+            return (
+                "No run is open.\n\n[b]o[/b]  choose one of the earlier runs\n[b]4[/b]  choose a profile and start it"
+            )
+        return None
+
+    def why_not(self, name: str) -> str | None:
+        """Why an action cannot be done now, None when it can."""
+        if self.empty_text() is not None and name in (
+            "sort",
+            "reverse",
+            "filter",
+            "next_pane",
+            "previous_pane",
+            "copy",
+        ):
+            return "there is nothing here yet"
+        if name in ("sort", "reverse") and self._sortable() is None:
+            return f"nothing to sort in {self.active.label}"
+        if name == "filter" and self._filterable() is None:
+            return f"nothing to filter in {self.active.label}"
+        if name == "copy" and not self.copied():
+            return f"nothing to copy in {self.active.label}"
+        return None
+
+    # life
+
+    def on_mount(self) -> None:
+        self._ready = True
+        self.query_one("#filter").display = False
+        self._main = next(pane for pane in self.panes if not pane.side)
+        self._active = self.home
+        self.lay_out()
+        self.call_after_refresh(self.focus_pane)
+        self.update_view()
+
+    def on_screen_resume(self) -> None:
+        self.update_view()
+
+    def on_resize(self, event: events.Resize) -> None:
+        small = self.query_one(TooSmall).show(event.size.width, event.size.height)
+        self.set_class(small, "-too-small")
+        self.lay_out()
+        self._seen = ()
+        self.call_after_refresh(self.update_view)
+
+    def update_view(self) -> None:
+        """Brings the screen up to date with the app's run; cheap when nothing happened."""
+        if not self._ready:
+            return
+        self.query_one(TopBar).show(self.name_of, self.tui.follower, self.tui.paused)
+        empty = self.empty_text()
+        if (empty is not None) != self.has_class("-empty"):
+            self.set_class(empty is not None, "-empty")
+            self.call_after_refresh(self.focus_pane)
+        if empty is not None:
+            self.query_one("#empty", Static).update(empty)
+        self._show_run()
+        self.query_one(FootBar).show([
+            (action, self.tui.why_not(action.name) is None)
+            for action in actions.for_screen(self.name_of)
+            if action.footer
+        ])  # fmt: skip
+
+    def _show_run(self) -> None:
+        follower = self.tui.follower
+        if follower is None:
+            return
+        state = follower.state
+        seen = (follower, state.seq, state.status, state.failure)
+        if seen != self._seen:
+            if follower is not self.follower:
+                self.follower = follower
+                self.new_run(follower)
+            self._seen = seen
+            self.show_state(state)
+        self.show_time(state, time.time())
+
+    def new_run(self, follower: Follower) -> None:
+        """Forgets what belonged to the run shown before."""
+
+    # panes
+
+    def lay_out(self) -> None:
+        """Shows all panes, two, or one, as the width allows."""
+        panes, width = self.panes, self.size.width
+        if not panes or not width:
+            return
+        for pane in panes:
+            two = pane.side or pane is self._main
+            pane.display = width >= WIDE or (two if width >= NARROW else pane is self.active)
+        for column in self.query(".column"):
+            column.display = any(pane.display for pane in column.query(Pane))
+        self.set_class(width >= WIDE, "-three")
+        self.set_class(NARROW <= width < WIDE, "-two")
+        self.set_class(width < NARROW, "-one")
+        bar = self.query_one(PaneBar)
+        bar.display = not all(pane.display for pane in panes)
+        bar.show(panes, self.active)
+
+    def activate(self, pane: Pane, *, focus: bool = True) -> None:
+        """Gives a pane the keys, showing it first when it is hidden."""
+        self._active = pane
+        if not pane.side:
+            self._main = pane
+        self.lay_out()
+        self._seen = ()
+        if focus:
+            self.call_after_refresh(self.focus_pane)
+
+    def focus_pane(self) -> None:
+        target = self.active.target()
+        if target is not None:
+            target.focus()
+
+    def on_pane_bar_chosen(self, event: PaneBar.Chosen) -> None:
+        self.activate(self.query_one(f"#{event.pane_id}", Pane))
+
+    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
+        pane = next((node for node in event.widget.ancestors if isinstance(node, Pane)), None)
+        if pane is not None and pane is not self._active:
+            self.activate(pane, focus=False)
+
+    def do_next_pane(self) -> None:
+        self._step_pane(1)
+
+    def do_previous_pane(self) -> None:
+        self._step_pane(-1)
+
+    def _step_pane(self, step: int) -> None:
+        panes = self.panes
+        self.activate(panes[(panes.index(self.active) + step) % len(panes)])
+
+    # moving
+
+    def do_down(self) -> None:
+        self._move("cursor_down", "scroll_down")
+
+    def do_up(self) -> None:
+        self._move("cursor_up", "scroll_up")
+
+    def _move(self, cursor: str, scroll: str) -> None:
+        target = self.active.target()
+        if isinstance(target, DataTable | Tree):
+            getattr(target, f"action_{cursor}")()
+        elif target is not None:
+            getattr(target, f"action_{scroll}")()
+
+    def do_top(self) -> None:
+        self._jump(0)
+
+    def do_bottom(self) -> None:
+        self._jump(-1)
+
+    def _jump(self, index: int) -> None:
+        target = self.active.target()
+        if isinstance(target, DataTable):
+            target.move_cursor(row=index % max(1, target.row_count), animate=False)
+        elif isinstance(target, Tree):
+            target.cursor_line = 0 if index == 0 else target.last_line
+        elif target is not None:
+            target.scroll_home(animate=False) if index == 0 else target.scroll_end(animate=False)
+
+    # sorting, filtering, copying
+
+    def do_sort(self) -> None:
+        target = self._sortable()
+        if target is not None:
+            self.notify(f"sorted by {target.sort_next()}", timeout=2)
+            self.sorted_anew()
+
+    def do_reverse(self) -> None:
+        target = self._sortable()
+        if isinstance(target, LiveTable):
+            self.notify(f"sorted by {target.sort_other_way()}", timeout=2)
+
+    def sorted_anew(self) -> None:
+        """After a change of order."""
+
+    def do_filter(self) -> None:
+        line = self.query_one("#filter", FilterLine)
+        target = self._filterable()
+        line.value = target.filter_text if target else ""
+        line.display = True
+        line.focus()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        target = self._filterable()
+        if isinstance(event.input, FilterLine) and target is not None and event.value != target.filter_text:
+            target.filter_by(event.value)
+            self._name_filter()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        if isinstance(event.input, FilterLine):
+            self._close_filter()
+
+    def do_back(self) -> None:
+        target = self._filterable()
+        if target is not None and (target.filter_text or self.query_one("#filter").display):
+            target.filter_by("")
+            self._close_filter()
+        elif self.active is not self.home:
+            self.activate(self.home)
+        else:
+            self.focus_pane()
+
+    def _close_filter(self) -> None:
+        self.query_one("#filter").display = False
+        self._name_filter()
+        self.focus_pane()
+
+    def _name_filter(self) -> None:
+        target = self._filterable()
+        text = target.filter_text if target else ""
+        self.active.border_title = f"{self.active.label} /{text}" if text else self.active.label
+
+    def do_copy(self) -> None:
+        text = self.copied()
+        self.app.copy_to_clipboard(text)
+        first = text.splitlines()[0]
+        self.notify(f"copied: {first[:50]}{'…' if len(first) > 50 or first != text else ''}", timeout=2)
+
+    def copied(self) -> str:
+        """What `y` copies: the key of the selected row by default."""
+        target = self.active.target()
+        if isinstance(target, LiveTable):
+            return target.selected or ""
+        return ""
+
+    def _sortable(self) -> LiveTable | ModelTree | None:
+        target = self.active.target()
+        return target if isinstance(target, LiveTable | ModelTree) else None
+
+    def _filterable(self) -> LiveTable | ModelTree | LogView | None:
+        target = self.active.target()
+        return target if isinstance(target, Filterable) else None

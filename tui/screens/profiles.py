@@ -1,0 +1,305 @@
+"""The Profiles screen: the list, one as text, what is wrong with it, changes checked as they are typed, the start."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import tomli
+from rich.text import Text
+from textual import work
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.widget import Widget
+from textual.widgets import DataTable, Input, Static
+
+from engine import files
+from engine.errors import EngineError, ProfileError
+from tui import actions
+from tui.screens.base import WorkScreen
+from tui.screens.dialogs import Ask, Choice
+from tui.widgets.pane import Pane
+from tui.widgets.states import mark
+from tui.widgets.table import Column, LiveTable
+
+if TYPE_CHECKING:
+    from engine.profile import Profile, ProfileFile
+
+
+def _check(problems: int) -> Text:
+    return mark("valid") if not problems else Text(f"✗ {problems} wrong", "red")
+
+
+COLUMNS = (
+    Column("name", "profile", 14),
+    Column("check", "check", 9, _check),
+    Column("place", "from", 7, least=66),
+    Column("about", "about"),
+)
+
+
+@dataclass
+class Draft:
+    """A profile as chosen here: its text and the changes that were typed, not saved yet."""
+
+    path: Path
+    text: str
+    shipped: bool
+    changes: list[str]
+
+    def check(self, also: str = "") -> Profile | ProfileError:
+        """The checked profile with all changes and the one being typed, or everything that is wrong."""
+        from engine import profile
+
+        overrides = [*self.changes, also] if also else self.changes
+        try:
+            return profile.parse(self.text, self.path.name, overrides, base=self.path.parent)
+        except ProfileError as error:
+            return error
+
+    def edited(self) -> str:
+        """The text with the changes in place and every comment kept."""
+        from engine import profile
+
+        return profile.edit(self.text, dict(_value(change) for change in self.changes))
+
+
+class ProfilesScreen(WorkScreen):
+    """Mode 4."""
+
+    name_of: ClassVar[str] = "profiles"
+    BINDINGS = actions.bindings("profiles")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drafts: dict[str, Draft] = {}
+        self._shown: tuple[str, str] | None = None
+
+    def compose_body(self) -> Iterator[Widget]:
+        yield Static(id="start-hint")
+        with Horizontal(id="columns"):
+            yield from self._columns()
+
+    def _columns(self) -> Iterator[Widget]:
+        with Vertical(classes="column", id="list-column"):
+            yield Pane(
+                LiveTable(COLUMNS, widget_id="profiles-table"), title="Profiles", widget_id="list-pane", side=True
+            )
+            change = Input(placeholder="step.0.sparsity=0.6", id="change", compact=True)
+            scroll = VerticalScroll(Static("reading the profiles …", id="check"))
+            yield Pane(scroll, change, title="Check and change", widget_id="check-pane")
+        with Vertical(classes="column", id="text-column"):
+            yield Pane(VerticalScroll(Static(id="text")), title="Text", widget_id="text-pane")
+
+    @property
+    def home(self) -> Pane:
+        return self.query_one("#list-pane", Pane)
+
+    @property
+    def draft(self) -> Draft | None:
+        """The selected profile."""
+        return self.drafts.get(self.query_one("#profiles-table", LiveTable).selected or "")
+
+    def on_mount(self) -> None:
+        self.query_one("#start-hint", Static).update(
+            Text.assemble(
+                ("Start: ", "bold"), ("enter", "bold cyan"), " runs the selected profile · ", ("e", "bold cyan"),
+                " changes a value · ", ("?", "bold cyan"), " all keys. A run goes on when the terminal closes.",
+            )
+        )  # fmt: skip
+        self.load()
+
+    @work(group="profiles", exclusive=True)
+    async def load(self, select: str = "") -> None:
+        """Reads and checks all profiles in a thread: the first import of the checker takes a while."""
+        found, asked = await asyncio.to_thread(_found, self.tui.profile_ref)
+        kept = {key: draft.changes for key, draft in self.drafts.items()}
+        self.drafts = {str(file.path): Draft(file.path, text, file.shipped, []) for file, text in found}
+        for key, draft in self.drafts.items():
+            draft.changes = kept.get(key, [])
+        self._list()
+        table = self.query_one("#profiles-table", LiveTable)
+        table.select(select or asked)
+        self._refresh()
+
+    def why_not(self, name: str) -> str | None:
+        draft = self.draft
+        if name in ("open", "edit", "save", "duplicate", "inspect_model", "undo") and draft is None:
+            return "no profile is selected"
+        if name == "undo" and draft and not draft.changes:
+            return "there is no change to take back: e makes one"
+        if name == "open" and draft and isinstance(problems := draft.check(), ProfileError):
+            return f"the profile has {len(problems.problems)} problems; see Check"
+        return super().why_not(name)
+
+    def do_open(self) -> None:
+        draft = self.draft
+        if draft is not None and isinstance(profile := draft.check(), object) and not isinstance(profile, ProfileError):
+            self.tui.start(profile)
+
+    def do_edit(self) -> None:
+        self.activate(self.query_one("#check-pane", Pane), focus=False)
+        self.call_after_refresh(self.query_one("#change", Input).focus)
+
+    def do_undo(self) -> None:
+        if self.draft:
+            self.notify(f"took back {self.draft.changes.pop()}", timeout=2)
+            self._refresh()
+
+    def do_inspect_model(self) -> None:
+        draft = self.draft
+        checked = draft.check() if draft else None
+        if checked is not None and not isinstance(checked, ProfileError):
+            self.tui.inspect_model(checked.model.source)
+
+    def do_save(self) -> None:
+        if self.draft:
+            path = self.draft.path.name if self.draft.shipped else str(self.draft.path)
+            self._ask_path("Save the profile as", path, self.draft.edited())
+
+    def do_duplicate(self) -> None:
+        if self.draft:
+            self._ask_path("Copy the profile to", f"{self.draft.path.stem}-copy.toml", self.draft.text, rename=True)
+
+    def copied(self) -> str:
+        return self.draft.edited() if self.draft else ""
+
+    def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
+        self.run_worker(self.tui.action_act("open"), group="act")
+
+    def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
+        self._refresh()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        if event.input.id == "change":
+            self._refresh(event.value.strip())
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        draft, change = self.draft, event.value.strip()
+        if event.input.id != "change" or draft is None:
+            return
+        if not change:
+            self.activate(self.home)
+        elif not isinstance(draft.check(change), ProfileError):
+            key = change.partition("=")[0].strip()
+            draft.changes = [c for c in draft.changes if c.partition("=")[0].strip() != key] + [change]
+            event.input.value = ""
+            self._refresh()
+
+    def _list(self) -> None:
+        rows = {key: _row(draft) for key, draft in self.drafts.items()}
+        self.query_one("#profiles-table", LiveTable).show(rows)
+        self.query_one("#list-pane", Pane).border_subtitle = f"{len(rows)} profiles"
+
+    def _refresh(self, typed: str = "") -> None:
+        """Shows the selected profile's text and what is wrong with it."""
+        draft = self.draft
+        if draft is None:
+            return
+        checked = draft.check(typed)
+        self.query_one("#check", Static).update(_report(draft, checked, typed))
+        self._list()
+        changed = f" · {len(draft.changes)} changed, not saved" if draft.changes else ""
+        self.query_one("#text-pane", Pane).border_title = f"{draft.path.name}{changed}"
+        text = draft.edited() if draft.changes and not isinstance(draft.check(), ProfileError) else draft.text
+        if self._shown != (str(draft.path), text):
+            self._shown = (str(draft.path), text)
+            from textual.highlight import highlight
+
+            self.query_one("#text", Static).update(highlight(text, language="toml"))
+
+    def _ask_path(self, question: str, default: str, text: str, *, rename: bool = False) -> None:
+        def check(value: str) -> str | None:
+            return None if value.endswith(".toml") else "a file name that ends in .toml"
+
+        def answered(value: str | None) -> None:
+            if value:
+                self._write(Path(value).expanduser().absolute(), text, rename)
+
+        self.app.push_screen(Ask(question, default, check=check), answered)
+
+    @work(group="save", exclusive=True)
+    async def _write(self, path: Path, text: str, rename: bool) -> None:
+        from engine import profile
+
+        if path.exists():
+            answers = [("n", "no", "no, keep it"), ("y", "yes", "yes, replace it")]
+            if await self.app.push_screen_wait(Choice(f"{path.name} exists. Replace it?", answers)) != "yes":
+                return
+        try:
+            files.write_text(path, profile.edit(text, {"name": path.stem}) if rename else text)
+        except OSError as error:
+            self.tui.complain(EngineError(f"cannot write: {error.strerror}", where=str(path)))
+            return
+        if self.draft:
+            self.draft.changes = []
+        self.notify(f"wrote {path}")
+        self.load(str(path))
+
+
+def _found(asked: str | None) -> tuple[list[tuple[ProfileFile, str]], str]:
+    """The shipped profiles, those of the working folder, the one the app was started with; the path to select."""
+    from engine import profile
+
+    own = [profile.ProfileFile(path.resolve(), shipped=False) for path in sorted(Path.cwd().glob("*.toml"))]
+    found = [*profile.shipped(), *(file for file in own if _is_profile(file.path))]
+    chosen = profile.find(asked) if asked else profile.find("demo")
+    if chosen.path not in [file.path for file in found]:
+        found.insert(0, chosen)
+    return [(file, file.text()) for file in found], str(chosen.path)
+
+
+def _is_profile(path: Path) -> bool:
+    try:
+        raw = tomli.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return "model" in raw or "step" in raw
+
+
+def _row(draft: Draft) -> dict[str, Any]:
+    checked = draft.check()
+    try:
+        about = str(tomli.loads(draft.text).get("description", ""))
+    except tomli.TOMLDecodeError:
+        about = ""
+    return {
+        "name": draft.path.stem + ("*" if draft.changes else ""),
+        "check": len(checked.problems) if isinstance(checked, ProfileError) else 0,
+        "place": "shipped" if draft.shipped else "folder",
+        "about": about,
+    }
+
+
+def _report(draft: Draft, checked: Profile | ProfileError, typed: str) -> Text:
+    """What is wrong, or the steps in a line; then the changes."""
+    text = Text()
+    if isinstance(checked, ProfileError):
+        count = len(checked.problems)
+        text.append(f"✗ {count} problem{'s' if count != 1 else ''}\n", "red bold")
+        for problem in checked.problems:
+            text.append(f"{problem.key or draft.path.name}: ", "bold")
+            text.append(f"{problem.message}\n")
+            if problem.hint:
+                text.append(f"  hint: {problem.hint}\n", "cyan")
+    else:
+        steps = " → ".join(step.use for step in checked.step) or "only measuring"
+        text.append_text(Text.assemble(mark("valid"), f"  {checked.model.source}: {steps}\n"))
+    for change in draft.changes:
+        text.append(f"~ {change}\n", "yellow")
+    if typed:
+        text.append(f"… {typed}\n", "bright_black")
+    elif not draft.changes:
+        text.append("e changes a value: key.path=value\n", "bright_black")
+    return text
+
+
+def _value(change: str) -> tuple[str, Any]:
+    """A typed change as key path and value; a bare word is a string."""
+    key, _, text = change.partition("=")
+    try:
+        return key.strip(), tomli.loads(f"value = {text}")["value"]
+    except tomli.TOMLDecodeError:
+        return key.strip(), text

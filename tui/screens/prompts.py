@@ -1,0 +1,136 @@
+"""The Prompts screen: the A/B table of prompts, one in full, the race, and the examples on which two differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+from textual.containers import Vertical, VerticalScroll
+from textual.widget import Widget
+from textual.widgets import DataTable, Static
+
+from engine.state import RunState
+from tui import actions
+from tui.follow import Follower
+from tui.screens.base import WorkScreen
+from tui.screens.dialogs import Reader
+from tui.widgets import candidates, examples
+from tui.widgets.pane import Pane
+from tui.widgets.table import LiveTable
+
+
+class PromptsScreen(WorkScreen):
+    """Mode 3."""
+
+    name_of: ClassVar[str] = "prompts"
+    needs_run: ClassVar[bool] = True
+    BINDINGS = actions.bindings("prompts")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.differ = True
+        self.examples: list[dict[str, Any]] = []
+        self._read: tuple[object, ...] = ()
+
+    def compose_body(self) -> Iterator[Widget]:
+        with Vertical(classes="column", id="table-column"):
+            yield Pane(
+                LiveTable(candidates.COLUMNS, widget_id="candidates"),
+                title="Prompts",
+                widget_id="table-pane",
+                side=True,
+            )
+        with Vertical(classes="column", id="detail-column"):
+            yield Pane(VerticalScroll(Static(id="detail")), title="Prompt", widget_id="detail-pane")
+            yield Pane(LiveTable(examples.COLUMNS, widget_id="examples"), title="Examples", widget_id="examples-pane")
+            yield Pane(VerticalScroll(Static(id="race")), title="Race", widget_id="race-pane")
+
+    @property
+    def home(self) -> Pane:
+        return self.query_one("#table-pane", Pane)
+
+    def empty_text(self) -> str | None:
+        missing = super().empty_text()
+        if missing is None and self.tui.follower and not self.tui.follower.state.candidates:
+            return (
+                "No prompts yet.\n\nThey appear when the run reaches a [b]select_prompt[/b] step.\n\n"
+                "[b]2[/b]  see how far it is"
+            )
+        return missing
+
+    def new_run(self, follower: Follower) -> None:
+        self.examples, self._read = [], ()
+
+    def show_state(self, state: RunState) -> None:
+        table = self.query_one("#candidates", LiveTable)
+        table.show(candidates.rows(state))
+        self.query_one("#race", Static).update(candidates.race(state))
+        left = sum(candidate.alive for candidate in state.candidates.values())
+        base = candidates.baseline(state)
+        self.query_one("#table-pane").border_subtitle = f"{len(state.candidates)} prompts · {left} in · baseline {base}"
+        self._show_detail(state)
+        self._show_examples(state)
+
+    def why_not(self, name: str) -> str | None:
+        if name == "differ" and not self.examples:
+            return "the run has written no examples yet"
+        return super().why_not(name)
+
+    def do_differ(self) -> None:
+        self.differ = not self.differ
+        if self.follower:
+            self._show_examples(self.follower.state)
+        self.activate(self.query_one("#examples-pane", Pane))
+
+    def do_open(self) -> None:
+        target = self.active.target()
+        if isinstance(target, LiveTable) and target.id == "examples":
+            if target.selected is not None:
+                example = self.examples[int(target.selected)]
+                self.app.push_screen(Reader(f"Example {example['row']}", examples.full(example)))
+        else:
+            self.activate(self.query_one("#detail-pane", Pane))
+
+    def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
+        self.do_open()
+
+    def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
+        if event.data_table.id == "candidates" and self.follower:
+            self._show_detail(self.follower.state)
+            self._show_examples(self.follower.state)
+
+    def copied(self) -> str:
+        name = self.query_one("#candidates", LiveTable).selected
+        if self.active.id == "examples-pane":
+            chosen = self.query_one("#examples", LiveTable).selected
+            return str(self.examples[int(chosen)]["text"]) if chosen is not None else ""
+        return self.follower.state.candidates[name].text if name and self.follower else ""
+
+    def _show_detail(self, state: RunState) -> None:
+        name = self.query_one("#candidates", LiveTable).selected
+        if name in state.candidates:
+            self.query_one("#detail", Static).update(candidates.detail(state, name))
+            self.query_one("#detail-pane").border_title = f"Prompt · {name}"
+
+    def _show_examples(self, state: RunState) -> None:
+        """The selected prompt (the winner while the baseline is selected) beside the baseline."""
+        self._read_examples()
+        base = candidates.baseline(state) or ""
+        best = self.query_one("#candidates", LiveTable).selected or ""
+        answered = {name for example in self.examples for name in example["answers"]}
+        if best == base or best not in answered:
+            best = candidates.winner(state) or best
+        found = examples.rows(self.examples, base, best, self.differ)
+        self.query_one("#examples", LiveTable).show(found)
+        pane = self.query_one("#examples-pane")
+        pane.border_title = f"Examples · {base} / {best} · {'different' if self.differ else 'all'} {len(found)}"
+        pane.border_subtitle = examples.tally(self.examples, base, best) if self.examples else "none written yet"
+
+    def _read_examples(self) -> None:
+        """Reads the file again when its size changed."""
+        if self.follower is None:
+            return
+        file = self.follower.run.artifacts / examples.FILE
+        mark = (self.follower, file.stat().st_size if file.is_file() else 0)
+        if mark != self._read:
+            self._read, self.examples = mark, examples.read(self.follower.run)

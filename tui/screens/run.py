@@ -1,0 +1,152 @@
+"""The Run screen: steps, the layer table filling in, chart, figures and log of one run, live or finished."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+from rich.text import Text
+from textual.containers import Horizontal, Vertical
+from textual.widget import Widget
+from textual.widgets import DataTable, Static
+
+from engine import figures
+from engine.state import RunState
+from tui import actions
+from tui.follow import Follower
+from tui.screens.base import WorkScreen
+from tui.widgets.chart import RunChart
+from tui.widgets.layers import FIGURE_COLUMNS, LAYER_COLUMNS, figure_rows, layer_rows, layers_line, outcome_line
+from tui.widgets.logview import LogView
+from tui.widgets.pane import Pane
+from tui.widgets.rail import StepRail
+from tui.widgets.states import bar, mark
+from tui.widgets.table import LiveTable
+
+
+class RunScreen(WorkScreen):
+    """Mode 2."""
+
+    name_of: ClassVar[str] = "run"
+    needs_run: ClassVar[bool] = True
+    BINDINGS = actions.bindings("run")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._newest: str | None = None
+
+    def compose_body(self) -> Iterator[Widget]:
+        yield Static(id="progress")
+        yield Static(id="failure")
+        with Horizontal(id="columns"):
+            yield from self._columns()
+
+    def _columns(self) -> Iterator[Widget]:
+        with Vertical(classes="column", id="left"):
+            yield Pane(StepRail(id="rail"), title="Steps", widget_id="steps-pane", side=True)
+        with Vertical(classes="column", id="centre"):
+            yield Pane(LiveTable(LAYER_COLUMNS, widget_id="layers"), title="Layers", widget_id="layers-pane")
+        with Vertical(classes="column", id="right"):
+            chart = Pane(RunChart(widget_id="chart"), title="Chart", widget_id="chart-pane")
+            chart.border_subtitle = "seconds since the start · c next curve"
+            yield chart
+            yield Pane(LiveTable(FIGURE_COLUMNS, widget_id="figures"), title="Figures", widget_id="figures-pane")
+            yield Pane(LogView(widget_id="log"), title="Log", widget_id="log-pane")
+
+    def new_run(self, follower: Follower) -> None:
+        self.query_one(LogView).reset()
+        self._newest = None
+
+    def show_state(self, state: RunState) -> None:
+        self._show_layers(state)
+        self.query_one("#figures", LiveTable).show(figure_rows(state))
+        self.query_one(LogView).show(state.log)
+        if self.query_one("#chart-pane").display:
+            self.query_one(RunChart).show(state)
+        self.query_one("#layers-pane", Pane).border_subtitle = layers_line(state)
+        self._show_failure(state)
+
+    def _show_layers(self, state: RunState) -> None:
+        """Fills the table; the cursor goes along with the newest matrix until it is moved by hand."""
+        table = self.query_one("#layers", LiveTable)
+        following = table.sort_key is None and table.selected in (None, self._newest)
+        table.show(layer_rows(state))
+        done = [name for name, layer in state.layers.items() if layer.sparsity is not None]
+        self._newest = done[-1] if done else next(iter(state.layers), None)
+        if following and self._newest and state.status == "running":
+            table.select(self._newest)
+
+    def show_time(self, state: RunState, now: float) -> None:
+        self.query_one(StepRail).show(state, now)
+        self.query_one("#progress", Static).update(self._progress(state, now))
+
+    def why_not(self, name: str) -> str | None:
+        follower = self.tui.follower
+        if name == "resume":
+            if follower is None:
+                return "no run is open: o lists them"
+            if follower.going:
+                return "the run is still going"
+            return "the run is complete" if follower.state.status == "done" else None
+        if name == "curve" and (follower is None or not follower.state.history):
+            return "there are no curves yet"
+        return super().why_not(name)
+
+    def do_resume(self) -> None:
+        self.tui.resume_run()
+
+    def do_curve(self) -> None:
+        if self.follower:
+            if not self.query_one("#chart-pane").display:
+                self.activate(self.query_one("#chart-pane", Pane))
+            self.query_one(RunChart).next_curve(self.follower.state)
+
+    def copied(self) -> str:
+        if self.follower and self.active.id == "log-pane":
+            return "\n".join(event.message for event in self.follower.state.log)
+        if self.follower and self.active.id == "steps-pane":
+            return str(self.follower.run.path)
+        return super().copied()
+
+    def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
+        if event.data_table.id == "layers" and event.row_key.value:
+            self.query_one("#layers-pane", Pane).border_title = self._layer_title(event.row_key.value)
+
+    def _layer_title(self, name: str) -> str:
+        filtered = self.query_one("#layers", LiveTable).filter_text
+        return f"Layers /{filtered}" if filtered else f"Layers · {name}"
+
+    def _show_failure(self, state: RunState) -> None:
+        failure = self.query_one("#failure", Static)
+        failure.display = state.failure is not None
+        if state.failure is None:
+            return
+        where = state.failure.where
+        head = state.failure.message if where in (None, "crashed") else f"{where}: {state.failure.message}"
+        hint = f"\nhint: {state.failure.hint}" if state.failure.hint else ""
+        status = self.follower.status if self.follower else "failed"
+        failure.update(
+            Text.assemble(mark(status), " ", head, (hint, "cyan"), ("\nhint: r goes on with it here", "cyan"))
+        )
+
+    def _progress(self, state: RunState, now: float) -> Text:
+        """done/total, bar, rate, time left and time gone by, in one line."""
+        follower = self.follower
+        text = Text.assemble(" ", mark(follower.status if follower else "starting"), no_wrap=True, overflow="ellipsis")
+        step = state.steps.get(state.current) if state.current is not None else None
+        if step and step.status == "running":
+            text.append(f"  {step.use}", "bold")
+            if step.total:
+                unit = f" {step.unit}" if step.unit not in ("", step.label) else ""
+                text.append(f" {step.label} {step.done}/{step.total}{unit}  ")
+                text.append_text(bar(step.done, step.total, 8 if self.size.width < 100 else 24))
+                text.append(f" {100 * step.done // step.total}%", "bold")
+            gone = now - step.started if step.started else 0
+            if step.done and gone > 0:
+                text.append(f"  {step.done / gone:.2g} {step.unit or 'done'}/s" if self.size.width >= 120 else "")
+                text.append(f"  ETA {figures.duration(step.eta(now))}")
+        if state.finished:
+            text.append_text(outcome_line(state))
+        gone_by = (now if not state.finished else state.updated or now) - (state.started or now)
+        text.append(f"  {figures.duration(state.seconds if state.seconds is not None else gone_by)}", "bright_black")
+        return text

@@ -1,0 +1,79 @@
+"""The list of runs: state, what each was doing, age; enter opens one."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import DataTable, Static
+
+from engine import figures, runs
+from tui.follow import Glance, glance
+from tui.widgets.states import mark
+from tui.widgets.table import Column, LiveTable
+
+MOST = 200
+COLUMNS = (
+    Column("status", "state", 13, mark),
+    Column("age", "age", 5, numeric=True),
+    Column("run", "run"),
+    Column("doing", "at", 18, least=60),
+)
+
+
+class RunsDialog(ModalScreen[runs.Run | None], inherit_bindings=False):
+    """Answers the run that was chosen."""
+
+    BINDINGS = [
+        Binding("escape,q", "close", "close"),
+        Binding("j", "table('cursor_down')"),
+        Binding("k", "table('cursor_up')"),
+        Binding("g", "table('scroll_top')"),
+        Binding("G", "table('scroll_bottom')"),
+        Binding("s", "sort"),
+    ]
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog wide") as frame:
+            frame.border_title, frame.border_subtitle = "Runs", "enter open · s sort · esc close"
+            yield Static("reading runs…", id="runs-empty")
+            yield LiveTable(COLUMNS, widget_id="runs-table")
+
+    def on_mount(self) -> None:
+        self.query_one(LiveTable).focus()
+        self.load()
+
+    @work(group="runs", exclusive=True)
+    async def load(self) -> None:
+        found = await asyncio.to_thread(lambda: [glance(run) for run in runs.list_runs()[:MOST]])
+        empty = self.query_one("#runs-empty", Static)
+        empty.display = not found
+        empty.update("there are no runs yet: esc, then 4 and enter start one")
+        self.query_one(LiveTable).show({str(g.run.path): _row(g) for g in found})
+
+    def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
+        self.dismiss(runs.find(str(event.row_key.value)))
+
+    def action_sort(self) -> None:
+        self.query_one(LiveTable).sort_next()
+
+    def action_table(self, action: str) -> None:
+        table = self.query_one(LiveTable)
+        if action.startswith("scroll"):
+            table.move_cursor(row=0 if action == "scroll_top" else table.row_count - 1, animate=False)
+        else:
+            getattr(table, f"action_{action}")()
+
+    def action_close(self) -> None:
+        self.dismiss(None)
+
+
+def _row(seen: Glance) -> dict[str, Any]:
+    age = figures.age(max(0.0, time.time() - seen.updated))
+    return {"status": seen.status, "age": age, "run": seen.run.name, "doing": seen.doing}

@@ -1,0 +1,122 @@
+"""The A/B table of prompts, the race they ran and one prompt in full, made from a run's state."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from rich.text import Text
+
+from engine import events as ev
+from engine import figures
+from engine.state import CandidateState, RunState
+from tui.widgets.states import mark
+from tui.widgets.table import Column
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:+.1f}"
+
+
+COLUMNS = (
+    Column("candidate", "prompt"),
+    Column("dense", "dense", 6, figures.share, numeric=True),
+    Column("compressed", "compr.", 6, figures.share, numeric=True),
+    Column("difference", "diff", 5, _points, numeric=True),
+    Column("interval", "95% int.", 11, lambda pair: f"{_points(pair[0])} {_points(pair[1])}", sortable=False),
+    Column("verdict", "verdict", 10, mark),
+    Column("tokens", "tok", 4, numeric=True),
+    Column("ms", "ms", 5, lambda ms: figures.number(ms, 1), numeric=True),
+    Column("round", "round", 5),
+    Column("rows", "rows", 9, least=100),
+)
+
+
+def baseline(state: RunState) -> str | None:
+    """The prompt that the others are compared with."""
+    if state.comparisons:
+        return state.comparisons[-1].b
+    return "plain" if "plain" in state.candidates else next(iter(state.candidates), None)
+
+
+def winner(state: RunState) -> str | None:
+    """The prompt that was chosen, once it was compared with the baseline on the test rows."""
+    test = [c for c in state.comparisons if c.split == "test"]
+    return test[-1].a if test else None
+
+
+def score(candidate: CandidateState, dense: bool) -> ev.CandidateScored | None:
+    """The figure that counts: test before dev rows, the latest before the older; of the dense or compressed model."""
+    scores = [s for s in candidate.scores.values() if (s.stage == "dense") == dense]
+    return max(scores, key=lambda s: (s.split == "test", s.seq), default=None)
+
+
+def comparison(state: RunState, name: str) -> ev.PromptsCompared | None:
+    """The paired comparison of a prompt with the baseline on the compressed model, on test rows where there is one."""
+    found = [c for c in state.comparisons if c.a == name and c.b == baseline(state) and c.stage != "dense"]
+    return max(found, key=lambda c: (c.split == "test", c.seq), default=None)
+
+
+def rows(state: RunState) -> dict[str, dict[str, Any]]:
+    """One row a prompt: the chosen one, the baseline, then those that lasted longest and did best."""
+    first = [winner(state), baseline(state)]
+
+    def rank(name: str) -> tuple[int, int, float]:
+        scored = score(state.candidates[name], False)
+        place = first.index(name) if name in first else len(first)
+        return place, -state.candidates[name].round, -scored.accuracy if scored else 0.0
+
+    return {name: _row(state, state.candidates[name]) for name in sorted(state.candidates, key=rank)}
+
+
+def _row(state: RunState, candidate: CandidateState) -> dict[str, Any]:
+    dense, compressed = score(candidate, True), score(candidate, False)
+    compared = comparison(state, candidate.name)
+    base = score(state.candidates[baseline(state) or candidate.name], False) if state.candidates else None
+    same = compressed and base and (compressed.split, compressed.n) == (base.split, base.n)
+    difference = compressed.accuracy - base.accuracy if same and compressed and base else None
+    is_base = candidate.name == baseline(state)
+    return {
+        "candidate": ("★ " if candidate.name == winner(state) else "") + candidate.name,
+        "dense": dense and dense.accuracy,
+        "compressed": compressed and compressed.accuracy,
+        "difference": None if is_base else compared.difference if compared else difference,
+        "interval": (compared.low, compared.high) if compared else None,
+        "verdict": "baseline" if is_base else compared.verdict if compared else None,
+        "tokens": candidate.tokens or None,
+        "ms": max((s.ms for s in candidate.scores.values()), default=0.0) or None,
+        "round": f"{candidate.round} {'in' if candidate.alive else 'out'}",
+        "rows": f"{compressed.split} {compressed.n}" if compressed else None,
+    }
+
+
+def race(state: RunState) -> Text:
+    """Round by round, how many prompts were still in."""
+    rounds = Counter(candidate.round for candidate in state.candidates.values())
+    lines = []
+    for number in sorted(rounds):
+        left = sum(count for r, count in rounds.items() if r >= number)
+        name = f"round {number}" if number else "entered"
+        lines.append(Text.assemble((f"{name:<9}", "bright_black"), ("●" * min(left, 40), "cyan"), f" {left}"))
+    best = winner(state)
+    if best:
+        lines.append(Text.assemble(("chosen   ", "bright_black"), ("★ ", "green"), best))
+    return Text("\n").join(lines)
+
+
+def detail(state: RunState, name: str) -> Text:
+    """One prompt in full: where it comes from, all its figures, the text as the model sees it."""
+    candidate = state.candidates[name]
+    origin = f" · {candidate.origin}" if candidate.origin else ""
+    text = Text.assemble((name, "bold"), (f"{origin} · {candidate.tokens} tokens\n", "bright_black"))
+    for (stage, split, calibration), s in candidate.scores.items():
+        shown = figures.accuracy(s.accuracy, s.low, s.high)
+        text.append(f"{stage:<9}{split:<5}{shown}", "")
+        text.append(f" n={s.n} {calibration}\n", "bright_black")
+    compared = comparison(state, name)
+    if compared:
+        shown = figures.difference(compared.difference, compared.low, compared.high)
+        text.append_text(mark(compared.verdict))
+        text.append(f" than {compared.b}: {shown}, p={figures.p_value(compared.p_value)}, n={compared.n}\n")
+    text.append("\n" + candidate.text)
+    return text

@@ -1,0 +1,87 @@
+"""The examples of a prompt comparison: read from the run's artifacts, as table rows and as one example in full."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.text import Text
+
+from engine.runs import Run
+from tui.widgets.states import mark
+from tui.widgets.table import Column
+
+FILE = Path("prompts") / "examples.jsonl"
+BAR_WIDTH = 20
+
+
+def _answer(value: tuple[str, bool]) -> Text:
+    word, correct = value
+    return Text.assemble(mark("right" if correct else "wrong")[:2], word.strip())
+
+
+COLUMNS = (
+    Column("row", "row", 5, numeric=True),
+    Column("gold", "gold", 10, str.strip),
+    Column("base", "baseline", 12, _answer),
+    Column("best", "chosen", 12, _answer),
+    Column("text", "text"),
+)
+
+
+def read(run: Run) -> list[dict[str, Any]]:
+    """All examples of the run; a line that is not complete yet is left out."""
+    try:
+        lines = (run.artifacts / FILE).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+    examples = []
+    for line in lines:
+        try:
+            examples.append(json.loads(line))
+        except ValueError:
+            continue
+    return examples
+
+
+def rows(examples: list[dict[str, Any]], base: str, best: str, differ: bool) -> dict[str, dict[str, Any]]:
+    """One row an example that both prompts answered; `differ` leaves those answered differently."""
+    out: dict[str, dict[str, Any]] = {}
+    for index, example in enumerate(examples):
+        answers = example["answers"]
+        if base not in answers or best not in answers:
+            continue
+        if differ and answers[base]["choice"] == answers[best]["choice"]:
+            continue
+        out[str(index)] = {
+            "row": example["row"],
+            "gold": example["gold"],
+            "base": (answers[base]["choice"], answers[base]["correct"]),
+            "best": (answers[best]["choice"], answers[best]["correct"]),
+            "text": example["text"],
+        }
+    return out
+
+
+def tally(examples: list[dict[str, Any]], base: str, best: str) -> str:
+    """How often each of the two was right, in one line."""
+    both = [e["answers"] for e in examples if base in e["answers"] and best in e["answers"]]
+    only_best = sum(a[best]["correct"] and not a[base]["correct"] for a in both)
+    only_base = sum(a[base]["correct"] and not a[best]["correct"] for a in both)
+    return f"{len(both)} rows · only chosen right {only_best} · only baseline right {only_base}"
+
+
+def full(example: dict[str, Any]) -> Text:
+    """The example's text, the right answer, and each prompt's answer with its scores as bars."""
+    text = Text.assemble(example["text"], "\n\n", ("right answer ", "bright_black"), (example["gold"].strip(), "bold"))
+    for name, answer in example["answers"].items():
+        text.append(f"\n\n{name} ", "bold")
+        text.append_text(_answer((answer["choice"], answer["correct"])))
+        scores = answer.get("scores", {})
+        low, high = min(scores.values(), default=0.0), max(scores.values(), default=0.0)
+        for choice, value in scores.items():
+            width = round(BAR_WIDTH * (value - low) / (high - low)) if high > low else BAR_WIDTH
+            text.append(f"\n  {choice.strip():<12} {value:>8.2f} ", "")
+            text.append("█" * max(1, width), "cyan" if choice == answer["choice"] else "bright_black")
+    return text

@@ -1,0 +1,92 @@
+"""The frame of every screen: the bar on top with modes and run, the key line below, the notice of a small terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.style import Style
+from rich.text import Text
+from textual import events
+from textual.widgets import Static
+
+from engine.state import RunState
+from tui.actions import MODES, Action
+from tui.follow import Follower
+from tui.widgets.states import mark
+
+SMALLEST = (50, 16)
+
+
+class ActionBar(Static):
+    """A line whose parts do actions when they are clicked."""
+
+    async def on_click(self, event: events.Click) -> None:
+        name = event.style.meta.get("act")
+        if name:
+            await self.app.run_action(f"app.act('{name}')")
+
+
+class TopBar(ActionBar):
+    """Modes on the left, what the run is doing on the right."""
+
+    def show(self, mode: str, follower: Follower | None, paused: bool) -> None:
+        left = Text()
+        for action in MODES:
+            style = Style(bold=True, reverse=True) if action.name == mode else Style()
+            left.append(f" {action.key} {action.label} ", style + Style(meta={"act": action.name}))
+        room = self.size.width - left.cell_len - 2
+        right = _run_line(follower, paused, room)
+        gap = max(1, self.size.width - left.cell_len - right.cell_len - 1)
+        text = Text.assemble(left, " " * gap, right, no_wrap=True, overflow="ellipsis")
+        if text != getattr(self, "_last", None):
+            self._last = text
+            self.update(text)
+
+
+def _run_line(follower: Follower | None, paused: bool, room: int) -> Text:
+    if follower is None:
+        return Text("compress-tui" if room < 20 else "compress-tui · no run open", style="bright_black")
+    state = follower.state
+    parts = [mark("paused") if paused else mark(follower.status)]
+    source, device = state.source.rsplit("/", 1)[-1], state.model.device if state.model else ""
+    for part in dict.fromkeys((_doing(state), state.profile, source, device)):
+        if part and sum(p.cell_len + 3 for p in parts) + len(part) <= room:
+            parts.append(Text(part))
+    return Text(" · ", "bright_black").join(parts)
+
+
+def _doing(state: RunState) -> str:
+    step = state.steps.get(state.current) if state.current is not None else None
+    if step is None or step.status != "running":
+        return ""
+    return f"{step.use} {step.done}/{step.total}" if step.total else step.use
+
+
+class FootBar(ActionBar):
+    """The keys of the screen, `?` first; what cannot be done now is dimmed and says why when pressed."""
+
+    def show(self, actions: Sequence[tuple[Action, bool]]) -> None:
+        text = Text(no_wrap=True)
+        for action, possible in actions:
+            item = Text.assemble(
+                (f" {action.key}", Style(bold=possible, color="cyan" if possible else "bright_black")),
+                (f" {action.label} ", Style(color=None if possible else "bright_black", dim=not possible)),
+            )
+            if text.cell_len + item.cell_len > self.size.width:
+                break
+            item.stylize(Style(meta={"act": action.name}))
+            text.append_text(item)
+        if text != getattr(self, "_last", None):
+            self._last = text
+            self.update(text)
+
+
+class TooSmall(Static):
+    """Covers the screen while the terminal is smaller than what can be shown."""
+
+    def show(self, width: int, height: int) -> bool:
+        """Says what is needed; True when the terminal is too small."""
+        small = width < SMALLEST[0] or height < SMALLEST[1]
+        if small:
+            self.update(f"terminal too small\nneeded: {SMALLEST[0]}x{SMALLEST[1]}, now: {width}x{height}")
+        return small

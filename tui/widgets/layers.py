@@ -1,0 +1,143 @@
+"""The rows of the layer table and of the figures table, made from a run's state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from rich.text import Text
+
+from engine import events as ev
+from engine import figures
+from engine.state import RunState
+from tui.widgets.table import Column
+
+LAYER_COLUMNS = (
+    Column("layer", "matrix", keep="end"),
+    Column("shape", "shape", 11, lambda shape: "×".join(map(str, shape)), numeric=True, least=58),
+    Column("sparsity", "sparse", 7, figures.share, numeric=True),
+    Column("error", "error", 8, lambda error: figures.number(error, 4), numeric=True),
+    Column("seconds", "sec", 6, lambda seconds: figures.number(seconds, 2), numeric=True, least=44),
+)
+FIGURE_COLUMNS = (
+    Column("figure", "figure"),
+    Column("stage", "stage", 8),
+    Column("value", "value [95%]", 18, numeric=True),
+    Column("change", "to dense", 8, numeric=True, least=60),
+    Column("n", "n", 5, numeric=True, least=46),
+)
+NAMES = {
+    "bytes": "size",
+    "nonzero_share": "sparsity",
+    "decode_tokens_per_second": "decode t/s",
+    "prefill_tokens_per_second": "prefill t/s",
+    "peak_memory_bytes": "peak memory",
+}
+
+
+def layer_rows(state: RunState) -> dict[str, dict[str, Any]]:
+    """One row a matrix, in order of calculation; what all names begin with is left out."""
+    start = len(shared_start(state.layers))
+    return {
+        name: {
+            "layer": name[start:],
+            "shape": tuple(layer.shape),
+            "sparsity": layer.sparsity,
+            "error": layer.error,
+            "seconds": layer.seconds,
+        }
+        for name, layer in state.layers.items()
+    }
+
+
+def shared_start(names: Iterable[str]) -> str:
+    """The dotted beginning that all names share, with its last dot."""
+    split = [name.split(".")[:-1] for name in names]
+    if not split:
+        return ""
+    parts = []
+    for level in zip(*split, strict=False):
+        if len(set(level)) > 1:
+            break
+        parts.append(level[0])
+    return ".".join(parts) + "." if parts else ""
+
+
+def layers_line(state: RunState) -> Text:
+    """The table's figures in one line: how many matrices are done, their sparsity and mean error."""
+    done = [layer for layer in state.layers.values() if layer.sparsity is not None]
+    if not done:
+        return Text(f"{len(state.layers)} matrices")
+    weights = sum(layer.parameters for layer in done)
+    sparsity = sum(layer.parameters * (layer.sparsity or 0.0) for layer in done) / max(1, weights)
+    errors = [layer.error for layer in done if layer.error is not None]
+    mean = f" · mean error {figures.number(sum(errors) / len(errors), 4)}" if errors else ""
+    return Text(f"{len(done)} of {len(state.layers)} · sparse {figures.share(sparsity)}{mean}")
+
+
+def figure_rows(state: RunState) -> dict[str, dict[str, Any]]:
+    """One row a figure and stage, the stages of a figure below each other, each against the dense model's."""
+    names = list(dict.fromkeys(name for metrics in state.metrics.values() for name in metrics))
+    names.sort(key=lambda name: name != "perplexity" and not _is_share(name))
+    rows = {}
+    for name in names:
+        dense = state.metrics.get("dense", {}).get(name)
+        for stage, metrics in state.metrics.items():
+            if name in metrics:
+                rows[f"{name} {stage}"] = _figure(metrics[name], dense)
+    return rows
+
+
+def _is_share(name: str) -> bool:
+    return name.startswith("accuracy")
+
+
+def _figure(metric: ev.Metric, dense: ev.Metric | None) -> dict[str, Any]:
+    return {
+        "figure": _name(metric.name),
+        "stage": metric.stage,
+        "value": _value(metric),
+        "change": None if dense is None or metric.stage == "dense" else _change(metric, dense),
+        "n": metric.n,
+    }
+
+
+def _name(name: str) -> str:
+    kind, _, task = name.partition(":")
+    return f"{task} {kind.replace('accuracy', 'acc')}" if task else NAMES.get(name, name.replace("_", " "))
+
+
+def _value(metric: ev.Metric) -> str:
+    value, low, high = metric.value, metric.low, metric.high
+    if _is_share(metric.name):
+        return figures.accuracy(value, low, high)
+    if metric.name == "nonzero_share":
+        return figures.share(1 - value)
+    if metric.unit == "B":
+        return figures.size(value)
+    if metric.name == "parameters":
+        return figures.count(value)
+    interval = "" if low is None or high is None else f" [{figures.number(low, 1)}, {figures.number(high, 1)}]"
+    return figures.number(value, 2 if abs(value) < 1000 else 0) + interval
+
+
+def _change(metric: ev.Metric, dense: ev.Metric) -> str | None:
+    if metric.name in ("nonzero_share", "parameters"):
+        return None
+    if _is_share(metric.name):
+        return f"{100 * (metric.value - dense.value):+.1f} pt"
+    return f"×{metric.value / dense.value:.2f}" if dense.value else None
+
+
+def outcome_line(state: RunState) -> Text:
+    """What a finished run amounts to, in a line: the leading figures of the dense and of the last stage."""
+    text = Text()
+    if "dense" not in state.metrics or len(state.metrics) < 2:
+        return text
+    dense, last = state.metrics["dense"], list(state.metrics.values())[-1]
+    for name in last:
+        if name in dense and (name == "perplexity" or _is_share(name)):
+            shown = figures.share if _is_share(name) else figures.number
+            text.append(f"  {_name(name)} ", "bright_black")
+            text.append(f"{shown(dense[name].value)} → {shown(last[name].value)}")
+    return text

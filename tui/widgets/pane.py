@@ -1,0 +1,50 @@
+"""A framed part of a screen, and the line that names the panes that do not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.style import Style
+from rich.text import Text
+from textual import events
+from textual.containers import Vertical
+from textual.message import Message
+from textual.widget import Widget
+from textual.widgets import Static
+
+
+class Pane(Vertical):
+    """A titled frame around one widget. A `side` pane stays beside the others where two panes fit."""
+
+    def __init__(self, *children: Widget, title: str, widget_id: str, side: bool = False) -> None:
+        super().__init__(*children, id=widget_id)
+        self.label, self.side = title, side
+        self.border_title = title
+
+    def target(self) -> Widget | None:
+        """The widget of the pane that takes the keys."""
+        return next((child for child in self.walk_children(Widget) if child.can_focus and child.display), None)
+
+
+class PaneBar(Static):
+    """Names all panes and marks the ones that are shown; there only when some are not."""
+
+    class Chosen(Message):
+        """A pane's name was clicked."""
+
+        def __init__(self, pane_id: str) -> None:
+            super().__init__()
+            self.pane_id = pane_id
+
+    def show(self, panes: Iterable[Pane], active: Pane) -> None:
+        text = Text(" tab ", style="bright_black")
+        for pane in panes:
+            style = Style(bold=True, reverse=True) if pane is active else Style(dim=not pane.display)
+            text.append(f" {pane.label} ", style + Style(meta={"pane": pane.id}))
+            text.append(" ")
+        self.update(text)
+
+    def on_click(self, event: events.Click) -> None:
+        pane_id = event.style.meta.get("pane")
+        if pane_id:
+            self.post_message(self.Chosen(pane_id))

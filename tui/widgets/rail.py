@@ -1,0 +1,66 @@
+"""The steps of a run from top to bottom with state, progress and outcome; below them what is being compressed."""
+
+from __future__ import annotations
+
+from rich.text import Text
+from textual.containers import VerticalScroll
+from textual.widgets import Static
+
+from engine import figures
+from engine.state import RunState, StepState
+from tui.widgets.states import LOOKS, bar, elide, mark
+
+WIDTH = 26
+
+
+class StepRail(VerticalScroll):
+    """A scrolling column; `show` redraws it from the state."""
+
+    can_focus = True
+
+    def compose(self) -> list[Static]:
+        return [Static(id="rail-text")]
+
+    def show(self, state: RunState, now: float) -> None:
+        width = max(16, (self.size.width or WIDTH) - 2)
+        blocks = [_step(step, now, width) for _, step in sorted(state.steps.items())]
+        text = Text("\n").join([*blocks, *_facts(state, width)])
+        if text != getattr(self, "_last", None):
+            self._last = text
+            self.query_one("#rail-text", Static).update(text)
+
+
+def _step(step: StepState, now: float, width: int) -> Text:
+    glyph, colour = LOOKS.get(step.status, ("?", ""))
+    text = Text.assemble((f"{glyph} ", colour), (step.use, "bold" if step.status == "running" else ""))
+    took = f" · {figures.duration(step.seconds)}" if step.seconds is not None else ""
+    resumed = " · checkpoint" if step.resumed else ""
+    text.append_text(Text.assemble("\n  ", mark(step.status)[2:], (took + resumed, "bright_black")))
+    if step.status == "running" and step.total:
+        text.append(f"\n  {step.label} {step.done}/{step.total}\n  ", "bright_black")
+        text.append_text(bar(step.done, step.total, width - 7))
+        text.append(f" {100 * step.done // step.total:>3}%", "bold")
+    elif step.status == "done":
+        for key, value in list(step.summary.items())[:3]:
+            shown = figures.number(value, 3) if isinstance(value, float) else str(value)
+            text.append("\n  " + elide(f"{key.replace('_', ' ')} {shown}", width - 2), "bright_black")
+    return text
+
+
+def _facts(state: RunState, width: int) -> list[Text]:
+    lines = []
+    if state.model:
+        model = state.model
+        lines += [("model", model.source.rsplit("/", 1)[-1]), ("", model.architecture)]
+        lines += [("", f"{figures.count(model.parameters)} params"), ("", figures.size(model.bytes))]
+        lines += [("on", f"{model.device} {model.dtype}"), ("", f"{model.threads} threads")]
+    for artifact in state.artifacts:
+        lines.append(("wrote", artifact.path.rsplit("/", 1)[-1]))
+        lines.append(("", figures.size(artifact.bytes)))
+    text = [Text("─" * width, "bright_black")] if lines else []
+    text += [Text.assemble((f"{key:<6}", "bright_black"), elide(value, width - 6, "end")) for key, value in lines]
+    for gate in state.gates:
+        text.append(mark("gate met" if gate.passed else "gate missed"))
+        text.append(Text("  " + elide(gate.name.replace("_", " "), width - 2)))
+        text.append(Text(f"  {figures.number(gate.value)} of at most {figures.number(gate.bound)}", "bright_black"))
+    return text

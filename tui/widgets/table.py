@@ -1,0 +1,214 @@
+"""A table that is kept up to date cell by cell, sorted by any column, filtered, and fitted to its width.
+
+The caller hands over all rows as raw values each time; what changed is found here. Knows nothing of runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.text import Text
+from textual import events
+from textual.widgets import DataTable
+
+from tui.widgets.states import elide
+
+Row = Mapping[str, Any]
+PADDING = 2
+SCROLLBAR = 1
+REBUILD = 24
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: raw values under `key`, shown by `show`. Width 0 takes what the others leave (one column only).
+
+    Below a table width of `least` the column is left out; `keep` names the end that stays of a text that is too long.
+    """
+
+    key: str
+    label: str
+    width: int = 0
+    show: Callable[[Any], str | Text] = str
+    numeric: bool = False
+    least: int = 0
+    keep: str = "start"
+    sortable: bool = True
+
+
+class Cell(Text):
+    """A shown value that remembers its row, for sorting."""
+
+    row: str = ""
+
+
+class LiveTable(DataTable[Text]):
+    """The table. `selected` is the key of the row under the cursor."""
+
+    def __init__(self, columns: Sequence[Column], *, widget_id: str | None = None) -> None:
+        super().__init__(id=widget_id, cursor_type="row", zebra_stripes=False)
+        self._all_columns = columns
+        self._shown_columns: list[Column] = []
+        self._source: dict[str, Row] = {}
+        self._shown: dict[str, Row] = {}
+        self._flexible = 0
+        self.sort_key: str | None = None
+        self.descending = False
+        self.filter_text = ""
+
+    @property
+    def selected(self) -> str | None:
+        """The key of the row under the cursor."""
+        if not self.row_count:
+            return None
+        return self.coordinate_to_cell_key(self.cursor_coordinate).row_key.value
+
+    @property
+    def order(self) -> list[str]:
+        """The keys of the shown rows, from top to bottom."""
+        return [str(row.key.value) for row in self.ordered_rows]
+
+    def show(self, rows: Mapping[str, Row]) -> None:
+        """Makes the table show `rows`; only what differs is touched."""
+        self._source = dict(rows)
+        self._fit(self.size.width)
+        self._sync()
+
+    def select(self, key: str) -> None:
+        """Moves the cursor to a row, where it is shown."""
+        if key in self._shown:
+            self.move_cursor(row=self.get_row_index(key), animate=False)
+
+    def filter_by(self, text: str) -> None:
+        """Shows only the rows that contain every word of `text`."""
+        self.filter_text = text
+        self._sync()
+
+    def sort_next(self) -> str:
+        """Sorts by the next column, after the last one by none. Returns what it is sorted by, in words."""
+        keys = [None, *(column.key for column in self._shown_columns if column.sortable)]
+        self.sort_key = keys[(keys.index(self.sort_key) + 1) % len(keys)]
+        column = self._column(self.sort_key)
+        self.descending = bool(column and column.numeric)
+        return self._sorted()
+
+    def sort_other_way(self) -> str:
+        self.descending = not self.descending
+        return self._sorted()
+
+    def on_resize(self, event: events.Resize) -> None:
+        self._fit(event.size.width)
+
+    def _sorted(self) -> str:
+        self._relabel()
+        self._resort()
+        column = self._column(self.sort_key)
+        return f"{column.label}, {'largest' if self.descending else 'smallest'} first" if column else "natural order"
+
+    def _column(self, key: str | None) -> Column | None:
+        return next((column for column in self._all_columns if column.key == key), None)
+
+    def _fit(self, width: int) -> None:
+        """Chooses the columns for `width` and gives the flexible one the rest."""
+        if not width:
+            return
+        columns = [column for column in self._all_columns if column.least <= width]
+        fixed = sum(c.width for c in columns) + PADDING * len(columns) + SCROLLBAR
+        flexible = max(6, width - fixed)
+        if columns == self._shown_columns and flexible == self._flexible:
+            return
+        self._shown_columns, self._flexible = columns, flexible
+        key = self.selected
+        self.clear(columns=True)
+        for column in columns:
+            self.add_column(self._label(column), key=column.key, width=column.width or flexible)
+        self._shown = {}
+        self._sync()
+        if key:
+            self.select(key)
+
+    def _label(self, column: Column) -> Text:
+        if column.key != self.sort_key:
+            return Text(column.label, justify="right" if column.numeric else "left", no_wrap=True)
+        arrow = "▼" if self.descending else "▲"
+        return Text(f"{column.label}{arrow}", "underline", justify="right" if column.numeric else "left", no_wrap=True)
+
+    def _relabel(self) -> None:
+        for column, shown in zip(self._shown_columns, self.ordered_columns, strict=True):
+            shown.label = self._label(column)
+        self._update_count += 1
+        self.refresh()
+
+    def _sync(self) -> None:
+        if not self._shown_columns:
+            return
+        wanted = {key: row for key, row in self._source.items() if self._matches(key, row)}
+        gone = [key for key in self._shown if key not in wanted]
+        new = [key for key in wanted if key not in self._shown]
+        selected = self.selected
+        if len(gone) > REBUILD:
+            self.clear()
+            gone, new, self._shown = [], list(wanted), {}
+        for key in gone:
+            self.remove_row(key)
+        changed = self._update(wanted)
+        for key in new:
+            self.add_row(*(self._cell(key, wanted[key], column) for column in self._shown_columns), key=key)
+        self._shown = wanted
+        moved = self.sort_key is None and self.order != list(wanted)
+        if gone or new or moved or self.sort_key in changed:
+            self._resort(selected)
+
+    def _update(self, wanted: Mapping[str, Row]) -> set[str]:
+        """Rewrites the cells whose value changed. Returns the columns concerned."""
+        changed = set()
+        for key, old in self._shown.items():
+            row = wanted.get(key)
+            if row is None or row == old:
+                continue
+            for column in self._shown_columns:
+                if row.get(column.key) != old.get(column.key):
+                    self.update_cell(key, column.key, self._cell(key, row, column))
+                    changed.add(column.key)
+        return changed
+
+    def _cell(self, key: str, row: Row, column: Column) -> Cell:
+        value = row.get(column.key)
+        shown = "-" if value is None else column.show(value)
+        justify = "right" if column.numeric else "left"
+        if isinstance(shown, Text):
+            cell = Cell(shown.plain, shown.style, justify=justify, spans=list(shown.spans))  # type: ignore[arg-type]
+        else:
+            width = column.width or self._flexible
+            cell = Cell(elide(shown, width, column.keep), justify=justify)  # type: ignore[arg-type]
+        cell.no_wrap, cell.overflow, cell.row = True, "ellipsis", key
+        if value is None:
+            cell.stylize("bright_black")
+        return cell
+
+    def _matches(self, key: str, row: Row) -> bool:
+        if not self.filter_text:
+            return True
+        text = " ".join([key, *(str(value) for value in row.values())]).lower()
+        return all(word in text for word in self.filter_text.lower().split())
+
+    def _resort(self, selected: str | None = None) -> None:
+        """Puts the rows in order and keeps the cursor on its row."""
+        selected = selected or self.selected
+        if not self._shown:
+            return
+        ranks = {key: rank for rank, key in enumerate(self._ranked())}
+        self.sort(self._shown_columns[0].key, key=lambda cell: ranks[cell.row])
+        if selected in self._shown and self.get_row_index(selected) != self.cursor_row:
+            self.move_cursor(row=self.get_row_index(selected), animate=False)
+
+    def _ranked(self) -> list[str]:
+        keys = list(self._shown)
+        if self.sort_key is None:
+            return keys
+        values: dict[str, Any] = {key: self._shown[key].get(self.sort_key) for key in keys}
+        known = [key for key in keys if values[key] is not None]
+        known.sort(key=values.__getitem__, reverse=self.descending)
+        return known + [key for key in keys if values[key] is None]

@@ -1,0 +1,55 @@
+"""The app's own colours: dark and light, one accent; signs in tables use the terminal colour names mapped here."""
+
+from __future__ import annotations
+
+from rich.terminal_theme import TerminalTheme
+from textual.theme import Theme
+
+DARK = Theme(
+    name="compress-dark",
+    primary="#4fb8c4",
+    secondary="#7f9fb8",
+    accent="#4fb8c4",
+    success="#8ccf7e",
+    warning="#e5c76b",
+    error="#ef7d7d",
+    foreground="#d8dee6",
+    background="#0f1418",
+    surface="#141b20",
+    panel="#1c262d",
+    dark=True,
+    variables={"border": "#33424d", "footer-key-foreground": "#4fb8c4"},
+)
+LIGHT = Theme(
+    name="compress-light",
+    primary="#0b7285",
+    secondary="#51697a",
+    accent="#0b7285",
+    success="#2b7a1f",
+    warning="#8a5a00",
+    error="#b42318",
+    foreground="#1b2329",
+    background="#fafbfc",
+    surface="#f2f4f6",
+    panel="#e6eaee",
+    dark=False,
+    variables={"border": "#b9c4cc", "footer-key-foreground": "#0b7285"},
+)
+THEMES = (DARK, LIGHT)
+
+
+def _signs(theme: Theme, grey: tuple[int, int, int]) -> TerminalTheme:
+    """What the colour names red, green, yellow, cyan and bright_black of `states.py` mean in a theme."""
+    red, green, yellow, cyan = (_rgb(c) for c in (theme.error, theme.success, theme.warning, theme.accent))
+    back, fore = _rgb(theme.background), _rgb(theme.foreground)
+    normal = [back, red, green, yellow, cyan, cyan, cyan, fore]
+    return TerminalTheme(back, fore, normal, [grey, *normal[1:]])
+
+
+def _rgb(colour: str | None) -> tuple[int, int, int]:
+    text = (colour or "#000000").lstrip("#")
+    return int(text[:2], 16), int(text[2:4], 16), int(text[4:], 16)
+
+
+DARK_SIGNS = _signs(DARK, (126, 141, 153))
+LIGHT_SIGNS = _signs(LIGHT, (96, 110, 120))
