@@ -65,7 +65,8 @@ class Subject:
         lists = [module for module in self.module.modules() if isinstance(module, nn.ModuleList)]
         if not lists:
             raise EngineError("the model has no list of blocks", where=self.source)
-        return list(max(lists, key=lambda x: sum(p.numel() for p in x.parameters())))
+        sizes = [sum(p.numel() for p in found.parameters()) for found in lists]
+        return list(lists[sizes.index(max(sizes))])
 
     def token_ids(self, text: str) -> torch.Tensor:
         """Token ids [tokens] of a whole text."""

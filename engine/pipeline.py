@@ -151,8 +151,8 @@ def one_step(workspace: Workspace, options: StepOptions) -> None:
 
 
 def title(options: StepOptions) -> str:
-    """The step in a few words, from the options that were set."""
-    chosen = options.model_dump(exclude_unset=True, exclude={"use"})
+    """The step in a few words, from the options that differ from the defaults."""
+    chosen = options.model_dump(exclude_defaults=True, exclude={"use"})
     return ", ".join(
         f"{k} {v}" for k, v in chosen.items() if isinstance(v, str | int | float) and not isinstance(v, bool)
     )

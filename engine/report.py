@@ -149,7 +149,12 @@ def _environment(state: RunState, environment: Mapping[str, Any]) -> str:
     known: dict[str, Any] = {}
     if state.model:
         known = {key: getattr(state.model, key) for key in ("source", "architecture", "device", "dtype", "threads")}
-    return _section("Environment", ["what", "value"], [[k, str(v)] for k, v in {**known, **environment}.items()])
+    body = [[key, _plainly(value)] for key, value in {**known, **environment}.items()]
+    return _section("Environment", ["what", "value"], body)
+
+
+def _plainly(value: Any) -> str:
+    return ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
 
 
 def _section(title: str, headers: Sequence[str], body: Sequence[Sequence[str]]) -> str:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.text import Text
 from textual.app import App, SystemCommand
+from textual.binding import BindingType
+from textual.filter import Monochrome
 from textual.screen import Screen
 
 from engine import files, runs
@@ -21,7 +23,7 @@ from tui import actions
 from tui.follow import INTERVAL, Follower
 from tui.screens.base import WorkScreen
 from tui.screens.dialogs import Choice
-from tui.widgets.themes import DARK_SIGNS, LIGHT_SIGNS, THEMES
+from tui.widgets.themes import DARK_SIGNS, LIGHT_SIGNS, THEMES, NoColours
 
 if TYPE_CHECKING:
     from engine.profile import Profile
@@ -49,6 +51,7 @@ class CompressApp(App[int], inherit_bindings=False):
 
     TITLE = "compress-tui"
     CSS_PATH = "compress.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = []  # none of Textual's own: ctrl+q is flow control on many terminals
     MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {name: _loader(name) for name in actions.SCREENS}
     ENABLE_COMMAND_PALETTE = True
     animation_level = "none"
@@ -61,6 +64,7 @@ class CompressApp(App[int], inherit_bindings=False):
         for theme in THEMES:
             self.register_theme(theme)
         self.theme = THEMES[0].name
+        self._filters = [NoColours() if isinstance(kept, Monochrome) else kept for kept in self._filters]
         self.ansi_theme_dark, self.ansi_theme_light = DARK_SIGNS, LIGHT_SIGNS
 
     def on_mount(self) -> None:
@@ -86,7 +90,9 @@ class CompressApp(App[int], inherit_bindings=False):
         if name in ("cancel", "detach") and self.follower and not self.follower.going:
             return f"the run is not going: it is {self.follower.status}"
         screen = self.screen
-        return screen.why_not(name) if isinstance(screen, WorkScreen) else None
+        if not isinstance(screen, WorkScreen):
+            return None
+        return screen.why_not(name) if screen.ready else "the screen is still opening"
 
     async def action_act(self, name: str) -> None:
         """Does an action of the table, or says why not."""
@@ -265,7 +271,9 @@ class CompressApp(App[int], inherit_bindings=False):
         self._exit_renderables.append(
             Text(
                 f"error: the app stopped on a bug ({type(error).__name__}); runs go on\n"
-                f"hint: the traceback is in {path}"
+                f"hint: the traceback is in {path}",
+                no_wrap=True,
+                overflow="ignore",
             )
         )
         self._close_messages_no_wait()

@@ -22,8 +22,7 @@ from engine.data.options import CleanOptions
 
 SHINGLE = 5
 WORD = re.compile(r"\w+")
-BLANKS = re.compile(r"[^\S\n]+")
-EMPTY_LINES = re.compile(r"\s*\n\s*\n\s*")
+BLANKS = re.compile(r"\s+")
 
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 ROUNDING = 1e-9  # 0.7 * 10 is a little more than 7
@@ -70,12 +69,12 @@ def select(documents: Sequence[str], options: CleanOptions) -> tuple[dict[int, s
 
 
 def normalize(text: str, options: CleanOptions) -> str:
-    """Unicode form; then runs of blanks become one, empty lines one, the ends are stripped; single newlines stay."""
+    """Unicode form; then each run of blanks becomes a space, a newline or an empty line, and the ends are stripped."""
     if options.unicode != "none":
         text = unicodedata.normalize(options.unicode, text)
     if not options.whitespace:
         return text
-    return EMPTY_LINES.sub("\n\n", BLANKS.sub(" ", text)).strip()
+    return BLANKS.sub(lambda run: "\n" * min(2, run[0].count("\n")) or " ", text).strip()
 
 
 def near_duplicates(documents: Sequence[str], threshold: float) -> list[int]:

@@ -192,10 +192,8 @@ def _choices(value: Any, place: str) -> tuple[str, ...]:
 def _gold(value: Any, choices: tuple[str, ...], options: TaskOptions, table: tables.Table, index: int) -> int:
     """The index of the right choice. Raises Unavailable that names the place and what is known."""
     label = label_text(value)
-    if options.choices_column:
-        known = _names(table.rows[index][options.choices_column], len(choices))
-    else:
-        known = list(options.labels)
+    column = options.choices_column
+    known = _names(table.rows[index][column], len(choices)) if column else list(options.labels)
     if label not in known:
         hint = f"known: {', '.join(known)}"
         raise Unavailable(f"label {label!r} is not one of the choices", where=table.place(index), hint=hint)

@@ -34,7 +34,7 @@ def perplexity(
         message = f"the text has {len(token_ids)} tokens: no window {start} of {length} tokens"
         raise Unavailable(message, where="evaluate.perplexity", hint=hint)
     losses: list[float] = []
-    chosen = token_ids.to(subject.device).split(length)[start : min(start + windows, available)]
+    chosen = torch.split(token_ids.to(subject.device), length)[start : min(start + windows, available)]
     with torch.inference_mode():
         for window in chosen:
             logits = subject.module(window[None], use_cache=False).logits[0, :-1].float()

@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 
-from engine.calibration import Statistics
+from engine.matrices import Statistics
 from engine.pruning.masks import Pattern, Scope
 
 Needs = Literal["nothing", "diagonal", "gram"]

@@ -5,7 +5,7 @@ Ties are broken by position, so equal scores give equal masks everywhere.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -36,6 +36,14 @@ class Pattern:
             return drop_lowest(score_OI, round(self.sparsity * score_OI.shape[1]))
         flat = drop_lowest(score_OI.reshape(1, -1), round(self.sparsity * score_OI.numel()))
         return flat.view(score_OI.shape)
+
+    def of_columns(self, rows: int, start: int, end: int) -> Pattern:
+        """The same for columns start..end of a matrix of so many rows: the parts' counts add up to the whole's."""
+        if self.n_of_m:
+            return self
+        each = 1 if self.scope == "row" else rows
+        count = round(self.sparsity * each * end) - round(self.sparsity * each * start)
+        return replace(self, sparsity=count / (each * (end - start)))
 
     def check(self, name: str, shape: tuple[int, int]) -> None:
         """Raises UsageError when a matrix of this shape cannot have the pattern."""

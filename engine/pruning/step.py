@@ -12,8 +12,9 @@ from safetensors.torch import load_file, save_file
 
 from engine import events as ev
 from engine import files
-from engine.calibration import Matrix, Statistics, Walk
+from engine.calibration import Walk
 from engine.errors import EngineError, UsageError
+from engine.matrices import Matrix, Statistics
 from engine.model import DTYPES
 from engine.pruning.criterion import Criterion, Settings
 from engine.pruning.masks import Pattern

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -46,3 +47,24 @@ def golden() -> Callable[[str, str], None]:
         assert text == file.read_text(encoding="utf-8")
 
     return check
+
+
+@pytest.fixture
+def tiny_model(tmp_path: Path) -> Path:
+    """A safetensors folder of two blocks with known sizes, as transformers lays it out."""
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    config = {
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 8, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 16,
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config))
+    tensors = {"model.embed_tokens.weight": np.zeros((16, 8), np.float32), "model.norm.weight": np.zeros(8, np.float32)}
+    for block in range(2):
+        tensors[f"model.layers.{block}.self_attn.q_proj.weight"] = np.zeros((8, 8), np.float16)
+        tensors[f"model.layers.{block}.mlp.up_proj.weight"] = np.zeros((24, 8), np.float16)
+    save_file(tensors, folder / "model.safetensors")
+    return folder

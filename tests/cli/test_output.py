@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
@@ -255,3 +256,25 @@ def test_control_characters_do_not_reach_the_terminal() -> None:
 def test_tables_are_aligned_and_never_cut() -> None:
     lines = output.table(["name", "n"], [["a" * 100, "1"], ["b", "200"]], right=["n"])
     assert [line.index(last) for line, last in zip(lines[1:], ("1", "200"), strict=True)] == [104, 102]
+
+
+# Inspection
+
+
+def test_inspect(cli: Cli, golden: Golden, tiny_model: Path) -> None:
+    result = cli("inspect", str(tiny_model))
+    assert (result.code, result.err) == (0, "")
+    golden("inspect", result.out.replace(str(tiny_model), "FOLDER"))
+
+
+def test_inspect_as_json(cli: Cli, tiny_model: Path) -> None:
+    model, *tensors = [json.loads(line) for line in cli("inspect", str(tiny_model), "--json").out.splitlines()]
+    assert (model["kind"], model["format"], model["tensors"]) == ("model", "safetensors", 6)
+    assert model["parameters"] == 16 * 8 + 8 + 2 * (64 + 192) == sum(math.prod(tensor["shape"]) for tensor in tensors)
+    assert model["bytes"] == sum(tensor["bytes"] for tensor in tensors) == 4 * 136 + 2 * 512
+
+
+def test_inspect_nothing(cli: Cli, tmp_path: Path) -> None:
+    result = cli("inspect", str(tmp_path / "nothing"))
+    assert (result.code, result.out) == (3, "")
+    assert result.err.startswith("error: ")

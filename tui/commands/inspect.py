@@ -19,13 +19,13 @@ Model = Annotated[str, typer.Argument(metavar="MODEL", help="A folder, a GGUF or
 def show(
     model: Model,
     as_json: Annotated[bool, typer.Option("--json", help="JSON lines: the model, then its tensors.")] = False,
-    depth: Annotated[int, typer.Option(min=1, help="Levels of the tree to print.")] = 3,
+    whole: Annotated[bool, typer.Option("--all", help="Every block on its own, also those that are alike.")] = False,
 ) -> None:
     """Show a model's tensors and memory; reads headers only."""
     from engine import inspection
 
     summary = inspection.inspect(model)
-    for line in _records(summary) if as_json else _lines(summary, depth):
+    for line in _records(summary) if as_json else _lines(summary, whole):
         output.data(line)
 
 
@@ -51,7 +51,7 @@ def _records(summary: ModelSummary) -> list[str]:
     return [json.dumps(record, ensure_ascii=False) for record in (head, *tensors)]
 
 
-def _lines(summary: ModelSummary, depth: int) -> list[str]:
+def _lines(summary: ModelSummary, whole: bool) -> list[str]:
     from engine import inspection
 
     memory = ", ".join(f"{dtype} {figures.size(n)}" for dtype, n in inspection.memory(summary).items())
@@ -65,19 +65,45 @@ def _lines(summary: ModelSummary, depth: int) -> list[str]:
         ("memory", memory),
         ("KV cache", f"{figures.size(cache)} per 1k tokens" if cache is not None else figures.NOTHING),
     ]
-    rows = [row for child in summary.tree().children for row in _rows(child, 0, depth, summary.bytes)]
+    rows = [row for group in _groups(summary.tree(), whole) for row in _rows(group, 0, whole, summary.bytes)]
     headers = ["part", "shape", "dtype", "parameters", "size", "share"]
     tree = output.table(headers, rows, right=["parameters", "size", "share"])
     return [*(f"{name:<14}{output.plain(value)}" for name, value in facts), "", *tree]
 
 
-def _rows(node: Node, level: int, depth: int, total: int) -> list[list[str]]:
-    """The node's line and its children's, down to `depth` levels."""
+def _groups(node: Node, whole: bool) -> list[list[Node]]:
+    """A node's children in order; numbered neighbours of the same make (the blocks) come together unless `whole`."""
+    children = list(node.children.values())
+    if all(child.name.isdigit() for child in children):
+        children.sort(key=lambda child: int(child.name))
+    groups: list[list[Node]] = []
+    for child in children:
+        alike = bool(groups) and child.name.isdigit() and _make(groups[-1][-1]) == _make(child)
+        if alike and not whole:
+            groups[-1].append(child)
+        else:
+            groups.append([child])
+    return groups
+
+
+def _make(node: Node) -> tuple[object, ...]:
+    """What makes two parts alike: the names, shapes and number formats of what is in them."""
+    own = (node.tensor.shape, node.tensor.dtype) if node.tensor else ()
+    return (*own, *((name, _make(child)) for name, child in node.children.items()))
+
+
+def _rows(group: list[Node], level: int, whole: bool, total: int) -> list[list[str]]:
+    """The line of a part, or of several that are alike, and the lines of what is in (one of) them."""
+    node, rest = group[0], ""
+    while len(node.children) == 1 and not node.tensor:
+        (node,) = node.children.values()
+        rest += f".{node.name}"
+    name = group[0].name + rest
+    if len(group) > 1:
+        name = f"{group[0].name}-{group[-1].name}{rest} ({len(group)} alike, each)"
     tensor = node.tensor
-    shape = "x".join(map(str, tensor.shape)) if tensor else ""
     line = [
-        "  " * level + node.name, shape, tensor.dtype if tensor else "",
+        "  " * level + name, "x".join(map(str, tensor.shape)) if tensor else "", tensor.dtype if tensor else "",
         f"{node.parameters:,}", figures.size(node.bytes), figures.share(node.bytes / max(1, total)),
     ]  # fmt: skip
-    below = node.children if level + 1 < depth else []
-    return [line, *(row for child in below for row in _rows(child, level + 1, depth, total))]
+    return [line, *(row for inner in _groups(node, whole) for row in _rows(inner, level + 1, whole, total))]

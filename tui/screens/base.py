@@ -50,7 +50,7 @@ class WorkScreen(Screen[None], inherit_bindings=False):
         self._active: Pane | None = None
         self._main: Pane | None = None
         self._seen: tuple[object, ...] = ()
-        self._ready = False
+        self.ready = False
 
     @property
     def tui(self) -> CompressApp:
@@ -120,7 +120,7 @@ class WorkScreen(Screen[None], inherit_bindings=False):
     # life
 
     def on_mount(self) -> None:
-        self._ready = True
+        self.ready = True
         self.query_one("#filter").display = False
         self._main = next(pane for pane in self.panes if not pane.side)
         self._active = self.home
@@ -134,18 +134,20 @@ class WorkScreen(Screen[None], inherit_bindings=False):
     def on_resize(self, event: events.Resize) -> None:
         small = self.query_one(TooSmall).show(event.size.width, event.size.height)
         self.set_class(small, "-too-small")
-        self.lay_out()
-        self._seen = ()
-        self.call_after_refresh(self.update_view)
+        if self.ready:
+            self.lay_out()
+            self._seen = ()
+            self.call_after_refresh(self.update_view)
 
     def update_view(self) -> None:
         """Brings the screen up to date with the app's run; cheap when nothing happened."""
-        if not self._ready:
+        if not self.ready:
             return
         self.query_one(TopBar).show(self.name_of, self.tui.follower, self.tui.paused)
         empty = self.empty_text()
         if (empty is not None) != self.has_class("-empty"):
             self.set_class(empty is not None, "-empty")
+            self.lay_out()
             self.call_after_refresh(self.focus_pane)
         if empty is not None:
             self.query_one("#empty", Static).update(empty)
@@ -189,7 +191,7 @@ class WorkScreen(Screen[None], inherit_bindings=False):
         self.set_class(NARROW <= width < WIDE, "-two")
         self.set_class(width < NARROW, "-one")
         bar = self.query_one(PaneBar)
-        bar.display = not all(pane.display for pane in panes)
+        bar.display = not self.has_class("-empty") and not all(pane.display for pane in panes)
         bar.show(panes, self.active)
 
     def activate(self, pane: Pane, *, focus: bool = True) -> None:
@@ -261,15 +263,11 @@ class WorkScreen(Screen[None], inherit_bindings=False):
         target = self._sortable()
         if target is not None:
             self.notify(f"sorted by {target.sort_next()}", timeout=2)
-            self.sorted_anew()
 
     def do_reverse(self) -> None:
         target = self._sortable()
         if isinstance(target, LiveTable):
             self.notify(f"sorted by {target.sort_other_way()}", timeout=2)
-
-    def sorted_anew(self) -> None:
-        """After a change of order."""
 
     def do_filter(self) -> None:
         line = self.query_one("#filter", FilterLine)

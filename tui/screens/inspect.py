@@ -65,9 +65,13 @@ class InspectScreen(WorkScreen):
         )
 
     def update_view(self) -> None:
-        if self._ready and not self.source and self.tui.model_source:
+        if self.ready and not self.source and self.tui.model_source:
             self.open_model(self.tui.model_source)
         super().update_view()
+        if self.summary is not None:
+            heading, shown = self.query_one(ModelTree).heading(), self.query_one("#tree-heading", Static)
+            if heading != shown.content:
+                shown.update(heading)
 
     def open_model(self, source: str) -> None:
         """Reads the headers in a thread; the screen stays usable."""
@@ -88,7 +92,6 @@ class InspectScreen(WorkScreen):
     def show_state(self, state: RunState) -> None:
         tree = self.query_one(ModelTree)
         tree.show_layers(state.layers)
-        self.query_one("#tree-heading", Static).update(tree.heading())
         self._show_detail()
 
     def why_not(self, name: str) -> str | None:
@@ -118,23 +121,12 @@ class InspectScreen(WorkScreen):
         for node in list(tree.root.children):
             _all(tree, node, expand=not opened)
 
-    def sorted_anew(self) -> None:
-        self.query_one("#tree-heading", Static).update(self.query_one(ModelTree).heading())
-
     def copied(self) -> str:
         tree = self.query_one(ModelTree)
         return tree.path_of(tree.cursor_node) if tree.cursor_node else ""
 
     def on_tree_node_highlighted(self, event: Tree.NodeHighlighted[Node]) -> None:
         self._show_detail()
-
-    def lay_out(self) -> None:
-        super().lay_out()
-        self.call_after_refresh(self._reheading)
-
-    def _reheading(self) -> None:
-        if self.summary:
-            self.sorted_anew()
 
     def _fill(self, summary: ModelSummary) -> None:
         tree = self.query_one(ModelTree)
@@ -146,7 +138,6 @@ class InspectScreen(WorkScreen):
         self.query_one("#tree-pane", Pane).border_title = f"Model · {name}"
         count = len(summary.tensors)
         self.query_one("#tree-pane", Pane).border_subtitle = f"{count} tensors · {figures.size(summary.bytes)}"
-        self.call_after_refresh(self._reheading)
         self.call_after_refresh(self.focus_pane)
 
     def _show_detail(self) -> None:
@@ -163,6 +154,8 @@ class InspectScreen(WorkScreen):
 
 
 def _summary(source: str) -> ModelSummary:
+    if source.startswith(("builtin:", "python:")):
+        raise Unavailable("made by code: there are no file headers to read", where=source)
     try:
         from engine import inspection
     except ImportError as error:
@@ -199,7 +192,7 @@ def _totals(summary: ModelSummary) -> Text:
     for dtype, value in sizes.items():
         text.append(f"{dtype:<9}", "bright_black")
         text.append(f"{figures.size(value):>8} ")
-        text.append_text(bar(value, max(sizes.values()), 8))
+        text.append_text(bar(value, max(sizes.values()), 6))
         text.append("\n")
     cache = kv_cache_per_1k(summary)
     text.append("\nKV cache, 1k tokens\n", "underline")
@@ -242,7 +235,7 @@ def _heat(layers: Any) -> Text:
     if not means:
         return Text()
     top, worst = max(means.values()), max(means, key=lambda block: means[block])
-    text = Text("\nError by block\n", "underline")
+    text = Text.assemble(("\nError by block\n", "underline"))
     for value in means.values():
         text.append(HEAT[max(1, round(8 * value / top))] if top else HEAT[1], "cyan")
     text.append(f"\nfrom block {min(means)} to {max(means)}; worst {worst}: {figures.number(top, 4)}\n")

@@ -109,12 +109,16 @@ class ProfilesScreen(WorkScreen):
                 " changes a value · ", ("?", "bold cyan"), " all keys. A run goes on when the terminal closes.",
             )
         )  # fmt: skip
-        self.load()
+        self.call_after_refresh(self.load)
 
     @work(group="profiles", exclusive=True)
     async def load(self, select: str = "") -> None:
         """Reads and checks all profiles in a thread: the first import of the checker takes a while."""
-        found, asked = await asyncio.to_thread(_found, self.tui.profile_ref)
+        try:
+            found, asked = await asyncio.to_thread(_found, self.tui.profile_ref)
+        except EngineError as error:
+            self.tui.complain(error)
+            return
         kept = {key: draft.changes for key, draft in self.drafts.items()}
         self.drafts = {str(file.path): Draft(file.path, text, file.shipped, []) for file, text in found}
         for key, draft in self.drafts.items():

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.text import Text
+from textual import work
 from textual.containers import Vertical
 from textual.widgets import Static
 
@@ -29,6 +30,7 @@ class RunChart(Vertical):
         super().__init__(id=widget_id)
         self.curve = ""
         self._plot: Any = None
+        self._state: RunState | None = None
         self._drawn: tuple[str, int, int, int] | None = None
 
     def compose(self) -> list[Static]:
@@ -36,6 +38,7 @@ class RunChart(Vertical):
 
     def show(self, state: RunState) -> None:
         """Draws the chosen curve, the first one with points by default."""
+        self._state = state
         curve = self.curve or next((name for name in CURVES if len(state.history.get(name, ())) > 1), CURVES[0])
         self.query_one("#curves", Static).update(_legend(state, curve))
         points = state.history.get(curve, [])
@@ -49,6 +52,10 @@ class RunChart(Vertical):
             self._drawn = drawn
             self._draw(thin(points, 2 * self.size.width), state.started or points[0][0])
 
+    def on_resize(self) -> None:
+        if self._state is not None:
+            self.show(self._state)
+
     def next_curve(self, state: RunState) -> str:
         known = [name for name in CURVES if state.history.get(name)] or list(CURVES)
         now = self.curve or next((name for name in CURVES if len(state.history.get(name, ())) > 1), CURVES[0])
@@ -56,24 +63,34 @@ class RunChart(Vertical):
         self.show(state)
         return self.curve
 
-    def _draw(self, points: Points, start: float) -> None:
-        from textual_plot import HiResMode, PlotWidget
-
+    @work(group="chart", exclusive=True)
+    async def _draw(self, points: Points, start: float) -> None:
         if self._plot is None:
-            self._plot = PlotWidget(allow_pan_and_zoom=False)
-            self._plot.can_focus = False
-            for margin, cells in (("margin_top", 0), ("margin_bottom", 1), ("margin_left", 8)):
-                self._plot.set_reactive(getattr(PlotWidget, margin), cells)
-            self.mount(self._plot)
-            self.call_after_refresh(self._draw, points, start)  # its own mounting empties it
-            return
-        x, y = [time - start for time, _ in points], [value for _, value in points]
-        low, high = min(y), max(y)
-        room = (high - low) * 0.08 or abs(high) * 0.1 or 1.0
-        self._plot.clear()
-        self._plot.set_xlimits(x[0], max(x[-1], x[0] + 1e-3))
-        self._plot.set_ylimits(max(0.0, low - room), high + room)
-        self._plot.plot(x, y, line_style=self.app.theme_variables.get("accent", "cyan"), hires_mode=HiResMode.BRAILLE)
+            self._plot = _plot_widget()
+            await self.mount(self._plot)  # its own mounting empties it
+        _curve(self._plot, points, start, self.app.theme_variables.get("accent", "cyan"))
+
+
+def _plot_widget() -> Any:
+    from textual_plot import PlotWidget
+
+    plot = PlotWidget(allow_pan_and_zoom=False)
+    plot.can_focus = False
+    for margin, cells in (("margin_top", 0), ("margin_bottom", 1), ("margin_left", 8)):
+        plot.set_reactive(getattr(PlotWidget, margin), cells)
+    return plot
+
+
+def _curve(plot: Any, points: Points, start: float, colour: str) -> None:
+    from textual_plot import HiResMode
+
+    x, y = [time - start for time, _ in points], [value for _, value in points]
+    low, high = min(y), max(y)
+    room = (high - low) * 0.08 or abs(high) * 0.1 or 1.0
+    plot.clear()
+    plot.set_xlimits(x[0], max(x[-1], x[0] + 1e-3))
+    plot.set_ylimits(max(0.0, low - room), high + room)
+    plot.plot(x, y, line_style=colour, hires_mode=HiResMode.BRAILLE)
 
 
 def thin(points: Points, most: int) -> Points:
@@ -95,7 +112,7 @@ def _legend(state: RunState, chosen: str) -> Text:
         value = "-" if not points else _value(curve, points[-1][1])
         name = LABELS.get(curve, curve)
         text.append(f"{'●' if curve == chosen else '○'} {name} ", "bold underline" if curve == chosen else "")
-        text.append(f"{value}  ", "cyan bold" if curve == chosen else "cyan")
+        text.append(f"{value} ", "cyan bold" if curve == chosen else "cyan")
     return text
 
 

@@ -38,8 +38,7 @@ class TopBar(ActionBar):
         right = _run_line(follower, paused, room)
         gap = max(1, self.size.width - left.cell_len - right.cell_len - 1)
         text = Text.assemble(left, " " * gap, right, no_wrap=True, overflow="ellipsis")
-        if text != getattr(self, "_last", None):
-            self._last = text
+        if text != self.content:
             self.update(text)
 
 
@@ -76,8 +75,7 @@ class FootBar(ActionBar):
                 break
             item.stylize(Style(meta={"act": action.name}))
             text.append_text(item)
-        if text != getattr(self, "_last", None):
-            self._last = text
+        if text != self.content:
             self.update(text)
 
 

@@ -117,7 +117,7 @@ class ModelTree(Tree["Node"]):
         while above is not None:
             depth, above = depth + 1, above.parent
         icon = (self.ICON_NODE_EXPANDED if node.is_expanded else self.ICON_NODE) if node.allow_expand else "  "
-        name = elide(icon + node.data.name, room - self.guide_depth * depth, "start")
+        name = elide(icon + str(node.label), room - self.guide_depth * depth, "start")
         text = Text(name.ljust(room - self.guide_depth * depth), style=base_style + style, no_wrap=True)
         values = self._values(node.data, self._paths.get(node.id, ""))
         for label, width in columns:
@@ -154,7 +154,10 @@ class ModelTree(Tree["Node"]):
             child_path = f"{path}.{child.name}" if path else child.name
             if not self._matches(child, child_path):
                 continue
-            added = parent.add(child.name, data=child, allow_expand=bool(child.children))
+            while len(child.children) == 1:  # a module with its weight alone is one line
+                child = next(iter(child.children.values()))
+                child_path = f"{child_path}.{child.name}"
+            added = parent.add(child_path.removeprefix(f"{path}."), data=child, allow_expand=bool(child.children))
             self._paths[added.id] = child_path
             if child.children and (self.filter_text or len(node.children) < 8 and child_path.count(".") < 2):
                 self._fill(added, child, child_path)

@@ -22,12 +22,12 @@ class StepRail(VerticalScroll):
         return [Static(id="rail-text")]
 
     def show(self, state: RunState, now: float) -> None:
-        width = max(16, (self.size.width or WIDTH) - 2)
+        width = max(16, self.scrollable_content_region.width or WIDTH)
         blocks = [_step(step, now, width) for _, step in sorted(state.steps.items())]
         text = Text("\n").join([*blocks, *_facts(state, width)])
-        if text != getattr(self, "_last", None):
-            self._last = text
-            self.query_one("#rail-text", Static).update(text)
+        shown = self.query_one("#rail-text", Static)
+        if text != shown.content:
+            shown.update(text)
 
 
 def _step(step: StepState, now: float, width: int) -> Text:
@@ -41,7 +41,7 @@ def _step(step: StepState, now: float, width: int) -> Text:
         text.append_text(bar(step.done, step.total, width - 7))
         text.append(f" {100 * step.done // step.total:>3}%", "bold")
     elif step.status == "done":
-        for key, value in list(step.summary.items())[:3]:
+        for key, value in list(step.summary.items())[:4]:
             shown = figures.number(value, 3) if isinstance(value, float) else str(value)
             text.append("\n  " + elide(f"{key.replace('_', ' ')} {shown}", width - 2), "bright_black")
     return text
@@ -51,7 +51,7 @@ def _facts(state: RunState, width: int) -> list[Text]:
     lines = []
     if state.model:
         model = state.model
-        lines += [("model", model.source.rsplit("/", 1)[-1]), ("", model.architecture)]
+        lines += [("model", model.source.rsplit("/", 1)[-1]), ("", model.architecture.removesuffix("ForCausalLM"))]
         lines += [("", f"{figures.count(model.parameters)} params"), ("", figures.size(model.bytes))]
         lines += [("on", f"{model.device} {model.dtype}"), ("", f"{model.threads} threads")]
     for artifact in state.artifacts:

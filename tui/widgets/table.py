@@ -104,6 +104,7 @@ class LiveTable(DataTable[Text]):
     def _sorted(self) -> str:
         self._relabel()
         self._resort()
+        self.move_cursor(row=0, animate=False)
         column = self._column(self.sort_key)
         return f"{column.label}, {'largest' if self.descending else 'smallest'} first" if column else "natural order"
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from rich.segment import Segment
+from rich.style import Style
 from rich.terminal_theme import TerminalTheme
+from textual.color import Color
+from textual.filter import Monochrome
 from textual.theme import Theme
 
 DARK = Theme(
@@ -53,3 +57,11 @@ def _rgb(colour: str | None) -> tuple[int, int, int]:
 
 DARK_SIGNS = _signs(DARK, (126, 141, 153))
 LIGHT_SIGNS = _signs(LIGHT, (96, 110, 120))
+
+
+class NoColours(Monochrome):
+    """Textual's NO_COLOR filter, which stumbles over the unstyled segments of textual-plot."""
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        styled = [Segment(text, style or Style.null(), control) for text, style, control in segments]
+        return super().apply(styled, background)

@@ -43,7 +43,7 @@ def _next_round(race: Race, alive: list[int], number: int) -> list[int]:
     return survivors
 
 
-def _behind(margins: np.ndarray, leader: np.ndarray) -> bool:  # type: ignore[type-arg]
+def _behind(margins: np.ndarray, leader: np.ndarray) -> bool:
     """Whether the leader's margins are significantly higher on the rows that both have met."""
     rows = min(len(margins), len(leader))
     difference = leader[:rows] - margins[:rows]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.calibration import Matrix
+from engine.matrices import Matrix
 
 
 def allocate(matrices: list[Matrix], sparsity: float) -> dict[str, float]:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import torch
 
-from engine.calibration import Statistics
+from engine.errors import EngineError
+from engine.matrices import Statistics
 from engine.pruning.criterion import Criterion, Settings
 from engine.pruning.masks import Pattern
 
@@ -27,9 +28,9 @@ def solve(weight_OI: torch.Tensor, statistics: Statistics, pattern: Pattern, set
     group = pattern.n_of_m[1] if pattern.n_of_m else GROUP
     size = -(-settings.block_size // group) * group
     for start in range(0, len(w_IO), size):
-        _block(
-            w_IO[start : start + size], w_IO[start + size :], factor_II[start : start + size, start:], pattern, group
-        )
+        end = min(start + size, len(w_IO))
+        part = pattern.of_columns(len(weight_OI), start, end)
+        _block(w_IO[start:end], w_IO[end:], factor_II[start:end, start:], part, group)
     return w_IO.T
 
 
@@ -43,8 +44,9 @@ def inverse_factor(gram_II: torch.Tensor, dead: torch.Tensor, damping: float) ->
         if not failed:
             upper, failed = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
         if not failed:
-            return upper
-    raise ArithmeticError("the Gram matrix of the calibration inputs is not positive definite")
+            factor: torch.Tensor = upper
+            return factor
+    raise EngineError("the Gram matrix of the calibration inputs is not positive definite", hint="raise the damping")
 
 
 def _block(w_BO: torch.Tensor, rest_RO: torch.Tensor, factor: torch.Tensor, pattern: Pattern, group: int) -> None:

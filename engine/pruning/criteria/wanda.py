@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from engine.calibration import Statistics
+from engine.matrices import Statistics
 from engine.pruning.criterion import Criterion
 
 

@@ -1,0 +1,237 @@
+"""Tasks: splits are disjoint and repeatable, every kind of rows loads, wrong labels and templates are named."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+from engine.data.options import CleanOptions, TaskOptions
+from engine.data.tasks import SHARES, SPLITS, Row, Task, complete, load_task
+from engine.errors import EngineError, Unavailable, UsageError
+from engine.registry import TASKS
+
+LABELS = {"0": " bad", "1": " good"}
+
+
+def row(text: str) -> Row:
+    return Row(text, {"text": text}, (" a", " b"), 0)
+
+
+def options(**changes: Any) -> TaskOptions:
+    return TaskOptions(**{"template": "{text}:", "labels": LABELS, **changes})
+
+
+def sizes(task: Task) -> tuple[int, int, int]:
+    return len(task.train), len(task.dev), len(task.test)
+
+
+def parts(task: Task) -> list[set[str]]:
+    return [{row.text for row in split} for split in (task.train, task.dev, task.test)]
+
+
+@pytest.mark.parametrize("name", TASKS.names())
+def test_built_in_tasks(name: str) -> None:
+    task = load_task(name, None, 0)
+    assert sum(map(len, parts(task))) == len(set.union(*parts(task)))
+    assert min(sizes(task)) >= 80
+    assert task.description
+    for one in (*task.train, *task.dev, *task.test):
+        assert 0 <= one.gold < len(one.choices)
+        assert all(choice.startswith(" ") and choice.strip() for choice in one.choices)
+        assert task.template.format_map(one.fields).strip()
+        assert not task.labels or one.choices == tuple(task.labels.values())
+    assert load_task(name, None, 0) == task
+    assert load_task(name, None, 1).fingerprint != task.fingerprint
+
+
+def test_sst2_is_split_as_the_demo_needs_it() -> None:
+    task = load_task("sst2", None, 0)
+    assert sizes(task) == (87, 305, 480)
+    assert len({row.text for row in task.test}) == 480
+    first = task.test[0]
+    assert task.template.format_map(first.fields) == f"Review: {first.text}\nSentiment:"
+    assert first.choices == (" negative", " positive")
+
+
+def test_the_shared_sst2_files_load_in_their_order() -> None:
+    data = os.environ.get("COMPRESS_TUI_DATA")
+    if data is None:
+        pytest.skip("COMPRESS_TUI_DATA is not set")
+    folder = Path(data) / "classification" / "sst2"
+    task = load_task("x", options(**{split: f"file:{folder / split}.txt" for split in SPLITS}), 0)
+    assert sizes(task) == (6920, 872, 1821)
+    first = (folder / "test.txt").read_text().split("\n")[0]
+    assert f"{task.test[0].gold} {task.test[0].text}" == first.strip()
+
+
+def test_the_shared_multiple_choice_files_load() -> None:
+    data = os.environ.get("COMPRESS_TUI_DATA")
+    if data is None:
+        pytest.skip("COMPRESS_TUI_DATA is not set")
+    source = f"file:{data}/multiple_choice/arc_easy.jsonl"
+    task = load_task("x", options(labels={}, test=source, text_column="query", label_column="gold",
+                                  choices_column="choices", template="{query}\nAnswer:"), 0)  # fmt: skip
+    assert sum(sizes(task)) == 2376
+
+
+RECORDS = [{"text": f'row {i}, "x"', "label": i % 2, "more": f"m{i}"} for i in range(12)]
+
+
+def write(folder: Path, kind: str) -> str:
+    file = folder / f"rows.{kind}"
+    if kind == "jsonl":
+        file.write_text("\n".join(json.dumps(record) for record in RECORDS))
+    elif kind == "parquet":
+        parquet.write_table(pa.Table.from_pylist(RECORDS), file)
+    elif kind == "txt":
+        file.write_text("\n\n".join(f"{record['label']} {record['text']} " for record in RECORDS))
+    else:
+        comma = "," if kind == "csv" else "\t"
+        quoted = [[str(v).replace('"', '""') for v in record.values()] for record in RECORDS]
+        lines = [comma.join(RECORDS[0]), *(comma.join(f'"{cell}"' for cell in cells) for cells in quoted)]
+        file.write_text("\n".join(lines))
+    return f"file:{file}"
+
+
+@pytest.mark.parametrize("kind", ["txt", "csv", "tsv", "jsonl", "parquet"])
+def test_every_kind_of_file_gives_the_same_rows(tmp_path: Path, kind: str) -> None:
+    task = load_task("x", options(test=write(tmp_path, kind)), 3)
+    rows = sorted((*task.train, *task.dev, *task.test), key=lambda r: int(r.text.split()[1].strip(",")))
+    assert [(r.text, r.gold) for r in rows] == [(record["text"], record["label"]) for record in RECORDS]
+    assert all(
+        r.fields == ({"text": r.text} if kind == "txt" else {"text": r.text, "more": r.fields["more"]}) for r in rows
+    )
+    assert sizes(task) == (1, 4, 7)
+
+
+@given(
+    st.lists(st.integers(0, 30), min_size=60, max_size=120),
+    st.sampled_from([(s,) for s in SPLITS] + [("train", "test"), ("train", "dev"), ("dev", "test")]),
+    st.integers(0, 5),
+)
+def test_splits_lose_nothing_share_nothing_and_repeat(numbers: list[int], named: tuple[str, ...], seed: int) -> None:
+    rows = [row(f"{i % 40} {n}") for i, n in enumerate(numbers)]
+    given_splits = {split: [row(f"{split} {r.text}") for r in rows] for split in named}
+    done = complete(given_splits, seed, "x")
+    assert sorted(r.text for s in SPLITS for r in done[s]) == sorted(r.text for s in named for r in given_splits[s])
+    texts = [{r.text for r in done[s]} for s in SPLITS]
+    assert all(texts)
+    assert sum(map(len, texts)) == len(set.union(*texts))
+    assert complete(given_splits, seed, "x") == done
+    source, shares = SHARES[named]
+    for split in set(named) - {source}:
+        assert done[split] == given_splits[split]
+    for split, share in shares.items():
+        distinct = len({r.text for r in given_splits[source]})
+        assert abs(len({r.text for r in done[split]}) - share * distinct) <= 2
+
+
+def test_another_seed_splits_otherwise() -> None:
+    rows = {"test": [row(str(i)) for i in range(100)]}
+    assert complete(rows, 0, "x")["test"] != complete(rows, 1, "x")["test"]
+
+
+def test_too_few_rows_to_split() -> None:
+    with pytest.raises(Unavailable, match="2 different rows cannot make 3 splits"):
+        complete({"dev": [row("a"), row("b"), row("a")]}, 0, "x")
+
+
+@pytest.mark.parametrize(
+    ("choices", "label", "gold"),
+    [
+        (["x", " y"], 1, 1),
+        ('["x", "y"]', "0", 0),
+        ({"text": ["x", "y"], "label": ["A", "B"]}, "B", 1),
+        ({"text": ["x", "y"], "label": ["1", "2"]}, "1", 0),
+    ],
+)
+def test_multiple_choice(tmp_path: Path, choices: Any, label: Any, gold: int) -> None:
+    file = tmp_path / "rows.jsonl"
+    rows = [{"q": f"question {i}", "options": choices, "answer": label} for i in range(5)]
+    file.write_text("\n".join(json.dumps(one) for one in rows))
+    task = load_task("x", options(labels={}, test=f"file:{file}", text_column="q", label_column="answer",
+                                  choices_column="options", template="{q}"), 0)  # fmt: skip
+    assert task.labels == {}
+    assert (task.test[0].choices, task.test[0].gold) == ((" x", " y"), gold)
+    assert set(task.test[0].fields) == {"q", "text"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error", "said", "where", "hint"),
+    [
+        (
+            "a.txt",
+            "0 fine\n\n2 odd\n",
+            Unavailable,
+            "label '2' is not one of the choices",
+            "a.txt, line 3",
+            "known: 0, 1",
+        ),
+        ("a.csv", "label,text\n0,x\nbad,y\n", Unavailable, "label 'bad'", "a.csv, line 3", "known: 0, 1"),
+        ("a.txt", "0 fine\n1\n", Unavailable, "no text after the label", "a.txt, line 2", "a label, a blank"),
+        ("a.txt", "\n", Unavailable, "no rows", "a.txt", ""),
+        ("a.csv", "label,texts\n0,x\n", UsageError, "no column 'text'", "a.csv", "did you mean 'texts'"),
+        ("a.csv", "labels,text\n0,x\n", UsageError, "no column 'label'", "a.csv", "did you mean 'labels'"),
+        ("a.doc", "x", UsageError, "not a table", "a.doc", ".csv"),
+    ],
+)
+def test_bad_rows(
+    tmp_path: Path, name: str, content: str, error: type[EngineError], said: str, where: str, hint: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(error, match=said) as caught:
+        load_task("x", options(test=f"file:{tmp_path / name}"), 0)
+    assert (caught.value.where or "").endswith(where)
+    assert hint in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("choices", ['"x"', '["only"]', "[1, 2]", "null", '{"label": ["A"]}'])
+def test_bad_choices(tmp_path: Path, choices: str) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text(f'{{"text": "q", "options": {choices}, "label": 0}}\n')
+    with pytest.raises(Unavailable) as caught:
+        load_task("x", options(test=f"file:{file}", choices_column="options"), 0)
+    assert "rows.jsonl" in (caught.value.where or "")
+
+
+@pytest.mark.parametrize(
+    ("template", "said", "hint"),
+    [
+        ("{txt}:", "unknown field {txt}", "did you mean 'text'"),
+        ("{text.__class__}", "unknown field", "known: more, text"),
+        ("{}", "unknown field", "known: more, text"),
+        ("{label}", "unknown field {label}", "known: more, text"),
+        ("{text", "template: ", "{{ and }}"),
+    ],
+)
+def test_bad_templates(tmp_path: Path, template: str, said: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_task("x", options(test=write(tmp_path, "csv"), template=template), 0)
+    assert said in caught.value.message
+    assert hint in (caught.value.hint or "")
+
+
+def test_cleaning_takes_a_test_row_out_of_the_training_rows(tmp_path: Path) -> None:
+    for split, lines in {"train": ["0 a  b", "1 c", "1 c"], "dev": ["1 d"], "test": ["0 a b", "1 e"]}.items():
+        (tmp_path / f"{split}.txt").write_text("\n".join(lines))
+    sources = {split: f"file:{tmp_path / split}.txt" for split in SPLITS}
+    task = load_task("x", options(**sources, clean=CleanOptions()), 0)
+    assert parts(task) == [{"c"}, {"d"}, {"a b", "e"}]
+    assert task.counts is not None
+    assert task.counts.exact == 2
+    with pytest.raises(Unavailable, match="cleaning left no"):
+        load_task("x", options(**sources, clean=CleanOptions(min_chars=2)), 0)
+
+
+def test_unknown_built_in_task() -> None:
+    with pytest.raises(UsageError) as caught:
+        load_task("sst", None, 0)
+    assert "sst2" in (caught.value.hint or "")

@@ -1,0 +1,122 @@
+"""The table of actions: every key does something, and footer, help and palette say the same."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import LARGE, SMALL, MakeRun, app_on, settle
+from textual.binding import Binding
+
+from tui import actions
+from tui.app import SCREEN_CLASSES
+from tui.screens.base import WorkScreen
+from tui.screens.help import help_screen
+
+FORBIDDEN = {"ctrl+a", "ctrl+b", "ctrl+s", "ctrl+q", "ctrl+z", "ctrl+j"}
+
+
+@pytest.mark.parametrize("screen", actions.SCREENS)
+def test_no_key_means_two_things_on_a_screen(screen: str) -> None:
+    keys = [key for action in actions.for_screen(screen) for key in action.keys.split(",")]
+    assert len(keys) == len(set(keys))
+    assert not FORBIDDEN & set(keys)
+
+
+def test_help_comes_first_everywhere() -> None:
+    for screen in actions.SCREENS:
+        assert actions.for_screen(screen)[0].name == "help"
+
+
+@pytest.mark.parametrize("screen", actions.SCREENS)
+async def test_bindings_help_footer_and_palette_agree(screen: str, make_run: MakeRun) -> None:
+    app = app_on(make_run("finished"))
+    async with app.run_test(size=(220, 45)) as pilot:
+        await pilot.press(str(1 + actions.SCREENS.index(screen)))
+        await settle(pilot)
+        current = app.screen
+        assert isinstance(current, WorkScreen)
+        listed = actions.for_screen(screen)
+        bound = {b.action for bindings in current._bindings.key_to_bindings.values() for b in bindings}
+        assert bound == {f"app.act('{action.name}')" for action in listed}
+        foot = str(current.query_one("#foot").content)  # type: ignore[attr-defined]
+        assert foot.startswith(" ? help")
+        help_text = help_screen(screen).text.plain
+        titles = [command.title for command in app.get_system_commands(current)]
+        for action in listed:
+            assert hasattr(current, f"do_{action.name}") or hasattr(app, f"do_{action.name}")
+            assert action.help in help_text
+            assert not action.footer or f"{action.key} {action.label}" in foot
+            assert action.name == "palette" or any(action.label.lower() in title.lower() for title in titles)
+
+
+async def test_forbidden_keys_are_bound_nowhere_in_the_app() -> None:
+    app = app_on()
+    async with app.run_test(size=SMALL) as pilot:
+        await settle(pilot)
+        for node in (app, app.screen):
+            assert not FORBIDDEN & set(node._bindings.key_to_bindings)
+
+
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+async def test_every_action_can_be_pressed_on_every_screen(
+    size: tuple[int, int], make_run: MakeRun, signals: list[int], started: list[object]
+) -> None:
+    skipped = {"quit", "detach", "theme", "palette"}
+    app = app_on(make_run("finished"))
+    async with app.run_test(size=size) as pilot:
+        for number, screen in enumerate(actions.SCREENS, start=1):
+            for action in actions.for_screen(screen):
+                if action.name in skipped:
+                    continue
+                await pilot.press(str(number))
+                await pilot.press(action.keys.split(",")[0])
+                await settle(pilot)
+                while not isinstance(app.screen, WorkScreen):
+                    await pilot.press("escape")
+                await pilot.press("escape")
+        assert app._exception is None
+
+
+def test_each_screen_has_its_bindings_from_the_table() -> None:
+    from importlib import import_module
+
+    for name, class_name in SCREEN_CLASSES.items():
+        screen = getattr(import_module(f"tui.screens.{name}"), class_name)
+        bound = [b for b in screen.BINDINGS if isinstance(b, Binding)]
+        assert [b.description for b in bound] == [a.label for a in actions.for_screen(name)]
+
+
+async def test_a_disabled_action_says_why() -> None:
+    from conftest import notices
+
+    app = app_on()
+    async with app.run_test(size=SMALL) as pilot:
+        await settle(pilot)
+        await pilot.press("2", "x")
+        await pilot.pause()
+        assert notices(app)[-1] == "no run is open: o lists them"
+        await pilot.press("s")
+        await pilot.pause()
+        assert notices(app)[-1] == "there is nothing here yet"
+
+
+async def test_the_palette_opens_and_does_an_action() -> None:
+    app = app_on()
+    async with app.run_test(size=LARGE) as pilot:
+        await settle(pilot)
+        commands = {command.title: command for command in app.get_system_commands(app.screen)}
+        commands["Go to Inspect"].callback()
+        await settle(pilot)
+        assert app.current_mode == "inspect"
+
+
+def test_the_app_imports_without_torch() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, tui.app, tui.screens.profiles; "
+        "bad = {'torch', 'transformers', 'textual_plot', 'numpy', 'pydantic'} & set(sys.modules); "
+        "sys.exit(', '.join(bad) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,138 @@
+"""The frame: layouts by width, a terminal that is too small, leaving, errors, NO_COLOR."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import LARGE, SMALL, MakeRun, app_on, notices, settle, words
+
+from engine import runs
+from engine.errors import UsageError
+from tui import actions
+from tui.app import CompressApp
+from tui.screens.dialogs import Choice
+
+
+@pytest.mark.parametrize(("width", "panes"), [(160, 5), (119, 2), (80, 2), (79, 1), (50, 1)])
+async def test_as_many_panes_as_fit(width: int, panes: int, make_run: MakeRun) -> None:
+    app = app_on(make_run("finished"))
+    async with app.run_test(size=(width, 24)) as pilot:
+        await settle(pilot)
+        shown = [pane for pane in app.screen.panes if pane.display]  # type: ignore[attr-defined]
+        assert len(shown) == panes
+        assert all(pane.region.right <= width for pane in shown)
+
+
+async def test_resizing_rearranges_and_a_small_terminal_says_what_it_needs(make_run: MakeRun) -> None:
+    app = app_on(make_run("finished"))
+    async with app.run_test(size=LARGE) as pilot:
+        await settle(pilot)
+        await pilot.resize_terminal(40, 15)
+        await settle(pilot)
+        shown = words(app)
+        assert "terminal too small" in shown
+        assert "needed: 50x16, now: 40x15" in shown
+        assert "Layers" not in shown
+        for size in (SMALL, (300, 80), (60, 20), LARGE):
+            await pilot.resize_terminal(*size)
+            await settle(pilot)
+            assert "Layers" in words(app)
+
+
+@pytest.mark.parametrize("mode", actions.SCREENS)
+async def test_the_words_are_the_same_without_colours(
+    mode: str, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, run = str(1 + actions.SCREENS.index(mode)), make_run("finished")
+
+    async def look() -> str:
+        app = app_on(run)
+        async with app.run_test(size=(120, 40)) as pilot:
+            await pilot.press(key)
+            await settle(pilot)
+            return words(app)
+
+    coloured = await look()
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert await look() == coloured
+
+
+async def test_quit_leaves_at_once_when_nothing_runs(make_run: MakeRun) -> None:
+    app = app_on(make_run("finished"))
+    async with app.run_test(size=SMALL) as pilot:
+        await settle(pilot)
+        await pilot.press("q")
+    assert app.return_value == 0
+
+
+@pytest.mark.parametrize(("key", "leaves", "cancels"), [("enter", True, 0), ("c", True, 1), ("s", False, 0)])
+async def test_quit_while_running_asks(
+    key: str, leaves: bool, cancels: int, make_run: MakeRun, signals: list[int]
+) -> None:
+    app = app_on(make_run("running", alive=True))
+    async with app.run_test(size=SMALL) as pilot:
+        await settle(pilot)
+        await pilot.press("q")
+        await pilot.pause()
+        assert isinstance(app.screen, Choice)
+        assert "detach: leave, the run goes on" in words(app)
+        await pilot.press(key)
+        await pilot.pause()
+        assert app._exit is leaves
+        assert len(signals) == cancels
+
+
+async def test_detach_leaves_the_run_alone(make_run: MakeRun, signals: list[int]) -> None:
+    app = app_on(make_run("running", alive=True))
+    async with app.run_test(size=SMALL) as pilot:
+        await settle(pilot)
+        await pilot.press("d")
+    assert app.return_value == 0
+    assert signals == []
+
+
+async def test_an_error_is_a_message_with_its_hint(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(run: runs.Run, signal: int) -> None:
+        raise UsageError("the run is on host [elsewhere]", where=run.name, hint="log in there")
+
+    app = app_on(make_run("running", alive=True))
+    monkeypatch.setattr(runs, "send_signal", refuse)
+    async with app.run_test(size=LARGE) as pilot:
+        await settle(pilot)
+        await pilot.press("x")
+        await pilot.pause()
+        assert notices(app)[-1].endswith("the run is on host [elsewhere]\nhint: log in there")
+        assert "hint: log in there" in words(app)
+
+
+async def test_a_bug_ends_with_a_message_and_a_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(self: CompressApp) -> None:
+        raise ZeroDivisionError("secret detail")
+
+    monkeypatch.setattr(CompressApp, "do_pause", broken)
+    monkeypatch.setattr(CompressApp, "why_not", lambda self, name: None)
+    app = app_on()
+    with pytest.raises(ZeroDivisionError):
+        async with app.run_test(size=SMALL) as pilot:
+            await pilot.press("2")
+            await settle(pilot)
+            await pilot.press("space")
+    told = capsys.readouterr().err
+    assert "the app stopped on a bug (ZeroDivisionError)" in told
+    assert "Traceback" not in told
+    from engine import files
+
+    assert "secret detail" in (files.cache_folder() / "app-crash.log").read_text()
+
+
+async def test_the_modes_keep_what_they_showed(make_run: MakeRun) -> None:
+    app = app_on(make_run("finished"))
+    async with app.run_test(size=SMALL) as pilot:
+        await settle(pilot)
+        await pilot.press("tab")
+        await pilot.press("4")
+        await settle(pilot)
+        await pilot.press("2")
+        await settle(pilot)
+        assert app.screen.active.id == "chart-pane"  # type: ignore[attr-defined]
