@@ -130,13 +130,23 @@ def save_language_model(subject: Subject, folder: Path, dtype: torch.dtype) -> N
     model: Any = subject.module
     own = model.dtype
     model.config.dtype = dtype
-    state = {name: tensor.to(dtype) for name, tensor in model.state_dict().items()} if dtype != own else None
+    state = converted(model.state_dict(), dtype) if dtype != own else None
     try:
         model.save_pretrained(folder, state_dict=state)
     finally:
         model.config.dtype = own
     assert subject.tokenizer is not None
     subject.tokenizer.save_pretrained(folder)
+
+
+def converted(state: dict[str, torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """The tensors in another number format; tied ones stay one tensor, so that they are stored once."""
+    made: dict[tuple[int, torch.Size], torch.Tensor] = {}
+    for tensor in state.values():
+        key = (tensor.data_ptr(), tensor.shape)
+        if key not in made:
+            made[key] = tensor.to(dtype)
+    return {name: made[tensor.data_ptr(), tensor.shape] for name, tensor in state.items()}
 
 
 def _language_model(options: ModelOptions) -> Subject:

@@ -62,6 +62,8 @@ def compare(a: NDArray[np.bool_], b: NDArray[np.bool_], seed: int) -> Paired:
     mean = float(difference.mean())
     if not difference.any():
         return Paired(len(a), 0.0, 0.0, 0.0, p_value)
+    if len(a) < 2:
+        return Paired(len(a), mean, -1.0, 1.0, p_value)
     result = stats.bootstrap(
         (difference,), np.mean, n_resamples=RESAMPLES, batch=500, confidence_level=CONFIDENCE, method="percentile",
         rng=np.random.default_rng(seed),

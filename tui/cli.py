@@ -16,7 +16,7 @@ import typer
 
 from engine.errors import DONE, FAILED, INTERRUPTED, EngineError, UsageError
 from tui import output
-from tui.commands import inspect, listing, profile, results, runs
+from tui.commands import inspect, listing, profile, results, runs, screen
 from tui.commands import run as run_command
 
 NAME = "compress-tui"
@@ -65,9 +65,7 @@ def start(
         output.data(_version())
         raise typer.Exit
     if context.invoked_subcommand is None:
-        from tui.app import run_app
-
-        return run_app(profile, mouse=not no_mouse)
+        return screen.open_app(profile, mouse=not no_mouse)
     if profile and context.invoked_subcommand != "run":
         raise UsageError(f"--profile goes with the app and with run, not with {context.invoked_subcommand}")
     return DONE

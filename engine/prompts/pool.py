@@ -7,10 +7,10 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-from engine.data.tasks import Row, Task
-from engine.errors import Unavailable, UsageError, did_you_mean
+from engine.data.tasks import Row, Task, check_template
+from engine.errors import Unavailable, UsageError
 from engine.prompts.options import SelectPromptOptions
-from engine.prompts.template import Prompt, fill
+from engine.prompts.template import Prompt
 
 BASELINE = "plain"
 
@@ -70,9 +70,4 @@ def check_templates(task: Task, templates: Sequence[str]) -> None:
     """Raises UsageError for a template with a field that the task's rows do not have."""
     row = (task.dev or task.test or task.train)[0]
     for index, template in enumerate(templates):
-        try:
-            fill(template, row)
-        except (KeyError, IndexError, ValueError) as error:
-            name = str(error).strip("'")
-            hint = did_you_mean(name, row.fields)
-            raise UsageError(f"unknown field {{{name}}}", where=f"step templates.{index}", hint=hint) from error
+        check_template(template, row.fields, where=f"step templates.{index}")

@@ -76,14 +76,21 @@ class Scorer:
             out.view(-1)[slot] = value
 
     def _sequences(self, prompt: Prompt, rows: Sequence[Row], width: int) -> list[Sequence_]:
-        """One sequence a row where all its choices are one token, else one a choice."""
+        """One sequence a row where all its choices are one token, else one a choice.
+
+        A choice that melts into the prompt's last token takes that token with it, for all choices of the row.
+        """
         texts = [prompt.fill(row) for row in rows]
         contexts = self._encode(texts)
         pairs = [(i, j) for i, row in enumerate(rows) for j in range(len(row.choices))]
         whole = self._encode([texts[i] + rows[i].choices[j] for i, j in pairs])
+        starts = [len(context) for context in contexts]
+        for (i, _), tokens in zip(pairs, whole, strict=True):
+            starts[i] = min(starts[i], len(os.path.commonprefix([contexts[i], tokens])), len(tokens) - 1)
+        contexts = [context[:start] or [self._first()] for context, start in zip(contexts, starts, strict=True)]
         targets: dict[int, list[tuple[int, tuple[int, ...]]]] = {}
         for (i, j), tokens in zip(pairs, whole, strict=True):
-            targets.setdefault(i, []).append((i * width + j, tuple(tokens[len(contexts[i]) :])))
+            targets.setdefault(i, []).append((i * width + j, tuple(tokens[starts[i] :])))
         sequences = []
         for i, choices in targets.items():
             if all(len(tokens) == 1 for _, tokens in choices):
@@ -97,6 +104,17 @@ class Scorer:
         ids: list[list[int]] = self.subject.tokenizer(texts).input_ids
         return ids
 
+    def _first(self) -> int:
+        """What stands before an empty prompt."""
+        tokenizer: Any = self.subject.tokenizer
+        return next((i for i in (tokenizer.bos_token_id, tokenizer.eos_token_id) if i is not None), 0)
+
+    def _padded(self, longest: int) -> bool:
+        """Whether rows may be padded: not where a sliding window would count the padding."""
+        config: Any = self.subject.module.config
+        window = getattr(config.get_text_config(), "sliding_window", None)
+        return window is None or longest <= window
+
     def _forward(self, missing: list[tuple[Sequence_, str]]) -> Any:
         """Yields (sequence, key, log-likelihoods of its targets), batch by batch."""
         if not missing:
@@ -106,7 +124,8 @@ class Scorer:
         with torch.inference_mode():
             past = self._encode_prefix(prefix) if len(prefix) >= SHORTEST_PREFIX else None
             skip = len(prefix) if past is not None else 0
-            for batch in batches(missing, skip):
+            padded = self._padded(max(len(s.tokens) for s, _ in missing))
+            for batch in batches(missing, skip, padded):
                 values = self._batch([s for s, _ in batch], prefix[:skip], past)
                 if self.cache:
                     self.cache.put({key: v for (_, key), v in zip(batch, values, strict=True)})
@@ -162,13 +181,14 @@ def shared_prefix(token_lists: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
     return shortest[: min(common, min(len(tokens) for tokens in token_lists) - 1)]
 
 
-def batches(missing: list[tuple[Sequence_, str]], skip: int) -> list[list[tuple[Sequence_, str]]]:
-    """Sequences of similar length together, at most BATCH_TOKENS tokens with padding and cache."""
+def batches(missing: list[tuple[Sequence_, str]], skip: int, padded: bool) -> list[list[tuple[Sequence_, str]]]:
+    """Sequences of similar length together, equal length unless padded; at most BATCH_TOKENS tokens with padding."""
     ordered = sorted(missing, key=lambda item: len(item[0].tokens))
     out: list[list[tuple[Sequence_, str]]] = [[]]
     for item in ordered:
         width = len(item[0].tokens) - skip
-        if out[-1] and width * (len(out[-1]) + 1) > BATCH_TOKENS:
+        differs = bool(out[-1]) and len(out[-1][0][0].tokens) != len(item[0].tokens)
+        if out[-1] and (width * (len(out[-1]) + 1) > BATCH_TOKENS or (differs and not padded)):
             out.append([])
         out[-1].append(item)
     return out

@@ -137,7 +137,8 @@ def check_threshold(matrices: list[Matrix], threshold: float) -> None:
     emptied = [name for name, value in largest.items() if value < threshold]
     if emptied:
         message = f"threshold {threshold:g} removes every weight of {len(emptied)} of {len(matrices)} matrices"
-        hint = f"the largest threshold that keeps anything everywhere is {limit:.6g}"
+        below = limit * (1 - 5e-6)  # so that what is shown, rounded, still serves
+        hint = f"the largest threshold that keeps anything everywhere is {below:.6g}"
         raise UsageError(message, where=emptied[0], hint=hint)
 
 

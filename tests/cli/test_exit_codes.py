@@ -78,6 +78,8 @@ def refused(result: Any, runs_folder: Path, code: int, *words: str) -> None:
         (["cancel"], ["missing argument", "RUN"]),
         (["attach", "x", "--json"], ["no such run"]),
         (["compare", "last"], ["compare needs two runs or more"]),
+        ([], ["the app needs a terminal", "hint: without one: compress-tui run --profile demo"]),
+        (["--profile", "demo"], ["the app needs a terminal"]),
         (["list", "criterions"], ["nothing called 'criterions'", "did you mean 'criteria'"]),
         (["profile", "shw"], ["no such command 'shw'"]),
     ],

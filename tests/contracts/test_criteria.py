@@ -29,9 +29,10 @@ def criterion(name: str) -> Criterion:
     return found
 
 
-def layer(seed: int = 0, out: int = OUT, width: int = IN, dead: int = 0, device: str = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
-    """Weights [out, width] and inputs [TOKENS, width] that are correlated and of very different sizes; the last `dead`
-    inputs are zero."""
+def layer(
+    seed: int = 0, out: int = OUT, width: int = IN, dead: int = 0, device: str = "cpu"
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weights [out, width], and inputs [TOKENS, width], correlated and of very different sizes, the last `dead` zero."""
     generator = torch.Generator().manual_seed(seed)
     mix = torch.randn(width // 2, width, generator=generator)
     x = torch.randn(TOKENS, width // 2, generator=generator) @ mix
@@ -163,7 +164,7 @@ def test_the_order_of_the_criteria(pattern: Pattern) -> None:
     """Output error over random layers with correlated inputs: each criterion that knows more does better."""
     order = ["sparsegpt", "wanda", "magnitude", "random"]
     assert set(order) <= set(NAMES)
-    mean = {name: 0.0 for name in NAMES}
+    mean = dict.fromkeys(NAMES, 0.0)
     for seed in range(10):
         w, x = layer(seed)
         for name in NAMES:

@@ -97,11 +97,11 @@ async def settle(pilot: Pilot[int]) -> None:
 
 
 def words(app: CompressApp) -> str:
-    """What is on the screen, as text."""
-    svg = app.export_screenshot()
+    """What is on the screen, as text; a character is 12.2 wide in Textual's picture."""
     lines: dict[str, str] = {}
-    for x, y, text in re.findall(r'<text[^>]*x="([\d.]+)" y="([\d.]+)"[^>]*>([^<]*)</text>', svg):
-        lines[y] = lines.get(y, "") + unescape(text).replace("\xa0", " ")
+    found = re.findall(r'<text[^>]*x="([\d.]+)" y="([\d.]+)"[^>]*>([^<]*)</text>', app.export_screenshot())
+    for x, y, text in found:
+        lines[y] = lines.get(y, "").ljust(round(float(x) / 12.2)) + unescape(text).replace("\xa0", " ")
     return "\n".join(lines.values())
 
 

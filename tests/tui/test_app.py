@@ -96,10 +96,10 @@ async def test_an_error_is_a_message_with_its_hint(make_run: MakeRun, monkeypatc
 
     app = app_on(make_run("running", alive=True))
     monkeypatch.setattr(runs, "send_signal", refuse)
-    async with app.run_test(size=LARGE) as pilot:
+    async with app.run_test(size=LARGE, notifications=True) as pilot:
         await settle(pilot)
         await pilot.press("x")
-        await pilot.pause()
+        await settle(pilot)
         assert notices(app)[-1].endswith("the run is on host [elsewhere]\nhint: log in there")
         assert "hint: log in there" in words(app)
 
@@ -112,12 +112,15 @@ async def test_a_bug_ends_with_a_message_and_a_file(
 
     monkeypatch.setattr(CompressApp, "do_pause", broken)
     monkeypatch.setattr(CompressApp, "why_not", lambda self, name: None)
-    app = app_on()
-    with pytest.raises(ZeroDivisionError):
-        async with app.run_test(size=SMALL) as pilot:
+
+    async def press() -> None:
+        async with app_on().run_test(size=SMALL) as pilot:
             await pilot.press("2")
             await settle(pilot)
             await pilot.press("space")
+
+    with pytest.raises(ZeroDivisionError):
+        await press()
     told = capsys.readouterr().err
     assert "the app stopped on a bug (ZeroDivisionError)" in told
     assert "Traceback" not in told

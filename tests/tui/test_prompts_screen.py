@@ -63,6 +63,8 @@ async def test_examples_on_which_they_differ(size: tuple[int, int], make_run: Ma
         await pilot.press("3")
         await settle(pilot)
         examples = app.screen.query_one("#examples", LiveTable)
+        await pilot.press("tab", "tab")
+        await settle(pilot)
         assert examples.row_count == 8
         await pilot.press("f")
         await settle(pilot)

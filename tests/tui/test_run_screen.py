@@ -73,6 +73,8 @@ async def test_a_finished_run_says_what_came_out(size: tuple[int, int], make_run
         await settle(pilot)
         assert "✓ done" in words(app)
         assert "17.42 → 25.31" in words(app)
+        await pilot.press("tab", "tab")
+        await settle(pilot)
         figures = app.screen.query_one("#figures", LiveTable)
         assert figures.order[:3] == ["perplexity dense", "perplexity pruned", "perplexity exported"]
         assert str(figures.get_cell("accuracy:sst2 pruned", "value")) == "62.9% [59.2, 66.3]"
@@ -199,9 +201,7 @@ async def test_cancelling_what_is_over_says_so(make_run: MakeRun, signals: list[
         assert signals == []
 
 
-async def test_resume_goes_on_in_the_same_folder(
-    make_run: MakeRun, started: list[tuple[runs.Run, bool]]
-) -> None:
+async def test_resume_goes_on_in_the_same_folder(make_run: MakeRun, started: list[tuple[runs.Run, bool]]) -> None:
     run = make_run("cancelled")
     app = app_on(run)
     async with app.run_test(size=SMALL) as pilot:

@@ -12,6 +12,7 @@ import typer
 from engine import figures
 from engine.errors import UsageError
 from tui import output
+from tui.commands import screen
 
 if TYPE_CHECKING:
     from engine.runs import Run
@@ -61,9 +62,7 @@ def attach(
         raise UsageError("--json goes with --plain")
     if plain:
         return _follow(run, as_json)
-    from tui.app import run_app
-
-    return run_app(None, run=str(run.path), mouse=context.obj.mouse)
+    return screen.open_app(None, run=str(run.path), mouse=context.obj.mouse)
 
 
 def cancel(reference: Reference) -> None:

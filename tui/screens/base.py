@@ -141,7 +141,7 @@ class WorkScreen(Screen[None], inherit_bindings=False):
 
     def update_view(self) -> None:
         """Brings the screen up to date with the app's run; cheap when nothing happened."""
-        if not self.ready:
+        if not self.ready or not self.query(TopBar):  # not open yet, or closing
             return
         self.query_one(TopBar).show(self.name_of, self.tui.follower, self.tui.paused)
         empty = self.empty_text()
@@ -191,7 +191,8 @@ class WorkScreen(Screen[None], inherit_bindings=False):
         self.set_class(NARROW <= width < WIDE, "-two")
         self.set_class(width < NARROW, "-one")
         bar = self.query_one(PaneBar)
-        bar.display = not self.has_class("-empty") and not all(pane.display for pane in panes)
+        covered = self.has_class("-empty") or self.has_class("-too-small")
+        bar.display = not covered and not all(pane.display for pane in panes)
         bar.show(panes, self.active)
 
     def activate(self, pane: Pane, *, focus: bool = True) -> None:

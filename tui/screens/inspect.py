@@ -18,6 +18,7 @@ from engine.state import LayerState, RunState
 from tui import actions
 from tui.screens.base import WorkScreen
 from tui.screens.dialogs import Ask
+from tui.widgets.line import Line
 from tui.widgets.modeltree import ModelTree
 from tui.widgets.pane import Pane
 from tui.widgets.states import bar
@@ -48,7 +49,7 @@ class InspectScreen(WorkScreen):
         with Vertical(classes="column", id="left"):
             yield Pane(VerticalScroll(Static(id="totals")), title="Totals", widget_id="totals-pane", side=True)
         with Vertical(classes="column", id="centre"):
-            yield Pane(Static(id="tree-heading"), ModelTree(widget_id="tree"), title="Model", widget_id="tree-pane")
+            yield Pane(Line(id="tree-heading"), ModelTree(widget_id="tree"), title="Model", widget_id="tree-pane")
         with Vertical(classes="column", id="right"):
             yield Pane(VerticalScroll(Static(id="matrix")), title="Detail", widget_id="matrix-pane")
 
@@ -69,9 +70,7 @@ class InspectScreen(WorkScreen):
             self.open_model(self.tui.model_source)
         super().update_view()
         if self.summary is not None:
-            heading, shown = self.query_one(ModelTree).heading(), self.query_one("#tree-heading", Static)
-            if heading != shown.content:
-                shown.update(heading)
+            self.query_one("#tree-heading", Line).put(self.query_one(ModelTree).heading())
 
     def open_model(self, source: str) -> None:
         """Reads the headers in a thread; the screen stays usable."""
@@ -202,9 +201,9 @@ def _totals(summary: ModelSummary) -> Text:
     ]
     if shown:
         text.append("\nConfiguration\n", "underline")
-        for key, value in shown:
+        for key, setting in shown:
             text.append(f"{key:<20}", "bright_black")
-            text.append(f"{value:>7}\n")
+            text.append(f"{setting:>7}\n")
     return text
 
 

@@ -17,6 +17,7 @@ from tui.follow import Follower
 from tui.screens.base import WorkScreen
 from tui.widgets.chart import RunChart
 from tui.widgets.layers import FIGURE_COLUMNS, LAYER_COLUMNS, figure_rows, layer_rows, layers_line, outcome_line
+from tui.widgets.line import Line
 from tui.widgets.logview import LogView
 from tui.widgets.pane import Pane
 from tui.widgets.rail import StepRail
@@ -36,7 +37,7 @@ class RunScreen(WorkScreen):
         self._newest: str | None = None
 
     def compose_body(self) -> Iterator[Widget]:
-        yield Static(id="progress")
+        yield Line(id="progress")
         yield Static(id="failure")
         with Horizontal(id="columns"):
             yield from self._columns()
@@ -78,7 +79,7 @@ class RunScreen(WorkScreen):
 
     def show_time(self, state: RunState, now: float) -> None:
         self.query_one(StepRail).show(state, now)
-        self.query_one("#progress", Static).update(self._progress(state, now))
+        self.query_one("#progress", Line).put(self._progress(state, now))
 
     def why_not(self, name: str) -> str | None:
         follower = self.tui.follower

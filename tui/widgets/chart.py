@@ -15,6 +15,7 @@ from textual.widgets import Static
 
 from engine import figures
 from engine.state import RunState
+from tui.widgets.line import Line
 
 CURVES = ("reconstruction error", "sparsity", "perplexity")
 LABELS = {"reconstruction error": "error"}
@@ -34,13 +35,13 @@ class RunChart(Vertical):
         self._drawn: tuple[str, int, int, int] | None = None
 
     def compose(self) -> list[Static]:
-        return [Static(id="curves"), Static(id="no-points")]
+        return [Line(id="curves"), Static(id="no-points")]
 
     def show(self, state: RunState) -> None:
         """Draws the chosen curve, the first one with points by default."""
         self._state = state
         curve = self.curve or next((name for name in CURVES if len(state.history.get(name, ())) > 1), CURVES[0])
-        self.query_one("#curves", Static).update(_legend(state, curve))
+        self.query_one("#curves", Line).put(_legend(state, curve))
         points = state.history.get(curve, [])
         empty = self.query_one("#no-points", Static)
         empty.display = len(points) < 2

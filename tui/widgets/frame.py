@@ -12,12 +12,13 @@ from textual.widgets import Static
 from engine.state import RunState
 from tui.actions import MODES, Action
 from tui.follow import Follower
+from tui.widgets.line import Line
 from tui.widgets.states import mark
 
 SMALLEST = (50, 16)
 
 
-class ActionBar(Static):
+class ActionBar(Line):
     """A line whose parts do actions when they are clicked."""
 
     async def on_click(self, event: events.Click) -> None:
@@ -38,8 +39,7 @@ class TopBar(ActionBar):
         right = _run_line(follower, paused, room)
         gap = max(1, self.size.width - left.cell_len - right.cell_len - 1)
         text = Text.assemble(left, " " * gap, right, no_wrap=True, overflow="ellipsis")
-        if text != self.content:
-            self.update(text)
+        self.put(text)
 
 
 def _run_line(follower: Follower | None, paused: bool, room: int) -> Text:
@@ -75,8 +75,7 @@ class FootBar(ActionBar):
                 break
             item.stylize(Style(meta={"act": action.name}))
             text.append_text(item)
-        if text != self.content:
-            self.update(text)
+        self.put(text)
 
 
 class TooSmall(Static):

@@ -10,7 +10,8 @@ from textual import events
 from textual.containers import Vertical
 from textual.message import Message
 from textual.widget import Widget
-from textual.widgets import Static
+
+from tui.widgets.line import Line
 
 
 class Pane(Vertical):
@@ -26,7 +27,7 @@ class Pane(Vertical):
         return next((child for child in self.walk_children(Widget) if child.can_focus and child.display), None)
 
 
-class PaneBar(Static):
+class PaneBar(Line):
     """Names all panes and marks the ones that are shown; there only when some are not."""
 
     class Chosen(Message):
@@ -42,7 +43,7 @@ class PaneBar(Static):
             style = Style(bold=True, reverse=True) if pane is active else Style(dim=not pane.display)
             text.append(f" {pane.label} ", style + Style(meta={"pane": pane.id}))
             text.append(" ")
-        self.update(text)
+        self.put(text)
 
     def on_click(self, event: events.Click) -> None:
         pane_id = event.style.meta.get("pane")

@@ -22,7 +22,7 @@ def choose(race: Race) -> int:
     rounds = max(1, math.ceil(math.log2(len(alive))))
     for number in range(1, rounds + 1):
         left = (race.budget - race.spent) // (rounds - number + 1)
-        rows = min(len(race.rows), max(race.met(c) for c in alive) + max(1, left // len(alive)))
+        rows = min(len(race.rows), max(1, max(race.met(c) for c in alive) + left // len(alive)))
         for candidate in alive:
             race.advance(candidate, rows)
         alive = [c for c in alive if race.met(c)]

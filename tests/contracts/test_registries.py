@@ -1,0 +1,106 @@
+"""Laws of every registered allocation, export format and task; a new file is tested here without further edits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from fixtures.models import subject, tokenizer
+from torch import nn
+
+from engine import model
+from engine.data.tasks import check_template, load_task
+from engine.matrices import Matrix
+from engine.model import DTYPES, Subject
+from engine.profile import ModelOptions
+from engine.registry import ALLOCATIONS, FAMILIES, FORMATS, TASKS
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_piece_imports_and_says_what_it_is(family: str) -> None:
+    for name in FAMILIES[family].names():
+        assert FAMILIES[family].summary(name)
+        assert FAMILIES[family].load(name)
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.3, 0.5, 0.9])
+@pytest.mark.parametrize("name", ALLOCATIONS.names())
+def test_an_allocation_gives_the_global_mean(name: str, sparsity: float) -> None:
+    shapes = [(8, 8), (16, 8), (8, 64), (3, 5)]
+    matrices = [Matrix(f"m{i}", i // 2, torch.randn(*shape), i) for i, shape in enumerate(shapes)]
+    shares = ALLOCATIONS.load(name).allocate(matrices, sparsity)
+    assert shares.keys() == {matrix.name for matrix in matrices}
+    assert all(0 <= share < 1 for share in shares.values())
+    total = sum(matrix.weight.numel() for matrix in matrices)
+    mean = sum(shares[matrix.name] * matrix.weight.numel() for matrix in matrices) / total
+    assert mean == pytest.approx(sparsity, abs=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "gpt2", "mixtral"])  # qwen2 with tied embeddings
+@pytest.mark.parametrize("name", FORMATS.names())
+def test_a_format_writes_what_reloads(name: str, architecture: str, dtype: str, tmp_path: Path) -> None:
+    mine = subject(architecture)
+    with torch.no_grad():
+        for parameter in mine.module.parameters():
+            parameter[torch.rand(parameter.shape) < 0.5] = 0
+    before = {key: value.clone() for key, value in mine.module.state_dict().items()}
+    FORMATS.load(name).write(mine, tmp_path, DTYPES[dtype])
+    again = model.reload(ModelOptions(source="x", device="cpu", dtype=dtype), tmp_path)  # type: ignore[arg-type]
+    after = again.module.state_dict()
+    assert after.keys() == before.keys()
+    for key, value in before.items():
+        assert after[key].dtype == DTYPES[dtype]
+        assert torch.equal(after[key], value.to(DTYPES[dtype])), key
+    assert all(torch.equal(value, before[key]) for key, value in mine.module.state_dict().items()), "the model is kept"
+    text = "a text, with yes and no"
+    assert again.tokenizer(text).input_ids == tokenizer()(text).input_ids
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "gpt2"])
+@pytest.mark.parametrize("name", FORMATS.names())
+def test_half_the_bytes_a_weight_are_half_the_file(name: str, architecture: str, tmp_path: Path) -> None:
+    """Also where weights are tied: they are stored once."""
+    sizes = {}
+    for dtype in ("float32", "bfloat16"):
+        folder = tmp_path / dtype
+        folder.mkdir()
+        FORMATS.load(name).write(subject(architecture), folder, DTYPES[dtype])
+        sizes[dtype] = sum(file.stat().st_size for file in folder.glob("model*"))
+    weights = sum(p.numel() for p in subject(architecture).module.parameters())
+    assert sizes["float32"] == pytest.approx(4 * weights, rel=0.1)
+    assert sizes["bfloat16"] == pytest.approx(2 * weights, rel=0.15)
+
+
+@pytest.mark.parametrize("name", FORMATS.names())
+def test_a_format_writes_other_modules_too(name: str, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    module = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+    FORMATS.load(name).write(Subject(module, "here", "f"), tmp_path, torch.float32)
+    state = load_file(tmp_path / "model.safetensors")
+    assert all(torch.equal(state[key], value) for key, value in module.state_dict().items())
+
+
+@pytest.mark.parametrize("name", TASKS.names())
+def test_a_task_has_three_disjoint_splits_of_answerable_rows(name: str) -> None:
+    task = load_task(name, None, seed=0)
+    splits = {"train": task.train, "dev": task.dev, "test": task.test}
+    assert task.description
+    for split, rows in splits.items():
+        assert len(rows) >= 50, split
+        for row in rows:
+            assert row.text
+            assert len(row.choices) >= 2
+            assert 0 <= row.gold < len(row.choices)
+            assert all(choice.startswith(" ") and choice.strip() for choice in row.choices)
+        check_template(task.template, rows[0].fields, where=name)
+    texts = {split: {(row.text, row.choices) for row in rows} for split, rows in splits.items()}
+    assert not texts["train"] & texts["dev"]
+    assert not texts["train"] & texts["test"]
+    assert not texts["dev"] & texts["test"]
+    if task.labels:
+        assert {row.gold for row in task.test} == set(range(len(task.labels)))
+    assert load_task(name, None, seed=0).fingerprint == task.fingerprint
+    assert load_task(name, None, seed=1).fingerprint != task.fingerprint

@@ -1,0 +1,108 @@
+"""Candidates: every combination once, the plain template first; demonstrations from the training rows, classes in turn."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.data.tasks import Row, Task
+from engine.errors import Unavailable, UsageError
+from engine.prompts import pool
+from engine.prompts.options import SelectPromptOptions
+from engine.prompts.template import Prompt, fill
+
+LABELS = {"0": " no", "1": " yes", "2": " maybe"}
+
+
+def row(text: str, gold: int = 0) -> Row:
+    return Row(text, {"text": text, "title": f"on {text}"}, tuple(LABELS.values()), gold)
+
+
+def task(train: int = 9, labels: dict[str, str] = LABELS) -> Task:
+    splits = [[row(f"{split} {i}", i % 3) for i in range(train)] for split in ("train", "dev", "test")]
+    return Task("t", "", "Q: {text}\nA:", labels, *splits, fingerprint="f")
+
+
+def options(**changes: Any) -> SelectPromptOptions:
+    return SelectPromptOptions.model_validate({"use": "select_prompt", "task": "t", **changes})
+
+
+def test_the_baseline_comes_first_and_is_the_plain_template() -> None:
+    for found in (pool.build(task(), options(), 0), pool.build(task(), options(candidates=["Say."], demonstrations=[3]), 0)):
+        assert (found[0].name, found[0].text()) == (pool.BASELINE, "Q: {text}\nA:")
+    assert len(pool.build(task(), options(), 0)) == 1
+
+
+def test_every_combination_is_there_once() -> None:
+    chosen = options(
+        candidates=["Say.", "Tell.", "Say."], templates=["{title}? {text}"], demonstrations=[0, 2, 4, 2], demonstration_sets=3
+    )
+    found = pool.build(task(), chosen, 0)
+    assert len(found) == 3 * 2 * (1 + 3 + 3)
+    assert len({prompt.text() for prompt in found}) == len({prompt.name for prompt in found}) == len(found)
+    assert found == pool.build(task(), chosen, 0)
+    assert found != pool.build(task(), chosen, 1)
+
+
+@given(st.integers(0, 9), st.integers(0, 100))
+def test_demonstrations_are_training_rows_with_classes_in_balance(count: int, seed: int) -> None:
+    drawn = pool.draw(task(), count, Random(seed))
+    assert len(drawn) == len({row.text for row in drawn}) == count
+    assert all(row in task().train for row in drawn)
+    per_class = Counter(row.gold for row in drawn)
+    assert all(per_class[gold] in (count // 3, count // 3 + 1) for gold in range(3))
+
+
+def test_multiple_choice_has_no_classes_to_balance() -> None:
+    assert len({row.text for row in pool.draw(task(labels={}), 5, Random(0))}) == 5
+
+
+def test_more_demonstrations_than_training_rows_are_refused() -> None:
+    with pytest.raises(UsageError, match="cannot draw 10 demonstrations") as caught:
+        pool.build(task(), options(demonstrations=[0, 10]), 0)
+    assert "9 training rows" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(("template", "word"), [("{txt}", "txt"), ("{0}", "0"), ("{text", ""), ("}", "")])
+def test_a_template_that_cannot_be_filled_is_refused(template: str, word: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        pool.build(task(), options(templates=["{text} fine", template]), 0)
+    assert word in caught.value.message
+    assert "templates.1" in (caught.value.where or "")
+
+
+def test_a_pool_file_is_one_instruction_a_line(tmp_path: Path) -> None:
+    file = tmp_path / "pool.txt"
+    file.write_text("Say so.\n\n  Tell me:\\nnow  \n", encoding="utf-8")
+    assert pool.read_pool(f"file:{file}") == ["Say so.", "Tell me:\nnow"]
+    found = pool.build(task(), options(pool=f"file:{file}", candidates=["First."]), 0)
+    assert [prompt.instruction for prompt in found] == ["", "First.", "Say so.", "Tell me:\nnow"]
+
+
+@pytest.mark.parametrize("content", [None, b"", b" \n\n", b"\xff\xfe\x00"])
+def test_a_pool_file_that_cannot_serve(tmp_path: Path, content: bytes | None) -> None:
+    file = tmp_path / "pool.txt"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(Unavailable, match="prompt pool") as caught:
+        pool.read_pool(f"file:{file}")
+    assert caught.value.where == str(file)
+
+
+def test_a_prompt_is_instruction_demonstrations_and_template() -> None:
+    prompt = Prompt("p", "Q: {text}\nA:", "Say.", (row("one", 1), row("two", 2)))
+    assert prompt.fill(row("three")) == "Say.\n\nQ: one\nA: yes\n\nQ: two\nA: maybe\n\nQ: three\nA:"
+    assert prompt.text() == "Say.\n\nQ: one\nA: yes\n\nQ: two\nA: maybe\n\nQ: {text}\nA:"
+    assert Prompt("p", "{text}").fill(row("three")) == "three"
+
+
+@given(st.text())
+def test_braces_in_a_rows_text_stay_as_they_are(text: str) -> None:
+    assert fill("<{text}>", row(text)) == f"<{text}>"
+    assert fill("{{{text}}}", row(text)) == "{" + text + "}"

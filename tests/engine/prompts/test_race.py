@@ -1,0 +1,74 @@
+"""The race itself: figures, order, and halving against meeting every row."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from fixtures.races import Planted
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.prompts.optimizers import exhaustive, halving
+from engine.prompts.race import standing
+
+
+def test_standing_in_numbers() -> None:
+    probabilities = torch.tensor([[0.7, 0.2, 0.1], [0.3, 0.3, 0.4], [0.1, 0.6, 0.3]], dtype=torch.float64)
+    found = standing(probabilities.log(), [0, 0, 2])
+    assert found.accuracy == pytest.approx(1 / 3)
+    assert found.correct.tolist() == [True, False, False]
+    np.testing.assert_allclose(found.margins, [0.5, -0.1, -0.3])
+    assert found.margin == pytest.approx(0.1 / 3)
+
+
+@given(st.lists(st.integers(1, 20), min_size=1, max_size=5))
+def test_meeting_rows_bit_by_bit_is_meeting_them_at_once(steps: list[int]) -> None:
+    bit_by_bit, at_once = Planted([0.6]).race(1000, "batch"), Planted([0.6]).race(1000, "batch")
+    for rows in np.cumsum(steps):
+        found = bit_by_bit.advance(0, int(rows))
+    expected = at_once.advance(0, sum(steps))
+    assert (found.accuracy, found.margin) == pytest.approx((expected.accuracy, expected.margin))
+    assert bit_by_bit.spent == at_once.spent == min(200, sum(steps))
+    assert bit_by_bit.met(0) == bit_by_bit.spent
+
+
+def test_the_budget_ends_a_row_early() -> None:
+    race = Planted([0.6, 0.7]).race(15)
+    race.advance(0, 10)
+    race.advance(1, 10)
+    assert (race.met(0), race.met(1), race.spent) == (10, 5, 15)
+
+
+def test_rank_is_by_margin_then_accuracy_then_length() -> None:
+    race = Planted([0.5, 0.8, 0.8, 0.3]).race(1000)
+    race.tokens = [5, 9, 4, 1]
+    for candidate in range(4):
+        race.advance(candidate, 200)
+    assert race.ranked(range(4)) == [2, 1, 0, 3]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_with_budget_for_all_both_find_what_the_most_rows_say(seed: int) -> None:
+    accuracies = [0.4, 0.75, 0.6, 0.55, 0.72, 0.5]
+    whole = Planted(accuracies, 150, seed).race(6 * 150)
+    reference = exhaustive.choose(whole)
+    assert all(whole.met(candidate) == 150 for candidate in range(6))
+    assert reference == whole.ranked(range(6))[0] == 1
+    assert halving.choose(Planted(accuracies, 150, seed).race(6 * 150)) == reference
+
+
+def test_halving_spends_on_the_good_ones() -> None:
+    race = Planted([0.2 + 0.05 * i for i in range(14)], 400, noise=0.3).race(1400)
+    winner = halving.choose(race)
+    met = [race.met(candidate) for candidate in range(14)]
+    assert winner == 13
+    assert met[winner] > 2 * 1400 / 14 > met[0]
+    assert race.spent > 700, "the budget is used"
+
+
+def test_a_candidate_that_is_clearly_behind_is_dropped_early() -> None:
+    planted = Planted([0.9, 0.1, 0.88, 0.12, 0.11, 0.1, 0.13, 0.12], 100, noise=0.3)
+    halving.choose(planted.race(400))
+    first_round = {candidate: alive for candidate, number, alive in planted.told if number == 1}
+    assert {candidate for candidate, alive in first_round.items() if alive} == {0, 2}

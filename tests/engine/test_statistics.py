@@ -1,0 +1,117 @@
+"""Intervals and paired tests against known values and closed forms."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.statistics import Paired, compare, mcnemar, mean_interval, wilson
+
+Z = 1.959963984540054
+
+
+@pytest.mark.parametrize(
+    ("correct", "n", "low", "high"),
+    [(0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (5, 10, 0.2366, 0.7634), (81, 263, 0.2553, 0.3662)],
+)  # the last: Newcombe 1998, table I
+def test_wilson_gives_the_published_values(correct: int, n: int, low: float, high: float) -> None:
+    assert wilson(correct, n) == pytest.approx((low, high), abs=1e-4)
+
+
+@given(st.integers(1, 2000), st.floats(0, 1))
+def test_wilson_is_its_closed_form(n: int, share: float) -> None:
+    correct = round(share * n)
+    p = correct / n
+    middle = (p + Z**2 / (2 * n)) / (1 + Z**2 / n)
+    half = Z * math.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2)) / (1 + Z**2 / n)
+    low, high = wilson(correct, n)
+    assert (low, high) == pytest.approx((max(0, middle - half), min(1, middle + half)), abs=1e-6)
+    assert low <= p <= high
+
+
+@given(st.integers(0, 40), st.integers(0, 40))
+def test_mcnemar_is_the_exact_binomial_test(a_only: int, b_only: int) -> None:
+    n = a_only + b_only
+    tail = sum(math.comb(n, k) for k in range(min(a_only, b_only) + 1)) / 2**n
+    assert mcnemar(a_only, b_only) == pytest.approx(min(1.0, 2 * tail))
+    assert mcnemar(a_only, b_only) == mcnemar(b_only, a_only)
+
+
+@pytest.mark.parametrize(("pair", "p"), [((0, 0), 1.0), ((1, 0), 1.0), ((5, 0), 0.0625), ((6, 0), 0.03125), ((8, 2), 0.109375)])
+def test_mcnemar_of_few_pairs(pair: tuple[int, int], p: float) -> None:
+    assert mcnemar(*pair) == pytest.approx(p)
+
+
+def test_the_interval_of_a_mean() -> None:
+    # t(0.975, 3) = 3.182446; the standard error of 1, 2, 3, 4 is sqrt(5/12)
+    half = 3.182446 * math.sqrt(5 / 12)
+    assert mean_interval([1, 2, 3, 4]) == pytest.approx((2.5 - half, 2.5 + half), abs=1e-5)
+    assert mean_interval([3.0]) == (-math.inf, math.inf)
+    assert mean_interval([2.0, 2.0]) == (2.0, 2.0)
+
+
+def answers(*right: float) -> np.ndarray:
+    return np.array(right, dtype=bool)
+
+
+def test_the_bootstrap_interval_covers_the_truth() -> None:
+    """100 experiments with a true gain of 0.15: about 95% of the intervals hold it."""
+    random = np.random.default_rng(0)
+    covered = 0
+    for seed in range(100):
+        b = random.random(150) < 0.5
+        a = np.where(b, random.random(150) < 0.9, random.random(150) < 0.4)  # gain = 0.5 * 0.4 - 0.5 * 0.1
+        found = compare(a, b, seed)
+        covered += found.low <= 0.15 <= found.high
+    assert 0.90 <= covered / 100 <= 0.99
+
+
+def test_the_bootstrap_interval_is_near_the_normal_one() -> None:
+    random = np.random.default_rng(1)
+    a, b = random.random(2000) < 0.6, random.random(2000) < 0.5
+    found = compare(a, b, 0)
+    difference = a.astype(float) - b
+    half = Z * difference.std() / math.sqrt(2000)
+    assert found.difference == pytest.approx(difference.mean())
+    assert (found.low, found.high) == pytest.approx((found.difference - half, found.difference + half), abs=2e-3)
+    assert found.verdict == "better"
+    assert found.p_value < 0.001
+
+
+def test_the_comparison_is_antisymmetric_and_repeatable() -> None:
+    random = np.random.default_rng(2)
+    a, b = random.random(300) < 0.7, random.random(300) < 0.5
+    forward, back = compare(a, b, 3), compare(b, a, 3)
+    assert forward == compare(a, b, 3)
+    assert back.difference == -forward.difference
+    assert back.p_value == forward.p_value
+    assert (forward.verdict, back.verdict) == ("better", "worse")
+    assert (-back.high, -back.low) == pytest.approx((forward.low, forward.high), abs=0.02)
+
+
+def test_equal_answers_are_a_tie() -> None:
+    a = answers(1, 0, 1, 1)
+    assert compare(a, a, 0) == Paired(4, 0.0, 0.0, 0.0, 1.0)
+    assert compare(a, a, 0).verdict == "tie"
+
+
+def test_a_gain_inside_the_noise_is_a_tie() -> None:
+    assert compare(answers(1, 1, 0, 0, 1, 0), answers(1, 0, 1, 0, 0, 0), 0).verdict == "tie"
+
+
+def test_a_single_row_decides_nothing() -> None:
+    found = compare(answers(1), answers(0), 0)
+    assert (found.n, found.difference, found.p_value, found.verdict) == (1, 1.0, 1.0, "tie")
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=12), st.integers(0, 5))
+def test_the_interval_holds_the_difference(pairs: list[tuple[bool, bool]], seed: int) -> None:
+    a, b = (np.array(column) for column in zip(*pairs, strict=True))
+    found = compare(a, b, seed)
+    assert found.n == len(pairs)
+    assert -1 <= found.low <= found.difference <= found.high <= 1
+    assert 0 < found.p_value <= 1

@@ -1,0 +1,123 @@
+"""The Inspect screen: the tree from headers, totals, one matrix, the sparsity that the open run gave it."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+
+import pytest
+from conftest import LARGE, SMALL, MakeRun, app_on, settle, words
+from textual.widgets import Input
+
+from tui.app import CompressApp
+from tui.widgets.modeltree import ModelTree
+
+SIZES = pytest.mark.parametrize("size", [SMALL, LARGE], ids=["80x24", "160x45"])
+BLOCKS = 12
+
+
+@pytest.fixture
+def model() -> Path:
+    """A safetensors file of a few layers, weights all zero, beside its configuration."""
+    tensors = {"model.embed_tokens.weight": [64, 8]}
+    for block in range(BLOCKS):
+        tensors[f"model.layers.{block}.self_attn.q_proj.weight"] = [8, 8]
+        tensors[f"model.layers.{block}.mlp.down_proj.weight"] = [8, 32]
+    header, offset = {}, 0
+    for name, (rows, columns) in tensors.items():
+        size = 4 * rows * columns
+        header[name] = {"dtype": "F32", "shape": [rows, columns], "data_offsets": [offset, offset + size]}
+        offset += size
+    folder = Path("small").resolve()
+    folder.mkdir()
+    text = json.dumps(header).encode()
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + bytes(offset))
+    config = {
+        "architectures": ["LlamaForCausalLM"], "hidden_size": 8, "num_hidden_layers": BLOCKS,
+        "num_attention_heads": 2, "num_key_value_heads": 1,
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def lines(app: CompressApp) -> list[str]:
+    tree = app.screen.query_one(ModelTree)
+    return [str(line.node.label) for line in tree._tree_lines]
+
+
+@SIZES
+async def test_a_model_is_opened_by_its_path(size: tuple[int, int], model: Path) -> None:
+    app = app_on()
+    async with app.run_test(size=size) as pilot:
+        await pilot.press("1")
+        await settle(pilot)
+        assert "No model is open" in words(app)
+        await pilot.press("m")
+        await pilot.pause()
+        app.screen.query_one(Input).value = str(model)
+        await pilot.press("enter")
+        await settle(pilot)
+        shown = words(app)
+        for text in ("Llama", "parameters", "float32", "int4", "KV cache", "share"):
+            assert text in shown
+        assert lines(app)[:3] == ["model", "embed_tokens.weight", "layers"]
+        assert "11" in lines(app)
+
+
+async def test_branches_open_sort_and_filter(model: Path) -> None:
+    app = app_on()
+    app.model_source = str(model)
+    async with app.run_test(size=LARGE) as pilot:
+        await pilot.press("1")
+        await settle(pilot)
+        await pilot.press("j", "j", "j", "enter")
+        await settle(pilot)
+        assert "self_attn.q_proj.weight" in lines(app)
+        assert "model.layers.0" in words(app)
+        await pilot.press("slash", *"7.mlp", "enter")
+        await settle(pilot)
+        assert lines(app) == ["model", "layers", "7.mlp.down_proj.weight"] or "7" in lines(app)
+        assert "self_attn.q_proj.weight" not in lines(app)
+        await pilot.press("escape", "s")
+        await settle(pilot)
+        assert app.screen.query_one(ModelTree).order == "bytes"
+        assert "bytes▼" in words(app)
+        await pilot.press("E")
+        await settle(pilot)
+        assert lines(app).count("self_attn.q_proj.weight") == BLOCKS
+
+
+@SIZES
+async def test_the_open_run_adds_its_sparsity(size: tuple[int, int], model: Path, make_run: MakeRun) -> None:
+    app = app_on(make_run("finished"))
+    app.model_source = str(model)
+    async with app.run_test(size=size) as pilot:
+        await pilot.press("1")
+        await settle(pilot)
+        shown = words(app)
+        assert "sparse" in shown
+        assert "50.0%" in shown
+        assert size == SMALL or "Error by block" in shown
+
+
+@SIZES
+async def test_what_is_not_there_is_said_with_a_hint(size: tuple[int, int]) -> None:
+    app = app_on()
+    app.model_source = "nowhere/[x]/nothing.gguf"
+    async with app.run_test(size=size) as pilot:
+        await pilot.press("1")
+        await settle(pilot)
+        assert "error: nowhere/[x]/nothing.gguf" in words(app)
+        assert "open another model" in words(app)
+        assert app._exception is None
+
+
+async def test_copying_the_name_of_a_matrix(model: Path) -> None:
+    app = app_on()
+    app.model_source = str(model)
+    async with app.run_test(size=SMALL) as pilot:
+        await pilot.press("1")
+        await settle(pilot)
+        await pilot.press("j", "y")
+        assert app.clipboard == "model.embed_tokens.weight"
