@@ -150,6 +150,9 @@ def converted(state: dict[str, torch.Tensor], dtype: torch.dtype) -> dict[str, t
 
 
 def _language_model(options: ModelOptions) -> Subject:
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
     source, hub = options.source, False
     if source == "demo":
         path = _from_gguf(inspection.demo_model())

@@ -6,6 +6,7 @@ Torch is imported only after the first event is written. SIGINT and SIGTERM ask 
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import time
@@ -49,6 +50,7 @@ def _pipeline(run: runs.Run, emit: runs.EventWriter, should_stop: Callable[[], b
             steps=[step.use for step in profile.step], resumed=any(run.checkpoints.iterdir()),
         )
     )  # fmt: skip
+    os.environ.setdefault("TQDM_DISABLE", "1")  # libraries' own progress bars; ours are events
     from engine import pipeline  # imports torch, seconds after the first event
 
     return pipeline.run(run, profile, emit, should_stop, allow_code=allow_code)

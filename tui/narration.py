@@ -11,17 +11,17 @@ from engine import events as ev
 from engine import figures
 
 EVERY = 5.0
-"""seconds between two progress lines of the same work"""
+"""seconds between two progress lines"""
 INDENT = "      "
 
 
 class Narrator:
-    """Turns events into lines, one event at a time; `hint` names the run in the hint to go on with it."""
+    """Turns events into lines, one event at a time; `resume` is the command that goes on with the run."""
 
     def __init__(self, resume: str) -> None:
         self._resume = resume
-        self._steps = 0
-        self._label = ""
+        self._uses: list[str] = []
+        self._told: dict[str, str] = {}
         self._spoke = 0.0
 
     def __call__(self, event: ev.Event) -> list[str]:
@@ -30,7 +30,7 @@ class Narrator:
         return line(event) if line else []
 
     def _run_started(self, event: ev.RunStarted) -> list[str]:
-        self._steps = len(event.steps)
+        self._uses = event.steps
         verb = "resuming" if event.resumed else "run"
         return [f"{verb} {event.run}: {event.source}, {' > '.join(event.steps) or 'no steps'}"]
 
@@ -39,13 +39,14 @@ class Narrator:
         return [f"model {event.architecture}: {size}, {event.device} {event.dtype}, threads {event.threads}"]
 
     def _step_started(self, event: ev.StepStarted) -> list[str]:
-        self._label = ""
-        place = f"[{event.step + 1}/{self._steps}]" if event.step >= 0 else f"[0/{self._steps}]"
-        return [f"{place} {event.use}" + (f": {event.title}" if event.title else "")]
+        self._told.clear()
+        return [f"{self._place(event.step)} {event.use}" + (f": {event.title}" if event.title else "")]
 
     def _step_finished(self, event: ev.StepFinished) -> list[str]:
-        how = "from the checkpoint" if event.resumed else f"in {figures.duration(event.seconds)}"
-        return [f"{INDENT}✓ done {how}"]
+        if event.resumed:
+            use = self._uses[event.step] if 0 <= event.step < len(self._uses) else "measure"
+            return [f"{self._place(event.step)} {use}: ✓ done before"]
+        return [f"{INDENT}✓ done in {figures.duration(event.seconds)}"]
 
     def _progress(self, event: ev.Progress) -> list[str]:
         text = f"{event.label} {event.done}/{event.total} {event.unit}".rstrip()
@@ -97,9 +98,14 @@ class Narrator:
     def _run_cancelled(self, event: ev.RunCancelled) -> list[str]:
         return [f"■ cancelled after {figures.duration(event.seconds)}", f"hint: go on with: {self._resume}"]
 
+    def _place(self, step: int) -> str:
+        return f"[{step + 1}/{len(self._uses)}]"
+
     def _sometimes(self, label: str, time: float, last: bool, text: str) -> list[str]:
-        """A progress line at the start of a work, at its end, and every few seconds between."""
-        if label == self._label and time - self._spoke < EVERY and not last:
+        """A progress line at the start of a work, at its end, and every few seconds between; none twice."""
+        first = label not in self._told
+        quiet = not (first or last) and time - self._spoke < EVERY
+        if quiet or self._told.get(label) == text:
             return []
-        self._label, self._spoke = label, time
+        self._told[label], self._spoke = text, time
         return [INDENT + text]

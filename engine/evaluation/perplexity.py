@@ -42,7 +42,7 @@ def perplexity(
             tell(len(losses), len(chosen))
     low, high = mean_interval(losses)
     mean = sum(losses) / len(losses)
-    return Perplexity(math.exp(mean), math.exp(low), _exp(high), len(losses) * (length - 1))
+    return Perplexity(_exp(mean), _exp(low), _exp(high), len(losses) * (length - 1))
 
 
 def _exp(value: float) -> float:

@@ -23,7 +23,10 @@ class Speed:
 
 
 def speed(subject: Subject) -> Speed:
-    """Prefill of 256 tokens; decode of 32 tokens after 20, greedily, batch 1; the first round is not counted."""
+    """Prefill of 256 tokens; decode of 32 tokens after 20, greedily, batch 1; the first round is not counted.
+
+    Fewer where the model has fewer positions.
+    """
     with torch.inference_mode():
         rounds = [(_prefill(subject), _decode(subject)) for _ in range(REPEATS + 1)][1:]
     prefill, decode = zip(*rounds, strict=True)
@@ -31,26 +34,34 @@ def speed(subject: Subject) -> Speed:
 
 
 def _prefill(subject: Subject) -> float:
-    ids = torch.arange(PREFILL, device=subject.device)[None] + 100
+    length = min(PREFILL, _positions(subject))
+    ids = torch.arange(length, device=subject.device)[None] + 100
     began = _now(subject)
     subject.module(ids % _vocabulary(subject), use_cache=True, logits_to_keep=1)
-    return PREFILL / (_now(subject) - began)
+    return length / (_now(subject) - began)
 
 
 def _decode(subject: Subject) -> float:
     model: Any = subject.module
     ids = (torch.arange(PROMPT, device=subject.device)[None] + 100) % _vocabulary(subject)
     out = model(ids, use_cache=True, logits_to_keep=1)
+    steps = min(DECODE, _positions(subject) - PROMPT)
     began = _now(subject)
-    for _ in range(DECODE):
+    for _ in range(steps):
         ids = out.logits[:, -1:].argmax(-1)
         out = model(ids, past_key_values=out.past_key_values, use_cache=True)
-    return DECODE / (_now(subject) - began)
+    return steps / (_now(subject) - began)
 
 
 def _vocabulary(subject: Subject) -> int:
     model: Any = subject.module
     return int(model.get_input_embeddings().weight.shape[0])
+
+
+def _positions(subject: Subject) -> int:
+    """How many tokens the model can take."""
+    model: Any = subject.module
+    return int(getattr(model.config.get_text_config(), "max_position_embeddings", None) or PREFILL)
 
 
 def _now(subject: Subject) -> float:

@@ -241,6 +241,24 @@ def test_narration_is_sparse_and_never_misses_the_end() -> None:
     assert "100/100" in lines[-1]
 
 
+def test_narration_of_two_works_at_once_is_as_sparse() -> None:
+    narrate = Narrator("again")
+    lines = []
+    for done in range(1, 101):
+        for label in ("layers", "blocks"):
+            lines += narrate(ev.Progress(step=0, label=label, done=done, total=100, time=done * 0.5))
+            lines += narrate(ev.Progress(step=0, label=label, done=done, total=100, time=done * 0.5))
+    assert len(lines) <= 14
+    assert len(set(lines)) == len(lines)
+
+
+def test_a_resumed_run_names_the_steps_that_were_done() -> None:
+    narrate = Narrator("again")
+    narrate(ev.RunStarted(run="r", profile="p", source="demo", steps=["prune", "export"], resumed=True))
+    finished = [ev.StepFinished(step=step, seconds=0.0, resumed=True) for step in (-1, 0)]
+    assert [narrate(event) for event in finished] == [["[0/2] measure: ✓ done before"], ["[1/2] prune: ✓ done before"]]
+
+
 def test_colour_only_on_a_terminal_without_no_color(monkeypatch: pytest.MonkeyPatch) -> None:
     assert output.paint("x", output.RED) == "x"
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)

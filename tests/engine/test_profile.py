@@ -52,7 +52,8 @@ def test_the_expected_profiles_are_shipped() -> None:
 
 def test_the_demo_has_a_pool_of_eight_or_more() -> None:
     (step,) = [step for step in profile.load("demo").step if step.use == "select_prompt"]
-    assert len(set(step.candidates)) == len(step.candidates) >= 8
+    assert len(set(step.candidates)) == len(step.candidates)
+    assert len(step.candidates) * len(set(step.demonstrations)) >= 8
 
 
 @pytest.mark.parametrize("name", SHIPPED)

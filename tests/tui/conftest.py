@@ -19,7 +19,7 @@ from engine import runs
 from tui.app import CompressApp
 
 RECORDED = Path(__file__).parent.parent / "fixtures" / "events"
-SMALL, LARGE = (80, 24), (160, 45)
+SMALL, MIDDLE, LARGE = (80, 24), (120, 30), (160, 45)
 MakeRun = Callable[..., runs.Run]
 PROFILE = '[model]\nsource = "demo"\n'
 

@@ -7,7 +7,7 @@ import struct
 from pathlib import Path
 
 import pytest
-from conftest import LARGE, SMALL, MakeRun, app_on, settle, words
+from conftest import LARGE, MIDDLE, SMALL, MakeRun, app_on, settle, words
 from textual.widgets import Input
 
 from tui.app import CompressApp
@@ -68,7 +68,7 @@ async def test_a_model_is_opened_by_its_path(size: tuple[int, int], model: Path)
 async def test_branches_open_sort_and_filter(model: Path) -> None:
     app = app_on()
     app.model_source = str(model)
-    async with app.run_test(size=LARGE) as pilot:
+    async with app.run_test(size=MIDDLE) as pilot:
         await pilot.press("1")
         await settle(pilot)
         await pilot.press("j", "j", "j", "enter")
@@ -101,11 +101,10 @@ async def test_the_open_run_adds_its_sparsity(size: tuple[int, int], model: Path
         assert size == SMALL or "Error by block" in shown
 
 
-@SIZES
-async def test_what_is_not_there_is_said_with_a_hint(size: tuple[int, int]) -> None:
+async def test_what_is_not_there_is_said_with_a_hint() -> None:
     app = app_on()
     app.model_source = "nowhere/[x]/nothing.gguf"
-    async with app.run_test(size=size) as pilot:
+    async with app.run_test(size=SMALL) as pilot:
         await pilot.press("1")
         await settle(pilot)
         assert "error: nowhere/[x]/nothing.gguf" in words(app)

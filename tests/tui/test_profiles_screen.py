@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import LARGE, SMALL, app_on, notices, settle, words
+from conftest import LARGE, MIDDLE, SMALL, app_on, notices, settle, words
 from textual.widgets import Input
 
 from engine import profile, runs
@@ -42,7 +42,7 @@ async def test_all_profiles_are_listed_and_checked() -> None:
     Path("broken.toml").write_text('[model]\nsorce = "demo"\n')
     Path("pyproject.toml").write_text('[project]\nname = "no profile"\n')
     app = app_on(profile="mine.toml")
-    async with app.run_test(size=LARGE) as pilot:
+    async with app.run_test(size=MIDDLE) as pilot:
         await settle(pilot)
         table = app.screen.query_one("#profiles-table", LiveTable)
         names = {Path(key).name: str(table.get_cell(key, "check")) for key in table.order}
@@ -64,7 +64,7 @@ async def test_all_profiles_are_listed_and_checked() -> None:
 async def test_a_change_is_checked_as_it_is_typed(started: list[tuple[runs.Run, bool]]) -> None:
     Path("mine.toml").write_text(MINE)
     app = app_on(profile="mine.toml")
-    async with app.run_test(size=LARGE) as pilot:
+    async with app.run_test(size=MIDDLE) as pilot:
         await settle(pilot)
         await pilot.press("e")
         await pilot.pause()
@@ -87,7 +87,7 @@ async def test_a_change_is_checked_as_it_is_typed(started: list[tuple[runs.Run, 
 
 async def test_undo_takes_the_change_back() -> None:
     app = app_on()
-    async with app.run_test(size=LARGE) as pilot:
+    async with app.run_test(size=MIDDLE) as pilot:
         await settle(pilot)
         await pilot.press("u")
         await pilot.pause()
@@ -103,7 +103,7 @@ async def test_undo_takes_the_change_back() -> None:
 async def test_saving_keeps_the_comments() -> None:
     Path("mine.toml").write_text(MINE)
     app = app_on(profile="mine.toml")
-    async with app.run_test(size=LARGE) as pilot:
+    async with app.run_test(size=MIDDLE) as pilot:
         await settle(pilot)
         await pilot.press("e")
         await pilot.pause()
@@ -121,7 +121,7 @@ async def test_saving_keeps_the_comments() -> None:
 
 async def test_duplicating_makes_a_new_file_with_its_own_name() -> None:
     app = app_on()
-    async with app.run_test(size=LARGE) as pilot:
+    async with app.run_test(size=MIDDLE) as pilot:
         await settle(pilot)
         await pilot.press("D")
         await pilot.pause()

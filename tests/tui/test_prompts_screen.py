@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import LARGE, SMALL, MakeRun, app_on, settle, words
+from conftest import LARGE, MIDDLE, SMALL, MakeRun, app_on, settle, words
 
 from tui.screens.dialogs import Reader
 from tui.widgets.table import LiveTable
@@ -33,7 +33,7 @@ async def test_the_table_compares_with_the_baseline(size: tuple[int, int], make_
 
 async def test_a_race_in_progress(make_run: MakeRun) -> None:
     app = app_on(make_run("racing", alive=True))
-    async with app.run_test(size=LARGE) as pilot:
+    async with app.run_test(size=MIDDLE) as pilot:
         await pilot.press("3")
         await settle(pilot)
         shown = words(app)
@@ -46,7 +46,7 @@ async def test_a_race_in_progress(make_run: MakeRun) -> None:
 
 async def test_one_prompt_in_full(make_run: MakeRun) -> None:
     app = app_on(make_run("finished"))
-    async with app.run_test(size=LARGE) as pilot:
+    async with app.run_test(size=MIDDLE) as pilot:
         await pilot.press("3")
         await settle(pilot)
         shown = words(app)

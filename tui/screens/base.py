@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual import events
 from textual.app import ComposeResult
 from textual.containers import Container
+from textual.css.query import NoMatches
 from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import DataTable, Input, Static, Tree
@@ -51,6 +53,7 @@ class WorkScreen(Screen[None], inherit_bindings=False):
         self._main: Pane | None = None
         self._seen: tuple[object, ...] = ()
         self.ready = False
+        self._listed = [action for action in actions.for_screen(self.name_of) if action.footer]
 
     @property
     def tui(self) -> CompressApp:
@@ -141,22 +144,22 @@ class WorkScreen(Screen[None], inherit_bindings=False):
 
     def update_view(self) -> None:
         """Brings the screen up to date with the app's run; cheap when nothing happened."""
-        if not self.ready or not self.query(TopBar):  # not open yet, or closing
-            return
+        if self.ready:
+            with suppress(NoMatches):  # a screen that is closing has lost some of its widgets
+                self._update_frame()
+                self._show_run()
+
+    def _update_frame(self) -> None:
         self.query_one(TopBar).show(self.name_of, self.tui.follower, self.tui.paused)
         empty = self.empty_text()
         if (empty is not None) != self.has_class("-empty"):
             self.set_class(empty is not None, "-empty")
             self.lay_out()
             self.call_after_refresh(self.focus_pane)
-        if empty is not None:
+        if empty is not None and empty != self.query_one("#empty", Static).content:
             self.query_one("#empty", Static).update(empty)
-        self._show_run()
-        self.query_one(FootBar).show([
-            (action, self.tui.why_not(action.name) is None)
-            for action in actions.for_screen(self.name_of)
-            if action.footer
-        ])  # fmt: skip
+        possible = {action: self.tui.why_not(action.name) is None for action in self._listed}
+        self.query_one(FootBar).show(list(possible.items()))
 
     def _show_run(self) -> None:
         follower = self.tui.follower

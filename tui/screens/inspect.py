@@ -69,6 +69,9 @@ class InspectScreen(WorkScreen):
         if self.ready and not self.source and self.tui.model_source:
             self.open_model(self.tui.model_source)
         super().update_view()
+
+    def _update_frame(self) -> None:
+        super()._update_frame()
         if self.summary is not None:
             self.query_one("#tree-heading", Line).put(self.query_one(ModelTree).heading())
 
