@@ -11,11 +11,14 @@ import gc
 import hashlib
 import importlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from engine import files, inspection
@@ -129,14 +132,24 @@ def save_language_model(subject: Subject, folder: Path, dtype: torch.dtype) -> N
     """Writes a folder that plain transformers loads."""
     model: Any = subject.module
     own = model.dtype
-    model.config.dtype = dtype
-    state = converted(model.state_dict(), dtype) if dtype != own else None
+    with writing(folder):
+        model.save_pretrained(folder, state_dict=converted(model.state_dict(), dtype) if dtype != own else None)
     try:
-        model.save_pretrained(folder, state_dict=state)
+        model.config.dtype = dtype  # save_pretrained has put the dtype in memory there
+        model.config.save_pretrained(folder)
     finally:
         model.config.dtype = own
     assert subject.tokenizer is not None
     subject.tokenizer.save_pretrained(folder)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns what safetensors raises when a disk is full into an EngineError."""
+    try:
+        yield
+    except SafetensorError as error:
+        raise EngineError(f"the weights cannot be written: {error}", where=str(path)) from error
 
 
 def converted(state: dict[str, torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:

@@ -80,6 +80,7 @@ def prepare(
     files.write_text(run_.profile_file, profiles.dump(workspace.profile))
     files.write_text(run_.path / "environment.json", json.dumps(environment(workspace), indent=2) + "\n")
     check_fingerprint(workspace)
+    check_measured(workspace)
     announce(workspace)
     return workspace
 
@@ -177,6 +178,18 @@ def check_fingerprint(workspace: Workspace) -> None:
     files.write_text(file, fingerprint)
 
 
+def check_measured(workspace: Workspace) -> None:
+    """Raises UsageError, before any work, for a gate on a figure that the run will not measure."""
+    gate, evaluate, text = workspace.profile.gate, workspace.profile.evaluate, workspace.subject.is_language_model
+    missing = {
+        "perplexity_ratio": not text or evaluate.perplexity in (None, "none"),
+        "accuracy_drop": text and not evaluate.tasks,
+    }
+    for name, nothing in missing.items():
+        if nothing and getattr(gate, name) is not None:
+            raise UsageError(f"nothing is measured for the gate {name}", where=f"gate.{name}", hint="see [evaluate]")
+
+
 def check_gates(workspace: Workspace) -> list[str]:
     """Emits every bound of the profile's gate; returns the names of those missed."""
     gate, metrics = workspace.profile.gate, workspace.state.metrics
@@ -216,6 +229,7 @@ def environment(workspace: Workspace) -> dict[str, object]:
 
 def write_report(workspace: Workspace) -> None:
     """report.md and result.json of what has happened so far."""
-    files.write_text(workspace.run.path / "report.md", report.markdown(workspace.state))
-    result = json.dumps(report.result(workspace.state), indent=2, ensure_ascii=False)
+    about = environment(workspace)
+    files.write_text(workspace.run.path / "report.md", report.markdown(workspace.state, about))
+    result = json.dumps(report.result(workspace.state, about), indent=2, ensure_ascii=False)
     files.write_text(workspace.run.path / "result.json", result + "\n")

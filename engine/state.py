@@ -115,7 +115,8 @@ class RunState:
         self.run, self.profile, self.source = event.run, event.profile, event.source
         self.description, self.status, self.failure, self.exit_code = event.description, "running", None, None
         self.started = self.started or event.time
-        self.steps = {-1: self.steps.get(-1, StepState("measure"))}
+        measured = self.steps.get(-1)
+        self.steps = {-1: measured if measured and measured.status == "done" else StepState("measure")}
         self.steps |= {index: StepState(use) for index, use in enumerate(event.steps)}
 
     def _on_model_loaded(self, event: ev.ModelLoaded) -> None:

@@ -65,7 +65,7 @@ ACTIONS = (
     Action("filter", "slash", "filter", "Show only rows that contain what you type"),
     Action("runs", "o", "runs", "List all runs and open one"),
     Action("next_pane", "tab", "pane", "Go to the next pane"),
-    Action("previous_pane", "shift+tab", "back", "Go to the previous pane", footer=False),
+    Action("previous_pane", "shift+tab", "previous pane", "Go to the previous pane", footer=False),
     Action("copy", "y", "copy", "Copy the selected row or text to your clipboard (OSC 52, works over SSH)"),
     Action("back", "escape", "back", "Clear the filter, then go back to the first pane", footer=False),
     Action("down", "j", "down", "Move down (also the arrow key)", footer=False),

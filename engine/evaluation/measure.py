@@ -56,11 +56,11 @@ class Measurement:
         self.memory()
 
     def size(self) -> None:
-        """Parameters, and the bytes of the weights as this run would store them."""
-        zeros = sum(int((p == 0).sum()) for p in self.subject.module.parameters() if p.ndim >= 2)
-        weights = sum(p.numel() for p in self.subject.module.parameters() if p.ndim >= 2)
+        """Parameters, the share of zeros in the blocks' matrices, the bytes of the weights as this run would store them."""
+        matrices = [p for block in self.subject.blocks() for p in block.parameters() if p.ndim >= 2]
+        zeros = sum(int((p == 0).sum()) for p in matrices)
         self.emit("parameters", self.subject.parameters)
-        self.emit("nonzero_share", 1 - zeros / max(1, weights))
+        self.emit("sparsity", zeros / max(1, sum(p.numel() for p in matrices)))
         self.emit("bytes", self.subject.bytes, "B")
 
     def perplexity(self) -> None:

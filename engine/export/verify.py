@@ -46,7 +46,7 @@ def compare(workspace: Workspace, options: ExportOptions, folder: Path) -> dict[
         memory, file = metrics.get(workspace.stage, {}).get(name), metrics["exported"].get(name)
         if memory is None or file is None:
             continue
-        change = abs(file.value / memory.value - 1) if math.isfinite(memory.value) else 0.0
+        change = abs(file.value - memory.value) / (memory.value or 1.0) if math.isfinite(memory.value) else 0.0
         out[f"{name}_change"] = change
         if change > options.tolerance:
             message = f"{name} is {file.value:.4g} after reload and was {memory.value:.4g} in memory"

@@ -15,16 +15,16 @@ from engine.prompts.template import Prompt
 BASELINE = "plain"
 
 
-def build(task: Task, options: SelectPromptOptions, seed: int) -> list[Prompt]:
-    """The baseline and every other combination, without repetitions."""
+def build(task: Task, options: SelectPromptOptions, seed: int, prefix: str = "") -> list[Prompt]:
+    """The baseline and every other combination, without repetitions; `prefix` sets the names of several pools apart."""
     check_templates(task, options.templates)
     templates = [task.template, *options.templates]
     instructions = ["", *options.candidates, *(read_pool(options.pool) if options.pool else [])]
     shots = demonstrations(task, options, seed)
-    prompts = [Prompt(BASELINE, task.template, origin="the task's template")]
+    prompts = [Prompt(prefix + BASELINE, task.template, origin="the task's template")]
     seen = {prompts[0].text()}
     for instruction, template, (origin, rows) in itertools.product(instructions, templates, shots):
-        prompt = Prompt(f"c{len(prompts):02d}", template, instruction, rows, origin)
+        prompt = Prompt(f"{prefix}c{len(prompts):02d}", template, instruction, rows, origin)
         if prompt.text() not in seen:
             seen.add(prompt.text())
             prompts.append(prompt)

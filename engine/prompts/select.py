@@ -31,7 +31,7 @@ def run(workspace: Workspace, options: SelectPromptOptions) -> dict[str, Any]:
         raise UsageError("prompts need a language model", where=f"step.{workspace.step}")
     task = workspace.task(options.task)
     check_calibration(task, options)
-    prompts = pool.build(task, options, workspace.profile.seed)
+    prompts = pool.build(task, options, workspace.profile.seed, prefix(workspace))
     scorer = Scorer(workspace.subject, ScoreCache())
     for prompt, tokens in zip(prompts, lengths(workspace.subject, prompts), strict=True):
         event = ev.CandidateAdded(step=workspace.step, candidate=prompt.name, text=prompt.text(), origin=prompt.origin,
@@ -46,10 +46,16 @@ def run(workspace: Workspace, options: SelectPromptOptions) -> dict[str, Any]:
     if options.control and workspace.stage != "dense":
         trial.control()
     return {
-        "task": task.name, "winner": prompts[winner].name, "baseline": pool.BASELINE, "stage": workspace.stage,
+        "task": task.name, "winner": prompts[winner].name, "baseline": prompts[0].name, "stage": workspace.stage,
         "calibration": options.calibration, "candidates": len(prompts), "scored": race.spent,
         "accuracy": result[-1].accuracy, "baseline_accuracy": result[0].accuracy, "rows": len(result[0].correct),
     }  # fmt: skip
+
+
+def prefix(workspace: Workspace) -> str:
+    """Sets the candidates of a profile's second, third ... selection apart from the first one's."""
+    earlier = sum(isinstance(step, SelectPromptOptions) for step in workspace.profile.step[: workspace.step])
+    return f"{earlier + 1}." if earlier else ""
 
 
 def make_race(

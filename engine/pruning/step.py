@@ -15,7 +15,7 @@ from engine import files
 from engine.calibration import Walk
 from engine.errors import EngineError, UsageError
 from engine.matrices import Matrix, Statistics
-from engine.model import DTYPES
+from engine.model import DTYPES, writing
 from engine.pruning.criterion import Criterion, Settings
 from engine.pruning.masks import Pattern
 from engine.pruning.options import PruneOptions
@@ -77,7 +77,8 @@ def run(workspace: Workspace, options: PruneOptions) -> dict[str, Any]:
         file = workspace.checkpoint(f"block-{block}.safetensors")
         if not file.is_file():
             weights = {m.name: m.weight.contiguous() for m in walk.of_block(block)}
-            files.write_with(file, lambda part, weights=weights: save_file(weights, part))  # type: ignore[misc]
+            with writing(file):
+                files.write_with(file, lambda part, weights=weights: save_file(weights, part))  # type: ignore[misc]
         workspace.progress("pruning", block + 1, walk.blocks(), "blocks")
     if pruning.unreached:
         workspace.log(f"{pruning.unreached} matrices met no calibration token; magnitude decided there", "warning")

@@ -36,7 +36,9 @@ def layer(
     generator = torch.Generator().manual_seed(seed)
     mix = torch.randn(width // 2, width, generator=generator)
     x = torch.randn(TOKENS, width // 2, generator=generator) @ mix
-    x = (x + 0.3 * x.std() * torch.randn(TOKENS, width, generator=generator)) * torch.randn(width, generator=generator).exp()
+    x = (x + 0.3 * x.std() * torch.randn(TOKENS, width, generator=generator)) * torch.randn(
+        width, generator=generator
+    ).exp()
     if dead:
         x[:, -dead:] = 0
     return torch.randn(out, width, generator=generator).to(device), x.to(device)

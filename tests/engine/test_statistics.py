@@ -41,7 +41,9 @@ def test_mcnemar_is_the_exact_binomial_test(a_only: int, b_only: int) -> None:
     assert mcnemar(a_only, b_only) == mcnemar(b_only, a_only)
 
 
-@pytest.mark.parametrize(("pair", "p"), [((0, 0), 1.0), ((1, 0), 1.0), ((5, 0), 0.0625), ((6, 0), 0.03125), ((8, 2), 0.109375)])
+@pytest.mark.parametrize(
+    ("pair", "p"), [((0, 0), 1.0), ((1, 0), 1.0), ((5, 0), 0.0625), ((6, 0), 0.03125), ((8, 2), 0.109375)]
+)
 def test_mcnemar_of_few_pairs(pair: tuple[int, int], p: float) -> None:
     assert mcnemar(*pair) == pytest.approx(p)
 

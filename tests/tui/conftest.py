@@ -1,26 +1,18 @@
-"""Run folders made from recorded events, and the app on them."""
+"""Run folders made from recorded events, and stand-ins for starting and signalling workers."""
 
 from __future__ import annotations
 
 import json
-import os
-import re
 import shutil
-from collections.abc import Callable
 from dataclasses import asdict
-from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
-from textual.pilot import Pilot
+from recorded import RECORDED, FakeProcess, MakeRun
 
 from engine import runs
-from tui.app import CompressApp
 
-RECORDED = Path(__file__).parent.parent / "fixtures" / "events"
-SMALL, MIDDLE, LARGE = (80, 24), (120, 30), (160, 45)
-MakeRun = Callable[..., runs.Run]
 PROFILE = '[model]\nsource = "demo"\n'
 
 
@@ -52,15 +44,6 @@ def make_run(tmp_path: Path) -> MakeRun:
     return make
 
 
-class FakeProcess:
-    """A worker that was started and does nothing."""
-
-    returncode: int | None = None
-
-    def poll(self) -> int | None:
-        return self.returncode
-
-
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[runs.Run, bool]]:
     """Replaces starting a worker; lists the runs that would have been started and whether code was allowed."""
@@ -80,41 +63,3 @@ def signals(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     seen: list[int] = []
     monkeypatch.setattr(runs, "send_signal", lambda run, signal: seen.append(int(signal)))
     return seen
-
-
-def app_on(run: runs.Run | None = None, profile: str | None = None) -> CompressApp:
-    return CompressApp(profile, run)
-
-
-async def settle(pilot: Pilot[int]) -> None:
-    """Waits for threads and pending messages, and lets the app look at its run once more."""
-    app: Any = pilot.app
-    await app.workers.wait_for_complete()
-    await pilot.pause()
-    app.tick()
-    await app.workers.wait_for_complete()
-    await pilot.pause()
-
-
-def words(app: CompressApp) -> str:
-    """What is on the screen, as text; a character is 12.2 wide in Textual's picture."""
-    lines: dict[str, str] = {}
-    found = re.findall(r'<text[^>]*x="([\d.]+)" y="([\d.]+)"[^>]*>([^<]*)</text>', app.export_screenshot())
-    for x, y, text in found:
-        lines[y] = lines.get(y, "").ljust(round(float(x) / 12.2)) + unescape(text).replace("\xa0", " ")
-    return "\n".join(lines.values())
-
-
-def notices(app: CompressApp) -> list[str]:
-    return [notice.message for notice in app._notifications]
-
-
-def append(run: runs.Run, *lines: str) -> None:
-    with run.events_file.open("a", encoding="utf-8") as handle:
-        handle.write("".join(f"{line}\n" for line in lines))
-
-
-def kill(run: runs.Run) -> None:
-    """Makes the run's owner a process that is gone."""
-    owner = json.loads((run.path / "state.json").read_text())
-    (run.path / "state.json").write_text(json.dumps({**owner, "process_started": 1.0, "pid": os.getpid()}))

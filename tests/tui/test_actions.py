@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from conftest import MIDDLE, SMALL, MakeRun, app_on, notices, settle
+from recorded import MIDDLE, SMALL, MakeRun, app_on, notices, settle
 from textual.binding import Binding
 
 from tui import actions
-from tui.app import SCREEN_CLASSES
+from tui.app import SCREEN_CLASSES, CompressApp
 from tui.screens.base import WorkScreen
 from tui.screens.help import help_screen
 
@@ -26,26 +26,28 @@ def test_help_comes_first_everywhere() -> None:
         assert actions.for_screen(screen)[0].name == "help"
 
 
-@pytest.mark.parametrize("screen", actions.SCREENS)
-async def test_bindings_help_footer_and_palette_agree(screen: str, make_run: MakeRun) -> None:
+async def test_bindings_help_footer_and_palette_agree(make_run: MakeRun) -> None:
     app = app_on(make_run("finished"))
-    async with app.run_test(size=(220, 45)) as pilot:
-        await pilot.press(str(1 + actions.SCREENS.index(screen)))
-        await settle(pilot)
-        current = app.screen
-        assert isinstance(current, WorkScreen)
-        listed = actions.for_screen(screen)
-        bound = {b.action for bindings in current._bindings.key_to_bindings.values() for b in bindings}
-        assert bound == {f"app.act('{action.name}')" for action in listed}
-        foot = str(current.query_one("#foot").content)  # type: ignore[attr-defined]
-        assert foot.startswith(" ? help")
-        help_text = help_screen(screen).text.plain
-        titles = [command.title for command in app.get_system_commands(current)]
-        for action in listed:
-            assert hasattr(current, f"do_{action.name}") or hasattr(app, f"do_{action.name}")
-            assert action.help in help_text
-            assert not action.footer or f"{action.key} {action.label}" in foot
-            assert action.name == "palette" or any(action.label.lower() in title.lower() for title in titles)
+    async with app.run_test(size=(180, 24)) as pilot:
+        for number, screen in enumerate(actions.SCREENS, start=1):
+            await pilot.press(str(number))
+            await settle(pilot)
+            _agree(app, screen)
+
+
+def _agree(app: CompressApp, screen: str) -> None:
+    current, listed = app.screen, actions.for_screen(screen)
+    bound = {b.action for found in current._bindings.key_to_bindings.values() for b in found}
+    assert bound == {f"app.act('{action.name}')" for action in listed}
+    foot = str(current.query_one("#foot").content)  # type: ignore[attr-defined]
+    assert foot.startswith(" ? help")
+    help_text = help_screen(screen).text.plain
+    titles = [command.title for command in app.get_system_commands(current)]
+    for action in listed:
+        assert hasattr(current, f"do_{action.name}") or hasattr(app, f"do_{action.name}")
+        assert action.help in help_text
+        assert not action.footer or f"{action.key} {action.label}" in foot
+        assert action.name == "palette" or any(action.label.lower() in title.lower() for title in titles)
 
 
 async def test_forbidden_keys_are_bound_nowhere_in_the_app() -> None:

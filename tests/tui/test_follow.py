@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from conftest import RECORDED, FakeProcess, MakeRun, append, kill
+from recorded import RECORDED, FakeProcess, MakeRun, append, kill
 
 from engine import events as ev
 from engine import runs
@@ -21,7 +21,7 @@ def test_it_folds_in_only_what_is_new(make_run: MakeRun) -> None:
     follower = Follower(run)
     assert follower.poll()
     assert follower.state.status == "running"
-    assert follower.state.layers["model.layers.0.self_attn.q_proj"].sparsity == 0.5
+    assert follower.state.layers["model.layers.0.self_attn.q_proj.weight"].sparsity == 0.5
     assert not follower.poll()
     append(run, ev.to_json(ev.Log(message="more", seq=10_000, time=1.0)))
     assert follower.poll()

@@ -7,7 +7,7 @@ import struct
 from pathlib import Path
 
 import pytest
-from conftest import LARGE, MIDDLE, SMALL, MakeRun, app_on, settle, words
+from recorded import LARGE, MIDDLE, SMALL, MakeRun, app_on, settle, words
 from textual.widgets import Input
 
 from tui.app import CompressApp
@@ -110,6 +110,17 @@ async def test_what_is_not_there_is_said_with_a_hint() -> None:
         assert "error: nowhere/[x]/nothing.gguf" in words(app)
         assert "open another model" in words(app)
         assert app._exception is None
+
+
+async def test_with_nothing_open_the_demo_is_one_key_away() -> None:
+    app = app_on()
+    async with app.run_test(size=SMALL) as pilot:
+        await pilot.press("1")
+        await settle(pilot)
+        assert app.screen.focused is None
+        await pilot.press("enter")
+        await settle(pilot)
+        assert app.model_source == "demo"
 
 
 async def test_copying_the_name_of_a_matrix(model: Path) -> None:

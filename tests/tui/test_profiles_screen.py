@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import LARGE, MIDDLE, SMALL, app_on, notices, settle, words
+from recorded import LARGE, MIDDLE, SMALL, app_on, notices, settle, words
 from textual.widgets import Input
 
 from engine import profile, runs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import LARGE, MIDDLE, SMALL, MakeRun, app_on, settle, words
+from recorded import LARGE, MIDDLE, SMALL, MakeRun, app_on, settle, words
 
 from tui.screens.dialogs import Reader
 from tui.widgets.table import LiveTable
@@ -46,12 +46,12 @@ async def test_a_race_in_progress(make_run: MakeRun) -> None:
 
 async def test_one_prompt_in_full(make_run: MakeRun) -> None:
     app = app_on(make_run("finished"))
-    async with app.run_test(size=MIDDLE) as pilot:
+    async with app.run_test(size=LARGE) as pilot:
         await pilot.press("3")
         await settle(pilot)
         shown = words(app)
         assert "Classify the movie review as positive or negative." in shown
-        assert "p=<0.001, n=436" in shown
+        assert "p <0.001, n=436" in shown
         await pilot.press("y")
         assert app.clipboard.startswith("Classify the movie review")
 

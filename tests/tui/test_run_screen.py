@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 
 import pytest
-from conftest import LARGE, MIDDLE, SMALL, MakeRun, app_on, append, kill, notices, settle, words
+from recorded import LARGE, MIDDLE, SMALL, MakeRun, app_on, append, kill, notices, settle, words
 
 from engine import events as ev
 from engine import runs
@@ -23,9 +23,9 @@ async def test_a_running_run_is_shown_as_it_is(size: tuple[int, int], make_run: 
         await settle(pilot)
         table = app.screen.query_one("#layers", LiveTable)
         assert table.row_count == 210
-        assert str(table.get_cell("model.layers.0.self_attn.q_proj", "sparsity")) == "50.0%"
-        assert str(table.get_cell("model.layers.29.mlp.down_proj", "error")) == "-"
-        assert table.selected == "model.layers.11.mlp.down_proj"  # the newest
+        assert str(table.get_cell("model.layers.0.self_attn.q_proj.weight", "sparsity")) == "50.0%"
+        assert str(table.get_cell("model.layers.29.mlp.down_proj.weight", "error")) == "-"
+        assert table.selected == "model.layers.11.mlp.down_proj.weight"  # the newest
         shown = words(app)
         for text in ("▶ running", "pruning 12/30", "40%", "ETA", "✓ measure", "waiting", "134.5M"):
             assert text in shown
@@ -36,7 +36,7 @@ async def test_new_events_appear(make_run: MakeRun) -> None:
     app = app_on(run)
     async with app.run_test(size=SMALL) as pilot:
         await settle(pilot)
-        name = "model.layers.12.self_attn.q_proj"
+        name = "model.layers.12.self_attn.q_proj.weight"
         pruned = ev.LayerPruned(
             step=0, layer=name, block=12, shape=[576, 576], sparsity=0.625, error=0.5, seconds=1.0, done=85, total=210,
             seq=5000, time=1_764_000_999.0,
@@ -55,14 +55,14 @@ async def test_the_cursor_stays_where_it_was_put(make_run: MakeRun) -> None:
     async with app.run_test(size=SMALL) as pilot:
         await settle(pilot)
         await pilot.press("g", "j")
-        name = "model.layers.12.self_attn.q_proj"
+        name = "model.layers.12.self_attn.q_proj.weight"
         pruned = ev.LayerPruned(
             step=0, layer=name, block=12, shape=[576, 576], sparsity=0.5, error=0.5, seconds=1.0, done=85, total=210,
             seq=5000, time=1.0,
         )  # fmt: skip
         append(run, ev.to_json(pruned))
         await settle(pilot)
-        assert app.screen.query_one("#layers", LiveTable).selected == "model.layers.0.self_attn.k_proj"
+        assert app.screen.query_one("#layers", LiveTable).selected == "model.layers.0.self_attn.k_proj.weight"
 
 
 async def test_a_finished_run_says_what_came_out(make_run: MakeRun) -> None:
@@ -97,7 +97,7 @@ async def test_sort_and_filter_by_keys(make_run: MakeRun) -> None:
     async with app.run_test(size=MIDDLE) as pilot:
         await settle(pilot)
         table = app.screen.query_one("#layers", LiveTable)
-        await pilot.press("s", "s", "s", "s")
+        await pilot.press("s", "s", "s")
         assert table.sort_key == "error"
         errors = [float(str(table.get_cell(name, "error"))) for name in table.order]
         assert errors == sorted(errors, reverse=True)
@@ -234,4 +234,4 @@ async def test_copying_the_selected_matrix(make_run: MakeRun, monkeypatch: pytes
     async with app.run_test(size=SMALL) as pilot:
         await settle(pilot)
         await pilot.press("g", "y")
-        assert app.clipboard == "model.layers.0.self_attn.q_proj"
+        assert app.clipboard == "model.layers.0.self_attn.q_proj.weight"

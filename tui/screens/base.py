@@ -1,7 +1,7 @@
-"""What all four screens share: frame, panes that fit the width, moving, sorting, filtering, copying.
+"""What all four screens share: frame, following the run, sorting, filtering, copying.
 
 A screen says what its panes are (`compose_body`), how a run's state fills them (`show_state`) and which actions it
-cannot do now (`why_not`). The three-, two- and one-pane layouts are decided here and nowhere else.
+cannot do now (`why_not`). How panes are laid out is in `panes`.
 """
 
 from __future__ import annotations
@@ -15,23 +15,22 @@ from textual import events
 from textual.app import ComposeResult
 from textual.containers import Container
 from textual.css.query import NoMatches
-from textual.screen import Screen
 from textual.widget import Widget
-from textual.widgets import DataTable, Input, Static, Tree
+from textual.widgets import Input, Static
 
 from engine.state import RunState
 from tui import actions
 from tui.follow import Follower
+from tui.screens.panes import PaneScreen
 from tui.widgets.frame import FootBar, TooSmall, TopBar
 from tui.widgets.logview import LogView
 from tui.widgets.modeltree import ModelTree
-from tui.widgets.pane import Pane, PaneBar
+from tui.widgets.pane import PaneBar
 from tui.widgets.table import LiveTable
 
 if TYPE_CHECKING:
     from tui.app import CompressApp
 
-WIDE, NARROW = 120, 80
 Filterable = (LiveTable, ModelTree, LogView)
 
 
@@ -39,18 +38,15 @@ class FilterLine(Input):
     """The line that `/` opens; what is typed filters at once."""
 
 
-class WorkScreen(Screen[None], inherit_bindings=False):
+class WorkScreen(PaneScreen):
     """One of the four modes."""
 
     name_of: ClassVar[str]
     needs_run: ClassVar[bool] = False
-    AUTO_FOCUS = ""
 
     def __init__(self) -> None:
-        super().__init__(id=self.name_of)
+        super().__init__(self.name_of)
         self.follower: Follower | None = None
-        self._active: Pane | None = None
-        self._main: Pane | None = None
         self._seen: tuple[object, ...] = ()
         self.ready = False
         self._listed = [action for action in actions.for_screen(self.name_of) if action.footer]
@@ -58,20 +54,6 @@ class WorkScreen(Screen[None], inherit_bindings=False):
     @property
     def tui(self) -> CompressApp:
         return cast("CompressApp", self.app)
-
-    @property
-    def panes(self) -> list[Pane]:
-        return list(self.query(Pane))
-
-    @property
-    def active(self) -> Pane:
-        """The pane that has the keys, or had them last."""
-        return self._active or self.home
-
-    @property
-    def home(self) -> Pane:
-        """The pane that the screen starts in, and that esc goes back to."""
-        return next(pane for pane in self.panes if not pane.side)
 
     def compose(self) -> ComposeResult:
         yield TopBar(id="top")
@@ -175,91 +157,11 @@ class WorkScreen(Screen[None], inherit_bindings=False):
             self.show_state(state)
         self.show_time(state, time.time())
 
+    def pane_changed(self) -> None:
+        self._seen = ()
+
     def new_run(self, follower: Follower) -> None:
         """Forgets what belonged to the run shown before."""
-
-    # panes
-
-    def lay_out(self) -> None:
-        """Shows all panes, two, or one, as the width allows."""
-        panes, width = self.panes, self.size.width
-        if not panes or not width:
-            return
-        for pane in panes:
-            two = pane.side or pane is self._main
-            pane.display = width >= WIDE or (two if width >= NARROW else pane is self.active)
-        for column in self.query(".column"):
-            column.display = any(pane.display for pane in column.query(Pane))
-        self.set_class(width >= WIDE, "-three")
-        self.set_class(NARROW <= width < WIDE, "-two")
-        self.set_class(width < NARROW, "-one")
-        bar = self.query_one(PaneBar)
-        covered = self.has_class("-empty") or self.has_class("-too-small")
-        bar.display = not covered and not all(pane.display for pane in panes)
-        bar.show(panes, self.active)
-
-    def activate(self, pane: Pane, *, focus: bool = True) -> None:
-        """Gives a pane the keys, showing it first when it is hidden."""
-        self._active = pane
-        if not pane.side:
-            self._main = pane
-        self.lay_out()
-        self._seen = ()
-        if focus:
-            self.call_after_refresh(self.focus_pane)
-
-    def focus_pane(self) -> None:
-        target = self.active.target()
-        if target is not None:
-            target.focus()
-
-    def on_pane_bar_chosen(self, event: PaneBar.Chosen) -> None:
-        self.activate(self.query_one(f"#{event.pane_id}", Pane))
-
-    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
-        pane = next((node for node in event.widget.ancestors if isinstance(node, Pane)), None)
-        if pane is not None and pane is not self._active:
-            self.activate(pane, focus=False)
-
-    def do_next_pane(self) -> None:
-        self._step_pane(1)
-
-    def do_previous_pane(self) -> None:
-        self._step_pane(-1)
-
-    def _step_pane(self, step: int) -> None:
-        panes = self.panes
-        self.activate(panes[(panes.index(self.active) + step) % len(panes)])
-
-    # moving
-
-    def do_down(self) -> None:
-        self._move("cursor_down", "scroll_down")
-
-    def do_up(self) -> None:
-        self._move("cursor_up", "scroll_up")
-
-    def _move(self, cursor: str, scroll: str) -> None:
-        target = self.active.target()
-        if isinstance(target, DataTable | Tree):
-            getattr(target, f"action_{cursor}")()
-        elif target is not None:
-            getattr(target, f"action_{scroll}")()
-
-    def do_top(self) -> None:
-        self._jump(0)
-
-    def do_bottom(self) -> None:
-        self._jump(-1)
-
-    def _jump(self, index: int) -> None:
-        target = self.active.target()
-        if isinstance(target, DataTable):
-            target.move_cursor(row=index % max(1, target.row_count), animate=False)
-        elif isinstance(target, Tree):
-            target.cursor_line = 0 if index == 0 else target.last_line
-        elif target is not None:
-            target.scroll_home(animate=False) if index == 0 else target.scroll_end(animate=False)
 
     # sorting, filtering, copying
 

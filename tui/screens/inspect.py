@@ -119,9 +119,7 @@ class InspectScreen(WorkScreen):
 
     def do_expand(self) -> None:
         tree = self.query_one(ModelTree)
-        opened = any(child.is_expanded for node in tree.root.children for child in node.children if child.allow_expand)
-        for node in list(tree.root.children):
-            _all(tree, node, expand=not opened)
+        tree.expand_all(any(not node.is_expanded for node in tree.branches()))
 
     def copied(self) -> str:
         tree = self.query_one(ModelTree)
@@ -163,16 +161,6 @@ def _summary(source: str) -> ModelSummary:
     except ImportError as error:
         raise Unavailable(f"the inspection part does not import: {error}") from error
     return inspection.inspect(source)
-
-
-def _all(tree: ModelTree, node: Any, *, expand: bool) -> None:
-    if not node.allow_expand:
-        return
-    if expand and not node.children and node.data is not None:
-        tree.fill(node)
-    node.expand() if expand else (node.parent is not tree.root and node.collapse())
-    for child in node.children:
-        _all(tree, child, expand=expand)
 
 
 def _lines(pairs: list[tuple[str, str]], width: int = 12) -> Text:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import tomli
 from rich.text import Text
 from textual import work
 from textual.containers import Horizontal, Vertical, VerticalScroll
@@ -20,50 +18,12 @@ from engine.errors import EngineError, ProfileError
 from tui import actions
 from tui.screens.base import WorkScreen
 from tui.screens.dialogs import Ask, Choice
+from tui.widgets import drafts
 from tui.widgets.pane import Pane
-from tui.widgets.states import mark
-from tui.widgets.table import Column, LiveTable
+from tui.widgets.table import LiveTable
 
 if TYPE_CHECKING:
-    from engine.profile import Profile, ProfileFile
-
-
-def _check(problems: int) -> Text:
-    return mark("valid") if not problems else Text(f"✗ {problems} wrong", "red")
-
-
-COLUMNS = (
-    Column("name", "profile", 14),
-    Column("check", "check", 9, _check),
-    Column("place", "from", 7, least=66),
-    Column("about", "about"),
-)
-
-
-@dataclass
-class Draft:
-    """A profile as chosen here: its text and the changes that were typed, not saved yet."""
-
-    path: Path
-    text: str
-    shipped: bool
-    changes: list[str]
-
-    def check(self, also: str = "") -> Profile | ProfileError:
-        """The checked profile with all changes and the one being typed, or everything that is wrong."""
-        from engine import profile
-
-        overrides = [*self.changes, also] if also else self.changes
-        try:
-            return profile.parse(self.text, self.path.name, overrides, base=self.path.parent)
-        except ProfileError as error:
-            return error
-
-    def edited(self) -> str:
-        """The text with the changes in place and every comment kept."""
-        from engine import profile
-
-        return profile.edit(self.text, dict(_value(change) for change in self.changes))
+    pass
 
 
 class ProfilesScreen(WorkScreen):
@@ -74,7 +34,7 @@ class ProfilesScreen(WorkScreen):
 
     def __init__(self) -> None:
         super().__init__()
-        self.drafts: dict[str, Draft] = {}
+        self.drafts: dict[str, drafts.Draft] = {}
         self._shown: tuple[str, str] | None = None
 
     def compose_body(self) -> Iterator[Widget]:
@@ -85,7 +45,10 @@ class ProfilesScreen(WorkScreen):
     def _columns(self) -> Iterator[Widget]:
         with Vertical(classes="column", id="list-column"):
             yield Pane(
-                LiveTable(COLUMNS, widget_id="profiles-table"), title="Profiles", widget_id="list-pane", side=True
+                LiveTable(drafts.COLUMNS, widget_id="profiles-table"),
+                title="Profiles",
+                widget_id="list-pane",
+                side=True,
             )
             change = Input(placeholder="step.0.sparsity=0.6", id="change", compact=True)
             scroll = VerticalScroll(Static("reading the profiles …", id="check"))
@@ -98,7 +61,7 @@ class ProfilesScreen(WorkScreen):
         return self.query_one("#list-pane", Pane)
 
     @property
-    def draft(self) -> Draft | None:
+    def draft(self) -> drafts.Draft | None:
         """The selected profile."""
         return self.drafts.get(self.query_one("#profiles-table", LiveTable).selected or "")
 
@@ -115,12 +78,12 @@ class ProfilesScreen(WorkScreen):
     async def load(self, select: str = "") -> None:
         """Reads and checks all profiles in a thread: the first import of the checker takes a while."""
         try:
-            found, asked = await asyncio.to_thread(_found, self.tui.profile_ref)
+            found, asked = await asyncio.to_thread(drafts.found, self.tui.profile_ref)
         except EngineError as error:
             self.tui.complain(error)
             return
         kept = {key: draft.changes for key, draft in self.drafts.items()}
-        self.drafts = {str(file.path): Draft(file.path, text, file.shipped, []) for file, text in found}
+        self.drafts = {str(file.path): drafts.Draft(file.path, text, file.shipped, []) for file, text in found}
         for key, draft in self.drafts.items():
             draft.changes = kept.get(key, [])
         self._list()
@@ -193,7 +156,7 @@ class ProfilesScreen(WorkScreen):
             self._refresh()
 
     def _list(self) -> None:
-        rows = {key: _row(draft) for key, draft in self.drafts.items()}
+        rows = {key: drafts.row(draft) for key, draft in self.drafts.items()}
         self.query_one("#profiles-table", LiveTable).show(rows)
         self.query_one("#list-pane", Pane).border_subtitle = f"{len(rows)} profiles"
 
@@ -203,7 +166,7 @@ class ProfilesScreen(WorkScreen):
         if draft is None:
             return
         checked = draft.check(typed)
-        self.query_one("#check", Static).update(_report(draft, checked, typed))
+        self.query_one("#check", Static).update(drafts.report(draft, checked, typed))
         self._list()
         changed = f" · {len(draft.changes)} changed, not saved" if draft.changes else ""
         self.query_one("#text-pane", Pane).border_title = f"{draft.path.name}{changed}"
@@ -241,69 +204,3 @@ class ProfilesScreen(WorkScreen):
             self.draft.changes = []
         self.notify(f"wrote {path}")
         self.load(str(path))
-
-
-def _found(asked: str | None) -> tuple[list[tuple[ProfileFile, str]], str]:
-    """The shipped profiles, those of the working folder, the one the app was started with; the path to select."""
-    from engine import profile
-
-    own = [profile.ProfileFile(path.resolve(), shipped=False) for path in sorted(Path.cwd().glob("*.toml"))]
-    found = [*profile.shipped(), *(file for file in own if _is_profile(file.path))]
-    chosen = profile.find(asked) if asked else profile.find("demo")
-    if chosen.path not in [file.path for file in found]:
-        found.insert(0, chosen)
-    return [(file, file.text()) for file in found], str(chosen.path)
-
-
-def _is_profile(path: Path) -> bool:
-    try:
-        raw = tomli.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return "model" in raw or "step" in raw
-
-
-def _row(draft: Draft) -> dict[str, Any]:
-    checked = draft.check()
-    try:
-        about = str(tomli.loads(draft.text).get("description", ""))
-    except tomli.TOMLDecodeError:
-        about = ""
-    return {
-        "name": draft.path.stem + ("*" if draft.changes else ""),
-        "check": len(checked.problems) if isinstance(checked, ProfileError) else 0,
-        "place": "shipped" if draft.shipped else "folder",
-        "about": about,
-    }
-
-
-def _report(draft: Draft, checked: Profile | ProfileError, typed: str) -> Text:
-    """What is wrong, or the steps in a line; then the changes."""
-    text = Text()
-    if isinstance(checked, ProfileError):
-        count = len(checked.problems)
-        text.append(f"✗ {count} problem{'s' if count != 1 else ''}\n", "red bold")
-        for problem in checked.problems:
-            text.append(f"{problem.key or draft.path.name}: ", "bold")
-            text.append(f"{problem.message}\n")
-            if problem.hint:
-                text.append(f"  hint: {problem.hint}\n", "cyan")
-    else:
-        steps = " → ".join(step.use for step in checked.step) or "only measuring"
-        text.append_text(Text.assemble(mark("valid"), f"  {checked.model.source}: {steps}\n"))
-    for change in draft.changes:
-        text.append(f"~ {change}\n", "yellow")
-    if typed:
-        text.append(f"… {typed}\n", "bright_black")
-    elif not draft.changes:
-        text.append("e changes a value: key.path=value\n", "bright_black")
-    return text
-
-
-def _value(change: str) -> tuple[str, Any]:
-    """A typed change as key path and value; a bare word is a string."""
-    key, _, text = change.partition("=")
-    try:
-        return key.strip(), tomli.loads(f"value = {text}")["value"]
-    except tomli.TOMLDecodeError:
-        return key.strip(), text

@@ -148,6 +148,10 @@ class RunScreen(WorkScreen):
                 text.append(f"  ETA {figures.duration(step.eta(now))}")
         if state.finished:
             text.append_text(outcome_line(state))
-        gone_by = (now if not state.finished else state.updated or now) - (state.started or now)
-        text.append(f"  {figures.duration(state.seconds if state.seconds is not None else gone_by)}", "bright_black")
+        until = (state.updated or now) if state.finished else now
+        took = state.seconds if state.finished and state.seconds is not None else until - (state.started or now)
+        text.append(
+            f"  {figures.duration(took)}",
+            "bright_black",
+        )
         return text

@@ -53,7 +53,7 @@ class RunsDialog(ModalScreen[runs.Run | None], inherit_bindings=False):
     async def load(self) -> None:
         found = await asyncio.to_thread(lambda: [glance(run) for run in runs.list_runs()[:MOST]])
         empty = self.query_one("#runs-empty", Static)
-        empty.display = not found
+        empty.display, self.query_one(LiveTable).display = not found, bool(found)
         empty.update("there are no runs yet: esc, then 4 and enter start one")
         self.query_one(LiveTable).show({str(g.run.path): _row(g) for g in found})
 

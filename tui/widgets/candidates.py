@@ -117,6 +117,6 @@ def detail(state: RunState, name: str) -> Text:
     if compared:
         shown = figures.difference(compared.difference, compared.low, compared.high)
         text.append_text(mark(compared.verdict))
-        text.append(f" than {compared.b}: {shown}, p={figures.p_value(compared.p_value)}, n={compared.n}\n")
+        text.append(f" against {compared.b}: {shown}, p {figures.p_value(compared.p_value)}, n={compared.n}\n")
     text.append("\n" + candidate.text)
     return text

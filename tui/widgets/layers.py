@@ -36,11 +36,12 @@ NAMES = {
 
 
 def layer_rows(state: RunState) -> dict[str, dict[str, Any]]:
-    """One row a matrix, in order of calculation; what all names begin with is left out."""
+    """One row a matrix, in order of calculation; what all names begin or end with is left out."""
     start = len(shared_start(state.layers))
+    end = len(".weight") if all(name.endswith(".weight") for name in state.layers) else 0
     return {
         name: {
-            "layer": name[start:],
+            "layer": name[start : len(name) - end],
             "shape": tuple(layer.shape),
             "sparsity": layer.sparsity,
             "error": layer.error,

@@ -83,6 +83,28 @@ class ModelTree(Tree["Node"]):
             self._fill(self.root, self.model, "")
             self.cursor_line = 0
 
+    def branches(self) -> list[TreeNode[Node]]:
+        """All nodes below the root that can be opened and are known so far."""
+        waiting, found = list(self.root.children), []
+        while waiting:
+            node = waiting.pop()
+            if node.allow_expand:
+                found.append(node)
+                waiting += node.children
+        return found
+
+    def expand_all(self, expand: bool) -> None:
+        """Opens every branch, or closes all but the first level."""
+        waiting = list(self.root.children)
+        while waiting:
+            node = waiting.pop()
+            if node.allow_expand and expand:
+                self.fill(node)
+                node.expand()
+            elif node.allow_expand and node.parent is not self.root:
+                node.collapse()
+            waiting += node.children
+
     def path_of(self, node: TreeNode[Node]) -> str:
         return self._paths.get(node.id, "")
 

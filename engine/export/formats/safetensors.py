@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from engine.model import Subject, save_language_model
+from engine.model import Subject, save_language_model, writing
 
 
 def write(subject: Subject, folder: Path, dtype: torch.dtype) -> None:
@@ -17,4 +17,5 @@ def write(subject: Subject, folder: Path, dtype: torch.dtype) -> None:
     from safetensors.torch import save_file
 
     state = {name: tensor.to(dtype).contiguous() for name, tensor in subject.module.state_dict().items()}
-    save_file(state, folder / "model.safetensors")
+    with writing(folder):
+        save_file(state, folder / "model.safetensors")

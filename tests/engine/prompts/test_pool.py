@@ -34,14 +34,20 @@ def options(**changes: Any) -> SelectPromptOptions:
 
 
 def test_the_baseline_comes_first_and_is_the_plain_template() -> None:
-    for found in (pool.build(task(), options(), 0), pool.build(task(), options(candidates=["Say."], demonstrations=[3]), 0)):
+    for found in (
+        pool.build(task(), options(), 0),
+        pool.build(task(), options(candidates=["Say."], demonstrations=[3]), 0),
+    ):
         assert (found[0].name, found[0].text()) == (pool.BASELINE, "Q: {text}\nA:")
     assert len(pool.build(task(), options(), 0)) == 1
 
 
 def test_every_combination_is_there_once() -> None:
     chosen = options(
-        candidates=["Say.", "Tell.", "Say."], templates=["{title}? {text}"], demonstrations=[0, 2, 4, 2], demonstration_sets=3
+        candidates=["Say.", "Tell.", "Say."],
+        templates=["{title}? {text}"],
+        demonstrations=[0, 2, 4, 2],
+        demonstration_sets=3,
     )
     found = pool.build(task(), chosen, 0)
     assert len(found) == 3 * 2 * (1 + 3 + 3)

@@ -61,7 +61,9 @@ def naive(model: Subject, prompt: Prompt, items: list[Row]) -> torch.Tensor:
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("choices", [ONE_TOKEN, SEVERAL], ids=["one-token", "several-tokens"])
-@pytest.mark.parametrize("prompt", [Prompt("plain", TEMPLATE), Prompt("bare", "{text}"), few_shot()], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "prompt", [Prompt("plain", TEMPLATE), Prompt("bare", "{text}"), few_shot()], ids=lambda p: p.name
+)
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_it_equals_one_whole_forward_a_row(name: str, prompt: Prompt, choices: tuple[str, ...], device: str) -> None:
     model = subject(name)

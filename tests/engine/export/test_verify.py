@@ -1,0 +1,66 @@
+"""What verification compares: weights bit for bit, zeros, and figures of the file against those of memory."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from fixtures.models import subject
+
+from engine import events as ev
+from engine.errors import EngineError
+from engine.export.options import ExportOptions
+from engine.export.verify import compare, count_zeros, identical
+
+OPTIONS = ExportOptions(use="export", tolerance=0.01)
+
+
+def measured(memory: float, file: float, name: str = "perplexity") -> Any:
+    """A workspace in which both were measured."""
+    metrics = {
+        stage: {name: ev.Metric(step=0, stage=stage, name=name, value=value)}
+        for stage, value in (("pruned", memory), ("exported", file))
+    }
+    return SimpleNamespace(stage="pruned", state=SimpleNamespace(metrics=metrics))
+
+
+def test_identical_means_every_bit() -> None:
+    one, other = subject("llama"), subject("llama")
+    assert identical(one, other)
+    other.module.model.layers[1].mlp.up_proj.weight[0, 0] += 1e-3
+    assert not identical(one, other)
+
+
+def test_zeros_are_counted() -> None:
+    model = subject("llama")
+    before = count_zeros(model)
+    model.module.model.layers[0].mlp.up_proj.weight[:5] = 0
+    assert count_zeros(model) == before + 5 * 32
+
+
+@pytest.mark.parametrize(
+    ("memory", "file", "change"), [(20.0, 20.0, 0.0), (20.0, 20.1, 0.005), (math.inf, math.inf, 0.0), (0.0, 0.0, 0.0)]
+)
+def test_figures_within_the_tolerance_pass(memory: float, file: float, change: float) -> None:
+    for name in ("perplexity", "accuracy:features"):
+        assert compare(measured(memory, file, name), OPTIONS, Path("m")) == {f"{name}_change": pytest.approx(change)}
+
+
+@pytest.mark.parametrize(("memory", "file"), [(20.0, 20.3), (20.0, 19.7), (0.0, 0.5), (20.0, math.inf)])
+def test_figures_beyond_it_fail(memory: float, file: float) -> None:
+    with pytest.raises(EngineError, match="after reload and was"):
+        compare(measured(memory, file), OPTIONS, Path("m"))
+
+
+def test_what_was_not_measured_is_not_compared() -> None:
+    workspace = SimpleNamespace(stage="pruned", state=SimpleNamespace(metrics={"exported": {}}))
+    assert compare(workspace, OPTIONS, Path("m")) == {}  # type: ignore[arg-type]
+
+
+def test_a_zero_that_is_lost_in_a_file_would_show() -> None:
+    weight = torch.tensor([0.0, 1e-30, 1.0])
+    assert int((weight.half() == 0).sum()) == 2  # a narrower format makes zeros, it never loses one

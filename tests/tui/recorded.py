@@ -1,0 +1,61 @@
+"""The app on recorded runs: sizes, waiting, and what is on the screen."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from textual.pilot import Pilot
+
+from engine import runs
+from tui.app import CompressApp
+
+RECORDED = Path(__file__).parent.parent / "fixtures" / "events"
+SMALL, MIDDLE, LARGE = (80, 24), (120, 30), (160, 45)
+MakeRun = Callable[..., runs.Run]
+
+
+class FakeProcess:
+    """A worker that was started and does nothing."""
+
+    returncode: int | None = None
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+
+def app_on(run: runs.Run | None = None, profile: str | None = None) -> CompressApp:
+    return CompressApp(profile, run)
+
+
+async def settle(pilot: Pilot[int]) -> None:
+    """Waits for threads and pending messages, and lets the app look at its run once more."""
+    app: Any = pilot.app
+    await app.workers.wait_for_complete()
+    await pilot.pause()
+    app.tick()
+    await app.workers.wait_for_complete()
+    await pilot.pause()
+
+
+def words(app: CompressApp) -> str:
+    """What is on the screen, as text."""
+    return "\n".join(strip.text for strip in app.screen._compositor.render_strips())
+
+
+def notices(app: CompressApp) -> list[str]:
+    return [notice.message for notice in app._notifications]
+
+
+def append(run: runs.Run, *lines: str) -> None:
+    with run.events_file.open("a", encoding="utf-8") as handle:
+        handle.write("".join(f"{line}\n" for line in lines))
+
+
+def kill(run: runs.Run) -> None:
+    """Makes the run's owner a process that is gone."""
+    owner = json.loads((run.path / "state.json").read_text())
+    (run.path / "state.json").write_text(json.dumps({**owner, "process_started": 1.0, "pid": os.getpid()}))

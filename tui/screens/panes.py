@@ -1,0 +1,122 @@
+"""How panes share the screen: all of them on a wide terminal, two on a normal one, one on a narrow one.
+
+A screen's panes stand in containers of class `column`. This also moves the keys from pane to pane and within one.
+"""
+
+from __future__ import annotations
+
+from textual import events
+from textual.screen import Screen
+from textual.widgets import DataTable, Tree
+
+from tui.widgets.pane import Pane, PaneBar
+
+WIDE, NARROW = 120, 80
+
+
+class PaneScreen(Screen[None], inherit_bindings=False):
+    """A screen of panes and a PaneBar."""
+
+    AUTO_FOCUS = ""
+
+    def __init__(self, screen_id: str) -> None:
+        super().__init__(id=screen_id)
+        self._active: Pane | None = None
+        self._main: Pane | None = None
+
+    @property
+    def panes(self) -> list[Pane]:
+        return list(self.query(Pane))
+
+    @property
+    def active(self) -> Pane:
+        """The pane that has the keys, or had them last."""
+        return self._active or self.home
+
+    @property
+    def home(self) -> Pane:
+        """The pane that the screen starts in, and that esc goes back to."""
+        return next(pane for pane in self.panes if not pane.side)
+
+    def pane_changed(self) -> None:
+        """After the keys went to another pane, which may have been hidden."""
+
+    def lay_out(self) -> None:
+        """Shows all panes, two, or one, as the width allows."""
+        panes, width = self.panes, self.size.width
+        if not panes or not width:
+            return
+        for pane in panes:
+            two = pane.side or pane is self._main
+            pane.display = width >= WIDE or (two if width >= NARROW else pane is self.active)
+        for column in self.query(".column"):
+            column.display = any(pane.display for pane in column.query(Pane))
+        self.set_class(width >= WIDE, "-three")
+        self.set_class(NARROW <= width < WIDE, "-two")
+        self.set_class(width < NARROW, "-one")
+        bar = self.query_one(PaneBar)
+        covered = self.has_class("-empty") or self.has_class("-too-small")
+        bar.display = not covered and not all(pane.display for pane in panes)
+        bar.show(panes, self.active)
+
+    def activate(self, pane: Pane, *, focus: bool = True) -> None:
+        """Gives a pane the keys, showing it first when it is hidden."""
+        self._active = pane
+        if not pane.side:
+            self._main = pane
+        self.lay_out()
+        self.pane_changed()
+        if focus:
+            self.call_after_refresh(self.focus_pane)
+
+    def focus_pane(self) -> None:
+        target = None if self.has_class("-empty") else self.active.target()
+        self.set_focus(target)
+
+    def on_pane_bar_chosen(self, event: PaneBar.Chosen) -> None:
+        self.activate(self.query_one(f"#{event.pane_id}", Pane))
+
+    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
+        pane = next((node for node in event.widget.ancestors if isinstance(node, Pane)), None)
+        if pane is not None and pane is not self._active:
+            self.activate(pane, focus=False)
+
+    def do_next_pane(self) -> None:
+        self._step_pane(1)
+
+    def do_previous_pane(self) -> None:
+        self._step_pane(-1)
+
+    def _step_pane(self, step: int) -> None:
+        panes = self.panes
+        self.activate(panes[(panes.index(self.active) + step) % len(panes)])
+
+    # moving
+
+    def do_down(self) -> None:
+        self._move("cursor_down", "scroll_down")
+
+    def do_up(self) -> None:
+        self._move("cursor_up", "scroll_up")
+
+    def _move(self, cursor: str, scroll: str) -> None:
+        target = self.active.target()
+        if isinstance(target, DataTable | Tree):
+            getattr(target, f"action_{cursor}")()
+        elif target is not None:
+            getattr(target, f"action_{scroll}")()
+
+    def do_top(self) -> None:
+        self._jump(0)
+
+    def do_bottom(self) -> None:
+        self._jump(-1)
+
+    def _jump(self, index: int) -> None:
+        target = self.active.target()
+        if isinstance(target, DataTable):
+            target.move_cursor(row=index % max(1, target.row_count), animate=False)
+        elif isinstance(target, Tree):
+            target.cursor_line = 0 if index == 0 else target.last_line
+        elif target is not None:
+            target.scroll_home(animate=False) if index == 0 else target.scroll_end(animate=False)

@@ -1,0 +1,121 @@
+"""A profile as it is changed in the app, not saved yet: its check, its text, and how both are shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tomli
+from rich.text import Text
+
+from engine.errors import ProfileError
+from tui.widgets.states import mark
+from tui.widgets.table import Column
+
+if TYPE_CHECKING:
+    from engine.profile import Profile, ProfileFile
+
+
+def _check(problems: int) -> Text:
+    return mark("valid") if not problems else Text(f"✗ {problems} wrong", "red")
+
+
+COLUMNS = (
+    Column("name", "profile", 14),
+    Column("check", "check", 9, _check),
+    Column("place", "from", 7, least=66),
+    Column("about", "about"),
+)
+
+
+@dataclass
+class Draft:
+    """A profile as chosen here: its text and the changes that were typed, not saved yet."""
+
+    path: Path
+    text: str
+    shipped: bool
+    changes: list[str]
+
+    def check(self, also: str = "") -> Profile | ProfileError:
+        """The checked profile with all changes and the one being typed, or everything that is wrong."""
+        from engine import profile
+
+        overrides = [*self.changes, also] if also else self.changes
+        try:
+            return profile.parse(self.text, self.path.name, overrides, base=self.path.parent)
+        except ProfileError as error:
+            return error
+
+    def edited(self) -> str:
+        """The text with the changes in place and every comment kept."""
+        from engine import profile
+
+        return profile.edit(self.text, dict(value(change) for change in self.changes))
+
+
+def found(asked: str | None) -> tuple[list[tuple[ProfileFile, str]], str]:
+    """The shipped profiles, those of the working folder, the one the app was started with; the path to select."""
+    from engine import profile
+
+    own = [profile.ProfileFile(path.resolve(), shipped=False) for path in sorted(Path.cwd().glob("*.toml"))]
+    files = [*profile.shipped(), *(file for file in own if _is_profile(file.path))]
+    chosen = profile.find(asked) if asked else profile.find("demo")
+    if chosen.path not in [file.path for file in files]:
+        files.insert(0, chosen)
+    return [(file, file.text()) for file in files], str(chosen.path)
+
+
+def _is_profile(path: Path) -> bool:
+    try:
+        raw = tomli.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return "model" in raw or "step" in raw
+
+
+def row(draft: Draft) -> dict[str, Any]:
+    checked = draft.check()
+    try:
+        about = str(tomli.loads(draft.text).get("description", ""))
+    except tomli.TOMLDecodeError:
+        about = ""
+    return {
+        "name": draft.path.stem + ("*" if draft.changes else ""),
+        "check": len(checked.problems) if isinstance(checked, ProfileError) else 0,
+        "place": "shipped" if draft.shipped else "folder",
+        "about": about,
+    }
+
+
+def report(draft: Draft, checked: Profile | ProfileError, typed: str) -> Text:
+    """What is wrong, or the steps in a line; then the changes."""
+    text = Text()
+    if isinstance(checked, ProfileError):
+        count = len(checked.problems)
+        text.append(f"✗ {count} problem{'s' if count != 1 else ''}\n", "red bold")
+        for problem in checked.problems:
+            text.append(f"{problem.key or draft.path.name}: ", "bold")
+            text.append(f"{problem.message}\n")
+            if problem.hint:
+                text.append(f"  hint: {problem.hint}\n", "cyan")
+    else:
+        steps = " → ".join(step.use for step in checked.step) or "only measuring"
+        text.append_text(Text.assemble(mark("valid"), f"  {checked.model.source}: {steps}\n"))
+    for change in draft.changes:
+        text.append(f"~ {change}\n", "yellow")
+    if typed:
+        text.append(f"… {typed}\n", "bright_black")
+    elif not draft.changes:
+        text.append("e changes a value: key.path=value\n", "bright_black")
+    return text
+
+
+def value(change: str) -> tuple[str, Any]:
+    """A typed change as key path and value; a bare word is a string."""
+    key, _, text = change.partition("=")
+    try:
+        return key.strip(), tomli.loads(f"value = {text}")["value"]
+    except tomli.TOMLDecodeError:
+        return key.strip(), text
