@@ -45,7 +45,7 @@ def metric(name: str, value: float | None, low: float | None = None, high: float
     """A measured figure as its name asks: bytes as sizes, counts, shares, accuracies, rates."""
     if name.startswith("accuracy"):
         return accuracy(value, low, high)
-    read = {"parameters": count, "sparsity": share, "nonzero_share": share}
+    read = {"parameters": count, "sparsity": share}
     return read.get(name, size if name.endswith("bytes") else number)(value)
 
 

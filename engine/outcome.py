@@ -16,7 +16,7 @@ from engine.state import RunState
 Row = dict[str, Any]
 
 WEIGHTS = (
-    "perplexity", "bytes", "parameters", "sparsity", "nonzero_share", "decode_tokens_per_second", "prefill_tokens_per_second",
+    "perplexity", "bytes", "parameters", "sparsity", "decode_tokens_per_second", "prefill_tokens_per_second",
     "peak_memory_bytes",
 )  # fmt: skip
 PROMPT = ("task", "prompt", "calibration", "accuracy", "low", "high", "n", "p_value", "verdict")
@@ -35,10 +35,9 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "prefill tok/s": lambda row: figures.number(row["prefill_tokens_per_second"], 1),
     "parameters": lambda row: figures.count(row["parameters"]),
     "sparsity": lambda row: figures.share(row["sparsity"]),
-    "non-zero": lambda row: figures.share(row["nonzero_share"]),
     "peak memory": lambda row: figures.size(row["peak_memory_bytes"]),
 }
-COST = ("size", "parameters", "sparsity", "non-zero", "decode tok/s", "prefill tok/s", "peak memory")
+COST = ("size", "parameters", "sparsity", "decode tok/s", "prefill tok/s", "peak memory")
 """the columns on what a stage costs; the others are on how good it is"""
 WORDS = ("stage", "task", "calibration", "verdict")
 """the columns that hold words; the others hold numbers"""

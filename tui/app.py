@@ -6,8 +6,10 @@ It never imports torch; everything it shows comes from a run's folder. `run_app`
 from __future__ import annotations
 
 import inspect
+import os
 import traceback
 from collections.abc import Callable, Iterable
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,7 +20,7 @@ from textual.filter import Monochrome
 from textual.screen import Screen
 
 from engine import files, runs
-from engine.errors import EngineError
+from engine.errors import INTERRUPTED, EngineError
 from tui import actions
 from tui.follow import INTERVAL, Follower
 from tui.screens.base import WorkScreen
@@ -28,6 +30,7 @@ from tui.widgets.themes import DARK_SIGNS, LIGHT_SIGNS, THEMES, NoColours
 if TYPE_CHECKING:
     from engine.profile import Profile
 
+STDIN = 0
 SCREEN_CLASSES = {
     "inspect": "InspectScreen",
     "run": "RunScreen",
@@ -60,6 +63,7 @@ class CompressApp(App[int], inherit_bindings=False):
         super().__init__()
         self.profile_ref, self.model_source, self.paused = profile, "", False
         self.follower: Follower | None = Follower(run) if run else None
+        self._had_terminal = os.isatty(STDIN)
         self.crash_file: str | None = None
         for theme in THEMES:
             self.register_theme(theme)
@@ -75,6 +79,8 @@ class CompressApp(App[int], inherit_bindings=False):
 
     def tick(self) -> None:
         """Four times a second: fold in what the run wrote, and show it unless the display is paused."""
+        if self._had_terminal and not os.isatty(STDIN):
+            os._exit(INTERRUPTED)  # the connection dropped: nothing here to save, no terminal to restore, runs go on
         if self.follower:
             self.follower.poll()
             self.model_source = self.model_source or self.follower.state.source
@@ -203,15 +209,19 @@ class CompressApp(App[int], inherit_bindings=False):
 
     def start(self, profile: Profile) -> None:
         """Starts a checked profile as a detached run; one that runs code is confirmed first."""
-        if not profile.model.source.startswith("python:"):
-            self._start(profile, False)
+        self._confirm_code(profile.model.source, partial(self._start, profile))
+
+    def _confirm_code(self, source: str, go: Callable[[bool], None]) -> None:
+        """Calls `go(allow_code)`: at once for a model that runs no code of its own, else after a yes."""
+        if not source.startswith("python:"):
+            go(False)
             return
-        text = f"{profile.model.source}\nThe profile imports and calls this with your rights."
+        text = f"{source}\nThe profile imports and calls this with your rights."
         answers = [("n", "no", "no"), ("y", "yes", "yes, run the code")]
 
         def answered(answer: str | None) -> None:
             if answer == "yes":
-                self._start(profile, True)
+                go(True)
 
         self.push_screen(Choice("This profile runs code. Allow it?", answers, text), answered)
 
@@ -229,10 +239,14 @@ class CompressApp(App[int], inherit_bindings=False):
             self.attach(Follower(run, process))
 
     def resume_run(self) -> None:
-        """Starts a worker on the open run's folder again."""
+        """Starts a worker on the open run's folder again; one that runs code is confirmed again."""
         if self.follower is None:
             return
-        allow_code = self.follower.state.source.startswith("python:")
+        self._confirm_code(profile_source(self.follower.run), self._resume)
+
+    def _resume(self, allow_code: bool) -> None:
+        if self.follower is None:
+            return
         self.follower.resumed_by(runs.start_detached(self.follower.run, allow_code=allow_code))
         self.notify("going on with the run", timeout=3)
 
@@ -277,6 +291,16 @@ class CompressApp(App[int], inherit_bindings=False):
             )
         )
         self._close_messages_no_wait()
+
+
+def profile_source(run: runs.Run) -> str:
+    """The model that a run's own profile names, "" when there is none to read."""
+    from engine import profile
+
+    try:
+        return profile.load(str(run.profile_file)).model.source
+    except EngineError:  # the worker will say what is wrong with it
+        return ""
 
 
 def _title(action: actions.Action) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,31 +65,38 @@ def test_auto_is_resolved_to_what_is_here() -> None:
             model.resolve(ModelOptions(source="x", device="cuda"))
 
 
-def spoil(folder: Path, how: str) -> None:
+def pickled(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    torch.save({"x": torch.zeros(1)}, folder / "pytorch_model.bin")
+
+
+def truncated(folder: Path) -> None:
     weights = folder / "model.safetensors"
-    match how:
-        case "no config":
-            (folder / "config.json").unlink()
-        case "pickle only":
-            weights.unlink()
-            torch.save({"x": torch.zeros(1)}, folder / "pytorch_model.bin")
-        case "no weights":
-            weights.unlink()
-        case "truncated":
-            weights.write_bytes(weights.read_bytes()[:-100])
-        case "missing shard":
-            index = {"metadata": {}, "weight_map": {"model.embed_tokens.weight": "model-00001-of-00002.safetensors"}}
-            weights.unlink()
-            (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-        case "no tokenizer":
-            for file in folder.glob("tokenizer*"):
-                file.unlink()
-        case "broken tokenizer":
-            (folder / "tokenizer.json").write_text("{}")
-        case "unknown architecture":
-            (folder / "config.json").write_text('{"model_type": "flying", "architectures": ["Flying"]}')
-        case "broken config":
-            (folder / "config.json").write_text("{")
+    weights.write_bytes(weights.read_bytes()[:-100])
+
+
+def without_shards(folder: Path) -> None:
+    index = {"metadata": {}, "weight_map": {"model.embed_tokens.weight": "model-00001-of-00002.safetensors"}}
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def without_tokenizer(folder: Path) -> None:
+    for file in folder.glob("tokenizer*"):
+        file.unlink()
+
+
+SPOILERS: dict[str, Callable[[Path], Any]] = {
+    "no config": lambda folder: (folder / "config.json").unlink(),
+    "pickle only": pickled,
+    "no weights": lambda folder: (folder / "model.safetensors").unlink(),
+    "truncated": truncated,
+    "missing shard": without_shards,
+    "no tokenizer": without_tokenizer,
+    "broken tokenizer": lambda folder: (folder / "tokenizer.json").write_text("{}"),
+    "unknown architecture": lambda folder: (folder / "config.json").write_text('{"model_type": "flying"}'),
+    "broken config": lambda folder: (folder / "config.json").write_text("{"),
+}
 
 
 @pytest.mark.parametrize(
@@ -101,7 +109,7 @@ def spoil(folder: Path, how: str) -> None:
 )  # fmt: skip
 def test_a_folder_that_cannot_serve_says_why(how: str, word: str, tmp_path: Path) -> None:
     folder = save("llama", tmp_path / "model")
-    spoil(folder, how)
+    SPOILERS[how](folder)
     with pytest.raises(Unavailable) as caught:
         load(folder)
     assert word in "\n".join(caught.value.lines()), caught.value.lines()

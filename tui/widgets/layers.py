@@ -28,7 +28,6 @@ FIGURE_COLUMNS = (
 )
 NAMES = {
     "bytes": "size",
-    "nonzero_share": "sparsity",
     "decode_tokens_per_second": "decode t/s",
     "prefill_tokens_per_second": "prefill t/s",
     "peak_memory_bytes": "peak memory",
@@ -112,8 +111,8 @@ def _value(metric: ev.Metric) -> str:
     value, low, high = metric.value, metric.low, metric.high
     if _is_share(metric.name):
         return figures.accuracy(value, low, high)
-    if metric.name == "nonzero_share":
-        return figures.share(1 - value)
+    if metric.name == "sparsity":
+        return figures.share(value)
     if metric.unit == "B":
         return figures.size(value)
     if metric.name == "parameters":
@@ -123,7 +122,7 @@ def _value(metric: ev.Metric) -> str:
 
 
 def _change(metric: ev.Metric, dense: ev.Metric) -> str | None:
-    if metric.name in ("nonzero_share", "parameters"):
+    if metric.name in ("sparsity", "parameters"):
         return None
     if _is_share(metric.name):
         return f"{100 * (metric.value - dense.value):+.1f} pt"
