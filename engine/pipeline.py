@@ -12,11 +12,12 @@ from importlib.metadata import version
 import torch
 
 from engine import events as ev
-from engine import files, model, report, runs
+from engine import files, model, preflight, report, runs
 from engine import profile as profiles
 from engine.calibration import Walk, fast_compute, fitting_chunk
 from engine.errors import DONE, GATE_MISSED, UsageError
 from engine.evaluation.measure import Measurement, measure_dense
+from engine.matrices import Matrix
 from engine.model import DTYPES
 from engine.options import StepOptions
 from engine.profile import Profile
@@ -80,8 +81,7 @@ def prepare(
     files.write_text(run_.profile_file, profiles.dump(workspace.profile))
     files.write_text(run_.path / "environment.json", json.dumps(environment(workspace), indent=2) + "\n")
     check_fingerprint(workspace)
-    check_measured(workspace)
-    announce(workspace)
+    preflight.check(workspace, announce(workspace))
     return workspace
 
 
@@ -99,8 +99,8 @@ def decide(profile: Profile, subject: model.Subject) -> Profile:
     )
 
 
-def announce(workspace: Workspace) -> None:
-    """ModelLoaded, with every matrix that can be pruned."""
+def announce(workspace: Workspace) -> list[Matrix]:
+    """ModelLoaded, with every matrix that can be pruned; returns these."""
     subject = workspace.subject
     few = torch.zeros(1, 8, dtype=torch.long)
     if subject.features is not None:
@@ -115,6 +115,7 @@ def announce(workspace: Workspace) -> None:
                       for m in walk.matrices],
         )
     )  # fmt: skip
+    return walk.matrices
 
 
 def dense_step(workspace: Workspace) -> None:
@@ -176,18 +177,6 @@ def check_fingerprint(workspace: Workspace) -> None:
             "the model or the profile changed since this run began", where=str(workspace.run.path), hint=hint
         )
     files.write_text(file, fingerprint)
-
-
-def check_measured(workspace: Workspace) -> None:
-    """Raises UsageError, before any work, for a gate on a figure that the run will not measure."""
-    gate, evaluate, text = workspace.profile.gate, workspace.profile.evaluate, workspace.subject.is_language_model
-    missing = {
-        "perplexity_ratio": not text or evaluate.perplexity in (None, "none"),
-        "accuracy_drop": text and not evaluate.tasks,
-    }
-    for name, nothing in missing.items():
-        if nothing and getattr(gate, name) is not None:
-            raise UsageError(f"nothing is measured for the gate {name}", where=f"gate.{name}", hint="see [evaluate]")
 
 
 def check_gates(workspace: Workspace) -> list[str]:

@@ -38,6 +38,7 @@ class Workspace:
     stage: str = "dense"
     step: int = -1
     _tasks: dict[str, Task] = field(default_factory=dict)
+    _calibration: torch.Tensor | None = None
 
     def progress(self, label: str, done: int, total: int, unit: str) -> None:
         """Says how far the current long work is, and stops here when asked to."""
@@ -75,7 +76,12 @@ class Workspace:
         return load(self.profile.model, seed=self.profile.seed, allow_code=self.allow_code)
 
     def calibration_inputs(self) -> torch.Tensor:
-        """Token ids [samples, length], or the features [rows, columns] of a model that is not a language model."""
+        """Token ids [samples, length], or the features [rows, columns] of other models; the same for every step."""
+        if self._calibration is None:
+            self._calibration = self._read_calibration()
+        return self._calibration
+
+    def _read_calibration(self) -> torch.Tensor:
         options, subject = self.profile.calibration, self.subject
         if not subject.is_language_model:
             if subject.features is None:

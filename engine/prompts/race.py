@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import special
 
 from engine.data.tasks import Row
 from engine.prompts import calibration
@@ -16,12 +17,23 @@ from engine.prompts.template import Prompt
 
 @dataclass(frozen=True)
 class Standing:
-    """A candidate's figures on the development rows it has met."""
+    """A candidate's figures on the rows it has met.
+
+    `margins` are log P(gold) - log P(best other choice) per row, in units of their own standard deviation, so that a prompt
+    gains nothing by being sharp; `margin` is their mean.
+    """
 
     accuracy: float
     margin: float
     correct: NDArray[np.bool_]
     margins: NDArray[np.float64]
+
+    @property
+    def skill(self) -> float:
+        """Estimate of the accuracy with less noise than the share of right answers on few rows: its mean with
+        Phi(margin), the share that normally distributed margins of this mean would have above zero.
+        """
+        return (self.accuracy + float(special.ndtr(self.margin))) / 2
 
 
 @dataclass
@@ -74,17 +86,17 @@ class Race:
         self.report(candidate, self.standing(candidate), round_, alive)
 
     def ranked(self, candidates: Sequence[int]) -> list[int]:
-        """Best first: by margin, then accuracy, then the shorter prompt."""
-        standings = {c: self.standing(c) for c in candidates}
-        return sorted(candidates, key=lambda c: (-standings[c].margin, -standings[c].accuracy, self.tokens[c], c))
+        """Best first: by skill, then the shorter prompt."""
+        skill = {c: self.standing(c).skill for c in candidates}
+        return sorted(candidates, key=lambda c: (-skill[c], self.tokens[c], c))
 
 
 def standing(calibrated_RC: torch.Tensor, gold: Sequence[int]) -> Standing:
     """Right or wrong and margin of every row, from calibrated log-probabilities [rows, choices]."""
-    probabilities = calibrated_RC.exp()
     gold_R1 = torch.tensor(list(gold))[:, None]
-    of_gold = probabilities.gather(1, gold_R1)[:, 0]
-    others = probabilities.scatter(1, gold_R1, -1.0).amax(1)
+    of_gold = calibrated_RC.gather(1, gold_R1)[:, 0]
+    others = calibrated_RC.scatter(1, gold_R1, -torch.inf).amax(1)
     correct = (calibrated_RC.argmax(1) == gold_R1[:, 0]).numpy()
     margins = (of_gold - others).numpy()
+    margins = margins / (margins.std() or 1.0)
     return Standing(float(correct.mean()), float(margins.mean()), correct, margins)

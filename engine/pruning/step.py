@@ -99,16 +99,22 @@ def walk_for(workspace: Workspace) -> Walk:
 
 
 def plan(workspace: Workspace, matrices: list[Matrix], criterion: Criterion, options: PruneOptions) -> Pruning:
-    """Checks the pattern against every matrix before anything is changed, and splits the sparsity over them."""
+    """The pattern, the split of the sparsity over the matrices, the solver's numbers."""
     scope = criterion.scope if options.scope == "auto" else options.scope
     pattern = Pattern(options.amount, options.n_of_m, scope, options.threshold)
+    check_options(matrices, options)
+    shares = ALLOCATIONS.load(options.allocation).allocate(matrices, options.amount)
+    settings = Settings(options.damping, options.block_size)
+    return Pruning(workspace, criterion, settings, pattern, shares, len(matrices))
+
+
+def check_options(matrices: list[Matrix], options: PruneOptions) -> None:
+    """Raises UsageError, before anything is changed, when a matrix cannot have the pattern or would be emptied."""
+    pattern = Pattern(options.amount, options.n_of_m)
     for matrix in matrices:
         pattern.check(matrix.name, matrix.shape)
     if options.threshold is not None:
         check_threshold(matrices, options.threshold)
-    shares = ALLOCATIONS.load(options.allocation).allocate(matrices, options.amount)
-    settings = Settings(options.damping, options.block_size)
-    return Pruning(workspace, criterion, settings, pattern, shares, len(matrices))
 
 
 def visit(pruning: Pruning, walk: Walk, block: int) -> Any:

@@ -488,7 +488,11 @@ def test_calibration_text_that_is_too_short(begin: Callable[..., Run], tmp_path:
 
 
 def test_evaluation_text_that_is_too_short(begin: Callable[..., Run]) -> None:
-    refused(begin(("length = 64", "length = 100000")), 3, "evaluate.perplexity", "100000")
+    refused(begin(("windows = 3", "windows = 3\nstart = 100000")), 3, "evaluate.perplexity", "100000")
+
+
+def test_windows_longer_than_the_model_has_positions(begin: Callable[..., Run]) -> None:
+    refused(begin(("length = 64", "length = 1000")), 2, "evaluate.length", "512 positions")
 
 
 def test_labels_outside_the_choices(begin: Callable[..., Run], tmp_path: Path, data: Path) -> None:

@@ -14,6 +14,7 @@ from scipy import stats
 from engine.prompts.race import Race
 
 ALPHA = 0.02
+EQUAL = 1e-9  # a smaller spread of differences is rounding, and no test can use it
 
 
 def choose(race: Race) -> int:
@@ -47,6 +48,8 @@ def _behind(margins: np.ndarray, leader: np.ndarray) -> bool:
     """Whether the leader's margins are significantly higher on the rows that both have met."""
     rows = min(len(margins), len(leader))
     difference = leader[:rows] - margins[:rows]
-    if rows < 2 or not difference.std():
-        return bool(difference.mean() > 0) if rows >= 2 else False
+    if rows < 2:
+        return False
+    if np.ptp(difference) < EQUAL:
+        return bool(difference.mean() > EQUAL)
     return bool(stats.ttest_1samp(difference, 0, alternative="greater").pvalue < ALPHA)

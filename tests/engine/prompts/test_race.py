@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 import torch
@@ -18,8 +20,17 @@ def test_standing_in_numbers() -> None:
     found = standing(probabilities.log(), [0, 0, 2])
     assert found.accuracy == pytest.approx(1 / 3)
     assert found.correct.tolist() == [True, False, False]
-    np.testing.assert_allclose(found.margins, [0.5, -0.1, -0.3])
-    assert found.margin == pytest.approx(0.1 / 3)
+    raw = np.log([0.7 / 0.2, 0.3 / 0.4, 0.3 / 0.6])
+    np.testing.assert_allclose(found.margins, raw / raw.std())
+    assert found.margin == pytest.approx(raw.mean() / raw.std())
+    assert found.skill == pytest.approx((1 / 3 + NormalDist().cdf(found.margin)) / 2)
+
+
+def test_a_sharper_prompt_with_the_same_answers_is_not_better() -> None:
+    scores = torch.randn(50, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).log_softmax(1)
+    gold = scores.argmax(1).roll(1).tolist()
+    mild, sharp = standing(scores, gold), standing((3 * scores).log_softmax(1), gold)
+    assert mild.skill == pytest.approx(sharp.skill)
 
 
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=5))
@@ -40,7 +51,7 @@ def test_the_budget_ends_a_row_early() -> None:
     assert (race.met(0), race.met(1), race.spent) == (10, 5, 15)
 
 
-def test_rank_is_by_margin_then_accuracy_then_length() -> None:
+def test_rank_is_by_skill_then_length() -> None:
     race = Planted([0.5, 0.8, 0.8, 0.3]).race(1000)
     race.tokens = [5, 9, 4, 1]
     for candidate in range(4):
