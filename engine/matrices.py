@@ -54,11 +54,11 @@ class Statistics:
         tokens = len(x_TI)
         step = max(1, -(-tokens // SAMPLE))
         rows = x_TI[::step].float()
-        x_TI = x_TI.float()
         if want_gram:
+            x_TI = x_TI.float()
             gram = x_TI.T @ x_TI / tokens
             return cls(tokens, gram.diagonal().clone(), gram, rows)
-        return cls(tokens, torch.linalg.vector_norm(x_TI, dim=0).square() / tokens, None, rows)
+        return cls(tokens, sum_of_squares(x_TI) / tokens, None, rows)
 
     @classmethod
     def none(cls, width: int, want_gram: bool, device: torch.device) -> Statistics:
@@ -74,6 +74,14 @@ class Statistics:
         rows = torch.cat([self.rows, other.rows])
         rows = rows[:: max(1, -(-len(rows) // SAMPLE))]
         return Statistics(tokens, self.mean_squares * a + other.mean_squares * b, gram, rows)
+
+
+def sum_of_squares(x_TI: torch.Tensor) -> torch.Tensor:
+    """Per column [I] in float32, a cache-sized piece at a time."""
+    total_I = torch.zeros(x_TI.shape[1], device=x_TI.device)
+    for piece in torch.split(x_TI, 1024):
+        total_I += piece.float().square().sum(0)
+    return total_I
 
 
 class Products(TorchFunctionMode):

@@ -26,6 +26,7 @@ from engine.data.features import Features, load_features
 from engine.errors import EngineError, Unavailable, UsageError
 from engine.profile import ModelOptions
 
+BOOKKEEPING = {"transformers_version", "dtype", "architectures"}
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -99,13 +100,15 @@ def load(options: ModelOptions, *, seed: int = 0, allow_code: bool = False) -> S
         subject = _from_code(rest, allow_code)
     else:
         subject = _language_model(options)
-    subject.module.to(device=torch.device(options.device), dtype=DTYPES[options.dtype]).eval().requires_grad_(False)
+    if not subject.is_language_model:  # transformers has set the dtype, and keeps some buffers in float32 on purpose
+        subject.module.to(dtype=DTYPES[options.dtype])
+    subject.module.to(device=torch.device(options.device)).eval().requires_grad_(False)
     check_finite(subject)
     return subject
 
 
 def reload(options: ModelOptions, folder: Path) -> Subject:
-    """A model that the run has exported, loaded as any user would."""
+    """A model that the run has exported, loaded as any user would; options.dtype is what it is stored in."""
     return load(options.model_copy(update={"source": str(folder)}))
 
 
@@ -120,12 +123,12 @@ def with_features(subject: Subject, source: str, label: str, normalize: bool) ->
     return replace(subject, features=load_features(source, label=label, normalize=normalize))
 
 
-def check_finite(subject: Subject, where: str | None = None) -> None:
+def check_finite(subject: Subject) -> None:
     """Raises Unavailable that names the first weight with a NaN or an infinity."""
     for name, parameter in subject.module.named_parameters():
         if not torch.isfinite(parameter).all():
             hint = "the checkpoint is damaged; fetch it again"
-            raise Unavailable(f"weight {name} holds NaN or infinite values", where=where or subject.source, hint=hint)
+            raise Unavailable(f"weight {name} holds NaN or infinite values", where=subject.source, hint=hint)
 
 
 def save_language_model(subject: Subject, folder: Path, dtype: torch.dtype) -> None:
@@ -191,7 +194,7 @@ def _from_pretrained(path: str, options: ModelOptions, hub: bool) -> Subject:
         raise _unloadable(options.source, error, hub) from error
     if hasattr(module, "set_experts_implementation"):
         module.set_experts_implementation("eager")  # experts one by one, so that their products can be watched
-    return Subject(module, options.source, _weights_hash(path, hub), tokenizer)
+    return Subject(module, options.source, weights_hash(module, tokenizer), tokenizer)
 
 
 def _tokenizer(path: str, hub: bool) -> Any:
@@ -243,14 +246,6 @@ def _dequantize(file: Path, folder: Path, architecture: str) -> None:
     gc.collect()
 
 
-def _weights_hash(path: str, hub: bool) -> str:
-    """A fingerprint of the weight files: names, sizes and times of local ones, the name of a hub's."""
-    if hub:
-        return hashlib.sha256(path.encode()).hexdigest()[:16]
-    parts = [f"{f.name} {f.stat().st_size} {f.stat().st_mtime_ns}" for f in sorted(Path(path).glob("*.safetensors"))]
-    return hashlib.sha256("\n".join([str(Path(path).resolve()), *parts]).encode()).hexdigest()[:16]
-
-
 def _builtin(name: str, seed: int) -> Subject:
     from engine import builtin
 
@@ -275,15 +270,22 @@ def _from_code(reference: str, allow_code: bool) -> Subject:
     module, features = made if isinstance(made, tuple) else (made, None)
     if not isinstance(module, nn.Module):
         raise Unavailable("the factory must return a torch module, or (module, Features)", where=f"python:{reference}")
-    return Subject(module, f"python:{reference}", _state_hash(module), features=features)
+    return Subject(module, f"python:{reference}", weights_hash(module), features=features)
 
 
-def _state_hash(module: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in module.state_dict().items():
+def weights_hash(module: nn.Module, tokenizer: Any | None = None) -> str:
+    """A hash of everything that decides what the model answers: weights, buffers, configuration, tokenizer."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    config = getattr(module, "config", None)
+    if config is not None:
+        settings = {k: v for k, v in config.to_dict().items() if k not in BOOKKEEPING and not k.startswith("_")}
+        digest.update(repr(sorted(settings.items(), key=str)).encode())
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    digest.update(backend.to_str().encode() if backend else b"")
+    return digest.hexdigest()
 
 
 def go_offline(source: str, texts: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import platform
@@ -46,8 +47,9 @@ def run(
     missed = check_gates(workspace)
     code = GATE_MISSED if missed else DONE
     seconds = round(time.monotonic() - began, 3)
-    workspace.emit(ev.RunFinished(seconds=seconds, exit_code=code))
-    write_report(workspace)
+    finished = ev.RunFinished(seconds=seconds, exit_code=code)
+    write_report(workspace, finished)  # before the event: who sees a finished run finds its report
+    workspace.emit(finished)
     return code
 
 
@@ -66,6 +68,7 @@ def prepare(
         state.apply(event)
 
     texts = [profile.calibration.source, str(profile.evaluate.perplexity)]
+    texts += [str(getattr(step, "perplexity", None)) for step in profile.step]
     texts += [str(s) for t in profile.task.values() for s in (t.train, t.dev, t.test)]
     model.go_offline(profile.model.source, texts)
     threads = profile.threads or torch.get_num_threads()
@@ -80,8 +83,8 @@ def prepare(
     workspace = Workspace(run_, decide(profile, subject), subject, tell, should_stop, state, allow_code)
     files.write_text(run_.profile_file, profiles.dump(workspace.profile))
     files.write_text(run_.path / "environment.json", json.dumps(environment(workspace), indent=2) + "\n")
-    check_fingerprint(workspace)
     preflight.check(workspace, announce(workspace))
+    check_fingerprint(workspace)
     return workspace
 
 
@@ -137,7 +140,9 @@ def one_step(workspace: Workspace, options: StepOptions) -> None:
         if isinstance(options, PruneOptions):
             pruning.restore(workspace, options)
         workspace.stage = done["stage"]
-        workspace.emit(ev.StepFinished(step=workspace.step, seconds=0.0, summary=done["summary"], resumed=True))
+        workspace.emit(
+            ev.StepFinished(step=workspace.step, seconds=done["seconds"], summary=done["summary"], resumed=True)
+        )
         return
     began = time.monotonic()
     workspace.check_stop()
@@ -145,10 +150,9 @@ def one_step(workspace: Workspace, options: StepOptions) -> None:
     summary = STEPS[options.use].run()(workspace, options)
     if isinstance(options, PruneOptions):
         workspace.stage = next_stage(workspace)
-        model.check_finite(workspace.subject, where=f"step {workspace.step}")
         Measurement(workspace, workspace.subject, workspace.profile.evaluate, workspace.stage).all()
-    workspace.finish({"summary": summary, "stage": workspace.stage})
     seconds = round(time.monotonic() - began, 3)
+    workspace.finish({"summary": summary, "stage": workspace.stage, "seconds": seconds})
     workspace.emit(ev.StepFinished(step=workspace.step, seconds=seconds, summary=summary))
 
 
@@ -167,14 +171,14 @@ def next_stage(workspace: Workspace) -> str:
 
 
 def check_fingerprint(workspace: Workspace) -> None:
-    """Refuses to resume with another model or another profile than the run began with."""
-    parts = (workspace.subject.fingerprint, workspace.profile.model_dump_json())
+    """Refuses to resume with another model, other data or another profile than the run began with."""
+    parts = (workspace.subject.fingerprint, workspace.data_fingerprint(), workspace.profile.model_dump_json())
     fingerprint = hashlib.sha256(repr(parts).encode()).hexdigest()
     file = workspace.run.checkpoints / "fingerprint"
     if file.is_file() and file.read_text(encoding="utf-8") != fingerprint:
         hint = "start a new run; the checkpoints of this one belong to other weights or other settings"
         raise UsageError(
-            "the model or the profile changed since this run began", where=str(workspace.run.path), hint=hint
+            "the model, its data or the profile changed since this run began", where=str(workspace.run.path), hint=hint
         )
     files.write_text(file, fingerprint)
 
@@ -216,9 +220,10 @@ def environment(workspace: Workspace) -> dict[str, object]:
     }  # fmt: skip
 
 
-def write_report(workspace: Workspace) -> None:
-    """report.md and result.json of what has happened so far."""
+def write_report(workspace: Workspace, finished: ev.RunFinished) -> None:
+    """report.md and result.json of the run as it will be once `finished` is written."""
     about = environment(workspace)
-    files.write_text(workspace.run.path / "report.md", report.markdown(workspace.state, about))
-    result = json.dumps(report.result(workspace.state, about), indent=2, ensure_ascii=False)
+    state = copy.deepcopy(workspace.state).apply(finished)
+    files.write_text(workspace.run.path / "report.md", report.markdown(state, about))
+    result = json.dumps(report.result(state, about), indent=2, ensure_ascii=False)
     files.write_text(workspace.run.path / "result.json", result + "\n")

@@ -18,6 +18,7 @@ from pathlib import Path
 from engine import events as ev
 from engine import profile as profiles
 from engine import runs
+from engine.allocator import keep_freed_memory
 from engine.errors import FAILED, INTERRUPTED, Cancelled, EngineError, ProfileError
 
 
@@ -51,6 +52,7 @@ def _pipeline(run: runs.Run, emit: runs.EventWriter, should_stop: Callable[[], b
         )
     )  # fmt: skip
     os.environ.setdefault("TQDM_DISABLE", "1")  # libraries' own progress bars; ours are events
+    keep_freed_memory()
     from engine import pipeline  # imports torch, seconds after the first event
 
     return pipeline.run(run, profile, emit, should_stop, allow_code=allow_code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -63,6 +64,12 @@ class Workspace:
         """A file of this step under checkpoints/."""
         return self.run.checkpoints / f"step-{self.step}-{name}"
 
+    def artifact(self, name: str) -> Path:
+        """A folder under artifacts/ for this step: `name`, and from its second such step on with the step's number."""
+        uses = [step.use for step in self.profile.step]
+        first = uses.index(uses[self.step]) == self.step
+        return self.run.artifacts / (name if first else f"{name}-{self.step}")
+
     def finished(self) -> dict[str, Any] | None:
         """What a step left when it finished in an earlier process."""
         found: dict[str, Any] | None = runs.read_json(self.checkpoint("done.json"))
@@ -74,6 +81,15 @@ class Workspace:
     def dense_subject(self) -> Subject:
         """The dense model once more, for comparisons with the one under compression."""
         return load(self.profile.model, seed=self.profile.seed, allow_code=self.allow_code)
+
+    def data_fingerprint(self) -> str:
+        """A hash of the calibration data and the tasks, as far as they have been loaded."""
+        digest = hashlib.blake2b(digest_size=16)
+        if self._calibration is not None:
+            digest.update(self._calibration.numpy().tobytes())
+        for name in sorted(self._tasks):
+            digest.update(self._tasks[name].fingerprint.encode())
+        return digest.hexdigest()
 
     def calibration_inputs(self) -> torch.Tensor:
         """Token ids [samples, length], or the features [rows, columns] of other models; the same for every step."""

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import resource
+import socket
 from dataclasses import dataclass
 from functools import partial
 
@@ -140,6 +141,6 @@ def _key(workspace: Workspace) -> str:
         data.append(load_text(str(options.perplexity), purpose="evaluation").fingerprint)
     if workspace.subject.features is not None:
         data.append(workspace.subject.features.fingerprint)
-    parts = (workspace.subject.fingerprint, profile.model.device, profile.model.dtype, profile.threads,
+    parts = (workspace.subject.fingerprint, profile.model.device, profile.model.dtype, profile.threads, socket.gethostname(),
              options.model_dump_json(), data, torch.__version__)  # fmt: skip
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]

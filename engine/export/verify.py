@@ -16,9 +16,9 @@ from engine.model import Subject, reload
 from engine.workspace import Workspace
 
 
-def verify(workspace: Workspace, folder: Path, options: ExportOptions) -> dict[str, Any]:
+def verify(workspace: Workspace, folder: Path, options: ExportOptions, dtype: str) -> dict[str, Any]:
     """Measures the reloaded model as stage "exported". Raises EngineError when it differs from the one in memory."""
-    again = reloaded(workspace, folder)
+    again = reloaded(workspace, folder, dtype)
     zeros = {"memory": count_zeros(workspace.subject), "file": count_zeros(again)}
     if zeros["file"] < zeros["memory"]:
         raise EngineError(f"{zeros['memory'] - zeros['file']} zeros were lost in the file", where=str(folder))
@@ -26,11 +26,11 @@ def verify(workspace: Workspace, folder: Path, options: ExportOptions) -> dict[s
     return {"identical": identical(workspace.subject, again), **compare(workspace, options, folder)}
 
 
-def reloaded(workspace: Workspace, folder: Path) -> Subject:
+def reloaded(workspace: Workspace, folder: Path, dtype: str) -> Subject:
     """The model of an exported folder; other modules get the file's weights put into a copy."""
     subject = workspace.subject
     if subject.is_language_model:
-        return reload(workspace.profile.model, folder)
+        return reload(workspace.profile.model.model_copy(update={"dtype": dtype}), folder)
     from safetensors.torch import load_file
 
     module = deepcopy(subject.module)

@@ -70,6 +70,12 @@ class Race:
             self.spent += len(new)
         return self.standing(candidate)
 
+    def catch_up(self, candidate: int, other: int) -> None:
+        """Lets a candidate meet as many rows as another has, whatever is left of the budget."""
+        missing = max(0, self.met(other) - self.met(candidate))
+        self.budget = max(self.budget, self.spent + missing)
+        self.advance(candidate, self.met(other))
+
     def offsets(self, candidate: int, kind: str | None = None) -> torch.Tensor:
         """Calibration offsets [choices] of a candidate, from the development rows it has met."""
         kind = self.kind if kind is None else kind

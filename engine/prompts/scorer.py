@@ -17,11 +17,12 @@ from typing import Any
 import torch
 
 from engine.data.tasks import Row
-from engine.model import Subject
+from engine.model import Subject, weights_hash
 from engine.prompts.cache import ScoreCache
 from engine.prompts.template import Prompt
 
-BATCH_TOKENS = 2048
+BATCH_TOKENS = 2048  # tokens of a batch that are computed, padding included
+BATCH_CACHE = 16384  # tokens of a batch whose keys and values are held, the repeated prefix included
 SHORTEST_PREFIX = 8
 
 
@@ -52,11 +53,12 @@ class Scorer:
     computed: int = 0
 
     def __post_init__(self) -> None:
-        self.weights = weights_key(self.subject) if self.cache else ""
+        where = f"{self.subject.device} {self.subject.dtype} {torch.get_num_threads()} {torch.__version__}"
+        self.weights = f"{weights_hash(self.subject.module)} {where}" if self.cache else ""
 
-    def score(self, prompt: Prompt, rows: Sequence[Row]) -> torch.Tensor:
-        """Log-likelihoods [rows, choices] in float64; rows must have equally many choices, else -inf pads."""
-        width = max(len(row.choices) for row in rows)
+    def score(self, prompt: Prompt, rows: Sequence[Row], width: int | None = None) -> torch.Tensor:
+        """Log-likelihoods [rows, width] in float64; `width` is the most choices of any row, -inf pads shorter rows."""
+        width = width or max(len(row.choices) for row in rows)
         out = torch.full((len(rows), width), -torch.inf, dtype=torch.float64)
         sequences = self._sequences(prompt, rows, width)
         keys = [self._key(s) for s in sequences]
@@ -182,21 +184,15 @@ def shared_prefix(token_lists: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
 
 
 def batches(missing: list[tuple[Sequence_, str]], skip: int, padded: bool) -> list[list[tuple[Sequence_, str]]]:
-    """Sequences of similar length together, equal length unless padded; at most BATCH_TOKENS tokens with padding."""
+    """Sequences of similar length together, equal length unless padded; within both bounds."""
     ordered = sorted(missing, key=lambda item: len(item[0].tokens))
     out: list[list[tuple[Sequence_, str]]] = [[]]
     for item in ordered:
         width = len(item[0].tokens) - skip
         differs = bool(out[-1]) and len(out[-1][0][0].tokens) != len(item[0].tokens)
-        if out[-1] and (width * (len(out[-1]) + 1) > BATCH_TOKENS or (differs and not padded)):
+        rows = len(out[-1]) + 1
+        full = width * rows > BATCH_TOKENS or (skip + width) * rows > BATCH_CACHE
+        if out[-1] and (full or (differs and not padded)):
             out.append([])
         out[-1].append(item)
     return out
-
-
-def weights_key(subject: Subject) -> str:
-    """A hash of all weights as they are now."""
-    digest = hashlib.blake2b(digest_size=16)
-    for parameter in subject.module.parameters():
-        digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

@@ -32,14 +32,14 @@ def run(workspace: Workspace, options: SelectPromptOptions) -> dict[str, Any]:
     task = workspace.task(options.task)
     check_calibration(task, options)
     prompts = pool.build(task, options, workspace.profile.seed, prefix(workspace))
-    scorer = Scorer(workspace.subject, ScoreCache())
+    scorer = Scorer(workspace.subject, ScoreCache(), lambda done, total: workspace.check_stop())
     for prompt, tokens in zip(prompts, lengths(workspace.subject, prompts), strict=True):
         event = ev.CandidateAdded(step=workspace.step, candidate=prompt.name, text=prompt.text(), origin=prompt.origin,
                                   tokens=tokens)  # fmt: skip
         workspace.emit(event)
     race = make_race(workspace, options, task, prompts, scorer)
     winner = OPTIMIZERS.load(options.method).choose(race)
-    race.advance(0, race.met(winner))  # the baseline's calibration is fitted on as many rows as the winner's
+    race.catch_up(0, winner)  # the baseline's calibration is fitted on as many rows as the winner's
     trial = Trial(workspace, options, task, race, [prompts[0], prompts[winner]], [0, winner])
     result = trial.compare(scorer, workspace.stage)
     trial.write(result)
@@ -71,7 +71,7 @@ def make_race(
     clock = {"began": time.perf_counter(), "spent": 0}
 
     def score(prompt: Prompt, new: Any) -> torch.Tensor:
-        scores = scorer.score(prompt, new)
+        scores = scorer.score(prompt, new, most_choices(task))
         clock["spent"] += len(new)
         workspace.progress("racing prompts", int(clock["spent"]), budget, "examples")
         return scores
@@ -120,7 +120,7 @@ class Trial:
         scores = []
         for prompt in self.finalists:
             scorer.tell = partial(self._progress, f"test split: {prompt.name}")
-            scores.append(scorer.score(prompt, self.rows))
+            scores.append(scorer.score(prompt, self.rows, most_choices(self.task)))
         figures: list[Standing] = []
         for kind in dict.fromkeys(["none", self.options.calibration]):
             gold = [row.gold for row in self.rows]
@@ -137,9 +137,11 @@ class Trial:
 
         Its calibration is fitted on its own development scores.
         """
-        scorer = Scorer(self.workspace.dense_subject(), ScoreCache())
+        check = lambda done, total: self.workspace.check_stop()  # noqa: E731
+        scorer = Scorer(self.workspace.dense_subject(), ScoreCache(), check)
         rows = self.race.rows[: self.race.met(self.indices[-1])]
-        race = Race(self.race.prompts, rows, 2 * len(rows), self.race.kind, self.race.tokens, scorer.score,
+        race = Race(self.race.prompts, rows, 2 * len(rows), self.race.kind, self.race.tokens,
+                    partial(scorer.score, width=most_choices(self.task)),
                     partial(calibration.content_free_scores, scorer, row=rows[0]), lambda *_: None)  # fmt: skip
         for index in self.indices:
             race.advance(index, len(rows))
@@ -165,7 +167,7 @@ class Trial:
 
     def write(self, figures: list[Standing]) -> None:
         """Winner, its text and the finalists' answers per row under artifacts/prompts/."""
-        folder = self.workspace.run.artifacts / "prompts"
+        folder = self.workspace.artifact("prompts")
         folder.mkdir(parents=True, exist_ok=True)
         winner = self.finalists[-1]
         record = {
@@ -178,7 +180,7 @@ class Trial:
         files.write_text(folder / "examples.jsonl", "\n".join(lines) + "\n")
         size = files.folder_bytes(folder)
         self.workspace.emit(
-            ev.ArtifactWritten(step=self.workspace.step, path="artifacts/prompts", format="prompts", bytes=size)
+            ev.ArtifactWritten(step=self.workspace.step, path=f"artifacts/{folder.name}", format="prompts", bytes=size)
         )
 
     def _example(self, index: int) -> dict[str, Any]:
@@ -191,7 +193,7 @@ class Trial:
             best = int(calibrated.argmax())
             answers[prompt.name] = {
                 "choice": row.choices[best].strip(), "correct": best == row.gold,
-                "scores": {c.strip(): round(float(s), 4) for c, s in zip(row.choices, calibrated, strict=True)},
+                "scores": {c.strip(): round(float(s), 4) for c, s in zip(row.choices, calibrated, strict=False)},
             }  # fmt: skip
         return {"row": index, "text": row.text, "gold": row.choices[row.gold].strip(), "stage": self.workspace.stage,
                 "answers": answers}  # fmt: skip
@@ -202,6 +204,11 @@ def check_calibration(task: Task, options: SelectPromptOptions) -> None:
     if options.calibration != "none" and not task.labels:
         hint = 'calibration = "none"'
         raise UsageError("calibration needs a task with fixed labels", where=f"task {task.name}", hint=hint)
+
+
+def most_choices(task: Task) -> int:
+    """The most choices that any row of the task has."""
+    return max(len(row.choices) for row in [*task.dev, *task.test])
 
 
 def lengths(subject: Subject, prompts: list[Prompt]) -> list[int]:

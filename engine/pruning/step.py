@@ -89,7 +89,9 @@ def restore(workspace: Workspace, options: PruneOptions) -> None:
     """Puts the weights of a finished prune step back."""
     walk = walk_for(workspace)
     for block in range(walk.blocks()):
-        load_block(workspace, walk, block)
+        if not load_block(workspace, walk, block):
+            raise EngineError(f"the checkpoint of block {block} is gone", where=str(workspace.run.checkpoints),
+                              hint="start a new run")  # fmt: skip
 
 
 def walk_for(workspace: Workspace) -> Walk:

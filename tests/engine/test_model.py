@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from fixtures.models import ARCHITECTURES, TEXT, save, subject, tiny, tokenizer
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from engine import files, inspection, model
@@ -53,6 +54,11 @@ def test_other_weights_are_another_fingerprint(tmp_path: Path) -> None:
     assert load(tmp_path / "one").fingerprint == one.fingerprint
     file = tmp_path / "one" / "model.safetensors"
     os.utime(file, ns=(1, 1))
+    assert load(tmp_path / "one").fingerprint == one.fingerprint, "content counts, not time"
+    weights = load_file(file)
+    name = max(weights, key=lambda key: weights[key].numel())
+    weights[name][0, 0] += 1
+    save_file(weights, file, {"format": "pt"})
     assert load(tmp_path / "one").fingerprint != one.fingerprint
 
 
