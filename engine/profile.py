@@ -213,7 +213,7 @@ def _absolute(raw: Any, base: Path, problems: list[Problem], key: str = "") -> A
     path = os.path.expandvars(raw.removeprefix("file:"))
     if "$" in path:
         problems.append(Problem(key, f"environment variable not set in {raw!r}"))
-    absolute = str((base / Path(path).expanduser()).resolve())
+    absolute = str((base / os.path.expanduser(path)).resolve())
     return f"file:{absolute}" if raw.startswith("file:") else absolute
 
 

@@ -214,6 +214,8 @@ def send_signal(run: Run, signal: int = signals.SIGINT) -> None:
         os.killpg(owner.pid, signal) if own_group else os.kill(owner.pid, signal)
     except ProcessLookupError as error:
         raise UsageError("nobody is working on this run", where=run.name) from error
+    except PermissionError as error:
+        raise UsageError("the run belongs to another user", where=run.name) from error
 
 
 @contextmanager
@@ -278,7 +280,7 @@ class EventReader:
                 data = handle.read(limit)
                 if limit > 0 and b"\n" not in data:
                     data += handle.readline()
-        except FileNotFoundError:
+        except OSError:  # not there yet, gone, or a network home that does not answer: the next look may
             return []
         complete = data[: data.rfind(b"\n") + 1]
         self.offset += len(complete)

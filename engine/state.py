@@ -25,13 +25,14 @@ class StepState:
     done: int = 0
     total: int = 0
     unit: str = ""
+    first: int = 0
     summary: dict[str, Any] = field(default_factory=dict)
 
     def eta(self, now: float) -> float | None:
-        """Seconds left at the rate so far; None while nothing is known."""
-        if self.status != "running" or not self.done or self.started is None:
+        """Seconds left at the rate since the work's first event; None while nothing is known."""
+        if self.status != "running" or self.done <= self.first or self.started is None:
             return None
-        return (now - self.started) / self.done * (self.total - self.done)
+        return (now - self.started) / (self.done - self.first) * (self.total - self.done)
 
 
 @dataclass
@@ -127,7 +128,7 @@ class RunState:
     def _on_step_started(self, event: ev.StepStarted) -> None:
         step = self.steps.setdefault(event.step, StepState(event.use))
         step.status, step.title, step.started = "running", event.title, event.time
-        step.done = step.total = 0
+        step.done = step.total = step.first = 0
         self.current = event.step
 
     def _on_step_finished(self, event: ev.StepFinished) -> None:
@@ -138,7 +139,7 @@ class RunState:
     def _on_progress(self, event: ev.Progress) -> None:
         step = self.steps.setdefault(event.step, StepState("?"))
         if step.label != event.label:
-            step.started = event.time
+            step.started, step.first = event.time, event.done
         step.label, step.done, step.total, step.unit = event.label, event.done, event.total, event.unit
 
     def _on_layer_pruned(self, event: ev.LayerPruned) -> None:
@@ -164,7 +165,9 @@ class RunState:
     def _on_candidate_scored(self, event: ev.CandidateScored) -> None:
         candidate = self.candidates.setdefault(event.candidate, CandidateState(event.candidate, "", "", 0))
         candidate.scores[event.stage, event.split, event.calibration] = event
-        candidate.alive, candidate.round = event.alive, max(event.round, candidate.round)
+        candidate.round = max(event.round, candidate.round)
+        if event.split == "dev":  # who left the race stays out of it, tested or not
+            candidate.alive = event.alive
 
     def _on_prompts_compared(self, event: ev.PromptsCompared) -> None:
         key = (event.step, event.a, event.b, event.stage, event.split, event.calibration)

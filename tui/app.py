@@ -112,8 +112,8 @@ class CompressApp(App[int], inherit_bindings=False):
             done = (getattr(self.screen, f"do_{name}", None) or getattr(self, f"do_{name}"))()
             if inspect.isawaitable(done):
                 await done
-        except EngineError as error:
-            self.complain(error)
+        except (EngineError, OSError) as error:
+            self.complain(as_engine_error(error))
         if isinstance(self.screen, WorkScreen):
             self.screen.update_view()
 
@@ -164,7 +164,7 @@ class CompressApp(App[int], inherit_bindings=False):
             self.notify(self.follower.cancel(), severity="warning")
         else:
             text = "What it has not saved since the last checkpoint is lost. It can be resumed."
-            answers = [("n", "no", "no, wait"), ("k", "kill", "kill it (SIGKILL)")]
+            answers = [("n", "no", "no, wait"), ("!", "kill", "kill it (SIGKILL)")]
             self.push_screen(Choice("Kill the run?", answers, text), self._kill)
 
     def _kill(self, answer: str | None) -> None:
@@ -189,15 +189,20 @@ class CompressApp(App[int], inherit_bindings=False):
     def _leave(self, answer: str | None) -> None:
         if answer == "detach":
             self.do_detach()
-        elif answer == "cancel" and self.follower:
-            self._try(self.follower.cancel)
+        elif answer == "cancel" and self.follower and self._asked_to_stop():
             self.exit(0, message=Text(f"asked the run to stop: compress-tui attach {self.follower.run.name}"))
 
-    def _try(self, call: Callable[[], str]) -> None:
+    def _asked_to_stop(self) -> bool:
+        """Whether the run was asked to stop, now or before; never more than asked."""
+        return self.follower is not None and (self.follower.requests > 0 or self._try(self.follower.cancel))
+
+    def _try(self, call: Callable[[], str]) -> bool:
         try:
-            self.notify(call(), severity="warning")
-        except EngineError as error:
-            self.complain(error)
+            self.notify(call(), severity="warning", markup=False)
+        except (EngineError, OSError) as error:
+            self.complain(as_engine_error(error))
+            return False
+        return True
 
     # runs
 
@@ -247,7 +252,12 @@ class CompressApp(App[int], inherit_bindings=False):
     def _resume(self, allow_code: bool) -> None:
         if self.follower is None:
             return
-        self.follower.resumed_by(runs.start_detached(self.follower.run, allow_code=allow_code))
+        try:
+            process = runs.start_detached(self.follower.run, allow_code=allow_code)
+        except OSError as error:
+            self.complain(as_engine_error(error))
+            return
+        self.follower.resumed_by(process)
         self.notify("going on with the run", timeout=3)
 
     def inspect_model(self, source: str) -> None:
@@ -291,6 +301,13 @@ class CompressApp(App[int], inherit_bindings=False):
             )
         )
         self._close_messages_no_wait()
+
+
+def as_engine_error(error: EngineError | OSError) -> EngineError:
+    """What the system refused, in the words of our own errors."""
+    if isinstance(error, EngineError):
+        return error
+    return EngineError(error.strerror or str(error), where=str(error.filename) if error.filename else None)
 
 
 def profile_source(run: runs.Run) -> str:

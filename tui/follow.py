@@ -61,7 +61,10 @@ class Follower:
     def cancel(self) -> str:
         """Sends the next stronger signal and says what was done. Raises UsageError when nobody works on the run."""
         number, said = STAGES[min(self.requests, 2)]
-        runs.send_signal(self.run, number)
+        if self._starting and self.process is not None:  # not yet known as the run's owner
+            self.process.send_signal(number)
+        else:
+            runs.send_signal(self.run, number)
         self.requests += 1
         return said
 

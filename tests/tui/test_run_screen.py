@@ -183,7 +183,7 @@ async def test_cancel_gets_stronger_and_asks_before_killing(make_run: MakeRun, s
         assert len(signals) == 2
         await pilot.press("x")
         await pilot.pause()
-        await pilot.press("k")
+        await pilot.press("exclamation_mark")
         await pilot.pause()
         assert signals[-1] == signal.SIGKILL
 

@@ -15,6 +15,7 @@ from textual import events
 from textual.app import ComposeResult
 from textual.containers import Container
 from textual.css.query import NoMatches
+from textual.markup import escape
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
@@ -210,13 +211,13 @@ class WorkScreen(PaneScreen):
     def _name_filter(self) -> None:
         target = self._filterable()
         text = target.filter_text if target else ""
-        self.active.border_title = f"{self.active.label} /{text}" if text else self.active.label
+        self.active.border_title = escape(f"{self.active.label} /{text}") if text else self.active.label
 
     def do_copy(self) -> None:
         text = self.copied()
         self.app.copy_to_clipboard(text)
         first = text.splitlines()[0]
-        self.notify(f"copied: {first[:50]}{'…' if len(first) > 50 or first != text else ''}", timeout=2)
+        self.notify(f"copied: {first[:50]}{'…' if len(first) > 50 or first != text else ''}", timeout=2, markup=False)
 
     def copied(self) -> str:
         """What `y` copies: the key of the selected row by default."""

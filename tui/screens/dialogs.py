@@ -24,6 +24,7 @@ class Choice(ModalScreen[str | None], inherit_bindings=False):
 
     def __init__(self, question: str, answers: Answers, text: str = "") -> None:
         super().__init__()
+        assert not {key for key, _, _ in answers} & {"j", "k"}, "these move"
         self.question, self.answers, self.text = question, answers, text
 
     def compose(self) -> ComposeResult:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 from rich.text import Text
 from textual import work
 from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.markup import escape
 from textual.widget import Widget
 from textual.widgets import DataTable, Input, Static
 
@@ -79,8 +81,9 @@ class ProfilesScreen(WorkScreen):
         """Reads and checks all profiles in a thread: the first import of the checker takes a while."""
         try:
             found, asked = await asyncio.to_thread(drafts.found, self.tui.profile_ref)
-        except EngineError as error:
-            self.tui.complain(error)
+        except (EngineError, OSError, ValueError) as error:
+            problem = error if isinstance(error, EngineError) else EngineError(f"cannot read the profiles: {error}")
+            self.tui.complain(problem)
             return
         kept = {key: draft.changes for key, draft in self.drafts.items()}
         self.drafts = {str(file.path): drafts.Draft(file.path, text, file.shipped, []) for file, text in found}
@@ -112,7 +115,7 @@ class ProfilesScreen(WorkScreen):
 
     def do_undo(self) -> None:
         if self.draft:
-            self.notify(f"took back {self.draft.changes.pop()}", timeout=2)
+            self.notify(f"took back {self.draft.changes.pop()}", timeout=2, markup=False)
             self._refresh()
 
     def do_inspect_model(self) -> None:
@@ -169,7 +172,7 @@ class ProfilesScreen(WorkScreen):
         self.query_one("#check", Static).update(drafts.report(draft, checked, typed))
         self._list()
         changed = f" · {len(draft.changes)} changed, not saved" if draft.changes else ""
-        self.query_one("#text-pane", Pane).border_title = f"{draft.path.name}{changed}"
+        self.query_one("#text-pane", Pane).border_title = escape(f"{draft.path.name}{changed}")
         text = draft.edited() if draft.changes and not isinstance(draft.check(), ProfileError) else draft.text
         if self._shown != (str(draft.path), text):
             self._shown = (str(draft.path), text)
@@ -183,7 +186,7 @@ class ProfilesScreen(WorkScreen):
 
         def answered(value: str | None) -> None:
             if value:
-                self._write(Path(value).expanduser().absolute(), text, rename)
+                self._write(Path(os.path.expanduser(value)).absolute(), text, rename)
 
         self.app.push_screen(Ask(question, default, check=check), answered)
 
@@ -200,7 +203,7 @@ class ProfilesScreen(WorkScreen):
         except OSError as error:
             self.tui.complain(EngineError(f"cannot write: {error.strerror}", where=str(path)))
             return
-        if self.draft:
+        if self.draft and not rename:
             self.draft.changes = []
-        self.notify(f"wrote {path}")
+        self.notify(f"wrote {path}", markup=False)
         self.load(str(path))

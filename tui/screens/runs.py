@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 from typing import Any
 
 from textual import work
@@ -58,7 +59,7 @@ class RunsDialog(ModalScreen[runs.Run | None], inherit_bindings=False):
         self.query_one(LiveTable).show({str(g.run.path): _row(g) for g in found})
 
     def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
-        self.dismiss(runs.find(str(event.row_key.value)))
+        self.dismiss(runs.Run(Path(str(event.row_key.value))))
 
     def action_sort(self) -> None:
         self.query_one(LiveTable).sort_next()

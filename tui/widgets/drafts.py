@@ -52,6 +52,8 @@ class Draft:
         """The text with the changes in place and every comment kept."""
         from engine import profile
 
+        if not self.changes:
+            return self.text
         return profile.edit(self.text, dict(value(change) for change in self.changes))
 
 

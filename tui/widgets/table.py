@@ -89,7 +89,8 @@ class LiveTable(DataTable[Text]):
     def sort_next(self) -> str:
         """Sorts by the next column, after the last one by none. Returns what it is sorted by, in words."""
         keys = [None, *(column.key for column in self._shown_columns if column.sortable)]
-        self.sort_key = keys[(keys.index(self.sort_key) + 1) % len(keys)]
+        at = keys.index(self.sort_key) if self.sort_key in keys else 0  # a narrower pane may hide the sorted column
+        self.sort_key = keys[(at + 1) % len(keys)]
         column = self._column(self.sort_key)
         self.descending = bool(column and column.numeric)
         return self._sorted()
