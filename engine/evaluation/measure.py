@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import resource
 import socket
 from dataclasses import dataclass
@@ -37,10 +38,10 @@ class Measurement:
 
     def emit(self, name: str, value: float, unit: str = "", *, low: float | None = None, high: float | None = None,
              n: int | None = None) -> None:  # fmt: skip
+        bounds = [bound if bound is not None and math.isfinite(bound) else None for bound in (low, high)]
+        step, (low, high) = self.workspace.step, bounds
         self.workspace.emit(
-            ev.Metric(
-                step=self.workspace.step, stage=self.stage, name=name, value=value, unit=unit, low=low, high=high, n=n
-            )
+            ev.Metric(step=step, stage=self.stage, name=name, value=value, unit=unit, low=low, high=high, n=n)
         )
 
     def all(self) -> None:
