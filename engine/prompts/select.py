@@ -40,6 +40,7 @@ def run(workspace: Workspace, options: SelectPromptOptions) -> dict[str, Any]:
     race = make_race(workspace, options, task, prompts, scorer)
     winner = OPTIMIZERS.load(options.method).choose(race)
     race.catch_up(0, winner)  # the baseline's calibration is fitted on as many rows as the winner's
+    winner = race.ranked([0, winner])[0]  # a baseline that left the race early may be the better one on common rows
     trial = Trial(workspace, options, task, race, [prompts[0], prompts[winner]], [0, winner])
     result = trial.compare(scorer, workspace.stage)
     trial.write(result)
