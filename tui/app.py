@@ -9,12 +9,13 @@ import inspect
 import os
 import traceback
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.text import Text
-from textual.app import App, SystemCommand
+from textual.app import App, ScreenStackError, SystemCommand
 from textual.binding import BindingType
 from textual.filter import Monochrome
 from textual.screen import Screen
@@ -84,8 +85,9 @@ class CompressApp(App[int], inherit_bindings=False):
         if self.follower:
             self.follower.poll()
             self.model_source = self.model_source or self.follower.state.source
-        if isinstance(self.screen, WorkScreen) and not self.paused:
-            self.screen.update_view()
+        with suppress(ScreenStackError):  # between two modes there is no screen for a moment
+            if isinstance(self.screen, WorkScreen) and not self.paused:
+                self.screen.update_view()
 
     # actions
 
