@@ -55,8 +55,7 @@ class Statistics:
         step = max(1, -(-tokens // SAMPLE))
         rows = x_TI[::step].float()
         if want_gram:
-            x_TI = x_TI.float()
-            gram = x_TI.T @ x_TI / tokens
+            gram = gram_matrix(x_TI.float()) / tokens
             return cls(tokens, gram.diagonal().clone(), gram, rows)
         return cls(tokens, sum_of_squares(x_TI) / tokens, None, rows)
 
@@ -82,6 +81,18 @@ def sum_of_squares(x_TI: torch.Tensor) -> torch.Tensor:
     for piece in torch.split(x_TI, 1024):
         total_I += piece.float().square().sum(0)
     return total_I
+
+
+def gram_matrix(x_TI: torch.Tensor) -> torch.Tensor:
+    """XᵀX [I, I]: the upper blocks are computed, the lower ones are their mirror image."""
+    width = x_TI.shape[1]
+    gram_II = x_TI.new_empty(width, width)
+    size = max(128, -(-width // 4))
+    for start in range(0, width, size):
+        end = min(start + size, width)
+        torch.mm(x_TI[:, start:end].T, x_TI[:, start:], out=gram_II[start:end, start:])
+        gram_II[end:, start:end] = gram_II[start:end, end:].T
+    return gram_II
 
 
 class Products(TorchFunctionMode):

@@ -143,8 +143,7 @@ def with_crash(run: Run, state: RunState) -> RunState:
 
 def create(name: str, profile_text: str, folder: Path | None = None) -> Run:
     """A new run folder, under the runs folder or at `folder` (which must be new or empty)."""
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-    path = folder or files.runs_folder() / f"{stamp}-{name}-{secrets.token_hex(2)}"
+    path = folder or new_folder(name)
     try:
         if path.is_dir() and any(path.iterdir()):
             raise UsageError(
@@ -158,6 +157,15 @@ def create(name: str, profile_text: str, folder: Path | None = None) -> Run:
     except OSError as error:
         raise EngineError(f"cannot write the run folder: {error.strerror}", where=str(path)) from error
     return Run(path.resolve())
+
+
+def new_folder(name: str) -> Path:
+    """A path under the runs folder that does not exist: two runs that begin in one second rarely draw the same one."""
+    while True:
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+        path = files.runs_folder() / f"{stamp}-{name}-{secrets.token_hex(2)}"
+        if not path.exists():
+            return path
 
 
 def list_runs() -> list[Run]:

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
 from engine.matrices import Statistics
-from engine.pruning.masks import Pattern, Scope
+from engine.pruning.masks import Pattern, Scope, Stack
 
 Needs = Literal["nothing", "diagonal", "gram"]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Numbers of the solvers: damping as a share of the Gram matrix's mean diagonal, columns per mask decision."""
+    """Numbers of the solvers: damping as a share of the Gram matrix's mean diagonal, columns per mask decision (SparseGPT),
+    iterations and conjugate-gradient steps (ADMM).
+    """
 
     damping: float = 0.01
     block_size: int = 128
+    iterations: int = 40
+    polish: int = 10
 
 
 Score = Callable[[torch.Tensor, Statistics, torch.Generator], torch.Tensor]
-Solve = Callable[[torch.Tensor, Statistics, Pattern, Settings], torch.Tensor]
+Solve = Callable[[torch.Tensor, Statistics, Stack, Settings], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,8 @@ class Criterion:
     """`needs` names the statistics, `scope` who competes in the unstructured pattern (as in the criterion's paper).
 
     Exactly one of `score(weight [O, I], statistics, generator) -> [O, I]` and
-    `solve(weight, statistics, pattern, settings) -> new weight [O, I] with the pattern` is set.
+    `solve(weight, statistics, stack, settings) -> new weight [O, I]` is set; a solver gets the matrices that share an input
+    one above the other, so that what depends on the input alone is computed once.
     """
 
     needs: Needs
@@ -41,15 +46,17 @@ class Criterion:
 
     def prune(
         self,
-        weight_OI: torch.Tensor,
+        weights: Sequence[torch.Tensor],
         statistics: Statistics,
-        pattern: Pattern,
+        patterns: Sequence[Pattern],
         settings: Settings,
-        generator: torch.Generator,
-    ) -> torch.Tensor:
-        """The pruned weight [O, I] in float32."""
-        weight_OI = weight_OI.float()
+        generators: Sequence[torch.Generator],
+    ) -> list[torch.Tensor]:
+        """The pruned weights [O, I] in float32, of matrices that share an input."""
+        floats = [weight.float() for weight in weights]
         if self.solve is not None:
-            return self.solve(weight_OI, statistics, pattern, settings)
+            stack = Stack(tuple(len(w) for w in floats), tuple(patterns))
+            return stack.split(self.solve(torch.cat(floats), statistics, stack, settings))
         assert self.score is not None
-        return weight_OI * pattern.keep(self.score(weight_OI, statistics, generator))
+        triples = zip(floats, patterns, generators, strict=True)
+        return [w * pattern.keep(self.score(w, statistics, generator)) for w, pattern, generator in triples]

@@ -5,6 +5,7 @@ Ties are broken by position, so equal scores give equal masks everywhere.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -55,6 +56,84 @@ class Pattern:
             )
 
 
+@dataclass(frozen=True)
+class Stack:
+    """Matrices that share an input, one above the other: as many rows as each has, and the pattern each is to get."""
+
+    rows: tuple[int, ...]
+    patterns: tuple[Pattern, ...]
+
+    @property
+    def n_of_m(self) -> tuple[int, int] | None:
+        return self.patterns[0].n_of_m
+
+    def keep(self, score_OI: torch.Tensor) -> torch.Tensor:
+        """Mask [O, I] of the weights that stay, each matrix by its own pattern."""
+        return self._each(score_OI, lambda part, pattern: pattern.keep(part))
+
+    def of_columns(self, start: int, end: int) -> Stack:
+        """The same for columns start..end."""
+        parts = zip(self.rows, self.patterns, strict=True)
+        return Stack(self.rows, tuple(pattern.of_columns(rows, start, end) for rows, pattern in parts))
+
+    def split(self, weight_OI: torch.Tensor) -> list[torch.Tensor]:
+        """The matrices by themselves."""
+        return list(torch.split(weight_OI, self.rows))
+
+    def _each(self, score_OI: torch.Tensor, keep: Callable[[torch.Tensor, Pattern], torch.Tensor]) -> torch.Tensor:
+        return torch.cat([keep(*pair) for pair in zip(self.split(score_OI), self.patterns, strict=True)])
+
+
+class NearlyKeep:
+    """A stack's projection for iterations: the count over a layer may miss by 0.1%, and the limit of the last call is where
+    the search for the next begins. Much cheaper than an exact selection over a million scores.
+    """
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self._limits: list[float | None] = [None] * len(stack.rows)
+
+    def __call__(self, score_OI: torch.Tensor) -> torch.Tensor:
+        """Mask [O, I] of about the weights that stay."""
+        masks = []
+        for i, (part, pattern) in enumerate(zip(self._stack.split(score_OI), self._stack.patterns, strict=True)):
+            if pattern.n_of_m or pattern.scope == "row" or pattern.threshold is not None:
+                masks.append(pattern.keep(part))
+                continue
+            limit = near_limit(part, round(pattern.sparsity * part.numel()), self._limits[i])
+            self._limits[i] = limit
+            masks.append(part >= limit)
+        return torch.cat(masks)
+
+
+def near_limit(score: torch.Tensor, count: int, guess: float | None, tolerance: float = 1e-3) -> float:
+    """A limit below which `count` of the scores (>= 0) lie, give or take `tolerance` of them all.
+
+    False position between limits whose counts are known, from `guess` or from the quantile of a sample.
+    """
+    total = score.numel()
+    if count == 0:
+        return 0.0
+    flat = score.reshape(-1)
+    if guess is None:
+        sample = flat[:: max(1, total // 4096)]
+        guess = float(sample.kthvalue(max(1, round(count / total * len(sample)))).values)
+    limit, low, high = guess, (0.0, 0), (float(score.max()), total)
+    for attempt in range(20):
+        found = int(torch.count_nonzero(flat < limit))
+        if abs(found - count) <= tolerance * total:
+            break
+        if found < count:
+            low = (limit, found)
+            limit = min(limit * 1.1 ** (attempt + 1), high[0]) if high[1] == total else limit
+        else:
+            high = (limit, found)
+            limit = limit / 1.1 ** (attempt + 1) if low[1] == 0 else limit
+        if low[1] and high[1] < total:
+            limit = low[0] + (high[0] - low[0]) * (count - low[1]) / (high[1] - low[1])
+    return limit
+
+
 def drop_lowest(score_RC: torch.Tensor, count: int) -> torch.Tensor:
     """Mask [R, C] without the `count` lowest entries of each row; among equal ones the first go."""
     if count == 0:
@@ -67,7 +146,16 @@ def drop_lowest(score_RC: torch.Tensor, count: int) -> torch.Tensor:
 
 
 def keep_n_of_m(score_OI: torch.Tensor, n: int, m: int) -> torch.Tensor:
-    """Mask [O, I] with the N highest of every M neighbours in a row; among equal ones the first stay."""
-    groups = score_OI.reshape(-1, m)
-    order = groups.argsort(dim=1, descending=True, stable=True)[:, :n]
-    return torch.zeros_like(groups, dtype=torch.bool).scatter_(1, order, True).view(score_OI.shape)
+    """Mask [O, I] with the N highest of every M neighbours in a row; among equal ones the first stay.
+
+    A weight stays when fewer than N neighbours come before it; neighbours are compared pair by pair, column by column.
+    """
+    columns = [score_OI[:, i::m].contiguous() for i in range(m)]
+    keep = torch.empty_like(score_OI, dtype=torch.bool)
+    for i, mine in enumerate(columns):
+        before = torch.zeros_like(mine, dtype=torch.uint8)
+        for j, other in enumerate(columns):
+            if j != i:
+                before += other >= mine if j < i else other > mine
+        keep[:, i::m] = before < n
+    return keep

@@ -32,7 +32,11 @@ class PruneOptions(StepOptions):
     damping: float = Field(default=0.01, gt=0.0)
     """solvers: added to the Gram matrix's diagonal, as a share of its mean"""
     block_size: int = Field(default=128, ge=1)
-    """solvers: columns whose mask is decided together"""
+    """sparsegpt: columns whose mask is decided together"""
+    iterations: int = Field(default=40, ge=1)
+    """admm: rounds of least squares and projection, at most"""
+    polish: int = Field(default=10, ge=0)
+    """admm: conjugate-gradient steps on the weights that stay"""
 
     @field_validator("criterion")
     @classmethod

@@ -39,18 +39,20 @@ class Pruning:
     def matrices(self, matrices: list[Matrix], statistics: Statistics) -> None:
         """Prunes the matrices that share this input, in place."""
         self.workspace.check_stop()
-        for matrix in matrices:
-            began = time.perf_counter()
-            pattern = replace(self.pattern, sparsity=self.shares[matrix.name])
-            before = matrix.weight.float()
-            after = self.criterion.prune(before, statistics, pattern, self.settings, self._generator(matrix.name))
-            after = after.to(matrix.weight.dtype)
-            check_result(matrix.name, after, pattern)
-            error = output_error(before, after.float(), statistics.rows)
-            matrix.weight.copy_(after)
+        began = time.perf_counter()
+        patterns = [replace(self.pattern, sparsity=self.shares[m.name]) for m in matrices]
+        before = [m.weight.float() for m in matrices]
+        generators = [self._generator(m.name) for m in matrices]
+        after = self.criterion.prune(before, statistics, patterns, self.settings, generators)
+        seconds = (time.perf_counter() - began) / sum(m.weight.numel() for m in matrices)
+        for matrix, pattern, old, new in zip(matrices, patterns, before, after, strict=True):
+            stored = new.to(matrix.weight.dtype)
+            check_result(matrix.name, stored, pattern)
+            error = output_error(old, stored.float(), statistics.rows)
+            matrix.weight.copy_(stored)
             self.done += 1
             self.unreached += statistics.tokens == 0
-            self._tell(matrix, error, time.perf_counter() - began)
+            self._tell(matrix, error, seconds * stored.numel())
 
     def _tell(self, matrix: Matrix, error: float | None, seconds: float) -> None:
         event = ev.LayerPruned(
@@ -106,7 +108,7 @@ def plan(workspace: Workspace, matrices: list[Matrix], criterion: Criterion, opt
     pattern = Pattern(options.amount, options.n_of_m, scope, options.threshold)
     check_options(matrices, options)
     shares = ALLOCATIONS.load(options.allocation).allocate(matrices, options.amount)
-    settings = Settings(options.damping, options.block_size)
+    settings = Settings(options.damping, options.block_size, options.iterations, options.polish)
     return Pruning(workspace, criterion, settings, pattern, shares, len(matrices))
 
 

@@ -43,7 +43,7 @@ def pruner(criterion: str, seen: dict[str, Statistics] | None = None) -> Callabl
                 seen[matrix.name] = statistics
             pattern = Pattern(0.5, scope=how.scope)
             generator = torch.Generator().manual_seed(0)
-            matrix.weight.copy_(how.prune(matrix.weight, statistics, pattern, Settings(), generator))
+            matrix.weight.copy_(how.prune([matrix.weight], statistics, [pattern], Settings(), [generator])[0])
 
     return action
 

@@ -13,23 +13,23 @@ import torch
 from engine.errors import EngineError
 from engine.matrices import Statistics
 from engine.pruning.criterion import Criterion, Settings
-from engine.pruning.masks import Pattern
+from engine.pruning.masks import Stack
 
 GROUP = 32  # columns whose updates stay within the group at first
 
 
-def solve(weight_OI: torch.Tensor, statistics: Statistics, pattern: Pattern, settings: Settings) -> torch.Tensor:
+def solve(weight_OI: torch.Tensor, statistics: Statistics, stack: Stack, settings: Settings) -> torch.Tensor:
     """The pruned and updated weight [O, I]."""
     assert statistics.gram is not None
     dead = statistics.gram.diagonal() == 0
     factor_II = inverse_factor(statistics.gram, dead, settings.damping)
     w_IO = weight_OI.T.contiguous().clone()
     w_IO[dead] = 0
-    group = pattern.n_of_m[1] if pattern.n_of_m else GROUP
+    group = stack.n_of_m[1] if stack.n_of_m else GROUP
     size = -(-settings.block_size // group) * group
     for start in range(0, len(w_IO), size):
         end = min(start + size, len(w_IO))
-        part = pattern.of_columns(len(weight_OI), start, end)
+        part = stack.of_columns(start, end)
         _block(w_IO[start:end], w_IO[end:], factor_II[start:end, start:], part, group)
     return w_IO.T
 
@@ -49,17 +49,17 @@ def inverse_factor(gram_II: torch.Tensor, dead: torch.Tensor, damping: float) ->
     raise EngineError("the Gram matrix of the calibration inputs is not positive definite", hint="raise the damping")
 
 
-def _block(w_BO: torch.Tensor, rest_RO: torch.Tensor, factor: torch.Tensor, pattern: Pattern, group: int) -> None:
+def _block(w_BO: torch.Tensor, rest_RO: torch.Tensor, factor: torch.Tensor, stack: Stack, group: int) -> None:
     """Prunes the columns of one block in place and pushes the error to the rest; factor is U's rows [B, B + R]."""
     size = len(w_BO)
     diagonal = factor.diagonal()
-    keep_BO = None if pattern.n_of_m else pattern.keep((w_BO / diagonal[:, None]).square_().T).T
+    keep_BO = None if stack.n_of_m else stack.keep((w_BO / diagonal[:, None]).square_().T).T
     error_BO = torch.empty_like(w_BO)
     for start in range(0, size, group):
         end = min(start + group, size)
         w, within = w_BO[start:end], factor[start:end, start:end]
         cost = (w / diagonal[start:end, None]).square_().T if keep_BO is None else None
-        keep = pattern.keep(cost).T if cost is not None else keep_BO[start:end]  # type: ignore[index]
+        keep = stack.keep(cost).T if cost is not None else keep_BO[start:end]  # type: ignore[index]
         _columns(w, within, keep, error_BO[start:end])
         w_BO[end:].addmm_(factor[start:end, end:size].T, error_BO[start:end], alpha=-1)
     rest_RO.addmm_(factor[:, size:].T, error_BO, alpha=-1)

@@ -30,7 +30,7 @@ def matrices(*tensors: torch.Tensor) -> list[Matrix]:
 
 
 def prune(w: torch.Tensor, pattern: Pattern) -> torch.Tensor:
-    return importance.CRITERION.prune(w, NOTHING, pattern, Settings(), torch.Generator())
+    return importance.CRITERION.prune([w], NOTHING, [pattern], Settings(), [torch.Generator()])[0]
 
 
 @given(st.integers(0, 100), st.integers(1, 20), st.integers(1, 50))

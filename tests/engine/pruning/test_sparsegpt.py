@@ -14,7 +14,11 @@ from engine.errors import EngineError
 from engine.matrices import Statistics
 from engine.pruning.criteria import sparsegpt
 from engine.pruning.criterion import Settings
-from engine.pruning.masks import Pattern
+from engine.pruning.masks import Pattern, Stack
+
+
+def solve(w: torch.Tensor, statistics: Statistics, pattern: Pattern, settings: Settings) -> torch.Tensor:
+    return sparsegpt.solve(w, statistics, Stack((len(w),), (pattern,)), settings)
 
 
 def textbook(w: torch.Tensor, gram: torch.Tensor, pattern: Pattern, damping: float, block: int) -> torch.Tensor:
@@ -54,7 +58,7 @@ def test_it_is_the_papers_algorithm(pattern: Pattern, block_size: int, block: in
         w, x = layer(seed, 16, 96)
         statistics = Statistics.of(x.to(device), want_gram=True)
         assert statistics.gram is not None
-        found = sparsegpt.solve(w.to(device), statistics, pattern, Settings(0.01, block_size)).cpu()
+        found = solve(w.to(device), statistics, pattern, Settings(0.01, block_size)).cpu()
         expected = textbook(w, statistics.gram.cpu(), pattern, 0.01, block)
         assert torch.equal(found == 0, expected == 0)
         torch.testing.assert_close(found, expected, atol=2e-3, rtol=2e-3)
@@ -68,7 +72,7 @@ def test_it_is_least_squares_where_what_goes_comes_first(seed: int, count: int) 
     w[:, :count] *= 1e-4
     statistics = Statistics.of(x, want_gram=True)
     assert statistics.gram is not None
-    found = sparsegpt.solve(w, statistics, Pattern(count / 8), Settings(damping=1e-6))
+    found = solve(w, statistics, Pattern(count / 8), Settings(damping=1e-6))
     gram = statistics.gram.double()
     gram = gram + 1e-6 * gram.diagonal().mean() * torch.eye(8, dtype=torch.float64)
     rest = slice(count, None)
@@ -83,7 +87,7 @@ def test_it_is_optimal_where_inputs_are_uncorrelated(seed: int, count: int) -> N
     generator = torch.Generator().manual_seed(seed)
     w, size = torch.randn(1, 8, generator=generator), torch.rand(8, generator=generator) + 0.1
     statistics = Statistics(9, size, size.diag(), torch.zeros(0, 8))
-    found = sparsegpt.solve(w, statistics, Pattern(count / 8), Settings(damping=1e-9))
+    found = solve(w, statistics, Pattern(count / 8), Settings(damping=1e-9))
     cost = w[0].square() * size
     best = min(float(cost[list(gone)].sum()) for gone in itertools.combinations(range(8), count))
     assert float(((w - found)[0].square() * size).sum()) == pytest.approx(best, rel=1e-4)
@@ -94,15 +98,15 @@ def test_a_singular_gram_matrix_gets_more_damping() -> None:
     x = torch.ones(10, 64)
     statistics = Statistics.of(x, want_gram=True)
     w = torch.randn(4, 64)
-    found = sparsegpt.solve(w, statistics, Pattern(0.5), Settings(damping=1e-8))
+    found = solve(w, statistics, Pattern(0.5), Settings(damping=1e-8))
     assert torch.isfinite(found).all()
     assert int((found == 0).sum()) == 128
     with pytest.raises(EngineError, match="not positive definite") as caught:
-        sparsegpt.solve(w, statistics, Pattern(0.5), Settings(damping=1e-15))
+        solve(w, statistics, Pattern(0.5), Settings(damping=1e-15))
     assert caught.value.hint == "raise the damping"
 
 
 def test_inputs_that_are_all_zero() -> None:
     statistics = Statistics.of(torch.zeros(10, 16), want_gram=True)
-    found = sparsegpt.solve(torch.randn(4, 16), statistics, Pattern(0.5), Settings())
+    found = solve(torch.randn(4, 16), statistics, Pattern(0.5), Settings())
     assert (found == 0).all()
