@@ -78,7 +78,7 @@ class Stack:
 
     def split(self, weight_OI: torch.Tensor) -> list[torch.Tensor]:
         """The matrices by themselves."""
-        return list(torch.split(weight_OI, self.rows))
+        return list(torch.split(weight_OI, list(self.rows)))
 
     def _each(self, score_OI: torch.Tensor, keep: Callable[[torch.Tensor, Pattern], torch.Tensor]) -> torch.Tensor:
         return torch.cat([keep(*pair) for pair in zip(self.split(score_OI), self.patterns, strict=True)])
