@@ -17,7 +17,8 @@ import torch
 from torch import nn
 
 from engine.matrices import Matrix, Products, Statistics, find_matrices
-from engine.model import Subject
+from engine.model import DTYPES, Subject
+from engine.workspace import Workspace
 
 Visit = Callable[[list[Matrix], Statistics], None]
 
@@ -52,10 +53,18 @@ class Walk:
     compute: torch.dtype
     matrices: list[Matrix] = field(default_factory=list)
 
+    @classmethod
+    def over(cls, workspace: Workspace, subject: Subject | None = None) -> Walk:
+        """A walk over the run's calibration data, of the model under compression or another one."""
+        calibration = workspace.profile.calibration
+        inputs = workspace.calibration_inputs()
+        chunk = calibration.chunk or len(inputs)
+        return cls(subject or workspace.subject, inputs, chunk, DTYPES[calibration.compute])
+
     def __post_init__(self) -> None:
         self.inputs = self.inputs.to(self.subject.device)
         self._blocks = self.subject.blocks()
-        with self._context():
+        with self.context():
             self._tuples = self._probe()
         self._by_address = {m.weight.data_ptr(): m for m in self.matrices}
 
@@ -65,23 +74,27 @@ class Walk:
     def of_block(self, index: int) -> list[Matrix]:
         return [matrix for matrix in self.matrices if matrix.block == index]
 
+    def weights(self, index: int) -> dict[str, torch.Tensor]:
+        """{name: weight [out, in]} of a block's matrices."""
+        return {matrix.name: matrix.weight for matrix in self.of_block(index)}
+
     def run(self, visit: Callable[[int], Visit | None], want_gram: bool) -> Iterator[int]:
         """Goes through the blocks in order and yields the index of each when it is finished.
 
         `visit(block)` returns what to do with each group of matrices and their statistics, or None to let the block pass
         as it is (one that an earlier process finished).
         """
-        with self._context():
-            hidden, calls = self._enter()
-            for index, block in enumerate(self._blocks):
+        with self.context():
+            hidden, calls = self.enter()
+            for index in range(self.blocks()):
                 action = visit(index)
                 if action is None:
-                    hidden = self._forward(block, calls[index], hidden)
+                    hidden = self.forward(index, calls[index], hidden)
                 elif len(hidden) == 1:
                     hidden = [self._single_pass(index, calls[index][0], hidden[0], action, want_gram)]
                 else:
                     self._two_pass_statistics(index, calls[index], hidden, action, want_gram)
-                    hidden = self._forward(block, calls[index], hidden)
+                    hidden = self.forward(index, calls[index], hidden)
                 yield index
 
     def _single_pass(
@@ -147,10 +160,14 @@ class Walk:
         found = self._by_address.get(weight.data_ptr())
         return found if found is not None and found.shape == tuple(weight.shape) else None
 
-    def _forward(self, block: nn.Module, calls: list[BlockCall], hidden: list[torch.Tensor]) -> list[torch.Tensor]:
-        return [call(block, part) for call, part in zip(calls, hidden, strict=True)]
+    def block(self, index: int) -> nn.Module:
+        return self._blocks[index]
 
-    def _enter(self) -> tuple[list[torch.Tensor], list[list[BlockCall]]]:
+    def forward(self, index: int, calls: list[BlockCall], hidden: list[torch.Tensor]) -> list[torch.Tensor]:
+        """A block's outputs, chunk by chunk."""
+        return [call(self._blocks[index], part) for call, part in zip(calls, hidden, strict=True)]
+
+    def enter(self) -> tuple[list[torch.Tensor], list[list[BlockCall]]]:
         """The first block's inputs and every block's other arguments, per chunk; no block is computed."""
         hidden: list[torch.Tensor] = []
         calls: list[list[BlockCall]] = [[] for _ in self._blocks]
@@ -237,11 +254,12 @@ class Walk:
         return names[0]
 
     @contextmanager
-    def _context(self) -> Iterator[None]:
+    def context(self) -> Iterator[None]:
+        """Without gradients and in the walk's number format: everything that calls blocks happens inside."""
         device = self.subject.device.type
         low = self.compute != torch.float32 and self.subject.is_language_model
         # without the cache: autocast would keep a matrix's cast from before it was compressed
-        with torch.inference_mode(), torch.autocast(device, dtype=self.compute, enabled=low, cache_enabled=False):
+        with torch.no_grad(), torch.autocast(device, dtype=self.compute, enabled=low, cache_enabled=False):
             yield
 
 

@@ -104,6 +104,83 @@ class LayerPruned(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SparsityPlanned(Event):
+    """How a prune step splits its sparsity over the matrices, before anything is changed.
+
+    `shares` is {matrix name: sparsity}; `reasons` {matrix name: why it got its share, in a few words} where there is one.
+    """
+
+    kind: ClassVar[str] = "sparsity_planned"
+    step: int
+    allocation: str
+    sparsity: float
+    shares: dict[str, float]
+    reasons: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartsRemoved(Event):
+    """What structured pruning took out of one block (None: out of the whole model): `removed` are indices of `of` parts.
+
+    `part` is "channels", "head groups", "hidden dimensions", "blocks" or "experts".
+    """
+
+    kind: ClassVar[str] = "parts_removed"
+    step: int
+    part: str
+    block: int | None
+    removed: list[int]
+    of: int
+    error: float | None
+    seconds: float
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockRecovered(Event):
+    """One block was trained towards the dense block: relative output error ||f(X) - f'(X')||^2 / ||f(X)||^2 before, after."""
+
+    kind: ClassVar[str] = "block_recovered"
+    step: int
+    block: int
+    before: float
+    after: float
+    seconds: float
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerSensitivity(Event):
+    """The relative output error of one matrix at each of the `ratios` (sparsities), all else dense.
+
+    `loss` is what the model's loss (KL to the dense model, nats a token) moved at the middle ratio, None if not measured.
+    """
+
+    kind: ClassVar[str] = "layer_sensitivity"
+    step: int
+    layer: str
+    block: int
+    ratios: list[float]
+    errors: list[float]
+    loss: float | None
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimated(Event):
+    """What the run is expected to need (`name`: memory, disk in bytes; time in seconds) and what there is."""
+
+    kind: ClassVar[str] = "estimated"
+    name: str
+    value: float
+    available: float | None = None
+    unit: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Metric(Event):
     """A measured figure of one stage (dense, pruned, exported, ...) with its n and interval where they exist."""
 
@@ -244,8 +321,9 @@ class Unknown(Event):
 KINDS: dict[str, type[Event]] = {
     cls.kind: cls
     for cls in (
-        RunStarted, ModelLoaded, StepStarted, StepFinished, Progress, LayerPruned, Metric, CandidateAdded,
-        CandidateScored, PromptsCompared, ArtifactWritten, GateChecked, Log, RunFinished, RunFailed, RunCancelled,
+        RunStarted, ModelLoaded, StepStarted, StepFinished, Progress, Estimated, SparsityPlanned, LayerSensitivity,
+        LayerPruned, PartsRemoved, BlockRecovered, Metric, CandidateAdded, CandidateScored, PromptsCompared,
+        ArtifactWritten, GateChecked, Log, RunFinished, RunFailed, RunCancelled,
     )
 }  # fmt: skip
 FINAL = (RunFinished, RunFailed, RunCancelled)

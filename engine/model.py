@@ -30,6 +30,26 @@ BOOKKEEPING = {"transformers_version", "dtype", "architectures"}
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where a structurally pruned model's blocks and hidden dimensions come from: indices in the dense model; None means
+    all of them.
+    """
+
+    blocks: list[int] | None = None
+    hidden: list[int] | None = None
+
+    def after(self, earlier: Origin) -> Origin:
+        """The origin in the dense model, when this one's indices are of a model that has `earlier` behind it."""
+        return Origin(_through(self.blocks, earlier.blocks), _through(self.hidden, earlier.hidden))
+
+
+def _through(later: list[int] | None, earlier: list[int] | None) -> list[int] | None:
+    if later is None or earlier is None:
+        return later if earlier is None else earlier
+    return [earlier[index] for index in later]
+
+
 @dataclass
 class Subject:
     """A model and what is needed to run it. `fingerprint` identifies its weights before any change."""
@@ -39,6 +59,7 @@ class Subject:
     fingerprint: str
     tokenizer: Any | None = None
     features: Features | None = None
+    origin: Origin = Origin()
 
     @property
     def device(self) -> torch.device:

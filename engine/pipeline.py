@@ -22,8 +22,6 @@ from engine.matrices import Matrix
 from engine.model import DTYPES
 from engine.options import StepOptions
 from engine.profile import Profile
-from engine.pruning import step as pruning
-from engine.pruning.options import PruneOptions
 from engine.registry import STEPS
 from engine.state import RunState
 from engine.workspace import Workspace
@@ -135,10 +133,10 @@ def dense_step(workspace: Workspace) -> None:
 
 def one_step(workspace: Workspace, options: StepOptions) -> None:
     """Runs a step, or takes over what an earlier process finished; weights that changed are measured."""
-    done = workspace.finished()
+    done, entry = workspace.finished(), STEPS[options.use]
     if done is not None:
-        if isinstance(options, PruneOptions):
-            pruning.restore(workspace, options)
+        if entry.stage:
+            entry.restore()(workspace, options)
         workspace.stage = done["stage"]
         workspace.emit(
             ev.StepFinished(step=workspace.step, seconds=done["seconds"], summary=done["summary"], resumed=True)
@@ -147,9 +145,9 @@ def one_step(workspace: Workspace, options: StepOptions) -> None:
     began = time.monotonic()
     workspace.check_stop()
     workspace.emit(ev.StepStarted(step=workspace.step, use=options.use, title=title(options)))
-    summary = STEPS[options.use].run()(workspace, options)
-    if isinstance(options, PruneOptions):
-        workspace.stage = next_stage(workspace)
+    summary = entry.run()(workspace, options)
+    if entry.stage:
+        workspace.stage = next_stage(workspace, entry.stage)
         Measurement(workspace, workspace.subject, workspace.profile.evaluate, workspace.stage).all()
     seconds = round(time.monotonic() - began, 3)
     workspace.finish({"summary": summary, "stage": workspace.stage, "seconds": seconds})
@@ -164,10 +162,10 @@ def title(options: StepOptions) -> str:
     )
 
 
-def next_stage(workspace: Workspace) -> str:
+def next_stage(workspace: Workspace, stage: str) -> str:
     """pruned, pruned-2, ..."""
-    number = sum(isinstance(s, PruneOptions) for s in workspace.profile.step[: workspace.step + 1])
-    return "pruned" if number == 1 else f"pruned-{number}"
+    number = sum(STEPS[s.use].stage == stage for s in workspace.profile.step[: workspace.step + 1])
+    return stage if number == 1 else f"{stage}-{number}"
 
 
 def check_fingerprint(workspace: Workspace) -> None:

@@ -60,10 +60,12 @@ CRITERIA = Family("criterion", "engine.pruning.criteria")
 ALLOCATIONS = Family("allocation", "engine.pruning.allocations")
 OPTIMIZERS = Family("prompt optimizer", "engine.prompts.optimizers")
 FORMATS = Family("export format", "engine.export.formats")
+STRUCTURES = Family("structured pattern", "engine.pruning.structures")
 TASKS = Family("task", "engine.tasks")
 FAMILIES = {
     "criteria": CRITERIA,
     "allocations": ALLOCATIONS,
+    "structures": STRUCTURES,
     "optimizers": OPTIMIZERS,
     "formats": FORMATS,
     "tasks": TASKS,
@@ -72,26 +74,31 @@ FAMILIES = {
 
 @dataclass(frozen=True)
 class StepEntry:
-    """Where a step lives: its options model (no torch) and its `run(workspace, options)` function."""
+    """Where a step lives: its options model (no torch) and the module with its `run(workspace, options)`.
+
+    `stage` names the model after a step that changes its weights (it is measured then); such a module also has
+    `restore(workspace, options)`, which puts the weights of a finished step back.
+    """
 
     options: str
-    function: str
+    module: str
+    stage: str | None = None
 
     def options_model(self) -> Any:
-        return _attribute(self.options)
+        module, _, name = self.options.partition(":")
+        return getattr(importlib.import_module(module), name)
 
     def run(self) -> Any:
-        return _attribute(self.function)
+        return importlib.import_module(self.module).run
+
+    def restore(self) -> Any:
+        return importlib.import_module(self.module).restore
 
 
 STEPS = {
-    "prune": StepEntry("engine.pruning.options:PruneOptions", "engine.pruning.step:run"),
-    "select_prompt": StepEntry("engine.prompts.options:SelectPromptOptions", "engine.prompts.select:run"),
-    "evaluate": StepEntry("engine.evaluation.options:EvaluateStepOptions", "engine.evaluation.step:run"),
-    "export": StepEntry("engine.export.options:ExportOptions", "engine.export.step:run"),
+    "prune": StepEntry("engine.pruning.options:PruneOptions", "engine.pruning.step", stage="pruned"),
+    "recover": StepEntry("engine.training.options:RecoverOptions", "engine.training.recover", stage="recovered"),
+    "select_prompt": StepEntry("engine.prompts.options:SelectPromptOptions", "engine.prompts.select"),
+    "evaluate": StepEntry("engine.evaluation.options:EvaluateStepOptions", "engine.evaluation.step"),
+    "export": StepEntry("engine.export.options:ExportOptions", "engine.export.step"),
 }
-
-
-def _attribute(path: str) -> Any:
-    module, _, name = path.partition(":")
-    return getattr(importlib.import_module(module), name)

@@ -37,7 +37,10 @@ class StepState:
 
 @dataclass
 class LayerState:
-    """One matrix: its shape, and after pruning its sparsity, relative output error and seconds."""
+    """One matrix: its shape, the sparsity it is to get, and after pruning its sparsity, relative output error and seconds.
+
+    `ratios` and `sensitivity` are its error curve over sparsities, `loss` what the model's loss moved with it.
+    """
 
     name: str
     block: int
@@ -46,6 +49,11 @@ class LayerState:
     sparsity: float | None = None
     error: float | None = None
     seconds: float | None = None
+    planned: float | None = None
+    reason: str = ""
+    ratios: list[float] = field(default_factory=list)
+    sensitivity: list[float] = field(default_factory=list)
+    loss: float | None = None
 
 
 @dataclass
@@ -87,6 +95,10 @@ class RunState:
     comparisons: list[ev.PromptsCompared] = field(default_factory=list)
     artifacts: list[ev.ArtifactWritten] = field(default_factory=list)
     gates: list[ev.GateChecked] = field(default_factory=list)
+    plans: dict[int, ev.SparsityPlanned] = field(default_factory=dict)
+    removals: list[ev.PartsRemoved] = field(default_factory=list)
+    recoveries: list[ev.BlockRecovered] = field(default_factory=list)
+    estimates: dict[str, ev.Estimated] = field(default_factory=dict)
     log: list[ev.Log] = field(default_factory=list)
     history: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     unknown: int = 0
@@ -152,6 +164,30 @@ class RunState:
         known = [layer for layer in self.layers.values() if layer.sparsity is not None]
         zeros = sum(layer.parameters * (layer.sparsity or 0.0) for layer in known)
         self._point("sparsity", event.time, zeros / max(1, sum(x.parameters for x in self.layers.values())))
+
+    def _on_sparsity_planned(self, event: ev.SparsityPlanned) -> None:
+        self.plans[event.step] = event
+        for name, share in event.shares.items():
+            if name in self.layers:
+                self.layers[name].planned, self.layers[name].reason = share, event.reasons.get(name, "")
+
+    def _on_parts_removed(self, event: ev.PartsRemoved) -> None:
+        key = (event.step, event.part, event.block)
+        self.removals = [*(r for r in self.removals if (r.step, r.part, r.block) != key), event]
+        if event.error is not None:
+            self._point("reconstruction error", event.time, event.error)
+
+    def _on_block_recovered(self, event: ev.BlockRecovered) -> None:
+        self.recoveries = [*(r for r in self.recoveries if (r.step, r.block) != (event.step, event.block)), event]
+        self._point("block error before recovery", event.time, event.before)
+        self._point("block error after recovery", event.time, event.after)
+
+    def _on_layer_sensitivity(self, event: ev.LayerSensitivity) -> None:
+        layer = self.layers.setdefault(event.layer, LayerState(event.layer, event.block, [0, 0], 0))
+        layer.ratios, layer.sensitivity, layer.loss = event.ratios, event.errors, event.loss
+
+    def _on_estimated(self, event: ev.Estimated) -> None:
+        self.estimates[event.name] = event
 
     def _on_metric(self, event: ev.Metric) -> None:
         self.metrics.setdefault(event.stage, {})[event.name] = event

@@ -65,7 +65,8 @@ def moments(x: Floats) -> tuple[Floats, Floats]:
     """Mean and standard deviation of each column of x [rows, columns]; 1 for a column that is constant."""
     constant = x.min(axis=0) == x.max(axis=0)
     mean = np.where(constant, x[0], x.mean(axis=0))
-    return mean, np.where(constant, 1.0, x.std(axis=0))
+    std = x.std(axis=0)
+    return mean, np.where(constant | (std == 0), 1.0, std)  # squares of tiny differences may underflow
 
 
 def _order(text: str) -> tuple[bool, float, str]:

@@ -8,7 +8,7 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from engine.options import StepOptions
-from engine.registry import ALLOCATIONS, CRITERIA
+from engine.registry import ALLOCATIONS, CRITERIA, STRUCTURES
 
 N_OF_M = re.compile(r"([1-9]\d*):([1-9]\d*)")
 
@@ -24,11 +24,13 @@ class PruneOptions(StepOptions):
     threshold: float | None = Field(default=None, gt=0.0)
     """criterion "importance" only: weights with |w| / sum|w| below this go"""
     pattern: str = "unstructured"
-    """"unstructured", or N:M as in "2:4" (N of every M neighbours stay)"""
+    """"unstructured", N:M as in "2:4" (N of every M neighbours stay), or a structure: see `compress-tui list structures`"""
     scope: Literal["auto", "layer", "row"] = "auto"
     """who competes with whom in the unstructured pattern; auto is what the criterion's paper does"""
     allocation: str = "uniform"
     """how the global sparsity is split over the layers: see `compress-tui list allocations`"""
+    statistics: Literal["sequential", "dense"] = "sequential"
+    """inputs as the layers pruned before change them, or as the model at hand has them (collected once, then cached)"""
     damping: float = Field(default=0.01, gt=0.0)
     """solvers: added to the Gram matrix's diagonal, as a share of its mean"""
     block_size: int = Field(default=128, ge=1)
@@ -52,8 +54,8 @@ class PruneOptions(StepOptions):
     @classmethod
     def _known_pattern(cls, pattern: str) -> str:
         found = N_OF_M.fullmatch(pattern)
-        if pattern != "unstructured" and not found:
-            raise ValueError('must be "unstructured" or N:M as in "2:4"')
+        if pattern != "unstructured" and not found and pattern not in STRUCTURES.names():
+            raise ValueError(f'must be "unstructured", N:M as in "2:4", or one of {", ".join(STRUCTURES.names())}')
         if found and not int(found[1]) < int(found[2]):
             raise ValueError("N:M keeps N of every M weights: N must be smaller than M")
         return pattern
@@ -69,6 +71,11 @@ class PruneOptions(StepOptions):
         if self.n_of_m and self.sparsity not in (None, self.amount):
             raise ValueError(f"pattern {self.pattern} means sparsity {self.amount}, not {self.sparsity}")
         return self
+
+    @property
+    def structure(self) -> str | None:
+        """The structured pattern, whose parts leave the model altogether; else None."""
+        return self.pattern if self.pattern in STRUCTURES.names() else None
 
     @property
     def n_of_m(self) -> tuple[int, int] | None:

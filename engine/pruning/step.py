@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 
 from engine import events as ev
-from engine import files
 from engine.calibration import Walk
+from engine.checkpoints import BlockCheckpoints
 from engine.errors import EngineError, UsageError
+from engine.grams import Grams
 from engine.matrices import Matrix, Statistics
-from engine.model import DTYPES, writing
+from engine.pruning import structured
 from engine.pruning.criterion import Criterion, Settings
 from engine.pruning.masks import Pattern
 from engine.pruning.options import PruneOptions
@@ -69,37 +70,44 @@ class Pruning:
 
 def run(workspace: Workspace, options: PruneOptions) -> dict[str, Any]:
     """Prunes the workspace's model in place; returns the step's summary."""
+    if options.structure:
+        return structured.run(workspace, options)
     criterion: Criterion = CRITERIA.load(options.criterion).CRITERION
-    walk = walk_for(workspace)
+    walk = Walk.over(workspace)
+    kept = BlockCheckpoints(workspace)
     pruning = plan(workspace, walk.matrices, criterion, options)
     threshold = None
     if options.criterion == "importance":
         threshold = max(equal_threshold(m.weight, pruning.pattern) for m in walk.matrices)
-    for block in walk.run(lambda index: visit(pruning, walk, index), want_gram=criterion.needs == "gram"):
-        file = workspace.checkpoint(f"block-{block}.safetensors")
-        if not file.is_file():
-            weights = {m.name: m.weight.contiguous() for m in walk.of_block(block)}
-            with writing(file):
-                files.write_with(file, lambda part, weights=weights: save_file(weights, part))  # type: ignore[misc]
+    for block in passes(workspace, walk, pruning, options):
+        kept.save(block, walk.weights(block))
         workspace.progress("pruning", block + 1, walk.blocks(), "blocks")
     if pruning.unreached:
         workspace.log(f"{pruning.unreached} matrices met no calibration token; magnitude decided there", "warning")
     return summary(workspace, walk.matrices, options, threshold)
 
 
+def passes(workspace: Workspace, walk: Walk, pruning: Pruning, options: PruneOptions) -> Iterator[int]:
+    """Prunes block by block, in one walk or with the dense model's statistics; yields each block when it is done."""
+    if options.statistics == "sequential":
+        want_gram = pruning.criterion.needs == "gram"
+        yield from walk.run(lambda index: visit(pruning, walk, index), want_gram)
+        return
+    grams = Grams.of(workspace, walk)  # before anything is changed or, on resume, put back
+    for block in range(walk.blocks()):
+        if visit(pruning, walk, block):
+            for matrices, statistics in grams.groups(block):
+                pruning.matrices(matrices, statistics)
+        yield block
+
+
 def restore(workspace: Workspace, options: PruneOptions) -> None:
     """Puts the weights of a finished prune step back."""
-    walk = walk_for(workspace)
-    for block in range(walk.blocks()):
-        if not load_block(workspace, walk, block):
-            raise EngineError(f"the checkpoint of block {block} is gone", where=str(workspace.run.checkpoints),
-                              hint="start a new run")  # fmt: skip
-
-
-def walk_for(workspace: Workspace) -> Walk:
-    calibration = workspace.profile.calibration
-    inputs = workspace.calibration_inputs()
-    return Walk(workspace.subject, inputs, calibration.chunk or len(inputs), DTYPES[calibration.compute])
+    if options.structure:
+        structured.restore(workspace, options)
+        return
+    walk = Walk.over(workspace)
+    BlockCheckpoints(workspace).restore([walk.weights(block) for block in range(walk.blocks())])
 
 
 def plan(workspace: Workspace, matrices: list[Matrix], criterion: Criterion, options: PruneOptions) -> Pruning:
@@ -123,22 +131,10 @@ def check_options(matrices: list[Matrix], options: PruneOptions) -> None:
 
 def visit(pruning: Pruning, walk: Walk, block: int) -> Any:
     """What to do in a block: prune it, or nothing when an earlier process has."""
-    if load_block(pruning.workspace, walk, block):
+    if BlockCheckpoints(pruning.workspace).load(block, walk.weights(block)):
         pruning.done += len(walk.of_block(block))
         return None
     return pruning.matrices
-
-
-def load_block(workspace: Workspace, walk: Walk, block: int) -> bool:
-    """Restores a finished block's weights; False when there are none."""
-    file = workspace.checkpoint(f"block-{block}.safetensors")
-    if not file.is_file():
-        return False
-    weights = load_file(file)
-    with torch.inference_mode():
-        for matrix in walk.of_block(block):
-            matrix.weight.copy_(weights[matrix.name])
-    return True
 
 
 def check_threshold(matrices: list[Matrix], threshold: float) -> None:

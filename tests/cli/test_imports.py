@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,13 +52,3 @@ def test_a_replay_imports_nothing_heavy(record: Callable[..., Run], story: list[
     run = record(story)
     assert modules("attach", str(run.path), "--plain").isdisjoint(HEAVY)
     assert modules("report", str(run.path)).isdisjoint(HEAVY)
-
-
-def test_help_is_quick() -> None:
-    command = [sys.executable, "-m", "tui.cli", "--help"]
-    best = 9.0
-    for _ in range(5):
-        began = time.perf_counter()
-        subprocess.run(command, capture_output=True, check=True)
-        best = min(best, time.perf_counter() - began)
-    assert best <= 0.35

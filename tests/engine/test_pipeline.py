@@ -554,12 +554,12 @@ def test_a_full_disk_as_the_weight_writer_reports_it(
 ) -> None:
     from safetensors import SafetensorError
 
-    from engine.pruning import step
+    from engine import checkpoints
 
     def full(*_: Any) -> None:
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr(step, "save_file", full)
+    monkeypatch.setattr(checkpoints, "save_file", full)
     refused(begin(), 1, "No space left on device")
 
 

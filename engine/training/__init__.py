@@ -1,0 +1,1 @@
+"""Training what compression left: options, one file per method, the steps that call them."""

@@ -1,0 +1,123 @@
+"""The `recover` step: every block in turn learns the dense block's outputs from the inputs that the compressed prefix gives."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from engine import events as ev
+from engine.calibration import BlockCall, Walk
+from engine.checkpoints import BlockCheckpoints, Weights
+from engine.errors import UsageError
+from engine.model import DTYPES, Subject
+from engine.training.blockwise import Schedule, relative_error, train, trainable
+from engine.training.options import RecoverOptions
+from engine.workspace import Workspace
+
+Batches = list[torch.Tensor]
+
+
+@dataclass
+class Stream:
+    """A model and the calibration data on their way through it, a batch at a time."""
+
+    walk: Walk
+    hidden: Batches
+    calls: list[list[BlockCall]]
+
+    @classmethod
+    def of(cls, workspace: Workspace, subject: Subject, batch: int) -> Stream:
+        walk = Walk(subject, workspace.calibration_inputs(), batch, DTYPES[workspace.profile.calibration.compute])
+        with walk.context():
+            return cls(walk, *walk.enter())
+
+    def advance(self, block: int) -> None:
+        """Puts the data through a block."""
+        with self.walk.context():
+            self.hidden = self.walk.forward(block, self.calls[block], self.hidden)
+
+
+def run(workspace: Workspace, options: RecoverOptions) -> dict[str, Any]:
+    """Trains the workspace's model in place; returns the step's summary."""
+    if not workspace.subject.is_language_model:
+        raise UsageError("blockwise recovery needs a language model", where="step.use")
+    dense = Stream.of(workspace, workspace.dense_subject(), options.batch)
+    mine = Stream.of(workspace, workspace.subject, options.batch)
+    kept = BlockCheckpoints(workspace)
+    ends = block_ends(workspace.subject, dense.walk.blocks())
+    errors = []
+    for block, end in enumerate(ends):
+        for index in range(0 if block == 0 else ends[block - 1] + 1, end + 1):
+            dense.advance(index)
+        if not kept.load(block, weights(mine.walk, block)):
+            errors.append(recover(workspace, options, mine, targets(workspace.subject, dense.hidden), block))
+            kept.save(block, weights(mine.walk, block))
+        mine.advance(block)
+    before, after = zip(*errors, strict=True) if errors else ((0.0,), (0.0,))
+    return {"method": options.method, "epochs": options.epochs,
+            "error_before": sum(before) / len(before), "error_after": sum(after) / len(after)}  # fmt: skip
+
+
+def restore(workspace: Workspace, options: RecoverOptions) -> None:
+    """Puts the weights of a finished recover step back."""
+    blocks = workspace.subject.blocks()
+    kept = BlockCheckpoints(workspace)
+    kept.restore([dict(block.named_parameters()) for block in blocks])
+
+
+def recover(
+    workspace: Workspace, options: RecoverOptions, mine: Stream, targets: Batches, block: int
+) -> tuple[float, float]:
+    """Trains one block; keeps its old weights when that did not help. Returns its relative error before and after."""
+    began = time.perf_counter()
+    module, calls = mine.walk.block(block), mine.calls[block]
+    schedule = Schedule(options.epochs * len(targets), options.learning_rate, options.warmup, options.clip)
+    done = block * schedule.steps
+
+    def forward(index: int) -> torch.Tensor:
+        return calls[index](module, mine.hidden[index])
+
+    def tell() -> None:
+        nonlocal done
+        done += 1
+        workspace.progress("recovering", done, mine.walk.blocks() * schedule.steps, "optimizer steps")
+
+    old = {name: p.data.clone() for name, p in module.named_parameters()}
+    with mine.walk.context():
+        before = relative_error(forward, targets)
+        with trainable(module) as (parameters, masks):
+            generator = torch.Generator().manual_seed(workspace.profile.seed * 10_007 + block)
+            train(forward, targets, parameters, masks, schedule, generator, tell)
+        after = relative_error(forward, targets)
+        if not after < before:
+            for name, p in module.named_parameters():
+                p.data.copy_(old[name])
+            after = before
+    workspace.emit(
+        ev.BlockRecovered(
+            step=workspace.step, block=block, before=before, after=after, seconds=round(time.perf_counter() - began, 3),
+            done=block + 1, total=mine.walk.blocks(),
+        )
+    )  # fmt: skip
+    return before, after
+
+
+def weights(walk: Walk, block: int) -> Weights:
+    """Everything in a block that training may have changed."""
+    return dict(walk.block(block).named_parameters())
+
+
+def block_ends(subject: Subject, dense_blocks: int) -> list[int]:
+    """For every block of the model, the dense block whose output it is to have: the last before the next one that stays."""
+    stay = subject.origin.blocks or list(range(dense_blocks))
+    return [*(index - 1 for index in stay[1:]), dense_blocks - 1]
+
+
+def targets(subject: Subject, hidden: Batches) -> Batches:
+    """The dense outputs [B, T, H], in the hidden dimensions that the model still has."""
+    if subject.origin.hidden is None:
+        return hidden
+    return [part[..., subject.origin.hidden] for part in hidden]
