@@ -117,7 +117,7 @@ def test_a_users_task_survives_being_written() -> None:
         ("[[step]]\nuse = 'prune'\nsparsity = -0.1\n", "step.2.sparsity", "Input should be greater than or", None),
         ("[[step]]\nuse = 'prune'\ncriterion = 'wnda'\n", "step.2.criterion", "unknown criterion", "mean 'wanda'"),
         ("[[step]]\nuse = 'prune'\npattern = '4:2'\n", "step.2.pattern", "N:M keeps N of every M", None),
-        ("[[step]]\nuse = 'prune'\npattern = '2;4'\n", "step.2.pattern", "must be \"unstructured\" or N:M", None),
+        ("[[step]]\nuse = 'prune'\npattern = '2;4'\n", "step.2.pattern", "must be \"unstructured\", N:M", None),
         ("[[step]]\nuse = 'prune'\npattern = '2:4'\nsparsity = 0.7\n", "step.2", "pattern 2:4 means", None),
         ("[[step]]\nuse = 'prune'\nthreshold = 0.1\n", "step.2", "threshold goes with criterion", None),
         ("[[step]]\nuse = 'select_prompt'\n", "step.2.task", "missing", None),
