@@ -97,8 +97,8 @@ def train(
         with torch.enable_grad():
             loss = (forward(index).float() - targets[index].float()).square().sum() / scale
             loss.backward()  # type: ignore[no-untyped-call]
-        if not torch.isfinite(loss):
-            raise EngineError(f"the loss is {float(loss)} at step {step + 1}", hint="lower the learning rate")
+        if not torch.isfinite(loss.detach()):
+            raise EngineError(f"the loss is {loss.item()} at step {step + 1}", hint="lower the learning rate")
         for p, mask in zip(parameters, masks, strict=True):
             if mask is not None and p.grad is not None:
                 p.grad.mul_(mask)

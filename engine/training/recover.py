@@ -48,17 +48,19 @@ def run(workspace: Workspace, options: RecoverOptions) -> dict[str, Any]:
     mine = Stream.of(workspace, workspace.subject, options.batch)
     kept = BlockCheckpoints(workspace)
     ends = block_ends(workspace.subject, dense.walk.blocks())
-    errors = []
     for block, end in enumerate(ends):
         for index in range(0 if block == 0 else ends[block - 1] + 1, end + 1):
             dense.advance(index)
         if not kept.load(block, weights(mine.walk, block)):
-            errors.append(recover(workspace, options, mine, targets(workspace.subject, dense.hidden), block))
+            recover(workspace, options, mine, targets(workspace.subject, dense.hidden), block)
             kept.save(block, weights(mine.walk, block))
         mine.advance(block)
-    before, after = zip(*errors, strict=True) if errors else ((0.0,), (0.0,))
-    return {"method": options.method, "epochs": options.epochs,
-            "error_before": sum(before) / len(before), "error_after": sum(after) / len(after)}  # fmt: skip
+    found = [event for event in workspace.state.recoveries if event.step == workspace.step]
+    return {
+        "method": options.method, "epochs": options.epochs,
+        "error_before": sum(event.before for event in found) / len(found),
+        "error_after": sum(event.after for event in found) / len(found),
+    }  # fmt: skip
 
 
 def restore(workspace: Workspace, options: RecoverOptions) -> None:
@@ -68,10 +70,8 @@ def restore(workspace: Workspace, options: RecoverOptions) -> None:
     kept.restore([dict(block.named_parameters()) for block in blocks])
 
 
-def recover(
-    workspace: Workspace, options: RecoverOptions, mine: Stream, targets: Batches, block: int
-) -> tuple[float, float]:
-    """Trains one block; keeps its old weights when that did not help. Returns its relative error before and after."""
+def recover(workspace: Workspace, options: RecoverOptions, mine: Stream, targets: Batches, block: int) -> None:
+    """Trains one block; keeps its old weights when that did not help."""
     began = time.perf_counter()
     module, calls = mine.walk.block(block), mine.calls[block]
     schedule = Schedule(options.epochs * len(targets), options.learning_rate, options.warmup, options.clip)
@@ -102,7 +102,6 @@ def recover(
             done=block + 1, total=mine.walk.blocks(),
         )
     )  # fmt: skip
-    return before, after
 
 
 def weights(walk: Walk, block: int) -> Weights:

@@ -1,0 +1,142 @@
+"""The `recover` step in whole runs on tiny models: it helps, keeps every zero, and resumes to the same bits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from fixtures.models import TEXT, save, subject
+from safetensors.torch import load_file
+
+from engine import events as ev
+from engine import runs
+from engine.model import Origin
+from engine.runs import Run
+from engine.training.recover import block_ends, targets
+from engine.worker import execute
+
+PROFILE = """
+name = "recover"
+threads = 1
+[model]
+source = "{folder}/model"
+device = "cpu"
+dtype = "{dtype}"
+[calibration]
+source = "file:{folder}/text.txt"
+samples = 8
+length = 32
+compute = "float32"
+[evaluate]
+perplexity = "file:{folder}/text.txt"
+windows = 3
+length = 64
+speed = false
+[[step]]
+use = "prune"
+criterion = "wanda"
+pattern = "{pattern}"
+[[step]]
+use = "recover"
+epochs = 4
+batch = 2
+learning_rate = 5e-3
+[[step]]
+use = "export"
+"""
+
+
+class Killed(BaseException):
+    """Stands for a process that is gone."""
+
+
+@pytest.fixture
+def begin(tmp_path: Path) -> Callable[..., Run]:
+    """A new run of the profile on a tiny model of the architecture."""
+    (tmp_path / "text.txt").write_text(TEXT)
+    number = iter(range(100))
+
+    def create(architecture: str = "llama", dtype: str = "float32", pattern: str = "unstructured") -> Run:
+        if not (tmp_path / "model").is_dir():
+            save(architecture, tmp_path / "model")
+        text = PROFILE.format(folder=tmp_path, dtype=dtype, pattern=pattern)
+        return runs.create("recover", text, tmp_path / f"run-{next(number)}")
+
+    return create
+
+
+def weights(run: Run) -> bytes:
+    return (run.artifacts / "model" / "model.safetensors").read_bytes()
+
+
+def stop_after_block(block: int) -> Callable[[ev.Event], None]:
+    def die(event: ev.Event) -> None:
+        if isinstance(event, ev.BlockRecovered) and event.block == block:
+            raise Killed
+
+    return die
+
+
+def stop_within(steps: int) -> Callable[[ev.Event], None]:
+    def die(event: ev.Event) -> None:
+        if isinstance(event, ev.Progress) and event.label == "recovering" and event.done == steps:
+            raise Killed
+
+    return die
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2", "opt", "mixtral"])
+@pytest.mark.parametrize("pattern", ["unstructured", "2:4"])
+def test_errors_fall_and_zeros_stay(begin: Callable[..., Run], architecture: str, pattern: str) -> None:
+    run = begin(architecture, pattern=pattern)
+    assert execute(run) == 0, run.state().failure
+    state = run.state()
+    assert [r.block for r in state.recoveries] == [0, 1]
+    assert all(r.after < r.before for r in state.recoveries)
+    assert state.steps[1].summary["error_after"] < state.steps[1].summary["error_before"]
+    metrics = state.metrics
+    assert list(metrics) == ["dense", "pruned", "recovered", "exported"]
+    assert metrics["recovered"]["sparsity"].value == metrics["pruned"]["sparsity"].value
+    assert metrics["exported"]["perplexity"].value == pytest.approx(metrics["recovered"]["perplexity"].value, rel=1e-6)
+    for block in (0, 1):
+        pruned = load_file(run.checkpoints / f"step-0-block-{block}.safetensors")
+        recovered = load_file(run.checkpoints / f"step-1-block-{block}.safetensors")
+        assert sum(int((w == 0).sum()) for w in recovered.values() if w.ndim > 1) == sum(
+            int((w == 0).sum()) for w in pruned.values()
+        )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("stop", [stop_after_block(0), stop_within(3), stop_within(20)])
+def test_resume_gives_the_same_bits(begin: Callable[..., Run], dtype: str, stop: Callable[[ev.Event], None]) -> None:
+    whole, broken = begin(dtype=dtype), begin(dtype=dtype)
+    assert execute(whole) == 0, whole.state().failure
+    with pytest.raises(Killed):
+        execute(broken, also=stop)
+    assert execute(broken) == 0, broken.state().failure
+    assert weights(broken) == weights(whole)
+    assert broken.state().steps[1].summary == whole.state().steps[1].summary
+    assert execute(broken) == 0, "a finished run is taken from its checkpoints"
+    assert weights(broken) == weights(whole)
+
+
+def test_a_module_without_text_is_refused(tmp_path: Path) -> None:
+    text = '[model]\nsource = "builtin:linear"\n[calibration]\nsource = "builtin"\n[[step]]\nuse = "recover"\n'
+    run = runs.create("linear", text, tmp_path / "run")
+    assert execute(run) == 2
+    assert "language model" in run.events()[-1].message
+
+
+def test_blocks_that_stay_learn_what_the_removed_ones_behind_them_did() -> None:
+    whole = subject("llama")
+    assert block_ends(whole, 2) == [0, 1]
+    whole.origin = Origin(blocks=[0, 3, 4])
+    assert block_ends(whole, 6) == [2, 3, 5]
+
+
+def test_targets_have_the_hidden_dimensions_that_stay() -> None:
+    small = subject("llama")
+    small.origin = Origin(hidden=[0, 2])
+    assert torch.equal(targets(small, [torch.arange(3.0)])[0], torch.tensor([0.0, 2.0]))
