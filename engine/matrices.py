@@ -9,13 +9,14 @@ Shapes: T tokens (all samples together), I in, O out.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+Made = TypeVar("Made")
 SAMPLE = 512  # input rows kept per matrix to measure its output error
 
 
@@ -39,13 +40,23 @@ class Matrix:
 @dataclass
 class Statistics:
     """What is known of a matrix's inputs X [T, I]: mean squares [I], the Gram matrix XᵀX/T [I, I] when asked for,
-    and up to 512 rows of X themselves.
+    and up to 512 rows of X themselves. What a solver derives from the Gram matrix is kept with it (`once`), so that several
+    matrices, row chunks and sparsities share one factorization.
     """
 
     tokens: int
     mean_squares: torch.Tensor
     gram: torch.Tensor | None
     rows: torch.Tensor
+    _made: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def once(self, key: Any, make: Callable[[torch.Tensor], Made]) -> Made:
+        """`make(gram)`, computed at the first call with this key."""
+        assert self.gram is not None
+        if key not in self._made:
+            self._made[key] = make(self.gram)
+        made: Made = self._made[key]
+        return made
 
     @classmethod
     def of(cls, x: torch.Tensor, want_gram: bool) -> Statistics:

@@ -12,6 +12,8 @@ from engine.matrices import Statistics
 from engine.pruning.masks import Pattern, Scope, Stack
 
 Needs = Literal["nothing", "diagonal", "gram"]
+WORK = 2**28
+"""weights that a solver works on at a time, 1 GB a copy in float32; larger layers go through in chunks of rows"""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,18 @@ class Criterion:
         floats = [weight.float() for weight in weights]
         if self.solve is not None:
             stack = Stack(tuple(len(w) for w in floats), tuple(patterns))
-            return stack.split(self.solve(torch.cat(floats), statistics, stack, settings))
+            return stack.split(self._in_chunks(torch.cat(floats), statistics, stack, settings))
         assert self.score is not None
         triples = zip(floats, patterns, generators, strict=True)
         return [w * pattern.keep(self.score(w, statistics, generator)) for w, pattern, generator in triples]
+
+    def _in_chunks(
+        self, weight_OI: torch.Tensor, statistics: Statistics, stack: Stack, settings: Settings
+    ) -> torch.Tensor:
+        """The solver on as many rows at a time as WORK allows; the chunks' counts add up to the whole's."""
+        assert self.solve is not None
+        width = weight_OI.shape[1]
+        chunks = stack.of_rows(max(1, WORK // width), width)
+        parts = torch.split(weight_OI, [sum(chunk.rows) for chunk in chunks])
+        solved = [self.solve(part, statistics, chunk, settings) for part, chunk in zip(parts, chunks, strict=True)]
+        return solved[0] if len(solved) == 1 else torch.cat(solved)

@@ -46,6 +46,13 @@ class Pattern:
         count = round(self.sparsity * each * end) - round(self.sparsity * each * start)
         return replace(self, sparsity=count / (each * (end - start)))
 
+    def of_rows(self, width: int, start: int, end: int) -> Pattern:
+        """The same for rows start..end of a matrix of that width: the parts' counts add up to the whole's."""
+        if self.n_of_m or self.scope == "row":
+            return self
+        count = round(self.sparsity * width * end) - round(self.sparsity * width * start)
+        return replace(self, sparsity=count / (width * (end - start)))
+
     def check(self, name: str, shape: tuple[int, int]) -> None:
         """Raises UsageError when a matrix of this shape cannot have the pattern."""
         if self.n_of_m and shape[1] % self.n_of_m[1]:
@@ -75,6 +82,17 @@ class Stack:
         """The same for columns start..end."""
         parts = zip(self.rows, self.patterns, strict=True)
         return Stack(self.rows, tuple(pattern.of_columns(rows, start, end) for rows, pattern in parts))
+
+    def of_rows(self, most: int, width: int) -> list[Stack]:
+        """Stacks of at most so many rows that are this one when put one above the other; itself where it is small enough."""
+        if sum(self.rows) <= most:
+            return [self]
+        pieces = [
+            (min(most, rows - start), pattern.of_rows(width, start, min(start + most, rows)))
+            for rows, pattern in zip(self.rows, self.patterns, strict=True)
+            for start in range(0, rows, most)
+        ]
+        return [Stack((rows,), (pattern,)) for rows, pattern in pieces]
 
     def split(self, weight_OI: torch.Tensor) -> list[torch.Tensor]:
         """The matrices by themselves."""

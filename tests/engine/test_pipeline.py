@@ -21,6 +21,7 @@ from engine import events as ev
 from engine import files, runs
 from engine import profile as profiles
 from engine.errors import UsageError
+from engine.registry import CRITERIA
 from engine.runs import Run
 from engine.worker import execute
 
@@ -337,7 +338,7 @@ def test_a_run_that_dies_at_any_event_ends_with_the_same_bytes(
     assert not [path for path in leftovers(run) if path.parent == run.artifacts]
 
 
-@pytest.mark.parametrize("criterion", ["wanda", "random", "magnitude"])
+@pytest.mark.parametrize("criterion", CRITERIA.names())
 @pytest.mark.parametrize("chunk", [8, 3])
 def test_resume_within_a_step_is_bit_identical(begin: Callable[..., Run], criterion: str, chunk: int) -> None:
     replaced = (('"sparsegpt"', f'"{criterion}"'), ("samples = 8", f"samples = 8\nchunk = {chunk}"))

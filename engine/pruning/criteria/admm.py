@@ -11,6 +11,8 @@ with its own step length, solve for the weights that stay. Works on all matrices
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 
 from engine.matrices import Statistics
@@ -23,12 +25,31 @@ GROWTH = ((0.1, 1.3), (0.005, 1.2), (0.0, 1.1))  # more than this share of the s
 SETTLED = 1e-4  # a smaller share than this ends the iterations
 
 
+@dataclass(frozen=True)
+class Decomposed:
+    """The damped Gram matrix with a unit diagonal, the scales [I] that made it so, its eigenvalues and eigenvectors."""
+
+    gram_II: torch.Tensor
+    scale_I: torch.Tensor
+    values_I: torch.Tensor
+    vectors_II: torch.Tensor
+
+    @classmethod
+    def of(cls, gram_II: torch.Tensor, damping: float) -> Decomposed:
+        scaled_II, scale_I = normalized(gram_II, damping)
+        return cls(scaled_II, scale_I, *torch.linalg.eigh(scaled_II))
+
+    def inverse(self, rho: float) -> torch.Tensor:
+        """(G + rho)⁻¹ [I, I]."""
+        return (self.vectors_II / (self.values_I.clamp_min(0) + rho)) @ self.vectors_II.T
+
+
 def solve(weight_OI: torch.Tensor, statistics: Statistics, stack: Stack, settings: Settings) -> torch.Tensor:
     """The pruned and refitted weight [O, I]."""
-    assert statistics.gram is not None
-    gram_II, scale_I = normalized(statistics.gram, settings.damping)
+    known = statistics.once(("eigen", settings.damping), lambda gram_II: Decomposed.of(gram_II, settings.damping))
+    gram_II, scale_I = known.gram_II, known.scale_I
     w_OI = weight_OI * scale_I
-    guess_OI = alternate(w_OI, gram_II, stack, settings.iterations)
+    guess_OI = alternate(w_OI, known, stack, settings.iterations)
     keep_OI = stack.keep(guess_OI.abs()) & (scale_I > 0)
     return torch.where(scale_I > 0, refit(w_OI, guess_OI, gram_II, keep_OI, settings.polish) / scale_I, 0.0)
 
@@ -44,14 +65,13 @@ def normalized(gram_II: torch.Tensor, damping: float) -> tuple[torch.Tensor, tor
     return scaled_II, torch.where(dead_I, 0.0, root_I)
 
 
-def alternate(w_OI: torch.Tensor, gram_II: torch.Tensor, stack: Stack, iterations: int) -> torch.Tensor:
+def alternate(w_OI: torch.Tensor, known: Decomposed, stack: Stack, iterations: int) -> torch.Tensor:
     """B + U [O, I] after the iterations: the largest of it, by the pattern, are the support."""
-    values_I, vectors_II = torch.linalg.eigh(gram_II)
-    target_OI = w_OI @ gram_II
+    target_OI = w_OI @ known.gram_II
     nearly_keep = NearlyKeep(stack)
     keep_OI = nearly_keep(w_OI.abs())
     d_OI, u_OI = w_OI * keep_OI, torch.zeros_like(w_OI)
-    rho, inverse_II = RHO, inverse(values_I, vectors_II, RHO)
+    rho, inverse_II = RHO, known.inverse(RHO)
     last_OI, b_OI = keep_OI, w_OI
     for iteration in range(1, iterations + 1):
         b_OI = torch.addmm(b_OI, target_OI + rho * (d_OI - u_OI), inverse_II, beta=0)
@@ -66,13 +86,8 @@ def alternate(w_OI: torch.Tensor, gram_II: torch.Tensor, stack: Stack, iteration
             factor = next(growth for share, growth in GROWTH if changed >= share)
             rho, last_OI = rho * factor, keep_OI
             u_OI /= factor
-            inverse_II = inverse(values_I, vectors_II, rho)
+            inverse_II = known.inverse(rho)
     return d_OI + u_OI
-
-
-def inverse(values_I: torch.Tensor, vectors_II: torch.Tensor, rho: float) -> torch.Tensor:
-    """(G + rho)⁻¹ [I, I] from G's eigenvalues and eigenvectors."""
-    return (vectors_II / (values_I.clamp_min(0) + rho)) @ vectors_II.T
 
 
 def refit(

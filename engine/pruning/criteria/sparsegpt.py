@@ -20,9 +20,9 @@ GROUP = 32  # columns whose updates stay within the group at first
 
 def solve(weight_OI: torch.Tensor, statistics: Statistics, stack: Stack, settings: Settings) -> torch.Tensor:
     """The pruned and updated weight [O, I]."""
-    assert statistics.gram is not None
-    dead = statistics.gram.diagonal() == 0
-    factor_II = inverse_factor(statistics.gram, dead, settings.damping)
+    dead, factor_II = statistics.once(
+        ("inverse factor", settings.damping), lambda gram_II: inverse_factor(gram_II, settings.damping)
+    )
     w_IO = weight_OI.T.contiguous().clone()
     w_IO[dead] = 0
     group = stack.n_of_m[1] if stack.n_of_m else GROUP
@@ -34,8 +34,11 @@ def solve(weight_OI: torch.Tensor, statistics: Statistics, stack: Stack, setting
     return w_IO.T
 
 
-def inverse_factor(gram_II: torch.Tensor, dead: torch.Tensor, damping: float) -> torch.Tensor:
-    """Upper U [I, I] with UᵀU = H⁻¹; damping grows tenfold while H is numerically singular."""
+def inverse_factor(gram_II: torch.Tensor, damping: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Which inputs are always zero [I], and upper U [I, I] with UᵀU = H⁻¹; damping grows tenfold while H is numerically
+    singular.
+    """
+    dead = gram_II.diagonal() == 0
     mean = gram_II.diagonal().mean().clamp_min(torch.finfo(gram_II.dtype).tiny)
     for attempt in range(6):
         hessian = gram_II.clone()
@@ -44,8 +47,7 @@ def inverse_factor(gram_II: torch.Tensor, dead: torch.Tensor, damping: float) ->
         if not failed:
             upper, failed = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
         if not failed:
-            factor: torch.Tensor = upper
-            return factor
+            return dead, upper
     raise EngineError("the Gram matrix of the calibration inputs is not positive definite", hint="raise the damping")
 
 
