@@ -54,6 +54,13 @@ def run(workspace: Workspace, options: PruneOptions) -> dict[str, Any]:
     return {"pattern": options.pattern, "parameters": after, "removed": 1 - after / before, **smaller.summary}
 
 
+def check(workspace: Workspace, options: PruneOptions) -> None:
+    """Raises UsageError, before anything is done, when the pattern has a `check(job)` that refuses the model as it is."""
+    pattern: Any = STRUCTURES.load(options.pattern)
+    if hasattr(pattern, "check"):
+        pattern.check(Job(workspace, options))
+
+
 def restore(workspace: Workspace, options: PruneOptions) -> None:
     """Puts the smaller model of a finished step back."""
     file, about = workspace.checkpoint("smaller.safetensors"), runs.read_json(workspace.checkpoint("smaller.json"))
