@@ -89,6 +89,9 @@ def built(subject: Subject, smaller: Smaller) -> Subject:
     for key, value in smaller.config.items():
         setattr(config, key, value)
     module = AutoModelForCausalLM.from_config(config, dtype=subject.dtype)
+    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        if name in smaller.weights:  # some stay in float32 in a model that is otherwise in half precision
+            tensor.data = tensor.data.to(smaller.weights[name].dtype)
     module.load_state_dict(smaller.weights, strict=False)
     module.tie_weights()
     if hasattr(module, "set_experts_implementation"):

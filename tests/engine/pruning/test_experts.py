@@ -29,7 +29,7 @@ seed = {seed}
 [model]
 source = "{folder}/model"
 device = "{device}"
-dtype = "float32"
+dtype = "{dtype}"
 [calibration]
 source = "file:{folder}/text.txt"
 samples = 6
@@ -62,10 +62,10 @@ def begin(tmp_path: Path) -> Callable[..., Run]:
     (tmp_path / "text.txt").write_text(TEXT)
     number = iter(range(100))
 
-    def create(model: Any, *steps: str, seed: int = 0, device: str = "cpu") -> Run:
+    def create(model: Any, *steps: str, seed: int = 0, device: str = "cpu", dtype: str = "float32") -> Run:
         model.save_pretrained(tmp_path / "model")
         tokenizer().save_pretrained(tmp_path / "model")
-        text = PROFILE.format(folder=tmp_path, seed=seed, device=device) + "".join(steps)
+        text = PROFILE.format(folder=tmp_path, seed=seed, device=device, dtype=dtype) + "".join(steps)
         return runs.create("mixture", text, tmp_path / f"run-{next(number)}")
 
     return create
@@ -226,6 +226,17 @@ def test_what_stays_is_what_it_was(planted: Any, begin: Callable[..., Run]) -> N
         else:
             assert torch.equal(after, before[name]), name
     assert shorter >= 2 * 3
+
+
+def test_what_a_router_keeps_in_float32_keeps_its_precision(begin: Callable[..., Run]) -> None:
+    model = silence(tiny("deepseek_v3"), [[0, 7], [3, 5]])
+    for _, router in mixtures(model):
+        router.e_score_correction_bias.normal_(0.3, 0.01)
+    smaller = done(begin(model, step(0.25), EXPORT, dtype="bfloat16"))
+    for (_, after), (_, before), gone in zip(mixtures(smaller), mixtures(model), [[0, 7], [3, 5]], strict=True):
+        rows = [row for row in range(8) if row not in gone]
+        assert torch.equal(after.e_score_correction_bias, before.e_score_correction_bias[rows])
+        assert torch.equal(after.weight, before.weight[rows].bfloat16().float())
 
 
 def test_groups_of_experts_stay_equally_large(begin: Callable[..., Run]) -> None:
