@@ -60,8 +60,8 @@ def expert_layers(job: Job) -> list[Layer]:
     subject = workspace.subject
     layers = find(subject, torch.zeros(1, 8, dtype=torch.long)) if subject.is_language_model else []
     if not layers:
-        raise UsageError(f"{subject.source} has no experts to remove", where=f"{place}.pattern",
-                         hint='take another pattern: "experts" is for mixtures of experts')  # fmt: skip
+        raise UsageError(f"{subject.source} has no experts that could be removed", where=f"{place}.pattern",
+                         hint="experts are 3-D parameters of a module called with a token's experts and gates")  # fmt: skip
     counts = sorted({layer.experts for layer in layers})
     if len(counts) > 1:
         raise UsageError(f"the layers have different numbers of experts: {counts}", where=f"{place}.pattern")
@@ -136,19 +136,19 @@ def losses(activity: dict[str, Activity], stays: dict[str, list[int]]) -> dict[s
     return out
 
 
-def resized(subject: Subject, layers: list[Layer], kept: int) -> tuple[dict[str, Any], list[str]]:
-    """The fewest settings that make a model of `kept` experts a layer, and the tensors that are shorter in it."""
+def resized(subject: Subject, layers: list[Layer], kept: int) -> tuple[dict[str, Any], dict[str, int]]:
+    """The fewest settings that make a model of `kept` experts a layer, and which tensors are shorter in it, by dimension."""
     config: Any = subject.module.config
     count = layers[0].experts
     if kept == count:
-        return {}, []
+        return {}, {}
     held = [key for key, value in config.to_dict().items() if type(value) is int and value == count]
     held.sort(key=lambda key: "expert" not in key)  # the likely ones first: each guess builds a model
     before = shapes_of(subject.module)
     for keys in itertools.chain(*(itertools.combinations(held, size) for size in range(1, len(held) + 1))):
         settings = dict.fromkeys(keys, kept)
         changed = shortened(before, planned(config, settings), count, kept)
-        if changed and all(f"{layer.name}.{name}" in changed for layer in layers for name in stacks(layer)):
+        if changed and all(changed.get(f"{layer.name}.{name}") == 0 for layer in layers for name in stacks(layer)):
             return settings, changed
     hint = f"looked for a setting of {count} that makes the expert layers smaller and nothing else"
     raise EngineError("the configuration does not say the number of experts", where=subject.source, hint=hint)
@@ -177,21 +177,29 @@ def planned(config: Any, settings: dict[str, Any]) -> Shapes:
         return {}
 
 
-def shortened(before: Shapes, after: Shapes, count: int, kept: int) -> list[str]:
-    """The tensors with one row an expert, when nothing else differs between the models; else none."""
+def shortened(before: Shapes, after: Shapes, count: int, kept: int) -> dict[str, int]:
+    """The dimension in which each changed tensor has one entry an expert; empty when anything else differs too."""
     if before.keys() != after.keys():
-        return []
-    changed = [name for name in before if before[name] != after[name]]
-    fits = all(before[n] == (count, *before[n][1:]) and after[n] == (kept, *before[n][1:]) for n in changed)
-    return changed if fits else []
+        return {}
+    dims = {}
+    for name, old in before.items():
+        new = after[name]
+        differ = [dim for dim, size in enumerate(old) if len(new) == len(old) and new[dim] != size]
+        if new == old:
+            continue
+        if len(differ) != 1 or (old[differ[0]], new[differ[0]]) != (count, kept):
+            return {}
+        dims[name] = differ[0]
+    return dims
 
 
-def cut(subject: Subject, changed: list[str], stays: dict[str, list[int]]) -> dict[str, torch.Tensor]:
-    """All weights; those in `changed` with the rows of the experts that stay in the nearest expert layer."""
+def cut(subject: Subject, changed: dict[str, int], stays: dict[str, list[int]]) -> dict[str, torch.Tensor]:
+    """All weights; those in `changed` with the entries of the experts that stay in the nearest expert layer."""
     weights: dict[str, torch.Tensor] = dict(subject.module.state_dict())
-    for name in changed:
+    for name, dim in changed.items():
         layer = max(stays, key=lambda layer: _shared(name.split("."), layer.split(".")))
-        weights[name] = weights[name][stays[layer]]
+        index = torch.tensor(stays[layer], device=weights[name].device)
+        weights[name] = weights[name].index_select(dim, index)
     return weights
 
 

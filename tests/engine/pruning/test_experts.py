@@ -273,6 +273,14 @@ def test_a_configuration_that_does_not_say_the_number_of_experts() -> None:
         experts.resized(mine, layers, 2)
 
 
+def test_a_tensor_counts_experts_in_one_dimension_or_the_guess_is_wrong() -> None:
+    before = {"experts": (6, 4, 4), "router": (6, 4), "correction": (1, 6), "other": (6, 6)}
+    smaller = {"experts": (5, 4, 4), "router": (5, 4), "correction": (1, 5), "other": (6, 6)}
+    assert experts.shortened(before, smaller, 6, 5) == {"experts": 0, "router": 0, "correction": 1}
+    for wrong in ({"other": (5, 5)}, {"other": (6, 4)}, {"other": (6,)}, {"router": (4, 4)}, {"more": (1,)}):
+        assert experts.shortened(before, {**smaller, **wrong}, 6, 5) == {}
+
+
 def test_experts_twice_and_then_weights(begin: Callable[..., Run]) -> None:
     model = silence(tiny("olmoe"), [[1, 4], [0, 3]])
     wanda = '[[step]]\nuse = "prune"\nsparsity = 0.5\n'
@@ -353,7 +361,7 @@ def refused(run: Run, *words: str) -> str:
 
 
 def test_a_model_without_experts(begin: Callable[..., Run]) -> None:
-    refused(begin(tiny("llama"), step(0.5)), "no experts", "step.0.pattern")
+    refused(begin(tiny("llama"), step(0.5)), "no experts that could be removed", "step.0.pattern")
 
 
 @pytest.mark.parametrize(
