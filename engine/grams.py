@@ -10,25 +10,32 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from engine import files
 from engine.calibration import Walk
-from engine.matrices import Matrix, Statistics
+from engine.errors import EngineError
+from engine.matrices import SAMPLE, Matrix, Statistics
 from engine.model import weights_hash, writing
 from engine.workspace import Workspace
 
+LAYOUT = 2  # of the files; part of the key, so that older entries are not read
 KEPT = 4  # entries in the cache; the longest unused goes first
+ABANDONED = 24 * 3600.0  # seconds after which what a killed process was writing may go
+PARTS = ("tokens", "gram", "rows")
 
 
 @dataclass(frozen=True)
 class Grams:
-    """The statistics on disk: one file a block, one entry a group of matrices that share an input."""
+    """The statistics on disk: one file a group of matrices that share an input, named after the first of them."""
 
     folder: Path
     walk: Walk
@@ -37,58 +44,104 @@ class Grams:
     def of(cls, workspace: Workspace, walk: Walk) -> Grams:
         """Of the walk's model as it is now; from the cache when they were collected before."""
         grams = cls(files.cache_folder() / "grams" / key(workspace, walk), walk)
-        if grams.folder.is_dir():
-            os.utime(grams.folder)
-            return grams
-        grams.folder.parent.mkdir(parents=True, exist_ok=True)
-        files.write_folder(grams.folder, lambda part: collect(workspace, walk, part))
+        if not grams.complete():
+            grams.folder.parent.mkdir(parents=True, exist_ok=True)
+            check_space(walk, grams.folder.parent)
+            files.write_folder(grams.folder, lambda part: collect(workspace, walk, part))
+        os.utime(grams.folder)
         trim(grams.folder.parent)
         return grams
 
-    def groups(self, block: int) -> list[tuple[list[Matrix], Statistics]]:
-        """The block's matrices, those that share an input together, with the statistics of that input."""
+    def complete(self) -> bool:
+        """Whether every group's file is there and whole."""
+        return all(readable(file_of(self.folder, first)) for first in firsts(self.walk))
+
+    def groups(self, block: int) -> Iterator[tuple[list[Matrix], Statistics]]:
+        """The block's matrices, those that share an input together, with the statistics of that input: one after the
+        other, so that one Gram matrix is in memory at a time.
+        """
+        os.utime(self.folder)  # in use: another process that trims the cache takes others first
         groups: dict[int, list[Matrix]] = {}
         for matrix in self.walk.of_block(block):
             groups.setdefault(matrix.group, []).append(matrix)
-        return [(matrices, self.statistics(matrices[0])) for matrices in groups.values()]
+        for matrices in groups.values():
+            yield matrices, self.statistics(matrices[0])
 
     def statistics(self, matrix: Matrix) -> Statistics:
         """Of the group whose first matrix this is."""
         device = matrix.weight.device
-        with safe_open(self.folder / f"block-{matrix.block}.safetensors", "pt", device=str(device)) as stored:
-            tensor = {part: stored.get_tensor(f"{matrix.name}:{part}") for part in ("tokens", "gram", "rows")}
+        with safe_open(file_of(self.folder, matrix), "pt", device=str(device)) as stored:
+            tensor = {part: stored.get_tensor(part) for part in PARTS}
         diagonal = tensor["gram"].diagonal().clone()
         return Statistics(int(tensor["tokens"]), diagonal, tensor["gram"], tensor["rows"])
 
 
+def firsts(walk: Walk) -> list[Matrix]:
+    """The first matrix of every group."""
+    found: dict[tuple[int, int], Matrix] = {}
+    for matrix in walk.matrices:
+        found.setdefault((matrix.block, matrix.group), matrix)
+    return list(found.values())
+
+
+def file_of(folder: Path, first: Matrix) -> Path:
+    return folder / f"{first.name}.safetensors"
+
+
+def readable(file: Path) -> bool:
+    """False for a file that is missing or cut off; its length is checked, its numbers are not."""
+    try:
+        with safe_open(file, "pt") as stored:
+            return set(stored.keys()) == set(PARTS)
+    except (OSError, SafetensorError):
+        return False
+
+
 def collect(workspace: Workspace, walk: Walk, folder: Path) -> None:
-    """One pass over the calibration data; a file for every block."""
-    found: dict[str, torch.Tensor] = {}
+    """One pass over the calibration data; a group's statistics are written as soon as they are known."""
 
     def note(matrices: list[Matrix], statistics: Statistics) -> None:
         assert statistics.gram is not None
-        name = matrices[0].name
-        found[f"{name}:tokens"] = torch.tensor(statistics.tokens)
-        found[f"{name}:gram"], found[f"{name}:rows"] = statistics.gram, statistics.rows.clone()
+        file = file_of(folder, matrices[0])
+        found = {"tokens": torch.tensor(statistics.tokens), "gram": statistics.gram, "rows": statistics.rows}
+        with writing(file):
+            save_file({part: tensor.contiguous() for part, tensor in found.items()}, file)
 
     for block in walk.run(lambda index: note, want_gram=True):
-        file = folder / f"block-{block}.safetensors"
-        with writing(file):
-            save_file(found, file)
-        found.clear()
         workspace.progress("collecting statistics", block + 1, walk.blocks(), "blocks")
+
+
+def check_space(walk: Walk, folder: Path) -> None:
+    """Raises EngineError when the statistics do not fit on the disk."""
+    needed = sum(4 * width * (width + SAMPLE) for width in (first.shape[1] for first in firsts(walk)))
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        message = f"the statistics take {needed / 1e9:.1f} GB of disk, and {free / 1e9:.1f} GB are free"
+        raise EngineError(message, where=str(folder), hint='use statistics = "sequential", or set COMPRESS_TUI_CACHE')
 
 
 def key(workspace: Workspace, walk: Walk) -> str:
     """Everything that the statistics depend on."""
-    inputs = hashlib.blake2b(walk.inputs.cpu().numpy().tobytes(), digest_size=16).hexdigest()
-    parts = (weights_hash(walk.subject.module), inputs, str(walk.compute), walk.chunk, workspace.profile.threads,
-             str(walk.subject.device), torch.__version__)  # fmt: skip
+    inputs = walk.inputs.cpu().contiguous()
+    content = hashlib.blake2b(inputs.view(torch.uint8).numpy().tobytes(), digest_size=16).hexdigest()
+    parts = (LAYOUT, weights_hash(walk.subject.module), content, inputs.shape, str(inputs.dtype), str(walk.compute),
+             walk.chunk, workspace.profile.threads, str(walk.subject.device), torch.__version__, version("transformers"),
+             torch.backends.cpu.get_cpu_capability())  # fmt: skip
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
 
 
 def trim(folder: Path) -> None:
-    """Removes the longest unused entries."""
-    entries = sorted(folder.iterdir(), key=lambda entry: entry.stat().st_mtime, reverse=True)
-    for entry in entries[KEPT:]:
+    """Removes the longest unused entries, and what processes that are no more had begun."""
+    entries = sorted(folder.iterdir(), key=used, reverse=True)
+    begun = [entry for entry in entries if entry.name.startswith(".")]
+    finished = [entry for entry in entries if not entry.name.startswith(".")]
+    for entry in [*finished[KEPT:], *(part for part in begun if time.time() - used(part) > ABANDONED)]:
         shutil.rmtree(entry, ignore_errors=True)
+
+
+def used(entry: Path) -> float:
+    """When the entry was last used; long ago when another process has just removed it."""
+    try:
+        return entry.stat().st_mtime
+    except OSError:
+        return 0.0

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from engine.errors import UsageError
 from engine.evaluation.options import EvaluateStepOptions
 from engine.matrices import Matrix
 from engine.prompts.options import SelectPromptOptions
 from engine.pruning import step as pruning
+from engine.pruning import structured
 from engine.pruning.options import PruneOptions
 from engine.workspace import Workspace
 
@@ -20,8 +23,17 @@ def check(workspace: Workspace, matrices: list[Matrix]) -> None:
     steps = [step for step in workspace.profile.step if isinstance(step, PruneOptions)]
     for step in steps:
         pruning.check_options(matrices, step)
+    check_structures(workspace)
     if steps and workspace.profile.calibration.source != "self":
         workspace.calibration_inputs()
+
+
+def check_structures(workspace: Workspace) -> None:
+    """Refuses parts that the model does not have; steps after the first meet another model and check for themselves."""
+    for index, step in enumerate(workspace.profile.step):
+        if isinstance(step, PruneOptions) and step.structure:
+            structured.check(replace(workspace, step=index), step)
+            return
 
 
 def tasks(workspace: Workspace) -> list[str]:

@@ -54,6 +54,13 @@ def run(workspace: Workspace, options: PruneOptions) -> dict[str, Any]:
     return {"pattern": options.pattern, "parameters": after, "removed": 1 - after / before, **smaller.summary}
 
 
+def check(workspace: Workspace, options: PruneOptions) -> None:
+    """Raises UsageError, before anything is done, when the pattern has a `check(job)` that refuses the model as it is."""
+    pattern: Any = STRUCTURES.load(options.pattern)
+    if hasattr(pattern, "check"):
+        pattern.check(Job(workspace, options))
+
+
 def restore(workspace: Workspace, options: PruneOptions) -> None:
     """Puts the smaller model of a finished step back."""
     file, about = workspace.checkpoint("smaller.safetensors"), runs.read_json(workspace.checkpoint("smaller.json"))
@@ -82,6 +89,9 @@ def built(subject: Subject, smaller: Smaller) -> Subject:
     for key, value in smaller.config.items():
         setattr(config, key, value)
     module = AutoModelForCausalLM.from_config(config, dtype=subject.dtype)
+    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        if name in smaller.weights:  # some stay in float32 in a model that is otherwise in half precision
+            tensor.data = tensor.data.to(smaller.weights[name].dtype)
     module.load_state_dict(smaller.weights, strict=False)
     module.tie_weights()
     if hasattr(module, "set_experts_implementation"):
