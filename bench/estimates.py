@@ -63,7 +63,9 @@ def main() -> None:
             found = figures(events(CASES[case], arguments.samples, Path(name)))
         for what, (expected, used) in found.items():
             unit = "s" if what == "time" else "GB"
-            print(f"{case} {what}: estimated {expected:.2f} {unit}, used {used:.2f} {unit}, ratio {expected / used:.2f}")
+            print(
+                f"{case} {what}: estimated {expected:.2f} {unit}, used {used:.2f} {unit}, ratio {expected / used:.2f}"
+            )
 
 
 if __name__ == "__main__":
