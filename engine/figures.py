@@ -79,9 +79,9 @@ def rough(seconds: float | None) -> str:
 
 
 def need(name: str, value: float, available: float | None = None) -> str:
-    """One estimated need: 2.1 GB memory (23 GB free), about 5 m."""
+    """One estimated need: 2.1 GB memory (23 GB free), or 5 m."""
     if name == "time":
-        return f"about {rough(value)}"
+        return rough(value)
     there = "" if available is None else f" ({size(available)} free)"
     return f"{size(value)} {name}{there}"
 

@@ -42,12 +42,12 @@ class Narrator:
 
     def _estimated(self, event: ev.Estimated) -> list[str]:
         """One line of all of them, when the last one, the time, is known."""
-        self._needs.append(figures.need(event.name, event.value, event.available))
+        need = figures.need(event.name, event.value, event.available)
         if event.name != "time":
+            self._needs.append(need)
             return []
-        line = f"needs about {', '.join(self._needs)}"
-        self._needs.clear()
-        return [line]
+        room, self._needs = ", ".join(self._needs), []
+        return [f"needs about {room}, about {need}" if room else f"needs about {need}"]
 
     def _step_started(self, event: ev.StepStarted) -> list[str]:
         self._told.clear()

@@ -126,13 +126,11 @@ def _product_rate(dtype: torch.dtype, device: torch.device) -> float:
 
 
 def _timed(work: Callable[[], object], device: torch.device) -> float:
-    """Seconds of one call: the fastest of some, after one that warms up."""
-    seconds: list[float] = []
-    began = time.perf_counter()
-    while len(seconds) < 3 or time.perf_counter() - began < SECONDS:
-        start = time.perf_counter()
+    """Seconds of one call, on the mean and after one that warms up: other processes' share of the machine counts."""
+    began, count = 0.0, 0
+    while count < 2 or time.perf_counter() - began < SECONDS:
         work()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        seconds.append(time.perf_counter() - start)
-    return min(seconds[1:])
+        began, count = began or time.perf_counter(), count + 1
+    return (time.perf_counter() - began) / (count - 1)

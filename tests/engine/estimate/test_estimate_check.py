@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -60,10 +60,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def begin(data: Path, tmp_path: Path) -> Iterator[Callable[..., Run]]:
+def begin(data: Path, tmp_path: Path) -> Callable[..., Run]:
     """A new run of these steps."""
     number = iter(range(10))
-    yield lambda *steps: runs.create("x", PROFILE.format(folder=data) + "".join(steps), tmp_path / f"run-{next(number)}")
+    return lambda *steps: runs.create(
+        "x", PROFILE.format(folder=data) + "".join(steps), tmp_path / f"run-{next(number)}"
+    )
 
 
 def estimates(run: Run) -> dict[str, ev.Estimated]:
