@@ -67,7 +67,7 @@ def check_source(options: ModelOptions) -> None:
 
 def check(workspace: Workspace, matrices: Sequence[Matrix]) -> None:
     """Emits the estimates. Raises UsageError when memory or a disk is too small; warns when one nearly is."""
-    found = pieces(workspace, Sizes.of(workspace, matrices))
+    found = pieces(workspace, Sizes.of(workspace.subject, matrices, workspace.profile.calibration))
     check_memory(workspace, found)
     check_disks(workspace, found, len(matrices))
     tell_time(workspace, found)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from engine.data.options import CalibrationOptions
 from engine.matrices import Matrix
 from engine.model import DTYPES, Subject
-from engine.workspace import Workspace
 
 Group = tuple[tuple[int, int], ...]
 """shapes [O, I] of matrices that share an input"""
@@ -38,9 +38,8 @@ class Sizes:
     chunk: int
 
     @classmethod
-    def of(cls, workspace: Workspace, matrices: Sequence[Matrix]) -> Sizes:
-        """Of the workspace's model and the profile's calibration data."""
-        subject, calibration = workspace.subject, workspace.profile.calibration
+    def of(cls, subject: Subject, matrices: Sequence[Matrix], calibration: CalibrationOptions) -> Sizes:
+        """Of a model with these matrices and its calibration data."""
         blocks = tuple(sum(p.numel() for p in block.parameters()) for block in subject.blocks())
         hidden, vocabulary = _embedding(subject, matrices)
         samples = calibration.samples if subject.is_language_model else _rows(subject)

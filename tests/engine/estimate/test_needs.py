@@ -11,10 +11,11 @@ from fixtures.models import subject
 from torch.utils.flop_counter import FlopCounterMode
 
 from engine.calibration import Walk
+from engine.data.options import CalibrationOptions
 from engine.estimate import parts
 from engine.estimate.machine import Rates
 from engine.estimate.needs import CALL, EFFICIENCY, Needs, Work
-from engine.estimate.sizes import Sizes, _active, _embedding, _groups, _keys
+from engine.estimate.sizes import Sizes
 from engine.pruning.options import PruneOptions
 from engine.registry import CRITERIA
 
@@ -29,9 +30,7 @@ RATES = Rates({"float32": 1e9, "bfloat16": 4e9}, 1e9)
 def sizes_of(name: str) -> Sizes:
     made = subject(name)
     matrices = Walk(made, torch.zeros(1, 8, dtype=torch.long), 1, torch.float32).matrices
-    hidden, vocabulary = _embedding(made, matrices)
-    return replace(SIZES, groups=_groups(matrices), hidden=hidden, vocabulary=vocabulary, active=_active(made, matrices),
-                   keys=_keys(made, hidden))  # fmt: skip
+    return Sizes.of(made, matrices, CalibrationOptions(samples=6, length=16, chunk=4, compute="float32"))
 
 
 def test_work_becomes_seconds() -> None:
@@ -52,6 +51,19 @@ def test_products_of_a_forward_are_those_that_torch_counts(name: str) -> None:
         subject(name).module(torch.arange(count * length).reshape(count, length))
     mine = parts.forward(sizes_of(name), count * length, length, "float32", count * length)
     assert mine.products["float32"] == pytest.approx(counter.get_total_flops(), rel=0.15)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "gemma", "mixtral"])
+def test_sizes_are_those_of_the_model(name: str) -> None:
+    made, sizes = subject(name), sizes_of(name)
+    with torch.no_grad():
+        cache = made.module(torch.zeros(1, 10, dtype=torch.long), use_cache=True).past_key_values
+    keys = sum(layer.keys.numel() + layer.values.numel() for layer in cache.layers)
+    assert sizes.keys * len(sizes.blocks) * 10 == keys
+    assert (sizes.vocabulary, sizes.hidden, sizes.number) == (512, 32, 4)
+    assert sizes.parameters == made.parameters
+    assert 0.95 * sum(sizes.blocks) < sizes.matrix_weights <= sum(sizes.blocks)
+    assert (sizes.tokens, sizes.chunk) == (96, 4)
 
 
 @pytest.mark.parametrize(("field", "factor"), [("samples", 2), ("length", 2), ("chunk", 4), ("active", 0.5)])
