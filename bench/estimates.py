@@ -1,9 +1,10 @@
 """What runs were estimated to need and what they used: memory, disk, time, and the ratio of the two.
 
-    python bench/estimates.py [--only demo sparsegpt admm recover] [--samples 16]
+    python bench/estimates.py [--only demo sparsegpt admm recover] [--samples 16] [--model FOLDER]
 
 Each case is the demo profile made shorter. Scores and figures go to a cache of their own, so that nothing is taken from
-earlier runs; only the dequantized model is. The aim is a ratio between 0.5 and 2.
+earlier runs; only the dequantized model is. Another model may take the demo model's place. The aim is a ratio between 0.5
+and 2; a machine that others use meanwhile shows in the time.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ CASES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
-def events(settings: tuple[str, ...], samples: int, work: Path) -> list[dict[str, Any]]:
+def events(settings: tuple[str, ...], work: Path) -> list[dict[str, Any]]:
     """The events of one run."""
     cache = work / "cache"
     cache.mkdir()
@@ -38,7 +39,7 @@ def events(settings: tuple[str, ...], samples: int, work: Path) -> list[dict[str
     if models.is_dir():
         (cache / "models").symlink_to(models)
     command = [place.SCRIPT, "run", "--profile", "demo", "--run-dir", work / "run", "--json"]
-    for setting in (*settings, f"calibration.samples={samples}"):
+    for setting in settings:
         command += ["--set", setting]
     environment = {**os.environ, "COMPRESS_TUI_CACHE": str(cache)}
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
@@ -57,10 +58,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--samples", type=int, default=16)
+    parser.add_argument("--model", default="demo")
     arguments = parser.parse_args()
+    common = (f"calibration.samples={arguments.samples}", f"model.source={arguments.model}")
     for case in arguments.only:
         with tempfile.TemporaryDirectory() as name:
-            found = figures(events(CASES[case], arguments.samples, Path(name)))
+            found = figures(events((*CASES[case], *common), Path(name)))
         for what, (expected, used) in found.items():
             unit = "s" if what == "time" else "GB"
             print(

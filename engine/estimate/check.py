@@ -11,7 +11,7 @@ import torch
 from engine import events as ev
 from engine import figures, files, inspection, model
 from engine.errors import EngineError, UsageError
-from engine.estimate import machine, steps
+from engine.estimate import machine, parts, steps
 from engine.estimate.needs import Needs
 from engine.estimate.sizes import Sizes
 from engine.estimate.steps import Scene
@@ -81,7 +81,8 @@ def pieces(workspace: Workspace, sizes: Sizes) -> list[Piece]:
     found = []
     if not done[0]:
         known = measured_before(workspace) is not None
-        found.append(Piece(-1, "measure", Needs() if known else steps.measure(Scene(workspace, sizes), evaluate)))
+        cached = Needs(work=parts.READING)
+        found.append(Piece(-1, "measure", cached if known else steps.measure(Scene(workspace, sizes), evaluate)))
     for index, options in enumerate(workspace.profile.step):
         scene = Scene(workspace, sizes)
         needs = Needs() if done[index + 1] else steps.of_step(scene, options)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import resource
 import shutil
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -22,8 +23,8 @@ GROUPS = Path("/sys/fs/cgroup")
 OWN_GROUPS = Path("/proc/self/cgroup")
 STATUS = Path("/proc/self/status")
 UNLIMITED = 2**60  # version 1 writes the largest page-aligned number for "no limit"
-SECONDS = 0.03  # of each timed operation
-SIDE, SIDE_GPU = 1024, 4096
+SECONDS = 0.05  # of each timed operation
+SIDE, SIDE_GPU = 512, 4096
 STREAM = 2**24  # numbers in the tensor whose reading is timed
 
 
@@ -125,11 +126,13 @@ def _product_rate(dtype: torch.dtype, device: torch.device) -> float:
 
 
 def _timed(work: Callable[[], object], device: torch.device) -> float:
-    """Seconds of one call, on the mean and after one that warms up: other processes' share of the machine counts."""
-    began, count = 0.0, 0
-    while count < 2 or time.perf_counter() - began < SECONDS:
+    """Seconds of one call: the median after one that warms up, so that a moment of another process does not count."""
+    seconds: list[float] = []
+    began = time.perf_counter()
+    while len(seconds) < 4 or time.perf_counter() - began < SECONDS:
+        start = time.perf_counter()
         work()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        began, count = began or time.perf_counter(), count + 1
-    return (time.perf_counter() - began) / (count - 1)
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds[1:])

@@ -8,30 +8,34 @@ from dataclasses import dataclass, field
 from engine.estimate.machine import Rates
 
 EFFICIENCY = 0.6  # of the timed product's rate, reached by products of a model's shapes
-CALL = 4e-4  # seconds of Python and of launching in one call of one block
+CALL = 1e-3  # seconds of Python and of launching in one call of one block
 
 
 @dataclass(frozen=True)
 class Work:
-    """`products` {number format: multiplications and additions}, `traffic` bytes read or written, `calls` of blocks."""
+    """`products` {number format: multiplications and additions}, `traffic` bytes read or written, `calls` of blocks,
+    `fixed` seconds that depend on no size.
+    """
 
     products: dict[str, float] = field(default_factory=dict)
     traffic: float = 0.0
     calls: float = 0.0
+    fixed: float = 0.0
 
     def __add__(self, other: Work) -> Work:
         products = Counter(self.products)
         products.update(other.products)
-        return Work(dict(products), self.traffic + other.traffic, self.calls + other.calls)
+        traffic, calls = self.traffic + other.traffic, self.calls + other.calls
+        return Work(dict(products), traffic, calls, self.fixed + other.fixed)
 
     def __mul__(self, times: float) -> Work:
         products = {name: times * count for name, count in self.products.items()}
-        return Work(products, times * self.traffic, times * self.calls)
+        return Work(products, times * self.traffic, times * self.calls, times * self.fixed)
 
     def seconds(self, rates: Rates) -> float:
         """At the machine's rates."""
         products = sum(count / (EFFICIENCY * rates.products[name]) for name, count in self.products.items())
-        return products + self.traffic / rates.traffic + CALL * self.calls
+        return products + self.traffic / rates.traffic + CALL * self.calls + self.fixed
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ KEPT_HIDDEN, KEPT_WIDE = 6, 4  # numbers held at one time for each of a token in
 BACKWARD_HIDDEN, BACKWARD_WIDE = 14, 8  # the same with what the backward pass needs
 SELECT = 400  # bytes passed over to sort a weight among its competitors and to check the result
 GRAM = 5 / 8  # of a full product: the lower blocks are mirrored
+READING = Work(fixed=1.5)  # a text of a megabyte read and tokenized
 REPEATED = 1.5  # keys and values while a batch's rows are appended to the repeated prefix
 
 
@@ -43,7 +44,7 @@ def text(sizes: Sizes, windows: int, length: int) -> Needs:
     """Perplexity: one window at a time, its logits [length, vocabulary] also in float32 and as log-probabilities."""
     logits = length * sizes.vocabulary * (2 * FLOAT + (sizes.number if sizes.number != FLOAT else 0))
     work = forward(sizes, windows * length, length, sizes.dtype, windows * length)
-    return Needs(logits + activations(sizes, length, sizes.number), work=work + calls(sizes, windows))
+    return Needs(logits + activations(sizes, length, sizes.number), work=READING + work + calls(sizes, windows))
 
 
 def rows(sizes: Sizes, count: float, tokens: float, prefix: float = 0.0, prompts: float = 1) -> Needs:

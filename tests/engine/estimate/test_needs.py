@@ -34,8 +34,8 @@ def sizes_of(name: str) -> Sizes:
 
 
 def test_work_becomes_seconds() -> None:
-    work = Work({"float32": 3e9, "bfloat16": 4e9}, traffic=2e9, calls=10)
-    assert work.seconds(RATES) == pytest.approx(4 / EFFICIENCY + 2 + 10 * CALL)
+    work = Work({"float32": 3e9, "bfloat16": 4e9}, traffic=2e9, calls=10, fixed=7)
+    assert work.seconds(RATES) == pytest.approx(4 / EFFICIENCY + 2 + 10 * CALL + 7)
     assert (work + work).seconds(RATES) == pytest.approx((work * 2).seconds(RATES))
 
 
