@@ -171,7 +171,7 @@ class LayerSensitivity(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Estimated(Event):
-    """What the run is expected to need (`name`: memory, disk in bytes; time in seconds) and what there is."""
+    """What the run is expected to need (`name`: memory, disk, cache in bytes; time in seconds) and what there is."""
 
     kind: ClassVar[str] = "estimated"
     name: str
@@ -283,11 +283,16 @@ class Log(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class RunFinished(Event):
-    """The run is complete; `exit_code` is 0, or 4 when a gate was missed."""
+    """The run is complete; `exit_code` is 0, or 4 when a gate was missed.
+
+    `memory` is the peak and `disk` the folder's size, in bytes: what was estimated, as it came out.
+    """
 
     kind: ClassVar[str] = "run_finished"
     seconds: float
     exit_code: int = 0
+    memory: int | None = None
+    disk: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -236,13 +236,17 @@ def _unloadable(source: str, error: Exception, hub: bool) -> Unavailable:
 
 def _from_gguf(file: Path) -> Path:
     """The GGUF's model as a normal folder, dequantized once and kept in the cache."""
-    summary = inspection.inspect(str(file))
-    digest = hashlib.sha256(f"{file.stat().st_size} {file.stat().st_mtime_ns} {file.resolve()}".encode()).hexdigest()
-    folder = files.cache_folder() / "models" / f"{file.stem}-{digest[:12]}"
+    summary, folder = inspection.inspect(str(file)), dequantized(file)
     if not (folder / "config.json").is_file():
         folder.parent.mkdir(parents=True, exist_ok=True)
         files.write_folder(folder, lambda part: _dequantize(file, part, summary.architecture))
     return folder
+
+
+def dequantized(file: Path) -> Path:
+    """Where a GGUF's dequantized folder is kept, there or not."""
+    digest = hashlib.sha256(f"{file.stat().st_size} {file.stat().st_mtime_ns} {file.resolve()}".encode()).hexdigest()
+    return files.cache_folder() / "models" / f"{file.stem}-{digest[:12]}"
 
 
 def _dequantize(file: Path, folder: Path, architecture: str) -> None:

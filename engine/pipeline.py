@@ -17,6 +17,8 @@ from engine import files, model, preflight, report, runs
 from engine import profile as profiles
 from engine.calibration import Walk, fast_compute, fitting_chunk
 from engine.errors import DONE, GATE_MISSED, UsageError
+from engine.estimate import check as estimate
+from engine.estimate import machine
 from engine.evaluation.measure import Measurement, measure_dense
 from engine.matrices import Matrix
 from engine.model import DTYPES
@@ -45,7 +47,8 @@ def run(
     missed = check_gates(workspace)
     code = GATE_MISSED if missed else DONE
     seconds = round(time.monotonic() - began, 3)
-    finished = ev.RunFinished(seconds=seconds, exit_code=code)
+    memory = machine.peak_memory(workspace.subject.device)
+    finished = ev.RunFinished(seconds=seconds, exit_code=code, memory=memory, disk=files.folder_bytes(run_.path))
     write_report(workspace, finished)  # before the event: who sees a finished run finds its report
     workspace.emit(finished)
     return code
@@ -73,6 +76,7 @@ def prepare(
     torch.set_num_threads(threads)
     torch.manual_seed(profile.seed)
     profile = profile.model_copy(update={"threads": threads, "model": model.resolve(profile.model)})
+    estimate.check_source(profile.model)
     tell(ev.Log(message=f"loading {profile.model.source}"))
     subject = model.load(profile.model, seed=profile.seed, allow_code=allow_code)
     if not subject.is_language_model:
@@ -81,7 +85,9 @@ def prepare(
     workspace = Workspace(run_, decide(profile, subject), subject, tell, should_stop, state, allow_code)
     files.write_text(run_.profile_file, profiles.dump(workspace.profile))
     files.write_text(run_.path / "environment.json", json.dumps(environment(workspace), indent=2) + "\n")
-    preflight.check(workspace, announce(workspace))
+    matrices = announce(workspace)
+    preflight.check(workspace, matrices)
+    estimate.check(workspace, matrices)
     check_fingerprint(workspace)
     return workspace
 

@@ -58,6 +58,9 @@ def result(state: RunState, environment: Mapping[str, Any] | None = None) -> dic
         "layers": [dataclasses.asdict(layer) for layer in state.layers.values()],
         "gates": [_fields(gate) for gate in state.gates],
         "artifacts": [_fields(artifact) for artifact in state.artifacts],
+        "estimates": {
+            name: {**_without(_fields(e), "name"), "used": state.used.get(name)} for name, e in state.estimates.items()
+        },
         "environment": dict(environment or {}),
     }
 
@@ -67,6 +70,10 @@ def _head(state: RunState) -> str:
         [f"# {state.profile or 'run'}", "", state.description] if state.description else [f"# {state.profile or 'run'}"]
     )
     lines += ["", f"Run `{state.run}`: {state.status}, {figures.duration(state.seconds)}, exit code {state.exit_code}."]
+    if state.estimates:
+        expected = [figures.need(name, e.value) for name, e in state.estimates.items()]
+        used = [figures.duration(v) if name == "time" else figures.need(name, v) for name, v in state.used.items()]
+        lines += ["", f"Estimated: {', '.join(expected)}. Used: {', '.join(used) or figures.NOTHING}."]
     if state.failure:
         where = f"{state.failure.where}: " if state.failure.where else ""
         lines += ["", *(f"> {line}" for line in f"{where}{state.failure.message}".splitlines())]

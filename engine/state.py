@@ -99,6 +99,7 @@ class RunState:
     removals: list[ev.PartsRemoved] = field(default_factory=list)
     recoveries: list[ev.BlockRecovered] = field(default_factory=list)
     estimates: dict[str, ev.Estimated] = field(default_factory=dict)
+    used: dict[str, float] = field(default_factory=dict)
     log: list[ev.Log] = field(default_factory=list)
     history: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     unknown: int = 0
@@ -222,6 +223,8 @@ class RunState:
 
     def _on_run_finished(self, event: ev.RunFinished) -> None:
         self.status, self.seconds, self.exit_code = "done", event.seconds, event.exit_code
+        used = {"memory": event.memory, "disk": event.disk, "time": event.seconds}
+        self.used = {name: value for name, value in used.items() if value is not None}
 
     def _on_run_failed(self, event: ev.RunFailed) -> None:
         self._stop("failed")

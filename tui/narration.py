@@ -22,6 +22,7 @@ class Narrator:
         self._resume = resume
         self._uses: list[str] = []
         self._told: dict[str, str] = {}
+        self._needs: list[str] = []
         self._spoke = 0.0
 
     def __call__(self, event: ev.Event) -> list[str]:
@@ -31,12 +32,22 @@ class Narrator:
 
     def _run_started(self, event: ev.RunStarted) -> list[str]:
         self._uses = event.steps
+        self._needs.clear()
         verb = "resuming" if event.resumed else "run"
         return [f"{verb} {event.run}: {event.source}, {' > '.join(event.steps) or 'no steps'}"]
 
     def _model_loaded(self, event: ev.ModelLoaded) -> list[str]:
         size = f"{figures.count(event.parameters)} parameters, {figures.size(event.bytes)}"
         return [f"model {event.architecture}: {size}, {event.device} {event.dtype}, threads {event.threads}"]
+
+    def _estimated(self, event: ev.Estimated) -> list[str]:
+        """One line of all of them, when the last one, the time, is known."""
+        need = figures.need(event.name, event.value, event.available)
+        if event.name != "time":
+            self._needs.append(need)
+            return []
+        room, self._needs = ", ".join(self._needs), []
+        return [f"needs about {room}, about {need}" if room else f"needs about {need}"]
 
     def _step_started(self, event: ev.StepStarted) -> list[str]:
         self._told.clear()

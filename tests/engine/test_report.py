@@ -87,7 +87,8 @@ def test_result_is_json_with_stable_keys(state: RunState) -> None:
     result = json.loads(json.dumps(report.result(state, {"torch": "2.13.0"})))
     assert list(result) == [
         "schema", "run", "profile", "description", "source", "status", "exit_code", "seconds", "failure", "model",
-        "rows", "stages", "steps", "winners", "prompts", "comparisons", "layers", "gates", "artifacts", "environment",
+        "rows", "stages", "steps", "winners", "prompts", "comparisons", "layers", "gates", "artifacts", "estimates",
+        "environment",
     ]  # fmt: skip
     assert result["winners"] == [
         {"step": 1, "task": "sst2", "stage": "pruned", "winner": "c01", "baseline": "plain", "calibration": "batch"}
@@ -123,6 +124,19 @@ def test_any_unfinished_run_has_a_report(story: list[ev.Event], end: int) -> Non
     json.dumps(report.result(state))
 
 
+def test_what_was_estimated_stands_beside_what_was_used(story: list[ev.Event]) -> None:
+    needs = [
+        ev.Estimated(name="memory", value=2.1e9, available=23e9, unit="B"),
+        ev.Estimated(name="time", value=310.0, unit="s"),
+    ]
+    ended = replace(story[-1], memory=1.9e9, disk=900_000_000)  # type: ignore[call-arg]
+    state = RunState.of([*story[:2], *(replace(need, seq=0) for need in needs), *story[2:-1], ended])
+    assert "Estimated: 2.1 GB memory, 5 m. Used: 1.9 GB memory, 900 MB disk, 3 m 36 s." in report.markdown(state)
+    found = report.result(state)["estimates"]
+    assert (found["memory"]["value"], found["memory"]["used"], found["time"]["used"]) == (2.1e9, 1.9e9, 215.5)
+    assert "Estimated" not in report.markdown(RunState.of(story))
+
+
 def test_a_failure_is_told(story: list[ev.Event]) -> None:
     state = RunState.of([*story[:5], ev.RunFailed(message="the disk\nis full", where="/data", seq=99, time=1.0)])
     assert "> /data: the disk\n> is full" in report.markdown(state)
@@ -146,6 +160,11 @@ def test_a_failure_is_told(story: list[ev.Event]) -> None:
         (figures.accuracy(0.813, 0.77, 0.851), "81.3% [77.0, 85.1]"),
         (figures.difference(0.1, 0.08, 0.12), "+10.0 [+8.0, +12.0] points"),
         (figures.duration(3.21), "3.2 s"),
+        (figures.rough(0.2), "1 s"),
+        (figures.rough(89), "89 s"),
+        (figures.rough(310), "5 m"),
+        (figures.rough(7300), "2 h"),
+        (figures.rough(None), "-"),
         (figures.duration(245), "4 m 05 s"),
         (figures.duration(59.97), "1 m 00 s"),
         (figures.duration(7620), "2 h 07 m"),

@@ -1,0 +1,143 @@
+"""Adds up what a run needs, says it, and refuses a run that cannot fit on this machine; nothing is written before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from engine import events as ev
+from engine import figures, files, inspection, model
+from engine.errors import EngineError, UsageError
+from engine.estimate import machine, parts, steps
+from engine.estimate.needs import Needs
+from engine.estimate.sizes import Sizes
+from engine.estimate.steps import Scene
+from engine.evaluation.measure import measured_before
+from engine.matrices import Matrix
+from engine.model import DTYPES
+from engine.profile import ModelOptions
+from engine.registry import STEPS
+from engine.workspace import Workspace
+
+NEARLY = 0.8  # of what is there: a warning
+NOTES = 64_000  # bytes of profile, report and the events that every run has
+EVENTS = 900  # bytes of events and results for each matrix
+HINTS = {
+    "measure": "lower evaluate.length",
+    "prune": "set calibration.chunk = 1, or lower calibration.samples or calibration.length",
+    "recover": "lower step.{index}.batch, calibration.samples or calibration.length",
+    "select_prompt": "set step.{index}.control = false, or use fewer demonstrations",
+    "export": "set step.{index}.verify = false",
+}
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One step of the run (-1 measures the dense model) and what it needs."""
+
+    index: int
+    use: str
+    needs: Needs
+
+
+def check_source(options: ModelOptions) -> None:
+    """Before a model is loaded: raises UsageError when its weights alone do not fit, in memory or as a cached copy."""
+    source = options.source
+    if not (source == "demo" or source.endswith(".gguf") or Path(source).is_dir()):
+        return
+    try:
+        summary = inspection.inspect(source)
+    except EngineError:  # loading says more about it
+        return
+    size = summary.parameters * DTYPES[options.dtype].itemsize
+    if summary.format == "gguf" and not model.dequantized(Path(summary.path)).is_dir():
+        cached = summary.parameters * 4
+        free = machine.disk(files.cache_folder())[1]
+        if cached > free:
+            refuse("disk", cached, free, where=str(files.cache_folder()),
+                   hint="COMPRESS_TUI_CACHE names the folder where the dequantized model is kept")  # fmt: skip
+    available = machine.free_memory(torch.device(options.device))
+    if size > available:
+        hint = "a smaller model" if options.dtype != "float32" else 'a smaller model, or model.dtype = "bfloat16"'
+        refuse("memory", size, available, where="model.source", hint=hint)
+
+
+def check(workspace: Workspace, matrices: Sequence[Matrix]) -> None:
+    """Emits the estimates. Raises UsageError when memory or a disk is too small; warns when one nearly is."""
+    found = pieces(workspace, Sizes.of(workspace.subject, matrices, workspace.profile.calibration))
+    check_memory(workspace, found)
+    check_disks(workspace, found, len(matrices))
+    tell_time(workspace, found)
+
+
+def pieces(workspace: Workspace, sizes: Sizes) -> list[Piece]:
+    """The run's steps that are not finished yet, each with the measurement that follows it."""
+    done = [(workspace.run.checkpoints / f"step-{index}-done.json").is_file()
+            for index in range(-1, len(workspace.profile.step))]  # fmt: skip
+    evaluate = workspace.profile.evaluate
+    found = []
+    if not done[0]:
+        known = measured_before(workspace) is not None
+        cached = Needs(work=parts.READING)
+        found.append(Piece(-1, "measure", cached if known else steps.measure(Scene(workspace, sizes), evaluate)))
+    for index, options in enumerate(workspace.profile.step):
+        scene = Scene(workspace, sizes)
+        needs = Needs() if done[index + 1] else steps.of_step(scene, options)
+        sizes = steps.after_step(scene, options)
+        if STEPS[options.use].stage and not done[index + 1]:
+            needs = needs.then(steps.measure(Scene(workspace, sizes), evaluate))
+        found.append(Piece(index, options.use, needs))
+    return found
+
+
+def check_memory(workspace: Workspace, found: Sequence[Piece]) -> None:
+    device = workspace.subject.device
+    held = machine.held_memory(device)
+    worst = max(found, key=lambda piece: piece.needs.memory, default=Piece(-1, "measure", Needs()))
+    value, available = held + worst.needs.memory, held + machine.free_memory(device)
+    hint = HINTS.get(worst.use, HINTS["prune"]).format(index=worst.index)
+    where = "measuring" if worst.index < 0 else f"step.{worst.index} ({worst.use})"
+    weigh(workspace, "memory", value, available, where, hint)
+
+
+def check_disks(workspace: Workspace, found: Sequence[Piece], matrices: int) -> None:
+    """The run's folder, with what is in it already; the cache, which may lie on the same disk."""
+    folder, cache_folder = workspace.run.path, files.cache_folder()
+    new = sum(piece.needs.disk for piece in found) + NOTES + EVENTS * matrices
+    there = files.folder_bytes(folder)
+    cache = sum(piece.needs.cache for piece in found)
+    (device, free), (cache_device, cache_free) = machine.disk(folder), machine.disk(cache_folder)
+    shared = cache if device == cache_device else 0.0
+    hint = "--run-dir or COMPRESS_TUI_RUNS names a folder on another disk"
+    weigh(workspace, "disk", new + there, free + there - shared, str(folder), hint)
+    if cache:
+        hint = 'COMPRESS_TUI_CACHE names a folder on another disk; statistics = "sequential" needs none'
+        weigh(workspace, "cache", cache, cache_free, str(cache_folder), hint)
+
+
+def tell_time(workspace: Workspace, found: Sequence[Piece]) -> None:
+    sizes = (workspace.profile.calibration.compute, str(workspace.subject.dtype).removeprefix("torch."), "float32")
+    rates = machine.rates(sizes, workspace.subject.device)
+    seconds = sum(piece.needs.work.seconds(rates) for piece in found)
+    workspace.emit(ev.Estimated(name="time", value=seconds, unit="s"))
+
+
+def weigh(workspace: Workspace, name: str, value: float, available: float, where: str, hint: str) -> None:
+    """Says what is needed and what there is; refuses more than there is, warns of nearly all of it."""
+    available = max(0.0, available)
+    workspace.emit(ev.Estimated(name=name, value=round(value), available=round(available), unit="B"))
+    if value > available:
+        refuse(name, value, available, where, hint)
+    if value > NEARLY * available:
+        message = f"{name}: about {figures.size(value)} needed, {figures.size(available)} there; if it fails, {hint}"
+        workspace.log(message, "warning")
+
+
+def refuse(name: str, value: float, available: float, where: str, hint: str) -> None:
+    """Raises UsageError with both numbers."""
+    what = {"memory": "memory", "disk": "room on disk", "cache": "room on disk for the cache"}[name]
+    message = f"needs about {figures.size(value)} of {what}, and there are {figures.size(available)}"
+    raise UsageError(message, where=where, hint=hint)

@@ -1,0 +1,214 @@
+"""Whole runs and their estimates: said before the work, refused with the numbers, and of the size that was needed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fixtures.models import TEXT, save
+
+from engine import events as ev
+from engine import files, inspection, model, runs
+from engine.errors import UsageError
+from engine.estimate import check, machine
+from engine.profile import ModelOptions
+from engine.runs import Run
+from engine.worker import execute
+
+PROFILE = """
+name = "estimated"
+threads = 1
+[model]
+source = "{folder}/model"
+device = "cpu"
+dtype = "float32"
+[calibration]
+source = "file:{folder}/text.txt"
+samples = 8
+length = 48
+compute = "float32"
+[evaluate]
+perplexity = "file:{folder}/text.txt"
+windows = 2
+length = 64
+speed = false
+[task.mood]
+test = "file:{folder}/mood.jsonl"
+template = "Review: {{text}}\\nGood?"
+labels = {{ bad = " no", good = " yes" }}
+"""
+PRUNE = '[[step]]\nuse = "prune"\ncriterion = "sparsegpt"\n'
+RECOVER = '[[step]]\nuse = "recover"\nepochs = 1\nlearning_rate = 1e-3\n'
+EXPORT = '[[step]]\nuse = "export"\n'
+SELECT = '[[step]]\nuse = "select_prompt"\ntask = "mood"\ncandidates = ["Yes or no?"]\nbudget = 30\n'
+GB = 10**9
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model of which the weights, 3 MB, are the largest part, a text and a task."""
+    folder = tmp_path_factory.mktemp("data")
+    save("llama", folder / "model", hidden_size=128, intermediate_size=384, num_hidden_layers=3)
+    (folder / "text.txt").write_text(TEXT)
+    words = TEXT.split()
+    lines = [{"text": " ".join(words[7 * i : 7 * i + 6]), "label": ["bad", "good"][i % 2]} for i in range(60)]
+    (folder / "mood.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+@pytest.fixture
+def begin(data: Path, tmp_path: Path) -> Callable[..., Run]:
+    """A new run of these steps."""
+    number = iter(range(10))
+    return lambda *steps: runs.create(
+        "x", PROFILE.format(folder=data) + "".join(steps), tmp_path / f"run-{next(number)}"
+    )
+
+
+def estimates(run: Run) -> dict[str, ev.Estimated]:
+    return run.state().estimates
+
+
+def refused(run: Run, *words: str) -> None:
+    assert execute(run) == 2, run.state().failure
+    failure = run.events()[-1]
+    assert isinstance(failure, ev.RunFailed)
+    for word in words:
+        assert word in f"{failure.where} {failure.message} {failure.hint}"
+    assert not list(run.artifacts.iterdir())
+    assert not list(run.checkpoints.iterdir())
+
+
+# Said
+
+
+def test_estimates_come_before_the_first_long_work(begin: Callable[..., Run]) -> None:
+    run = begin(PRUNE, SELECT, EXPORT)
+    assert execute(run) == 0, run.state().failure
+    kinds = [event.kind for event in run.events()]
+    assert kinds.index("estimated") < kinds.index("step_started")
+    found = estimates(run)
+    assert list(found) == ["memory", "disk", "time"]
+    assert found["memory"].value > run.state().model.bytes  # type: ignore[union-attr]
+    assert all(e.value > 0 for e in found.values())
+    assert all((found[name].available or 0) > found[name].value for name in ("memory", "disk"))
+    assert found["time"].available is None
+    text, result = (run.path / "report.md").read_text(), json.loads((run.path / "result.json").read_text())
+    assert "Estimated: " in text
+    assert {"memory", "disk", "time"} == set(result["estimates"])
+    assert all(e["used"] > 0 for e in result["estimates"].values())
+
+
+def test_a_resumed_run_needs_only_what_is_left(begin: Callable[..., Run]) -> None:
+    run = begin(PRUNE, EXPORT)
+    assert execute(run) == 0
+    before = estimates(run)
+    assert execute(run) == 0
+    after = estimates(run)
+    assert after["time"].value == 0
+    assert after["memory"].value < before["memory"].value + GB
+    assert after["disk"].value == pytest.approx(files.folder_bytes(run.path), rel=0.1)
+
+
+# Refused
+
+
+@pytest.mark.parametrize(
+    ("step", "words"),
+    [(PRUNE, ["step.0 (prune)", "calibration.samples"]), (RECOVER, ["step.0 (recover)", "step.0.batch"]),
+     (EXPORT, ["step.0 (export)", "step.0.verify"]), ("", ["measuring", "evaluate.length"])],
+)  # fmt: skip
+def test_too_little_memory_is_refused_with_the_numbers(
+    begin: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, step: str, words: list[str]
+) -> None:
+    monkeypatch.setattr(check, "check_source", lambda options: None)
+    monkeypatch.setattr(machine, "free_memory", lambda device: 0)
+    monkeypatch.setattr(machine, "held_memory", lambda device: GB)
+    monkeypatch.setattr(check, "measured_before", lambda workspace: None if step == "" else [])
+    if step in (RECOVER, EXPORT, ""):  # so that this is the largest
+        step += "" if step != EXPORT else 'dtype = "bfloat16"\n'
+    run = begin(step)
+    refused(run, "needs about 1.0 GB of memory", "there are 1.0 GB", *words)
+    assert estimates(run)["memory"].available == GB
+
+
+def test_a_full_disk_is_refused_before_anything_is_written(
+    begin: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "disk", lambda path: (1, 10**6))
+    run = begin(PRUNE, EXPORT)
+    refused(run, "of room on disk, and there are 1.0 MB", str(run.path), "--run-dir")
+
+
+def test_the_cache_may_lie_on_another_disk(begin: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = files.cache_folder()
+    monkeypatch.setattr(machine, "disk", lambda path: (2, 5000) if path == cache else (1, GB))
+    refused(begin(PRUNE + 'statistics = "dense"\n'), "for the cache", str(cache), "COMPRESS_TUI_CACHE")
+    assert execute(begin(PRUNE)) == 0
+
+
+def test_on_one_disk_cache_and_run_are_added(begin: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    run = begin(PRUNE + 'statistics = "dense"\n')
+    monkeypatch.setattr(machine, "disk", lambda path: (1, GB))
+    assert execute(run) == 0
+    found = estimates(run)
+    room = found["disk"].value + found["cache"].value - 50_000
+    monkeypatch.setattr(machine, "disk", lambda path: (1, int(room)))
+    refused(begin(PRUNE + 'statistics = "dense"\n'), "of room on disk")
+
+
+def test_nearly_all_is_a_warning(begin: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    run = begin(PRUNE)
+    assert execute(run) == 0
+    assert not [log for log in run.state().log if log.level == "warning"]
+    monkeypatch.setattr(machine, "disk", lambda path: (1, int(estimates(run)["disk"].value * 1.1)))
+    again = begin(PRUNE)
+    assert execute(again) == 0
+    (warning,) = [log.message for log in again.state().log if log.level == "warning"]
+    assert warning.startswith("disk: about ")
+
+
+def test_weights_that_do_not_fit_are_refused_before_they_are_loaded(
+    begin: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "free_memory", lambda device: 10**6)
+    monkeypatch.setattr(model, "load", lambda *_, **__: pytest.fail("the model was loaded"))
+    refused(begin(PRUNE), "needs about 2.9 MB of memory, and there are 1.0 MB", "model.source", "bfloat16")
+
+
+def test_a_gguf_that_does_not_fit_into_the_cache_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    summary = inspection.ModelSummary(str(tmp_path / "m.gguf"), "gguf", "llama", (), {}, {})
+    (tmp_path / "m.gguf").write_bytes(b"GGUF")
+    monkeypatch.setattr(inspection.ModelSummary, "parameters", 10**9)
+    monkeypatch.setattr(inspection, "inspect", lambda source: summary)
+    monkeypatch.setattr(machine, "disk", lambda path: (1, 10**6))
+    with pytest.raises(UsageError, match=r"4\.0 GB of room on disk, and there are 1\.0 MB"):
+        check.check_source(ModelOptions(source=str(tmp_path / "m.gguf"), device="cpu", dtype="float32"))
+
+
+# Of the right size
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [(), (PRUNE,), (PRUNE, EXPORT), (EXPORT + 'dtype = "bfloat16"\ntolerance = 0.5\n',), (PRUNE, RECOVER, EXPORT, EXPORT),
+     (PRUNE, SELECT), (PRUNE + 'statistics = "dense"\n', PRUNE, EXPORT)],
+)  # fmt: skip
+def test_disk_is_estimated_within_a_factor_of_two(begin: Callable[..., Run], steps: tuple[str, ...]) -> None:
+    run = begin(*steps)
+    assert execute(run) == 0, run.state().failure
+    found, used = estimates(run)["disk"].value, run.state().used["disk"]
+    assert used <= files.folder_bytes(run.path)
+    assert used / 2 < found < used * 2 + 2 * check.NOTES, (found, used)
+
+
+def test_the_cache_of_statistics_is_estimated_closely(
+    begin: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("COMPRESS_TUI_CACHE", str(tmp_path / "cache"))
+    run = begin(PRUNE + 'statistics = "dense"\n')
+    assert execute(run) == 0, run.state().failure
+    used = files.folder_bytes(tmp_path / "cache" / "grams")
+    assert estimates(run)["cache"].value == pytest.approx(used, rel=0.05)
