@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -60,3 +61,9 @@ class Criterion:
         assert self.score is not None
         triples = zip(floats, patterns, generators, strict=True)
         return [w * pattern.keep(self.score(w, statistics, generator)) for w, pattern, generator in triples]
+
+
+def generator(seed: int, name: str) -> torch.Generator:
+    """Random numbers that depend on the seed and the matrix alone, so that resume draws the same."""
+    digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
