@@ -194,7 +194,8 @@ def _override(raw: dict[str, Any], override: str, problems: list[Problem]) -> No
     try:
         for parent in parents:
             node = node.setdefault(parent, {}) if isinstance(node, dict) else node[parent]
-        node[last] = _absolute({str(last): value}, Path.cwd(), problems)[str(last)]
+        place = str(last) if isinstance(node, dict) else last  # a table's key may be a number
+        node[place] = _absolute({str(last): value}, Path.cwd(), problems)[str(last)]
     except (IndexError, TypeError, AttributeError):
         problems.append(Problem(key, "--set names a place that the profile does not have"))
 

@@ -60,9 +60,7 @@ def test_the_mean_is_exact_and_every_share_possible(name: str, sparsity: float, 
 @pytest.mark.parametrize("architecture", ["gpt2", "mixtral"])
 @pytest.mark.parametrize("unit", ["block", "matrix"])
 @pytest.mark.parametrize("name", sorted(set(NAMES) - {"uniform"}))
-def test_any_architecture_on_any_device(
-    name: str, unit: str, architecture: str, device: str, tmp_path: Path
-) -> None:
+def test_any_architecture_on_any_device(name: str, unit: str, architecture: str, device: str, tmp_path: Path) -> None:
     mine = model(architecture)
     mine.module.to(device)
     plan, walk = planned(name, tmp_path / "run", mine, unit=unit)

@@ -210,6 +210,14 @@ def test_overrides_reach_tables_and_steps() -> None:
     assert changed.gate.size_ratio == 0.5
 
 
+def test_shares_of_blocks_and_matrices_survive_writing() -> None:
+    text = '[model]\nsource = "demo"\n[[step]]\nuse = "prune"\nshares = { "model.layers.0.q.weight" = 0.25, 3 = 0.5 }'
+    changed = profile.parse(text, "p.toml", ["step.0.shares.7=0.4"])
+    expected = {"model.layers.0.q.weight": 0.25, "3": 0.5, "7": 0.4}
+    assert changed.step[0].shares == expected
+    assert profile.parse(profile.dump(changed), "p.toml").step[0].shares == expected
+
+
 @pytest.mark.parametrize(
     ("override", "key"),
     [("step.7.sparsity=0.1", "step.7.sparsity"), ("step.0.sparsity", "step.0.sparsity"), ("nme=x", "nme"),
