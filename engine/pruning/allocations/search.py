@@ -1,16 +1,20 @@
-"""Evolution on the divergence from the dense model: units trade steps of sparsity (EvoPress, Sieberling et al. 2024)."""
+"""Evolution on the divergence from the dense model: units trade steps of sparsity (EvoPress, Sieberling et al. 2024).
+
+Unlike the paper it starts from the best of what is known at little cost: uniform, ramps, the sensitivity allocation.
+"""
 
 from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from engine import figures, files, runs
 from engine.evaluation.trial import Trial
 from engine.matrices import Matrix
-from engine.pruning.allocation import Plan, Request
+from engine.pruning.allocation import Plan, Request, balanced
+from engine.pruning.allocations import sensitivity
 from engine.pruning.levels import Levels
 from engine.sensitivity.measure import units
 
@@ -22,14 +26,17 @@ Position = tuple[int, ...]
 
 
 def allocate(request: Request) -> Plan:
-    """The best position found: from the best ramp on, `generations` rounds of trades between units of one size."""
+    """The best position found: from the best start on, `generations` rounds of trades between units of one size."""
     ratios = request.ladder()
     parts = units(request.walk, request.options.unit)
     if len(ratios) == 1 or len(parts) == 1:
         return Plan({m.name: request.sparsity for m in request.matrices})
+    middle = ratios.index(request.sparsity)
+    wishes = sensitivity.allocate(request).shares
+    guess = nearest([level_of(wishes, part, ratios) for part in parts], sizes_of(parts), middle, len(ratios) - 1)
     levels = request.levels(ratios)
     try:
-        best = Search(request, parts, levels, request.trial(), ratios.index(request.sparsity)).run()
+        best = Search(request, parts, levels, request.trial(), middle, guess).run()
     finally:
         levels.leave()
     levels.remove()
@@ -48,11 +55,12 @@ class Search:
     levels: Levels
     trial: Trial
     middle: int
+    guess: Position
     position: Position = ()
     loss: float = 0.0
 
     def __post_init__(self) -> None:
-        self.sizes = [sum(m.weight.numel() for m in part) for part in self.parts]
+        self.sizes = sizes_of(self.parts)
         self.file = self.request.workspace.checkpoint("search.json")
 
     def run(self) -> Position:
@@ -74,13 +82,11 @@ class Search:
         return self.position
 
     def start(self) -> Position:
-        """The best of ramps over the blocks, the flat one among them."""
+        """The best of the flat position, ramps over the units and the guess."""
         self.settle((self.middle,) * len(self.parts))
-        ramps = [ramp(self.sizes, self.middle, reach) for reach in range(1, self.middle + 1)]
-        top = len(self.levels.ratios) - 1
-        ramps = [r for r in ramps if all(0 <= level <= top for level in r)]
+        reach = min(self.middle, len(self.levels.ratios) - 1 - self.middle)
         best, loss = self.position, self.loss
-        for tried in ramps:
+        for tried in [*(ramp(self.sizes, self.middle, k) for k in range(1, reach + 1)), self.guess]:
             if (found := self.judge(tried, self.trial.windows)) < loss:
                 best, loss = tried, found
         return best
@@ -127,6 +133,31 @@ class Search:
                 child[sparser] += 1
                 child[chance.choice(down)] -= 1
         return tuple(child)
+
+
+def sizes_of(parts: Sequence[Sequence[Matrix]]) -> list[int]:
+    """Weights of every unit."""
+    return [sum(m.weight.numel() for m in part) for part in parts]
+
+
+def level_of(shares: Mapping[str, float], part: Sequence[Matrix], ratios: Sequence[float]) -> float:
+    """The mean share of a unit, in levels."""
+    size = sum(m.weight.numel() for m in part)
+    share = sum(shares[m.name] * m.weight.numel() for m in part) / size
+    return (share - ratios[0]) / (ratios[1] - ratios[0])
+
+
+def nearest(wishes: Sequence[float], sizes: Sequence[int], middle: int, top: int) -> Position:
+    """Whole levels near the wishes; every size keeps its mean: what rounding down leaves goes to the largest fractions."""
+    levels = [0] * len(sizes)
+    for size in set(sizes):
+        same = {str(i): wishes[i] for i, other in enumerate(sizes) if other == size}
+        moved = balanced(same, dict.fromkeys(same, 1), middle, 0, top)
+        missing = middle * len(same) - sum(int(level) for level in moved.values())
+        order = sorted(moved, key=lambda i: int(moved[i]) - moved[i])
+        for rank, i in enumerate(order):
+            levels[int(i)] = int(moved[i]) + (rank < missing)
+    return tuple(levels)
 
 
 def stages(windows: int, offspring: int) -> list[tuple[int, int]]:

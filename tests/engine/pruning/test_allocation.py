@@ -268,6 +268,20 @@ def test_ramps_keep_the_mean(seed: int, reach: int) -> None:
     assert all(abs(level - 4) <= reach for level in levels)
 
 
+@given(st.integers(0, 10**6), st.integers(1, 4))
+def test_whole_levels_near_the_wishes_keep_the_mean(seed: int, middle: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    sizes = torch.randint(1, 4, (9,), generator=generator).tolist()
+    wishes = (torch.rand(9, generator=generator) * 8).tolist()
+    levels = search.nearest(wishes, sizes, middle, 5)
+    assert sum(size * (level - middle) for size, level in zip(sizes, levels, strict=True)) == 0
+    assert all(0 <= level <= 5 for level in levels)
+
+
+def test_whole_wishes_are_granted() -> None:
+    assert search.nearest([3.0, 1.0, 2.0, 2.0], [7, 7, 7, 5], 2, 4) == (3, 1, 2, 2)
+
+
 def test_more_windows_the_fewer_are_left() -> None:
     assert search.stages(8, 16) == [(2, 4), (8, 1)]
     assert search.stages(1, 16) == [(1, 1)]
