@@ -8,6 +8,7 @@ from engine.matrices import Matrix
 from engine.prompts.options import SelectPromptOptions
 from engine.pruning import step as pruning
 from engine.pruning.options import PruneOptions
+from engine.sensitivity.options import SensitivityOptions
 from engine.workspace import Workspace
 
 
@@ -20,7 +21,8 @@ def check(workspace: Workspace, matrices: list[Matrix]) -> None:
     steps = [step for step in workspace.profile.step if isinstance(step, PruneOptions)]
     for step in steps:
         pruning.check_options(matrices, step)
-    if steps and workspace.profile.calibration.source != "self":
+    measured = [step for step in workspace.profile.step if isinstance(step, SensitivityOptions)]
+    if (steps or measured) and workspace.profile.calibration.source != "self":
         workspace.calibration_inputs()
 
 

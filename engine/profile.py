@@ -164,10 +164,11 @@ def edit(text: str, changes: Mapping[str, Any]) -> str:
             if isinstance(parent, str) and parent not in node:
                 node[parent] = tomlkit.table()
             node = node[parent]
+        place = last if isinstance(node, list) else str(last)  # a table's key may be a number
         if value is None:
-            del node[last]
+            del node[place]
         else:
-            node[last] = value
+            node[place] = value
     return tomlkit.dumps(document)
 
 

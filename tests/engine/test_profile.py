@@ -218,6 +218,15 @@ def test_shares_of_blocks_and_matrices_survive_writing() -> None:
     assert profile.parse(profile.dump(changed), "p.toml").step[0].shares == expected
 
 
+def test_shares_can_be_edited_into_a_text() -> None:
+    text = '[model]\nsource = "demo"\n[[step]] # one\nuse = "prune"\n[[step]]\nuse = "export"\n'
+    edited = profile.edit(text, {"step.0.shares": {"model.layers.0.q.weight": 0.25, "3": 0.5}})
+    edited = profile.edit(edited, {"step.0.shares.3": 0.6, "step.0.shares.4": 0.7})
+    assert profile.parse(edited, "p.toml").step[0].shares == {"model.layers.0.q.weight": 0.25, "3": 0.6, "4": 0.7}
+    assert profile.parse(profile.edit(edited, {"step.0.shares": None}), "p.toml").step[0].shares == {}
+    assert "# one" in edited
+
+
 @pytest.mark.parametrize(
     ("override", "key"),
     [("step.7.sparsity=0.1", "step.7.sparsity"), ("step.0.sparsity", "step.0.sparsity"), ("nme=x", "nme"),
