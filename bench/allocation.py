@@ -14,6 +14,8 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
+import shutil
 import subprocess
 import tempfile
 import time
@@ -29,11 +31,14 @@ ALLOCATIONS = ("uniform", "owl", "atp", "sensitivity", "search")
 def pruned(criterion: str, sparsity: float, allocation: str, folder: Path, more: list[str]) -> dict[str, object]:
     """Prunes and exports in one run; its plan by block, and the seconds of the prune step and of planning."""
     sets = [f"step.0.criterion={criterion}", f"step.0.sparsity={sparsity}", f"step.0.allocation={allocation}", *more]
-    command = [place.SCRIPT, "run", "--profile", place.PROFILES / "prune.toml", "--run-dir", folder, "--json",
-               *[word for item in sets for word in ("--set", item)]]  # fmt: skip
-    out = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
-    events = [json.loads(line) for line in out.splitlines()]
-    began = next(e["time"] for e in events if e["kind"] == "step_started" and e["use"] == "prune")
+    command: list[object] = [place.SCRIPT, "run", "--run-dir", folder, "--json"]
+    if folder.exists():
+        command.append("--resume")
+    else:
+        command += ["--profile", place.PROFILES / "prune.toml", *[word for item in sets for word in ("--set", item)]]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    began = max(e["time"] for e in events if e["kind"] == "step_started" and e["use"] == "prune")
     plan = next(e for e in events if e["kind"] == "sparsity_planned")
     matrices = {m["name"]: m for e in events if e["kind"] == "model_loaded" for m in e["matrices"]}
     blocks: dict[int, list[float]] = {}
@@ -72,7 +77,14 @@ def main() -> None:
     parser.add_argument("--compute", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--set", nargs="+", default=[])
     parser.add_argument("--keep", type=Path, help="a file of losses by window, to go on with")
+    parser.add_argument("--runs", type=Path, help="a folder for runs at work, to go on with")
     arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        arguments.runs = arguments.runs or Path(name)
+        everything(arguments)
+
+
+def everything(arguments: argparse.Namespace) -> None:
     known = json.loads(arguments.keep.read_text()) if arguments.keep and arguments.keep.is_file() else {}
     for criterion in arguments.criteria:
         for sparsity in arguments.sparsities:
@@ -86,12 +98,12 @@ def one_case(criterion: str, sparsity: float, allocation: str, arguments: argpar
     extra = "" if allocation == "uniform" else "".join(f" {item.removeprefix('step.0.')}" for item in arguments.set)
     key = f"{setting} {allocation}{extra}"
     if key not in known:
-        with tempfile.TemporaryDirectory() as name:
-            about = pruned(criterion, sparsity, allocation, Path(name) / "run", more)
-            began = time.monotonic()
-            found = losses(Path(name) / "run" / "artifacts" / "model", arguments.start, arguments.windows,
-                           arguments.compute)  # fmt: skip
-            known[key] = {**about, "losses": found, "scoring": time.monotonic() - began}
+        folder = arguments.runs / re.sub(r"[^\w.+=-]", "-", key)
+        about = pruned(criterion, sparsity, allocation, folder, more)
+        began = time.monotonic()
+        found = losses(folder / "artifacts" / "model", arguments.start, arguments.windows, arguments.compute)
+        known[key] = {**about, "losses": found, "scoring": time.monotonic() - began}
+        shutil.rmtree(folder)
         if arguments.keep:
             arguments.keep.write_text(json.dumps(known))
     print(line(key, known[key], known.get(f"{setting} uniform")), flush=True)
