@@ -68,10 +68,10 @@ class Request:
         """The model on the first calibration windows."""
         return Trial.of(self.workspace, self.options.trial_windows)
 
-    def levels(self, ratios: Sequence[float]) -> Levels:
-        """Every matrix at every one of `ratios`."""
+    def levels(self, ladders: Mapping[str, Sequence[float]]) -> Levels:
+        """Every matrix at every sparsity of its ladder."""
         folder = self.workspace.checkpoint("levels")
-        return Levels.of(self.workspace, self.walk, self.grams(), self.pruner(), ratios, folder)
+        return Levels.of(self.workspace, self.walk, self.grams(), self.pruner(), ladders, folder)
 
     def ladder(self) -> list[float]:
         """The sparsities around the asked one that a matrix may have, ascending; the asked one is among them."""
@@ -154,8 +154,8 @@ def remainder(own: Mapping[str, float], sizes: Mapping[str, int], sparsity: floa
 def check(matrices: Sequence[Matrix], options: PruneOptions) -> None:
     """Raises UsageError when the sparsity cannot be split as the options ask."""
     chosen = options.allocation != "uniform" or bool(options.shares)
-    if chosen and (options.n_of_m or options.threshold is not None):
-        what = f"pattern {options.pattern}" if options.n_of_m else "a threshold"
+    if chosen and (options.pattern != "unstructured" or options.threshold is not None):
+        what = f"pattern {options.pattern}" if options.pattern != "unstructured" else "a threshold"
         raise UsageError(f"{what} fixes every matrix's sparsity: nothing is left to allocate", where="step.allocation",
                          hint='allocation = "uniform" and no shares')  # fmt: skip
     if options.shares:

@@ -81,34 +81,40 @@ def gram_error(before_OI: torch.Tensor, after_OI: torch.Tensor, gram_II: torch.T
 
 @dataclass
 class Levels:
-    """Every matrix at every sparsity of `ratios` (ascending), and as it is now.
+    """Every matrix at every sparsity of its ladder (ascending, all of one length), and as it is now.
 
     A score's masks lie inside each other, so one byte a weight says at how many levels it stays. What a solver makes is
     written to `folder`, a file for every block and level.
     """
 
     walk: Walk
-    ratios: Sequence[float]
+    ladders: Mapping[str, Sequence[float]]
     folder: Path
     dense: dict[str, torch.Tensor]
     stays: dict[str, torch.Tensor]
 
     @classmethod
     def of(
-        cls, workspace: Workspace, walk: Walk, grams: Grams, pruner: Pruner, ratios: Sequence[float], folder: Path
+        cls,
+        workspace: Workspace,
+        walk: Walk,
+        grams: Grams,
+        pruner: Pruner,
+        ladders: Mapping[str, Sequence[float]],
+        folder: Path,
     ) -> Levels:
-        """Made block by block; files of an earlier process are kept. A change of the criterion needs another folder."""
+        """Made block by block; files of an earlier process are kept. Other ladders need another folder."""
         dense = {m.name: m.weight.clone() for m in walk.matrices}
-        levels = cls(walk, ratios, folder, dense, {})
+        levels = cls(walk, ladders, folder, dense, {})
         for block in range(walk.blocks()):
-            for level, ratio in enumerate(ratios):
-                levels._make(grams, pruner, block, level, ratio)
+            for level in range(max(len(ladder) for ladder in ladders.values())):
+                levels._make(grams, pruner, block, level)
             workspace.progress("pruning to every level", block + 1, walk.blocks(), "blocks")
         return levels
 
-    def _make(self, grams: Grams, pruner: Pruner, block: int, level: int, ratio: float) -> None:
+    def _make(self, grams: Grams, pruner: Pruner, block: int, level: int) -> None:
         file = self._file(block, level)
-        shares = dict.fromkeys((m.name for m in self.walk.of_block(block)), ratio)
+        shares = {m.name: self.ladders[m.name][level] for m in self.walk.of_block(block)}
         if pruner.criterion.score is not None:
             for name, weight in pruner.block(grams, block, shares).items():
                 at = self.stays.setdefault(name, (self.dense[name] != 0).to(torch.uint8) * 0)

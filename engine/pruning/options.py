@@ -39,9 +39,9 @@ class PruneOptions(StepOptions):
     """atp, sensitivity, search: the criterion that prunes the models on trial, with the dense model's statistics"""
     trial_windows: int = Field(default=4, ge=1)
     """atp, sensitivity, search: calibration windows on which models are compared with the dense one"""
-    levels: int = Field(default=4, ge=1)
-    """sensitivity, search: steps that a sparsity may be from the mean"""
-    level_step: float = Field(default=0.05, gt=0.0, lt=1.0)
+    levels: int = Field(default=5, ge=1)
+    """sensitivity, search: steps that a sparsity may be from the mean, or from where the search begins"""
+    level_step: float = Field(default=0.04, gt=0.0, lt=1.0)
     """sensitivity, search: size of such a step"""
     unit: Literal["block", "matrix"] = "block"
     """sensitivity, search: what is measured or moved as one"""

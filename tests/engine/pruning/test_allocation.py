@@ -214,11 +214,6 @@ def test_the_gram_error_is_that_of_the_inputs() -> None:
 # Search
 
 
-def objective(request: Request, shares: dict[str, float]) -> float:
-    with pruned(request.walk, request.grams(), request.pruner(), shares):
-        return request.trial().divergence()
-
-
 @pytest.mark.parametrize("unit", ["block", "matrix"])
 def test_the_search_is_never_worse_than_uniform_on_its_own_objective(request_of: Requests, unit: str) -> None:
     request = request_of(allocation="search", unit=unit)
@@ -238,7 +233,10 @@ def test_the_search_finds_a_planted_dead_block(request_of: Requests) -> None:
             if m.block == 1 and ("o_proj" in m.name or "down_proj" in m.name):
                 m.weight.zero_()
     shares = search.allocate(request).shares
-    assert all(shares[m.name] == pytest.approx(0.7) for m in request.matrices if m.block == 1)
+    dead = [shares[m.name] for m in request.matrices if m.block == 1]
+    others = [shares[m.name] for m in request.matrices if m.block != 1]
+    assert min(dead) >= max(others)
+    assert min(dead) >= 0.6 + 2 * request.options.level_step - 1e-9
 
 
 def test_a_killed_search_goes_on_to_the_same_end(request_of: Requests) -> None:
@@ -257,29 +255,6 @@ def stop_at(space: Workspace, generation: int) -> None:
             raise KeyboardInterrupt
 
     space.progress = progress  # type: ignore[method-assign]
-
-
-@given(st.integers(0, 10**6), st.integers(1, 4))
-def test_ramps_keep_the_mean(seed: int, reach: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    sizes = torch.randint(1, 4, (9,), generator=generator).tolist()
-    levels = search.ramp(sizes, 4, reach)
-    assert sum(size * (level - 4) for size, level in zip(sizes, levels, strict=True)) == 0
-    assert all(abs(level - 4) <= reach for level in levels)
-
-
-@given(st.integers(0, 10**6), st.integers(1, 4))
-def test_whole_levels_near_the_wishes_keep_the_mean(seed: int, middle: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    sizes = torch.randint(1, 4, (9,), generator=generator).tolist()
-    wishes = (torch.rand(9, generator=generator) * 8).tolist()
-    levels = search.nearest(wishes, sizes, middle, 5)
-    assert sum(size * (level - middle) for size, level in zip(sizes, levels, strict=True)) == 0
-    assert all(0 <= level <= 5 for level in levels)
-
-
-def test_whole_wishes_are_granted() -> None:
-    assert search.nearest([3.0, 1.0, 2.0, 2.0], [7, 7, 7, 5], 2, 4) == (3, 1, 2, 2)
 
 
 def test_more_windows_the_fewer_are_left() -> None:

@@ -33,7 +33,8 @@ def test_every_level_is_what_pruning_gives(name: str, architecture: str, device:
     grams, criterion = Grams.of(space, walk), CRITERIA.load(name).CRITERION
     assert isinstance(criterion, Criterion)
     pruner = Pruner(criterion, Settings(), criterion.scope, 0)
-    levels = Levels.of(space, walk, grams, pruner, RATIOS, tmp_path / "levels")
+    ladders = {m.name: RATIOS for m in walk.matrices}
+    levels = Levels.of(space, walk, grams, pruner, ladders, tmp_path / "levels")
     for level, ratio in enumerate(RATIOS):
         expected = [pruner.block(grams, b, {m.name: ratio for m in walk.of_block(b)}) for b in range(walk.blocks())]
         for matrix in walk.matrices:
