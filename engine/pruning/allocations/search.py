@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,12 +38,13 @@ def allocate(request: Request) -> Plan:
         return base
     ladders = {name: [min(HIGHEST, max(0.0, share + step * k)) for k in range(-reach, reach + 1)]
                for name, share in base.shares.items()}  # fmt: skip
-    levels = request.levels(ladders)
     state = known or {"base": vars(base), "generation": 0, "position": [0] * len(parts)}
 
-    def keep(generation: int, position: Position) -> None:
+    def keep(generation: int, position: Sequence[int]) -> None:
         files.write_text(file, json.dumps({**state, "generation": generation, "position": position}))
 
+    keep(state["generation"], state["position"])
+    levels = request.levels(ladders)
     try:
         search = Search(request, parts, limits, levels, request.trial())
         search.settle(tuple(state["position"]))
@@ -94,7 +95,7 @@ class Search:
     def __post_init__(self) -> None:
         self.sizes = [sum(m.weight.numel() for m in part) for part in self.parts]
 
-    def run(self, first: int, keep: Any) -> None:
+    def run(self, first: int, keep: Callable[[int, Position], None]) -> None:
         """Generations from `first` on; a child is taken up when it diverges less. `keep` is told after each."""
         options, workspace = self.request.options, self.request.workspace
         began = self.loss
