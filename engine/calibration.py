@@ -197,14 +197,28 @@ class Walk:
 
             return forward
 
+        with self._replaced(stand_in):
+            self._decoder()(input_ids=part, use_cache=False)
+        return first[0], calls
+
+    def answers(self, part: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
+        """What the model makes of `part` [chunk, T] when its last block gives `hidden`; no block is computed."""
+        if not self.subject.is_language_model:
+            return hidden
+        with self._replaced(lambda is_tuple: lambda *args, **kwargs: (hidden, None) if is_tuple else hidden):
+            logits: torch.Tensor = self.subject.module(input_ids=part, use_cache=False).logits
+        return logits
+
+    @contextmanager
+    def _replaced(self, stand_in: Callable[[bool], Callable[..., Any]]) -> Iterator[None]:
+        """With other forwards in the blocks' places; `stand_in` is told whether the block returns a tuple."""
         try:
             for block, is_tuple in zip(self._blocks, self._tuples, strict=True):
                 block.forward = stand_in(is_tuple)
-            self._decoder()(input_ids=part, use_cache=False)
+            yield
         finally:
             for block in self._blocks:
                 block.__dict__.pop("forward", None)
-        return first[0], calls
 
     def _decoder(self) -> Any:
         """The model without its head: calibration needs no logits."""

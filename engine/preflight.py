@@ -11,6 +11,7 @@ from engine.prompts.options import SelectPromptOptions
 from engine.pruning import step as pruning
 from engine.pruning import structured
 from engine.pruning.options import PruneOptions
+from engine.sensitivity.options import SensitivityOptions
 from engine.workspace import Workspace
 
 
@@ -24,7 +25,8 @@ def check(workspace: Workspace, matrices: list[Matrix]) -> None:
     for step in steps:
         pruning.check_options(matrices, step)
     check_structures(workspace)
-    if steps and workspace.profile.calibration.source != "self":
+    measured = [step for step in workspace.profile.step if isinstance(step, SensitivityOptions)]
+    if (steps or measured) and workspace.profile.calibration.source != "self":
         workspace.calibration_inputs()
 
 

@@ -22,13 +22,15 @@ WORST = 5
 
 
 def markdown(state: RunState, environment: Mapping[str, Any] | None = None) -> str:
-    """report.md: the result table, the prompts, the steps, the layers, gates, artifacts and the environment."""
+    """report.md: the result table, the prompts, the steps, the layers and why they are so, gates, artifacts, environment."""
     parts = [
         _head(state),
         _results(state),
         _prompts(state),
         _steps(state),
         _layers(state),
+        _plans(state),
+        _sensitivity(state),
         _section("Gates", ["gate", "bound", "value", "result"], [_gate(gate) for gate in state.gates]),
         _section("Artifacts", ["path", "format", "size"], [_artifact(a) for a in state.artifacts]),
         _environment(state, environment or {}),
@@ -142,6 +144,39 @@ def _layers(state: RunState) -> str:
         _section("Largest errors", ["matrix", "shape", "sparsity", "error"], named),
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+def _plans(state: RunState) -> str:
+    """Per matrix that got another share than the mean: how far from it, and why; the densest and the sparsest."""
+    parts = []
+    for step, plan in sorted(state.plans.items()):
+        ranked = sorted(plan.shares, key=plan.shares.__getitem__)
+        if not ranked or plan.shares[ranked[0]] == plan.shares[ranked[-1]]:
+            continue
+        named = ranked if len(ranked) <= 2 * WORST else [*ranked[:WORST], *ranked[-WORST:]]
+        body = [[name, figures.share(plan.shares[name]), plan.reasons.get(name, "")] for name in named]
+        title = f"Plan of step {step + 1}: {plan.allocation}, {figures.share(plan.sparsity)}"
+        parts.append(_section(title, ["matrix", "sparsity", "why"], body))
+    return "\n\n".join(parts)
+
+
+def _sensitivity(state: RunState) -> str:
+    """The most and the least sensitive matrices, by loss where it was measured and else by error; the head groups."""
+    known = [layer for layer in state.layers.values() if layer.sensitivity]
+    if not known:
+        return ""
+    ranked = sorted(known, key=lambda x: (x.loss or 0.0, x.sensitivity[(len(x.ratios) - 1) // 2]), reverse=True)
+    named = ranked if len(ranked) <= 2 * WORST else [*ranked[:WORST], *ranked[-WORST:]]
+    ratios = [f"error at {figures.share(ratio, 0)}" for ratio in known[0].ratios]
+    body = [[x.name, _error(x.loss), *map(_error, x.sensitivity)] for x in named]
+    heads = sorted(((loss, x.name, i) for x in known for i, loss in enumerate(x.heads)), reverse=True)
+    chosen = heads if len(heads) <= 2 * WORST else [*heads[:WORST], *heads[-WORST:]]
+    parts = [
+        _section("Sensitivity, most first", ["matrix", "loss", *ratios], body),
+        _section("Head groups", ["matrix", "group", "loss"], [[name, str(i), _error(x)] for x, name, i in chosen]),
+    ]
+    note = "Losses are KL divergences from the dense model in nats a token, when that part alone is pruned or silenced."
+    return "\n\n".join([part for part in parts if part] + [note])
 
 
 def _gate(gate: ev.GateChecked) -> list[str]:

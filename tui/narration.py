@@ -6,6 +6,7 @@ A pure function of the events, throttled by their own time stamps, so that a rep
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from engine import events as ev
 from engine import figures
@@ -21,6 +22,7 @@ class Narrator:
     def __init__(self, resume: str) -> None:
         self._resume = resume
         self._uses: list[str] = []
+        self._matrices: list[dict[str, Any]] = []
         self._told: dict[str, str] = {}
         self._needs: list[str] = []
         self._spoke = 0.0
@@ -37,6 +39,7 @@ class Narrator:
         return [f"{verb} {event.run}: {event.source}, {' > '.join(event.steps) or 'no steps'}"]
 
     def _model_loaded(self, event: ev.ModelLoaded) -> list[str]:
+        self._matrices = event.matrices
         size = f"{figures.count(event.parameters)} parameters, {figures.size(event.bytes)}"
         return [f"model {event.architecture}: {size}, {event.device} {event.dtype}, threads {event.threads}"]
 
@@ -62,6 +65,18 @@ class Narrator:
     def _progress(self, event: ev.Progress) -> list[str]:
         text = f"{event.label} {event.done}/{event.total} {event.unit}".rstrip()
         return self._sometimes(event.label, event.time, event.done >= event.total, text)
+
+    def _sparsity_planned(self, event: ev.SparsityPlanned) -> list[str]:
+        """The mean of every block, in per cent; one figure where all are the same."""
+        blocks: dict[int, list[tuple[float, int]]] = {}
+        for matrix in self._matrices:
+            if matrix["name"] in event.shares:
+                blocks.setdefault(matrix["block"], []).append((event.shares[matrix["name"]], matrix["parameters"]))
+        means = [sum(s * n for s, n in found) / sum(n for _, n in found) for _, found in sorted(blocks.items())]
+        if len(set(event.shares.values())) == 1 or not means:
+            return [f"{INDENT}plan ({event.allocation}): {figures.share(event.sparsity)} everywhere"]
+        rows = " ".join(f"{100 * mean:.0f}" for mean in means)
+        return [f"{INDENT}plan ({event.allocation}): {figures.share(event.sparsity)}, by block {rows}"]
 
     def _layer_pruned(self, event: ev.LayerPruned) -> list[str]:
         error = "" if event.error is None else f", error {event.error:.3g}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -73,3 +74,9 @@ class Criterion:
         parts = torch.split(weight_OI, [sum(chunk.rows) for chunk in chunks])
         solved = [self.solve(part, statistics, chunk, settings) for part, chunk in zip(parts, chunks, strict=True)]
         return solved[0] if len(solved) == 1 else torch.cat(solved)
+
+
+def generator(seed: int, name: str) -> torch.Generator:
+    """Random numbers that depend on the seed and the matrix alone, so that resume draws the same."""
+    digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))

@@ -29,6 +29,26 @@ class PruneOptions(StepOptions):
     """who competes with whom in the unstructured pattern; auto is what the criterion's paper does"""
     allocation: str = "uniform"
     """how the global sparsity is split over the layers: see `compress-tui list allocations`"""
+    shares: dict[str, float] = {}
+    """sparsity of single matrices, by name, or blocks, by number; the others are moved so that the mean stays"""
+    spread: float = Field(default=0.08, ge=0.0, lt=1.0)
+    """owl: how far a block's sparsity may be from the mean"""
+    outlier: float = Field(default=5.0, gt=0.0)
+    """owl: a score is an outlier above this many times its block's mean"""
+    proxy: str = "wanda"
+    """atp, sensitivity, search: the criterion that prunes the models on trial, with the dense model's statistics"""
+    trial_windows: int = Field(default=4, ge=1)
+    """atp, sensitivity, search: calibration windows on which models are compared with the dense one"""
+    levels: int = Field(default=5, ge=1)
+    """sensitivity, search: steps that a sparsity may be from the mean, or from where the search begins"""
+    level_step: float = Field(default=0.04, gt=0.0, lt=1.0)
+    """sensitivity, search: size of such a step"""
+    unit: Literal["block", "matrix"] = "block"
+    """sensitivity, search: what is measured or moved as one"""
+    generations: int = Field(default=60, ge=1)
+    """search: rounds of mutation and selection"""
+    offspring: int = Field(default=8, ge=1)
+    """search: mutations tried each round"""
     statistics: Literal["sequential", "dense"] = "sequential"
     """inputs as the layers pruned before change them, or as the model at hand has them (collected once, then cached)"""
     damping: float = Field(default=0.01, gt=0.0)
@@ -40,7 +60,7 @@ class PruneOptions(StepOptions):
     polish: int = Field(default=10, ge=0)
     """admm: conjugate-gradient steps on the weights that stay"""
 
-    @field_validator("criterion")
+    @field_validator("criterion", "proxy")
     @classmethod
     def _known_criterion(cls, name: str) -> str:
         return CRITERIA.check(name)
@@ -49,6 +69,14 @@ class PruneOptions(StepOptions):
     @classmethod
     def _known_allocation(cls, name: str) -> str:
         return ALLOCATIONS.check(name)
+
+    @field_validator("shares")
+    @classmethod
+    def _sparsities(cls, shares: dict[str, float]) -> dict[str, float]:
+        for name, share in shares.items():
+            if not 0 <= share < 1:
+                raise ValueError(f"the share of {name!r} must be in [0, 1), not {share:g}")
+        return shares
 
     @field_validator("pattern")
     @classmethod

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -16,11 +15,11 @@ from engine.checkpoints import BlockCheckpoints
 from engine.errors import EngineError, UsageError
 from engine.grams import Grams
 from engine.matrices import Matrix, Statistics
-from engine.pruning import structured
-from engine.pruning.criterion import Criterion, Settings
+from engine.pruning import allocation, structured
+from engine.pruning.criterion import Criterion, Settings, generator
 from engine.pruning.masks import Pattern
 from engine.pruning.options import PruneOptions
-from engine.registry import ALLOCATIONS, CRITERIA
+from engine.registry import CRITERIA
 from engine.workspace import Workspace
 
 
@@ -43,7 +42,7 @@ class Pruning:
         began = time.perf_counter()
         patterns = [replace(self.pattern, sparsity=self.shares[m.name]) for m in matrices]
         before = [m.weight.float() for m in matrices]
-        generators = [self._generator(m.name) for m in matrices]
+        generators = [generator(self.workspace.profile.seed, m.name) for m in matrices]
         after = self.criterion.prune(before, statistics, patterns, self.settings, generators)
         seconds = (time.perf_counter() - began) / sum(m.weight.numel() for m in matrices)
         for matrix, pattern, old, new in zip(matrices, patterns, before, after, strict=True):
@@ -62,11 +61,6 @@ class Pruning:
         )  # fmt: skip
         self.workspace.emit(event)
 
-    def _generator(self, name: str) -> torch.Generator:
-        """Random numbers that depend on the seed and the matrix alone, so that resume draws the same."""
-        digest = hashlib.sha256(f"{self.workspace.profile.seed} {name}".encode()).digest()
-        return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
-
 
 def run(workspace: Workspace, options: PruneOptions) -> dict[str, Any]:
     """Prunes the workspace's model in place; returns the step's summary."""
@@ -75,7 +69,7 @@ def run(workspace: Workspace, options: PruneOptions) -> dict[str, Any]:
     criterion: Criterion = CRITERIA.load(options.criterion).CRITERION
     walk = Walk.over(workspace)
     kept = BlockCheckpoints(workspace)
-    pruning = plan(workspace, walk.matrices, criterion, options)
+    pruning = plan(workspace, walk, criterion, options)
     threshold = None
     if options.criterion == "importance":
         threshold = max(equal_threshold(m.weight, pruning.pattern) for m in walk.matrices)
@@ -110,14 +104,14 @@ def restore(workspace: Workspace, options: PruneOptions) -> None:
     BlockCheckpoints(workspace).restore([walk.weights(block) for block in range(walk.blocks())])
 
 
-def plan(workspace: Workspace, matrices: list[Matrix], criterion: Criterion, options: PruneOptions) -> Pruning:
+def plan(workspace: Workspace, walk: Walk, criterion: Criterion, options: PruneOptions) -> Pruning:
     """The pattern, the split of the sparsity over the matrices, the solver's numbers."""
     scope = criterion.scope if options.scope == "auto" else options.scope
     pattern = Pattern(options.amount, options.n_of_m, scope, options.threshold)
-    check_options(matrices, options)
-    shares = ALLOCATIONS.load(options.allocation).allocate(matrices, options.amount)
+    check_options(walk.matrices, options)
+    shares = allocation.plan(workspace, walk, options).shares
     settings = Settings(options.damping, options.block_size, options.iterations, options.polish)
-    return Pruning(workspace, criterion, settings, pattern, shares, len(matrices))
+    return Pruning(workspace, criterion, settings, pattern, shares, len(walk.matrices))
 
 
 def check_options(matrices: list[Matrix], options: PruneOptions) -> None:
@@ -125,6 +119,7 @@ def check_options(matrices: list[Matrix], options: PruneOptions) -> None:
     pattern = Pattern(options.amount, options.n_of_m)
     for matrix in matrices:
         pattern.check(matrix.name, matrix.shape)
+    allocation.check(matrices, options)
     if options.threshold is not None:
         check_threshold(matrices, options.threshold)
 

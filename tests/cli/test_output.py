@@ -273,6 +273,19 @@ def test_a_resumed_run_names_the_steps_that_were_done() -> None:
     assert [narrate(event) for event in finished] == [["[0/2] measure: ✓ done before"], ["[1/2] prune: ✓ done before"]]
 
 
+def test_a_plan_is_one_line_with_a_figure_a_block() -> None:
+    narrate = Narrator("again")
+    matrices = [{"name": f"{block}.{part}", "block": block, "shape": [1, size], "parameters": size}
+                for block in (0, 1) for part, size in (("a", 10), ("b", 30))]  # fmt: skip
+    narrate(ev.ModelLoaded(source="demo", device="cpu", dtype="float32", architecture="A", parameters=80, bytes=320,
+                           threads=1, matrices=matrices))  # fmt: skip
+    shares = {"0.a": 0.2, "0.b": 0.4, "1.a": 0.65, "1.b": 0.65}
+    (line,) = narrate(ev.SparsityPlanned(step=0, allocation="owl", sparsity=0.5, shares=shares))
+    assert line.strip() == "plan (owl): 50.0%, by block 35 65"
+    (line,) = narrate(ev.SparsityPlanned(step=0, allocation="uniform", sparsity=0.5, shares=dict.fromkeys(shares, 0.5)))
+    assert line.strip() == "plan (uniform): 50.0% everywhere"
+
+
 def test_colour_only_on_a_terminal_without_no_color(monkeypatch: pytest.MonkeyPatch) -> None:
     assert output.paint("x", output.RED) == "x"
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)

@@ -412,6 +412,47 @@ def test_kill_9_loses_no_bit(begin: Callable[..., Run], worker: Any, kind: type[
     assert winner(run) == winner(whole)
 
 
+@pytest.mark.parametrize("kind", [ev.Progress, ev.SparsityPlanned, ev.LayerPruned])
+def test_kill_9_while_a_plan_is_made_or_carried_out_loses_no_bit(
+    begin: Callable[..., Run], worker: Any, kind: type[ev.Event]
+) -> None:
+    keys = 'allocation = "search"\ngenerations = 4\noffspring = 3\ntrial_windows = 2\nunit = "matrix"'
+    planned = ('criterion = "sparsegpt"', f'criterion = "sparsegpt"\n{keys}')
+    whole, run = begin(SLOW, planned, steps=(0, 2)), begin(SLOW, planned, steps=(0, 2))
+    process = worker(run, in_a_step(kind, PRUNE))
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    for one in (run, whole):
+        assert execute(one) == 0, one.state().failure
+    assert weights(run) == weights(whole)
+    plan, *others = of_kind(run, ev.SparsityPlanned)
+    assert len(set(plan.shares.values())) > 1
+    assert all(other.shares == plan.shares for other in others)
+
+
+def test_a_run_that_measures_first_and_plans_says_why(begin: Callable[..., Run]) -> None:
+    step = '[[step]]\nuse = "sensitivity"\nwindows = 2\n\n[[step]]\nuse = "prune"\nallocation = "sensitivity"'
+    run = begin(('[[step]]\nuse = "prune"', step), steps=(0,))
+    assert execute(run) == 0, run.state().failure
+    report = (run.path / "report.md").read_text()
+    for words in (
+        "## Sensitivity, most first",
+        "## Head groups",
+        "## Plan of step 2: sensitivity, 50.0%",
+        "nats at 50.0%",
+    ):
+        assert words in report
+    layers = json.loads((run.path / "result.json").read_text())["layers"]
+    assert all(layer["planned"] is not None and layer["loss"] is not None for layer in layers)
+    assert (run.artifacts / "sensitivity.json").is_file()
+
+
+@pytest.mark.parametrize("more", ['allocation = "owl"', 'shares = { "0" = 0.4 }'])
+def test_a_pattern_cannot_be_allocated(begin: Callable[..., Run], more: str) -> None:
+    run = begin(('criterion = "sparsegpt"', f'pattern = "2:4"\n{more}'), steps=(0,))
+    refused(run, 2, "nothing is left to allocate")
+
+
 def test_sigint_stops_at_the_next_safe_point_and_resume_goes_on(begin: Callable[..., Run], worker: Any) -> None:
     whole, run = begin(SLOW, steps=(0, 2)), begin(SLOW, steps=(0, 2))
     process = worker(run, in_a_step(ev.LayerPruned, PRUNE))

@@ -210,6 +210,23 @@ def test_overrides_reach_tables_and_steps() -> None:
     assert changed.gate.size_ratio == 0.5
 
 
+def test_shares_of_blocks_and_matrices_survive_writing() -> None:
+    text = '[model]\nsource = "demo"\n[[step]]\nuse = "prune"\nshares = { "model.layers.0.q.weight" = 0.25, 3 = 0.5 }'
+    changed = profile.parse(text, "p.toml", ["step.0.shares.7=0.4"])
+    expected = {"model.layers.0.q.weight": 0.25, "3": 0.5, "7": 0.4}
+    assert changed.step[0].shares == expected
+    assert profile.parse(profile.dump(changed), "p.toml").step[0].shares == expected
+
+
+def test_shares_can_be_edited_into_a_text() -> None:
+    text = '[model]\nsource = "demo"\n[[step]] # one\nuse = "prune"\n[[step]]\nuse = "export"\n'
+    edited = profile.edit(text, {"step.0.shares": {"model.layers.0.q.weight": 0.25, "3": 0.5}})
+    edited = profile.edit(edited, {"step.0.shares.3": 0.6, "step.0.shares.4": 0.7})
+    assert profile.parse(edited, "p.toml").step[0].shares == {"model.layers.0.q.weight": 0.25, "3": 0.6, "4": 0.7}
+    assert profile.parse(profile.edit(edited, {"step.0.shares": None}), "p.toml").step[0].shares == {}
+    assert "# one" in edited
+
+
 @pytest.mark.parametrize(
     ("override", "key"),
     [("step.7.sparsity=0.1", "step.7.sparsity"), ("step.0.sparsity", "step.0.sparsity"), ("nme=x", "nme"),

@@ -1,1 +1,1 @@
-"""One allocation a file. Each defines `allocate(layers, sparsity) -> {layer: sparsity}`."""
+"""One allocation a file. Each defines `allocate(request) -> Plan`; see engine/pruning/allocation.py."""

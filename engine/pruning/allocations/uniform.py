@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from engine.matrices import Matrix
+from engine.pruning.allocation import Plan, Request
 
 
-def allocate(matrices: list[Matrix], sparsity: float) -> dict[str, float]:
-    """{matrix name: sparsity}, whose mean weighted by size is `sparsity`."""
-    return {matrix.name: sparsity for matrix in matrices}
+def allocate(request: Request) -> Plan:
+    """The same for all."""
+    return Plan({m.name: request.sparsity for m in request.matrices})
