@@ -5,8 +5,10 @@ It never imports torch; everything it shows comes from a run's folder. `run_app`
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import os
+import time
 import traceback
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -15,6 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.text import Text
+from textual import work
 from textual.app import App, ScreenStackError, SystemCommand
 from textual.binding import BindingType
 from textual.filter import Monochrome
@@ -62,7 +65,10 @@ class CompressApp(App[int], inherit_bindings=False):
 
     def __init__(self, profile: str | None = None, run: runs.Run | None = None) -> None:
         super().__init__()
-        self.profile_ref, self.model_source, self.paused = profile, "", False
+        self.profile_ref, self.model_source = profile, ""
+        self._paused_at: float | None = None
+        self._looking = False
+        self._held: Callable[[], bool] | None = None
         self.follower: Follower | None = Follower(run) if run else None
         self._had_terminal = os.isatty(STDIN)
         self.crash_file: str | None = None
@@ -78,15 +84,43 @@ class CompressApp(App[int], inherit_bindings=False):
         self.switch_mode("run" if self.follower else "profiles")
         self.set_interval(INTERVAL, self.tick)
 
+    @property
+    def paused(self) -> bool:
+        """Whether the display stands still: nothing that the run writes is taken over until it goes on."""
+        return self._paused_at is not None
+
+    def now(self) -> float:
+        """The time that the screens show (seconds since the epoch); it stands still with the display."""
+        return time.time() if self._paused_at is None else self._paused_at
+
     def tick(self) -> None:
-        """Four times a second: fold in what the run wrote, and show it unless the display is paused."""
+        """Four times a second: look at what the run wrote, in a thread, unless the display is paused."""
         if self._had_terminal and not os.isatty(STDIN):
             os._exit(INTERRUPTED)  # the connection dropped: nothing here to save, no terminal to restore, runs go on
+        if self.follower is None:
+            self.update_screen()
+        elif not self.paused and not self._looking:
+            self._looking = True
+            self._follow(self.follower)
+
+    @work(group="follow")
+    async def _follow(self, follower: Follower) -> None:
+        try:
+            look = await asyncio.to_thread(follower.look)
+        finally:
+            self._looking = False
+        if self.paused:  # since the look began
+            self._held = partial(follower.fold, look)
+        else:
+            follower.fold(look)
+            self.update_screen()
+
+    def update_screen(self) -> None:
+        """Shows the state as it is."""
         if self.follower:
-            self.follower.poll()
             self.model_source = self.model_source or self.follower.state.source
         with suppress(ScreenStackError):  # between two modes there is no screen for a moment
-            if isinstance(self.screen, WorkScreen) and not self.paused:
+            if isinstance(self.screen, WorkScreen):
                 self.screen.update_view()
 
     # actions
@@ -116,8 +150,7 @@ class CompressApp(App[int], inherit_bindings=False):
                 await done
         except (EngineError, OSError) as error:
             self.complain(as_engine_error(error))
-        if isinstance(self.screen, WorkScreen):
-            self.screen.update_view()
+        self.update_screen()
 
     def complain(self, error: EngineError) -> None:
         """Shows an error: what, where and the hint."""
@@ -148,7 +181,10 @@ class CompressApp(App[int], inherit_bindings=False):
         self.search_themes()
 
     def do_pause(self) -> None:
-        self.paused = not self.paused
+        self._paused_at = None if self.paused else time.time()
+        if self._held and not self.paused:
+            self._held()
+            self._held = None
         said = "the display is paused, the run goes on; space again resumes" if self.paused else "the display goes on"
         self.notify(said, timeout=3)
 
@@ -211,7 +247,7 @@ class CompressApp(App[int], inherit_bindings=False):
     def attach(self, follower: Follower) -> None:
         """Opens a run and shows it."""
         follower.poll()
-        self.follower, self.paused = follower, False
+        self.follower, self._paused_at = follower, None
         self.switch_mode("run")
 
     def start(self, profile: Profile) -> None:

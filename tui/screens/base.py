@@ -6,7 +6,6 @@ cannot do now (`why_not`). How panes are laid out is in `panes`.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar, cast
@@ -156,7 +155,7 @@ class WorkScreen(PaneScreen):
                 self.new_run(follower)
             self._seen = seen
             self.show_state(state)
-        self.show_time(state, time.time())
+        self.show_time(state, self.tui.now())
 
     def pane_changed(self) -> None:
         self._seen = ()

@@ -56,6 +56,7 @@ class RunScreen(WorkScreen):
 
     def new_run(self, follower: Follower) -> None:
         self.query_one(LogView).reset()
+        self.query_one(RunChart).reset()
         self._newest = None
 
     def show_state(self, state: RunState) -> None:

@@ -32,7 +32,7 @@ class RunChart(Vertical):
         self.curve = ""
         self._plot: Any = None
         self._state: RunState | None = None
-        self._drawn: tuple[str, int, int, int] | None = None
+        self._drawn: tuple[object, ...] | None = None
 
     def compose(self) -> list[Static]:
         return [Line(id="curves"), Static(id="no-points")]
@@ -46,12 +46,16 @@ class RunChart(Vertical):
         empty = self.query_one("#no-points", Static)
         empty.display = len(points) < 2
         empty.update(f"{len(points)} point{'s' if len(points) != 1 else ''} of {curve} so far")
-        drawn = (curve, len(points), self.size.width, self.size.height)
+        drawn = (state.run, curve, len(points), points[-1:], self.size.width, self.size.height)
         if self._plot is not None:
             self._plot.display = len(points) > 1
         if len(points) > 1 and drawn != self._drawn and self.size.width and self.size.height > 5:
             self._drawn = drawn
             self._draw(thin(points, 2 * self.size.width), state.started or points[0][0])
+
+    def reset(self) -> None:
+        """Forgets what was drawn: another run."""
+        self._drawn, self.curve = None, ""
 
     def on_resize(self) -> None:
         if self._state is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,12 +37,21 @@ class Draft:
     text: str
     shipped: bool
     changes: list[str]
+    _checked: tuple[tuple[str, ...], Profile | ProfileError] | None = field(default=None, repr=False)
 
     def check(self, also: str = "") -> Profile | ProfileError:
-        """The checked profile with all changes and the one being typed, or everything that is wrong."""
+        """The checked profile with all changes and the one being typed, or everything that is wrong.
+
+        The last answer is kept: the footer asks several times a second.
+        """
+        overrides = (*self.changes, also) if also else tuple(self.changes)
+        if self._checked is None or self._checked[0] != overrides:
+            self._checked = overrides, self._check(overrides)
+        return self._checked[1]
+
+    def _check(self, overrides: tuple[str, ...]) -> Profile | ProfileError:
         from engine import profile
 
-        overrides = [*self.changes, also] if also else self.changes
         try:
             return profile.parse(self.text, self.path.name, overrides, base=self.path.parent)
         except ProfileError as error:
