@@ -5,10 +5,13 @@ The boundary: this knows run folders and processes, nothing of widgets. `glance`
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import time
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 from engine import events as ev
 from engine import runs
@@ -78,6 +81,15 @@ class Follower:
         """Whether a worker is at work, or about to be, as of the last look."""
         return self.state.status in ("empty", "running") and (self._starting or self._alive)
 
+    def concerns(self, source: str) -> bool:
+        """Whether `source` is the model that the run compresses, or one that it wrote with the same matrices."""
+        if not source or not self.state.source:
+            return False
+        if source == self.state.source or "demo" in (source, self.state.source):  # a name, not a place
+            return source == self.state.source
+        wrote = _same_path(source, str(self.run.artifacts), inside=True)
+        return _same_path(source, self.state.source) or (wrote and not self.state.removals)
+
     @property
     def status(self) -> str:
         """The state's word, with crashed and gate missed told apart."""
@@ -110,6 +122,13 @@ class Follower:
         if self.process or self.run.owner():
             return _failed(f"the worker ended before it began\n{self.run.log_tail()}".rstrip(), "crashed")
         return None
+
+
+@lru_cache(maxsize=256)
+def _same_path(one: str, other: str, *, inside: bool = False) -> bool:
+    """Whether two sources are one place on disk (`inside`: or the first is below the second)."""
+    first, second = (Path(os.path.expanduser(source)).resolve() for source in (one, other))
+    return first == second or (inside and second in first.parents)
 
 
 def _failed(message: str, where: str) -> ev.RunFailed:

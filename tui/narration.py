@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 from engine import events as ev
 from engine import figures
+from engine.state import LayerState
+from tui.blocks import means, removed
 
 EVERY = 5.0
 """seconds between two progress lines"""
@@ -23,6 +25,7 @@ class Narrator:
         self._uses: list[str] = []
         self._told: dict[str, str] = {}
         self._spoke = 0.0
+        self._matrices: list[LayerState] = []
 
     def __call__(self, event: ev.Event) -> list[str]:
         """The lines of this event; none for most."""
@@ -35,6 +38,7 @@ class Narrator:
         return [f"{verb} {event.run}: {event.source}, {' > '.join(event.steps) or 'no steps'}"]
 
     def _model_loaded(self, event: ev.ModelLoaded) -> list[str]:
+        self._matrices = [LayerState(**matrix) for matrix in event.matrices]
         size = f"{figures.count(event.parameters)} parameters, {figures.size(event.bytes)}"
         return [f"model {event.architecture}: {size}, {event.device} {event.dtype}, threads {event.threads}"]
 
@@ -56,6 +60,37 @@ class Narrator:
         error = "" if event.error is None else f", error {event.error:.3g}"
         text = f"pruned {event.done}/{event.total} {event.layer} to {figures.share(event.sparsity)}{error}"
         return self._sometimes("pruned", event.time, event.done == event.total, text)
+
+    def _estimated(self, event: ev.Estimated) -> list[str]:
+        shown = figures.duration if event.name == "time" else figures.size
+        there = "" if event.available is None else f" of {shown(event.available)}"
+        return [f"needs about {shown(event.value)}{there} {event.name}"]
+
+    def _sparsity_planned(self, event: ev.SparsityPlanned) -> list[str]:
+        head = f"{INDENT}plan {event.allocation} {figures.share(event.sparsity)}"
+        by_block = means(event.shares, self._matrices)
+        if len({round(share, 4) for share in event.shares.values()}) < 2 or not by_block:
+            return [f"{head}: the same everywhere" if by_block else f"{head}: {len(event.shares)} matrices"]
+        shares = " ".join(f"{100 * share:.0f}" for share in by_block.values())
+        return [f"{head}, % by block {min(by_block)}-{max(by_block)}: {shares}"]
+
+    def _parts_removed(self, event: ev.PartsRemoved) -> list[str]:
+        error = "" if event.error is None else f", error {event.error:.3g}"
+        place = "the model" if event.block is None else f"block {event.block}"
+        text = f"{event.done}/{event.total} {place}: {removed(event)}{error}"
+        return self._sometimes(f"removed {event.part}", event.time, event.done == event.total, text)
+
+    def _block_recovered(self, event: ev.BlockRecovered) -> list[str]:
+        change = f"{event.before:.3g} -> {event.after:.3g}"
+        took = figures.duration(event.seconds)
+        return [f"{INDENT}recovered {event.done}/{event.total} block {event.block}: error {change}, {took}"]
+
+    def _layer_sensitivity(self, event: ev.LayerSensitivity) -> list[str]:
+        pairs = zip(event.errors, event.ratios, strict=False)
+        errors = ", ".join(f"{error:.3g} at {figures.share(ratio, 0)}" for error, ratio in pairs)
+        loss = "" if event.loss is None else f", loss {event.loss:+.3g}"
+        text = f"tried {event.done}/{event.total} {event.layer}: error {errors}{loss}"
+        return self._sometimes("tried", event.time, event.done == event.total, text)
 
     def _metric(self, event: ev.Metric) -> list[str]:
         figure = figures.metric(event.name, event.value, event.low, event.high)

@@ -10,14 +10,24 @@ from rich.text import Text
 from engine import events as ev
 from engine import figures
 from engine.state import RunState
-from tui.widgets.table import Column
+from tui.blocks import middle
+from tui.widgets.table import Column, Shown
+
+
+def _error(error: float) -> str:
+    return figures.number(error, 4)
+
 
 LAYER_COLUMNS = (
-    Column("layer", "matrix", keep="end"),
+    Column("layer", "matrix", keep="end", room=18),
     Column("shape", "shape", 11, lambda shape: "×".join(map(str, shape)), numeric=True, least=58),
-    Column("sparsity", "sparse", 7, figures.share, numeric=True),
-    Column("error", "error", 8, lambda error: figures.number(error, 4), numeric=True),
-    Column("seconds", "sec", 6, lambda seconds: figures.number(seconds, 2), numeric=True, least=44),
+    Column("sensitivity", "sens", 7, _error, numeric=True, optional=True, least=46),
+    Column("planned", "plan", 6, figures.share, numeric=True, optional=True, least=42),
+    Column("sparsity", "sparse", 7, figures.share, numeric=True, optional=True),
+    Column("error", "error", 8, _error, numeric=True, optional=True),
+    Column("seconds", "sec", 6, lambda seconds: figures.number(seconds, 2), numeric=True, optional=True, least=48),
+    Column("loss", "loss", 8, lambda loss: f"{loss:+.4f}", numeric=True, optional=True, least=76),
+    Column("reason", "because", 28, optional=True, least=110),
 )
 FIGURE_COLUMNS = (
     Column("figure", "figure"),
@@ -42,9 +52,13 @@ def layer_rows(state: RunState) -> dict[str, dict[str, Any]]:
         name: {
             "layer": name[start : len(name) - end],
             "shape": tuple(layer.shape),
+            "sensitivity": middle(layer),
+            "planned": layer.planned,
             "sparsity": layer.sparsity,
             "error": layer.error,
             "seconds": layer.seconds,
+            "loss": layer.loss,
+            "reason": layer.reason or None,
         }
         for name, layer in state.layers.items()
     }
@@ -67,7 +81,9 @@ def layers_line(state: RunState) -> Text:
     """The table's figures in one line: how many matrices are done, their sparsity and mean error."""
     done = [layer for layer in state.layers.values() if layer.sparsity is not None]
     if not done:
-        return Text(f"{len(state.layers)} matrices")
+        measured = sum(bool(layer.sensitivity) for layer in state.layers.values())
+        tried = f" · {measured} of them tried alone" if measured else ""
+        return Text(f"{len(state.layers)} matrices{tried}")
     weights = sum(layer.parameters for layer in done)
     sparsity = sum(layer.parameters * (layer.sparsity or 0.0) for layer in done) / max(1, weights)
     errors = [layer.error for layer in done if layer.error is not None]
@@ -107,7 +123,11 @@ def _name(name: str) -> str:
     return f"{task} {kind.replace('accuracy', 'acc')}" if task else NAMES.get(name, name.replace("_", " "))
 
 
-def _value(metric: ev.Metric) -> str:
+def _value(metric: ev.Metric) -> Shown:
+    return Shown(metric.value, _text(metric))
+
+
+def _text(metric: ev.Metric) -> str:
     value, low, high = metric.value, metric.low, metric.high
     if _is_share(metric.name):
         return figures.accuracy(value, low, high)
@@ -121,12 +141,15 @@ def _value(metric: ev.Metric) -> str:
     return figures.number(value, 2 if abs(value) < 1000 else 0) + interval
 
 
-def _change(metric: ev.Metric, dense: ev.Metric) -> str | None:
-    if metric.name in ("sparsity", "parameters"):
+def _change(metric: ev.Metric, dense: ev.Metric) -> Shown | None:
+    """Against the dense model: points for accuracies, a factor for the rest; points sort before factors."""
+    if metric.name == "sparsity" or (metric.name == "parameters" and metric.value == dense.value):
         return None
     if _is_share(metric.name):
-        return f"{100 * (metric.value - dense.value):+.1f} pt"
-    return f"×{metric.value / dense.value:.2f}" if dense.value else None
+        points = 100 * (metric.value - dense.value)
+        return Shown((0, points), f"{points:+.1f} pt")
+    ratio = metric.value / dense.value if dense.value else None
+    return None if ratio is None else Shown((1, ratio), f"×{ratio:.2f}")
 
 
 def outcome_line(state: RunState) -> Text:
