@@ -155,7 +155,8 @@ class BlockRecovered(Event):
 class LayerSensitivity(Event):
     """The relative output error of one matrix at each of the `ratios` (sparsities), all else dense.
 
-    `loss` is what the model's loss (KL to the dense model, nats a token) moved at the middle ratio, None if not measured.
+    `loss` is what the model's loss (KL to the dense model, nats a token) moved at the middle ratio, None if not measured;
+    `heads` the same for silencing each head group alone, on the attention's output matrix.
     """
 
     kind: ClassVar[str] = "layer_sensitivity"
@@ -167,6 +168,7 @@ class LayerSensitivity(Event):
     loss: float | None
     done: int
     total: int
+    heads: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,7 +39,8 @@ class StepState:
 class LayerState:
     """One matrix: its shape, the sparsity it is to get, and after pruning its sparsity, relative output error and seconds.
 
-    `ratios` and `sensitivity` are its error curve over sparsities, `loss` what the model's loss moved with it.
+    `ratios` and `sensitivity` are its error curve over sparsities, `loss` what the model's loss moved with it, `heads` what
+    it moved with each head group of an attention's output.
     """
 
     name: str
@@ -54,6 +55,7 @@ class LayerState:
     ratios: list[float] = field(default_factory=list)
     sensitivity: list[float] = field(default_factory=list)
     loss: float | None = None
+    heads: list[float] = field(default_factory=list)
 
 
 @dataclass
@@ -185,6 +187,7 @@ class RunState:
     def _on_layer_sensitivity(self, event: ev.LayerSensitivity) -> None:
         layer = self.layers.setdefault(event.layer, LayerState(event.layer, event.block, [0, 0], 0))
         layer.ratios, layer.sensitivity, layer.loss = event.ratios, event.errors, event.loss
+        layer.heads = event.heads
 
     def _on_estimated(self, event: ev.Estimated) -> None:
         self.estimates[event.name] = event

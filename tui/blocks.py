@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from engine import events as ev
@@ -24,6 +24,7 @@ class Block:
     after: float | None = None
     seconds: float | None = None
     parts: dict[str, ev.PartsRemoved] = field(default_factory=dict)
+    gone: bool = False
 
     @property
     def kept(self) -> float | None:
@@ -40,14 +41,26 @@ def blocks(state: RunState) -> dict[int, Block]:
         members.setdefault(layer.block, []).append(layer)
     for block, layers in members.items():
         found[block] = _of_layers(layers)
-    for removal in state.removals:
-        if removal.block is not None:
-            _add_removal(found.setdefault(removal.block, Block()), removal)
-    for recovery in state.recoveries:
-        entry = found.setdefault(recovery.block, Block())
-        entry.before, entry.after = recovery.before, recovery.after
-        entry.seconds = (entry.seconds or 0.0) + recovery.seconds
+    for number, event in _numbered(state):
+        entry = found.setdefault(number, Block())
+        if isinstance(event, ev.PartsRemoved):
+            _add_removal(entry, event)
+        else:
+            entry.before, entry.after = event.before, event.after
+            entry.seconds = (entry.seconds or 0.0) + event.seconds
+    for number in gone(state):
+        found.setdefault(number, Block()).gone = True
     return dict(sorted(found.items()))
+
+
+def gone(state: RunState) -> list[int]:
+    """The blocks that left the model, by the numbers they had in the dense one."""
+    stay, left = _all_numbers(state), []
+    for event in state.removals:
+        if event.part == "blocks" and event.block is None:
+            left += [stay[index] for index in event.removed]
+            stay = [number for index, number in enumerate(stay) if index not in event.removed]
+    return sorted(left)
 
 
 def means(values: Mapping[str, float], matrices: Iterable[LayerState]) -> dict[int, float]:
@@ -75,8 +88,7 @@ def by_block(state: RunState) -> bool:
 
 def newest(state: RunState) -> int | None:
     """The block that something was done to last, the first one before that."""
-    last: list[ev.PartsRemoved | ev.BlockRecovered] = [*state.recoveries[-1:], *state.removals[-1:]]
-    here = [event.block for event in last if event.step == state.current and event.block is not None]
+    here = [number for number, event in list(_numbered(state))[-1:] if event.step == state.current]
     done = [layer.block for layer in state.layers.values() if layer.sparsity is not None]
     return next(iter([*here, *done[-1:], *(layer.block for layer in state.layers.values())]), None)
 
@@ -91,6 +103,23 @@ def removed(event: ev.PartsRemoved) -> str:
     text = f"{event.of - len(event.removed)} of {event.of} {event.part}"
     few = event.block is None and 0 < len(event.removed) <= 8
     return f"{text}, without {', '.join(map(str, event.removed))}" if few else text
+
+
+def _numbered(state: RunState) -> Iterator[tuple[int, ev.PartsRemoved | ev.BlockRecovered]]:
+    """What was done to blocks, in order, each by the number that its block had before others left the model."""
+    stay = _all_numbers(state)
+    work: list[ev.PartsRemoved | ev.BlockRecovered] = [*state.removals, *state.recoveries]
+    for event in sorted(work, key=lambda event: event.seq):
+        if isinstance(event, ev.PartsRemoved) and event.block is None:
+            if event.part == "blocks":
+                stay = [number for index, number in enumerate(stay) if index not in event.removed]
+        elif event.block is not None:
+            yield stay[event.block] if event.block < len(stay) else event.block, event
+
+
+def _all_numbers(state: RunState) -> list[int]:
+    of = [event.of for event in state.removals if event.part == "blocks" and event.block is None]
+    return list(range(max([*of, *(layer.block + 1 for layer in state.layers.values())], default=0)))
 
 
 def _of_layers(layers: list[LayerState]) -> Block:

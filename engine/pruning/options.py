@@ -29,6 +29,8 @@ class PruneOptions(StepOptions):
     """who competes with whom in the unstructured pattern; auto is what the criterion's paper does"""
     allocation: str = "uniform"
     """how the global sparsity is split over the layers: see `compress-tui list allocations`"""
+    shares: dict[str, float] = {}
+    """sparsity of single matrices, by name, or blocks, by number; the others are moved so that the mean stays"""
     statistics: Literal["sequential", "dense"] = "sequential"
     """inputs as the layers pruned before change them, or as the model at hand has them (collected once, then cached)"""
     damping: float = Field(default=0.01, gt=0.0)

@@ -26,7 +26,7 @@ COLUMNS = (
     Column("planned", "plan", 6, figures.share, numeric=True, optional=True, least=44),
     Column("sparsity", "sparse", 6, figures.share, numeric=True, optional=True),
     Column("sensitivity", "sens", 7, _error, numeric=True, optional=True, least=72),
-    Column("error", "error", 7, _error, numeric=True, optional=True, least=58),
+    Column("error", "error", 7, _error, numeric=True, optional=True, least=50),
     Column("before", "before", 7, _error, numeric=True, optional=True),
     Column("after", "after", 7, _error, numeric=True, optional=True),
     Column("seconds", "sec", 6, lambda seconds: figures.number(seconds, 1), numeric=True, optional=True, least=66),
@@ -88,6 +88,8 @@ def rows(found: dict[int, Block]) -> dict[str, dict[str, Any]]:
 
 def what(block: Block) -> str:
     """What was done to a block, in words."""
+    if block.gone:
+        return "removed"
     parts = [f"{event.of - len(event.removed)}/{event.of} {event.part}" for event in block.parts.values()]
     if block.before is not None and block.after is not None:
         gain = block.after / block.before - 1 if block.before else 0.0
@@ -103,7 +105,7 @@ def bars(found: dict[int, Block]) -> tuple[str, list[Bar]]:
     """What the strip shows: the share of parts that stay, or sparsities, those only planned hatched."""
     if any(block.kept is not None for block in found.values()):
         part = next(list(b.parts)[-1] for b in reversed(found.values()) if b.parts)
-        return f"{part} kept", [Bar(block.kept) for block in found.values()]
+        return f"{part} kept", [Bar(0.0 if block.gone else block.kept) for block in found.values()]
     done = [Bar(b.planned if b.sparsity is None else b.sparsity, b.sparsity is not None) for b in found.values()]
     return "sparsity", done
 

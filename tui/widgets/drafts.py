@@ -10,7 +10,7 @@ import tomli
 from rich.text import Text
 
 from engine.errors import ProfileError
-from tui.widgets.states import mark
+from tui.widgets.states import elide, mark
 from tui.widgets.table import Column
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ def _check(problems: int) -> Text:
     return mark("valid") if not problems else Text(f"✗ {problems} wrong", "red")
 
 
+LONGEST = 72
 COLUMNS = (
     Column("name", "profile", 14),
     Column("check", "check", 9, _check),
@@ -115,7 +116,7 @@ def report(draft: Draft, checked: Profile | ProfileError, typed: str) -> Text:
         steps = " → ".join(step.use for step in checked.step) or "only measuring"
         text.append_text(Text.assemble(mark("valid"), f"  {checked.model.source}: {steps}\n"))
     for change in draft.changes:
-        text.append(f"~ {change}\n", "yellow")
+        text.append(f"~ {elide(change, LONGEST)}\n", "yellow")
     if typed:
         text.append(f"… {typed}\n", "bright_black")
     elif not draft.changes:

@@ -12,6 +12,7 @@ from tui.widgets.states import bar
 
 SPARKS = "▁▂▃▄▅▆▇█"
 LISTED = 64
+LISTED_HEADS = 8
 
 
 def lines(pairs: list[tuple[str, str]], width: int = 12) -> Text:
@@ -53,6 +54,8 @@ def curve(layer: LayerState) -> Text:
     if layer.loss is not None:
         at = figures.share(layer.ratios[len(layer.ratios) // 2], 0) if layer.ratios else "?"
         text.append_text(lines([(f"loss at {at}", f"{layer.loss:+.4f} nats a token")]))
+    for group, moved in sorted(enumerate(layer.heads), key=lambda pair: -pair[1])[:LISTED_HEADS]:
+        text.append_text(lines([(f"head group {group}", f"{moved:+.4f} when silent")], 14))
     return text
 
 

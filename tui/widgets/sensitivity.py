@@ -22,7 +22,7 @@ COLUMNS = (
     Column("layer", "matrix", keep="end", room=19),
     Column("curve", "curve", 5),
     Column("error", "middle", 6, lambda error: figures.number(error, 4), numeric=True),
-    Column("errors", "error at each", 22, least=84, sortable=False),
+    Column("errors", "error at each", 34, least=96, sortable=False),
     Column("loss", "loss", 7, lambda loss: f"{loss:+.4f}", numeric=True, optional=True),
     Column("planned", "share", 6, figures.share, numeric=True, optional=True, least=54),
     Column("reason", "because", 28, optional=True, least=110, sortable=False),
@@ -64,9 +64,9 @@ class Sensitivity(Vertical):
 
 
 def rows(found: Mapping[str, LayerState]) -> dict[str, dict[str, Any]]:
-    """One row a matrix, the most sensitive first."""
+    """One row a matrix, those that move the model.s loss most first, then by error."""
     start, top = len(shared_start(found)), max(max(layer.sensitivity) for layer in found.values())
-    ordered = sorted(found.values(), key=lambda layer: -(middle(layer) or 0.0))
+    ordered = sorted(found.values(), key=lambda layer: (layer.loss or 0.0, middle(layer) or 0.0), reverse=True)
     return {
         layer.name: {
             "layer": layer.name[start:].removesuffix(".weight"),
