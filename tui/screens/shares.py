@@ -106,6 +106,7 @@ class SharesScreen(WorkScreen):
     def store(self) -> None:
         """Puts the strip into the draft as the step's `shares`."""
         if self.strip is not None:
+            self._strips.pop(self._shown_strip or (), None)  # what it started from is read from the profile again
             self.take(self.strip.keep())
             self.notify("stored in the draft: w saves it, enter in Profiles runs it", timeout=3)
 

@@ -136,12 +136,12 @@ def _legend(state: RunState, chosen: str, width: int) -> Text:
     """The curves that there are, each with its last figure; the chosen one first where not all fit."""
     names = _known(state) or list(CURVES)
     items = {name: _item(state, name, name == chosen) for name in names}
-    if sum(item.cell_len for item in items.values()) > width and chosen in names:
+    if sum(item.cell_len for item in items.values()) - 1 > width and chosen in names:
         at = names.index(chosen)
         names = names[at:] + names[:at]
     text = Text(no_wrap=True, overflow="ellipsis")
     for name in names:
-        if text and text.cell_len + items[name].cell_len > width:
+        if text and text.cell_len + items[name].cell_len - 1 > width:
             text.append("…")
             break
         text.append_text(items[name])

@@ -48,16 +48,15 @@ def _numbers(shares: Shares) -> Text:
     if share != shares.stored[block]:
         text.append(f" was {figures.share(shares.stored[block])}", "bright_black")
     if shares.matrices:
-        text.append(f" · {len(shares.matrices)} matrices have their own", "bright_black")
+        text.append(f" · beside {len(shares.matrices)} by name", "bright_black")
     off = shares.mean - shares.target
     text.append(f"\n mean {figures.share(shares.mean, 2)} target {figures.share(shares.target, 2)} ")
     if abs(off) < EXACT:
         text.append("✓ met", "green")
     else:
-        text.append(f"▲ {100 * off:+.2f} off: b balances", "yellow")
-    text.append(
-        "\n ~ changed ▒: enter stores, u takes back" if shares.changed else "\n as in the profile", "bright_black"
-    )
+        text.append(f"▲ {100 * off:+.2f}", "yellow")
+    hint = "~ changed: enter stores, u undoes" if shares.changed else "as in the profile"
+    text.append(f"\n {hint}", "yellow" if shares.changed else "bright_black")
     return text
 
 
