@@ -34,6 +34,8 @@ class Shares:
     matrices: dict[str, float] = field(default_factory=dict)
     """shares of single matrices, by name: kept as they are"""
     stored: dict[int, float] = field(default_factory=dict)
+    origin: str = "as in the profile"
+    """where the values come from, in words"""
     at: int = 0
     by_hand: set[int] = field(default_factory=set)
     """blocks that were changed since the last store: balancing leaves them"""
@@ -107,9 +109,12 @@ def shares(profile: Profile, step: int, sizes: dict[int, int], plan: Mapping[int
     options = profile.step[step]
     target, own = float(getattr(options, "amount", 0.5)), dict(getattr(options, "shares", {}))
     base = plan if plan.keys() >= sizes.keys() else {}
+    origin = "as in the profile" if own else "the plan of the open run" if base else "the same everywhere"
     values = {block: float(own.get(str(block), base.get(block, target))) for block in sizes}
     matrices = {name: share for name, share in own.items() if not name.isdecimal()}
-    return Shares(step, target, sizes, {block: round(share, 4) for block, share in values.items()}, matrices)
+    return Shares(
+        step, target, sizes, {block: round(share, 4) for block, share in values.items()}, matrices, origin=origin
+    )
 
 
 def sizes_of_run(state: RunState) -> dict[int, int]:

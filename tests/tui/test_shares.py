@@ -162,6 +162,7 @@ async def test_it_starts_from_the_plan_of_the_open_run(make_run: MakeRun) -> Non
         screen = await _to_shares(pilot)
         assert screen.strip is not None
         assert (screen.strip.values[0], screen.strip.values[28]) == (0.36, 0.688)  # both were asked for 60%
+        assert "the plan of the open run" in words(app)
 
 
 async def test_undo_takes_back_the_strip_first_and_then_what_was_stored(make_run: MakeRun) -> None:
@@ -195,7 +196,7 @@ async def test_each_step_that_can_be_edited_has_a_strip_of_its_own(make_run: Mak
         await settle(pilot)
         assert screen.strip is not None
         assert (screen.strip.step, screen.strip.values[2], screen.strip.target) == (2, 0.5, 0.7)
-        assert "Shares · step 2 of 2" in words(app)
+        assert "Shares · step 2 · n next" in words(app)
         assert "beside 1 by name" in words(app)
 
 

@@ -90,8 +90,7 @@ class SharesScreen(WorkScreen):
             self._strips[key] = shares(checked, step, sizes, plan)
             self._strips[key].at = min(self.strip.at, len(sizes) - 1) if self.strip else 0
         self._put(self._strips[key], "")
-        more = f" of {steps} · n next" if steps > 1 else ""
-        self.query_one("#shares-pane").border_title = f"Shares · step {step}{more}"
+        self.query_one("#shares-pane").border_title = f"Shares · step {step}" + (" · n next" if steps > 1 else "")
 
     def _put(self, strip: Shares | None, problem: str) -> None:
         self.strip, self._problem = strip, problem

@@ -100,7 +100,7 @@ def heat(found: Mapping[str, LayerState], chosen: LayerState | None, width: int)
     for start in range(0, len(numbers), each):
         part = numbers[start : start + each]
         value = max(by_block[number] for number in part)
-        style = "bold yellow reverse" if chosen and chosen.block in part else "cyan"
+        style = "bold yellow" if chosen and chosen.block in part else "cyan"
         text.append(SPARKS[round(7 * value / top)] if top else SPARKS[0], style)
     worst = max(by_block, key=by_block.__getitem__)
     text.append(f"\n worst {worst}: {figures.number(top, 4)}")

@@ -55,7 +55,7 @@ def _numbers(shares: Shares) -> Text:
         text.append("✓ met", "green")
     else:
         text.append(f"▲ {100 * off:+.2f}", "yellow")
-    hint = "~ changed: enter stores, u undoes" if shares.changed else "as in the profile"
+    hint = "~ changed: enter stores, u undoes" if shares.changed else shares.origin
     text.append(f"\n {hint}", "yellow" if shares.changed else "bright_black")
     return text
 
