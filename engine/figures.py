@@ -68,6 +68,24 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} m"
 
 
+def rough(seconds: float | None) -> str:
+    """An estimated time, to one unit: 40 s, 5 m, 3 h."""
+    if seconds is None:
+        return NOTHING
+    for unit, length in (("h", 3600), ("m", 60)):
+        if seconds >= 1.5 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(1, round(seconds))} s"
+
+
+def need(name: str, value: float, available: float | None = None) -> str:
+    """One estimated need: 2.1 GB memory (23 GB free), or 5 m."""
+    if name == "time":
+        return rough(value)
+    there = "" if available is None else f" ({size(available)} free)"
+    return f"{size(value)} {name}{there}"
+
+
 def age(seconds: float | None) -> str:
     """How long ago, in one unit: 40s, 3m, 2h, 5d."""
     if seconds is None:

@@ -164,10 +164,11 @@ def edit(text: str, changes: Mapping[str, Any]) -> str:
             if isinstance(parent, str) and parent not in node:
                 node[parent] = tomlkit.table()
             node = node[parent]
+        place = last if isinstance(node, list) else str(last)  # a table's key may be a number
         if value is None:
-            del node[last]
+            del node[place]
         else:
-            node[last] = _inline(value) if isinstance(value, dict) else value
+            node[place] = _inline(value) if isinstance(value, dict) else value
     return tomlkit.dumps(document)
 
 
@@ -194,7 +195,8 @@ def _override(raw: dict[str, Any], override: str, problems: list[Problem]) -> No
     try:
         for parent in parents:
             node = node.setdefault(parent, {}) if isinstance(node, dict) else node[parent]
-        node[last] = _absolute({str(last): value}, Path.cwd(), problems)[str(last)]
+        place = str(last) if isinstance(node, dict) else last  # a table's key may be a number
+        node[place] = _absolute({str(last): value}, Path.cwd(), problems)[str(last)]
     except (IndexError, TypeError, AttributeError):
         problems.append(Problem(key, "--set names a place that the profile does not have"))
 

@@ -34,13 +34,8 @@ class Block:
 
 
 def blocks(state: RunState) -> dict[int, Block]:
-    """Every block that the run has named, in order."""
-    found: dict[int, Block] = {}
-    members: dict[int, list[LayerState]] = {}
-    for layer in state.layers.values():
-        members.setdefault(layer.block, []).append(layer)
-    for block, layers in members.items():
-        found[block] = _of_layers(layers)
+    """Every block that the run has named, in order, by the numbers of the dense model."""
+    found = {number: _of_layers(layers) for number, layers in members(state).items()}
     for number, event in _numbered(state):
         entry = found.setdefault(number, Block())
         if isinstance(event, ev.PartsRemoved):
@@ -53,14 +48,20 @@ def blocks(state: RunState) -> dict[int, Block]:
     return dict(sorted(found.items()))
 
 
+def members(state: RunState) -> dict[int, list[LayerState]]:
+    """The matrices of every block, by the block's number in the dense model."""
+    shaped = state.model.step if state.model else -1  # the step whose shapes the matrices have
+    stay = _left([event for event in state.removals if event.step <= shaped], _all_numbers(state))
+    found: dict[int, list[LayerState]] = {}
+    for layer in state.layers.values():
+        found.setdefault(_at(stay, layer.block), []).append(layer)
+    return found
+
+
 def gone(state: RunState) -> list[int]:
     """The blocks that left the model, by the numbers they had in the dense one."""
-    stay, left = _all_numbers(state), []
-    for event in state.removals:
-        if event.part == "blocks" and event.block is None:
-            left += [stay[index] for index in event.removed]
-            stay = [number for index, number in enumerate(stay) if index not in event.removed]
-    return sorted(left)
+    every = _all_numbers(state)
+    return sorted(set(every) - set(_left(state.removals, every)))
 
 
 def means(values: Mapping[str, float], matrices: Iterable[LayerState]) -> dict[int, float]:
@@ -89,8 +90,9 @@ def by_block(state: RunState) -> bool:
 def newest(state: RunState) -> int | None:
     """The block that something was done to last, the first one before that."""
     here = [number for number, event in list(_numbered(state))[-1:] if event.step == state.current]
-    done = [layer.block for layer in state.layers.values() if layer.sparsity is not None]
-    return next(iter([*here, *done[-1:], *(layer.block for layer in state.layers.values())]), None)
+    found = members(state)
+    done = [number for number, layers in found.items() if any(layer.sparsity is not None for layer in layers)]
+    return next(iter([*here, *done[-1:], *found]), None)
 
 
 def whole_model(state: RunState) -> list[str]:
@@ -110,11 +112,22 @@ def _numbered(state: RunState) -> Iterator[tuple[int, ev.PartsRemoved | ev.Block
     stay = _all_numbers(state)
     work: list[ev.PartsRemoved | ev.BlockRecovered] = [*state.removals, *state.recoveries]
     for event in sorted(work, key=lambda event: event.seq):
-        if isinstance(event, ev.PartsRemoved) and event.block is None:
-            if event.part == "blocks":
-                stay = [number for index, number in enumerate(stay) if index not in event.removed]
-        elif event.block is not None:
-            yield stay[event.block] if event.block < len(stay) else event.block, event
+        if event.block is not None:
+            yield _at(stay, event.block), event
+        elif isinstance(event, ev.PartsRemoved):
+            stay = _left([event], stay)
+
+
+def _left(removals: Iterable[ev.PartsRemoved], stay: list[int]) -> list[int]:
+    """What is left of the blocks `stay` after these removals."""
+    for event in removals:
+        if event.part == "blocks" and event.block is None:
+            stay = [number for index, number in enumerate(stay) if index not in event.removed]
+    return stay
+
+
+def _at(numbers: list[int], index: int) -> int:
+    return numbers[index] if index < len(numbers) else index
 
 
 def _all_numbers(state: RunState) -> list[int]:

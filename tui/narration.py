@@ -6,11 +6,10 @@ A pure function of the events, throttled by their own time stamps, so that a rep
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from engine import events as ev
 from engine import figures
-from engine.state import LayerState
-from tui.blocks import means, removed
 
 EVERY = 5.0
 """seconds between two progress lines"""
@@ -23,9 +22,10 @@ class Narrator:
     def __init__(self, resume: str) -> None:
         self._resume = resume
         self._uses: list[str] = []
+        self._matrices: list[dict[str, Any]] = []
         self._told: dict[str, str] = {}
+        self._needs: list[str] = []
         self._spoke = 0.0
-        self._matrices: list[LayerState] = []
 
     def __call__(self, event: ev.Event) -> list[str]:
         """The lines of this event; none for most."""
@@ -34,13 +34,23 @@ class Narrator:
 
     def _run_started(self, event: ev.RunStarted) -> list[str]:
         self._uses = event.steps
+        self._needs.clear()
         verb = "resuming" if event.resumed else "run"
         return [f"{verb} {event.run}: {event.source}, {' > '.join(event.steps) or 'no steps'}"]
 
     def _model_loaded(self, event: ev.ModelLoaded) -> list[str]:
-        self._matrices = [LayerState(**matrix) for matrix in event.matrices]
+        self._matrices = event.matrices
         size = f"{figures.count(event.parameters)} parameters, {figures.size(event.bytes)}"
         return [f"model {event.architecture}: {size}, {event.device} {event.dtype}, threads {event.threads}"]
+
+    def _estimated(self, event: ev.Estimated) -> list[str]:
+        """One line of all of them, when the last one, the time, is known."""
+        need = figures.need(event.name, event.value, event.available)
+        if event.name != "time":
+            self._needs.append(need)
+            return []
+        room, self._needs = ", ".join(self._needs), []
+        return [f"needs about {room}, about {need}" if room else f"needs about {need}"]
 
     def _step_started(self, event: ev.StepStarted) -> list[str]:
         self._told.clear()
@@ -56,29 +66,28 @@ class Narrator:
         text = f"{event.label} {event.done}/{event.total} {event.unit}".rstrip()
         return self._sometimes(event.label, event.time, event.done >= event.total, text)
 
+    def _sparsity_planned(self, event: ev.SparsityPlanned) -> list[str]:
+        """The mean of every block, in per cent; one figure where all are the same."""
+        blocks: dict[int, list[tuple[float, int]]] = {}
+        for matrix in self._matrices:
+            if matrix["name"] in event.shares:
+                blocks.setdefault(matrix["block"], []).append((event.shares[matrix["name"]], matrix["parameters"]))
+        means = [sum(s * n for s, n in found) / sum(n for _, n in found) for _, found in sorted(blocks.items())]
+        if len(set(event.shares.values())) == 1 or not means:
+            return [f"{INDENT}plan ({event.allocation}): {figures.share(event.sparsity)} everywhere"]
+        rows = " ".join(f"{100 * mean:.0f}" for mean in means)
+        return [f"{INDENT}plan ({event.allocation}): {figures.share(event.sparsity)}, by block {rows}"]
+
     def _layer_pruned(self, event: ev.LayerPruned) -> list[str]:
         error = "" if event.error is None else f", error {event.error:.3g}"
         text = f"pruned {event.done}/{event.total} {event.layer} to {figures.share(event.sparsity)}{error}"
         return self._sometimes("pruned", event.time, event.done == event.total, text)
 
-    def _estimated(self, event: ev.Estimated) -> list[str]:
-        shown = figures.duration if event.name == "time" else figures.size
-        there = "" if event.available is None else f" of {shown(event.available)}"
-        return [f"needs about {shown(event.value)}{there} {event.name}"]
-
-    def _sparsity_planned(self, event: ev.SparsityPlanned) -> list[str]:
-        head = f"{INDENT}plan {event.allocation} {figures.share(event.sparsity)}"
-        by_block = means(event.shares, self._matrices)
-        if len({round(share, 4) for share in event.shares.values()}) < 2 or not by_block:
-            return [f"{head}: the same everywhere" if by_block else f"{head}: {len(event.shares)} matrices"]
-        shares = " ".join(f"{100 * share:.0f}" for share in by_block.values())
-        return [f"{head}, % by block {min(by_block)}-{max(by_block)}: {shares}"]
-
     def _parts_removed(self, event: ev.PartsRemoved) -> list[str]:
         error = "" if event.error is None else f", error {event.error:.3g}"
-        place = "the model" if event.block is None else f"block {event.block}"
-        text = f"{event.done}/{event.total} {place}: {removed(event)}{error}"
-        return self._sometimes(f"removed {event.part}", event.time, event.done == event.total, text)
+        place = "" if event.block is None else f" of block {event.block}"
+        text = f"removed {len(event.removed)} of {event.of} {event.part}{place}{error}"
+        return self._sometimes("removed", event.time, event.done == event.total, text)
 
     def _block_recovered(self, event: ev.BlockRecovered) -> list[str]:
         change = f"{event.before:.3g} -> {event.after:.3g}"

@@ -7,7 +7,7 @@ from recorded import RECORDED
 
 from engine import events as ev
 from engine.state import LayerState, RunState
-from tui.blocks import blocks, gone, means, newest, removed, whole_model
+from tui.blocks import blocks, gone, means, members, newest, removed, whole_model
 
 
 def recorded(name: str) -> RunState:
@@ -54,6 +54,25 @@ def test_blocks_that_leave_twice_are_both_counted_in_the_dense_model() -> None:
         object.__setattr__(event, "seq", seq)
         state.apply(event)
     assert gone(state) == [0, 2, 3]  # of 1 2 4 5, the second is 2
+
+
+def test_matrices_of_a_smaller_model_belong_to_the_blocks_they_were_in() -> None:
+    loaded = {"source": "s", "device": "cpu", "dtype": "float32", "architecture": "A", "parameters": 8, "bytes": 8}
+    whole = ev.ModelLoaded(**loaded, threads=1, matrices=[matrix(f"{b}.w", b, 4) for b in range(4)], seq=1)  # type: ignore[arg-type]
+    leave = ev.PartsRemoved(
+        step=0, part="blocks", block=None, removed=[1], of=4, error=None, seconds=1.0, done=1, total=1, seq=2
+    )
+    rest = ev.ModelLoaded(**loaded, threads=1, matrices=[matrix(f"{b}.w", b, 4) for b in range(3)], step=0, seq=3)  # type: ignore[arg-type]
+    state = RunState.of([whole, leave])
+    assert {n: [layer.name for layer in found] for n, found in members(state).items()} == {
+        n: [f"{n}.w"] for n in range(4)
+    }
+    state.apply(rest)
+    assert {n: [layer.name for layer in found] for n, found in members(state).items()} == {
+        0: ["0.w"],
+        2: ["1.w"],
+        3: ["2.w"],
+    }
 
 
 def test_a_later_step_takes_the_place_of_an_earlier_one() -> None:

@@ -16,11 +16,11 @@ def told(name: str) -> list[str]:
 
 def test_what_a_run_needs_plans_measures_and_recovers() -> None:
     lines = told("allocated")
-    assert "needs about 2.1 GB of 7.9 GB memory" in lines
-    assert "needs about 12 m 23 s time" in lines
-    plan = [line for line in lines if line.startswith("plan")]
-    assert plan == ["plan owl 60.0%, % by block 0-29: 36 53 53 54 54 55 56 56 57 57 58 59 59 60 60 61 62 62 63 63 64 65 65 "
-                    "66 66 67 68 68 69 53"]  # fmt: skip
+    assert [line for line in lines if line.startswith("needs")] == [
+        "needs about 2.1 GB memory (7.9 GB free), 1.1 GB disk (41.0 GB free), about 12 m"
+    ]
+    (plan,) = [line for line in lines if line.startswith("plan")]
+    assert plan.startswith("plan (owl): 60.0%, by block 36 53 53 54")
     tried = [line for line in lines if line.startswith("tried")]
     assert 2 < len(tried) < 30  # 210 matrices in a minute and a half
     assert tried[-1].startswith("tried 210/210 model.layers.29.mlp.down_proj.weight: error 0.0622 at 30%, 0.178 at 50%")
@@ -32,14 +32,5 @@ def test_what_a_run_needs_plans_measures_and_recovers() -> None:
 
 def test_what_was_taken_out() -> None:
     lines = told("structured")
-    assert "30/30 block 29: 1152 of 1536 channels, error 0.088" in lines
-    assert "1/1 the model: 28 of 30 blocks, without 21, 24" in lines
-
-
-def test_a_plan_without_differences_says_so() -> None:
-    narrate = Narrator("resume")
-    matrices = [{"name": name, "block": block, "shape": [2, 2], "parameters": 4} for block, name in enumerate("ab")]
-    narrate(ev.ModelLoaded(source="s", device="cpu", dtype="float32", architecture="A", parameters=8, bytes=32, threads=1,
-                           matrices=matrices))  # fmt: skip
-    plan = ev.SparsityPlanned(step=0, allocation="uniform", sparsity=0.5, shares={"a": 0.5, "b": 0.5})
-    assert narrate(plan) == ["      plan uniform 50.0%: the same everywhere"]
+    assert "removed 384 of 1536 channels of block 29, error 0.088" in lines
+    assert "removed 2 of 30 blocks" in lines

@@ -7,7 +7,7 @@ from rich.text import Text
 from engine import events as ev
 from engine import figures
 from engine.state import LayerState, RunState
-from tui.blocks import blocks
+from tui.blocks import blocks, members
 from tui.widgets.states import bar
 
 SPARKS = "▁▂▃▄▅▆▇█"
@@ -85,10 +85,10 @@ def block(state: RunState, number: int) -> Text:
     text.append_text(lines([("took", figures.duration(found.seconds))]))
     for event in found.parts.values():
         text.append_text(_parts(event))
-    members = [layer for layer in state.layers.values() if layer.block == number]
-    if members:
+    matrices = members(state).get(number, [])
+    if matrices:
         text.append("\nMatrices\n", "underline")
-    for layer in members:
+    for layer in matrices:
         text.append(f"{figures.share(layer.sparsity):>7} {figures.number(layer.error, 4):>8}  ", "bright_black")
         text.append(f"{layer.name}\n")
     return text

@@ -70,7 +70,7 @@ def _facts(state: RunState, width: int) -> list[Text]:
 def needs(event: ev.Estimated) -> str:
     """What an estimate says: 2.1 of 7.9 GB, about 12 m."""
     if event.name == "time":
-        return f"about {figures.duration(event.value)}"
+        return f"about {figures.rough(event.value)}"
     need = figures.size(event.value)
     if event.available is None:
         return f"about {need}"
