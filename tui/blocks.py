@@ -82,13 +82,23 @@ def middle(layer: LayerState) -> float | None:
 
 def by_block(state: RunState) -> bool:
     """Whether the step at work does its work block by block and not matrix by matrix, or all that was done is such."""
+    if recovering(state):
+        return True
     last: list[ev.PartsRemoved | ev.BlockRecovered] = [*state.recoveries[-1:], *state.removals[-1:]]
     nothing_else = all(layer.sparsity is None for layer in state.layers.values())
     return bool(last) and (nothing_else or state.current in [event.step for event in last])
 
 
+def recovering(state: RunState) -> bool:
+    """Whether the step at work, or last at work, is one of recovery."""
+    step = state.steps.get(state.current) if state.current is not None else None
+    return step is not None and step.use == "recover"
+
+
 def newest(state: RunState) -> int | None:
     """The block that something was done to last, the first one before that."""
+    if recovering(state) and all(event.step != state.current for event in state.recoveries):
+        return next(iter(members(state)), None)
     here = [number for number, event in list(_numbered(state))[-1:] if event.step == state.current]
     found = members(state)
     done = [number for number, layers in found.items() if any(layer.sparsity is not None for layer in layers)]

@@ -15,6 +15,7 @@ from textual.widgets import Static
 
 from engine import figures
 from engine.state import RunState
+from tui.blocks import recovering
 from tui.widgets.line import Line
 
 # what is offered -> the curves of a run's history that are drawn for it, the leading one last
@@ -89,8 +90,7 @@ def _known(state: RunState) -> list[str]:
 
 def _default(state: RunState) -> str:
     drawable = [name for name, drawn in CURVES.items() if len(state.history.get(drawn[-1], ())) > 1]
-    step = state.steps.get(state.current) if state.current is not None else None
-    if step and step.use == "recover" and "recovery" in drawable:
+    if recovering(state) and "recovery" in drawable:
         return "recovery"
     return next(iter(drawable), "error")
 

@@ -15,20 +15,25 @@ WIDTH = 26
 
 
 class StepRail(VerticalScroll):
-    """A scrolling column; `show` redraws it from the state."""
+    """A scrolling column; `show` redraws it from the state and, once a step, brings the step at work into sight."""
 
     can_focus = True
+    _current: int | None = None
 
     def compose(self) -> list[Static]:
         return [Static(id="rail-text")]
 
     def show(self, state: RunState, now: float) -> None:
         width = max(16, self.scrollable_content_region.width or WIDTH)
-        blocks = [_step(step, now, width) for _, step in sorted(state.steps.items())]
-        text = Text("\n").join([*blocks, *_facts(state, width)])
+        blocks = {index: _step(step, now, width) for index, step in sorted(state.steps.items())}
+        text = Text("\n").join([*blocks.values(), *_facts(state, width)])
         shown = self.query_one("#rail-text", Static)
         if text != shown.content:
             shown.update(text)
+        if state.current != self._current:
+            self._current = state.current
+            above = sum(block.plain.count("\n") + 1 for index, block in blocks.items() if index < (state.current or 0))
+            self.call_after_refresh(self.scroll_to, y=max(0, above - 2), animate=False)
 
 
 def _step(step: StepState, now: float, width: int) -> Text:
