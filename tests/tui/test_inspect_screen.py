@@ -143,7 +143,7 @@ async def test_sensitivity_is_shown_worst_first_and_explained(
         await settle(pilot)
         shown = words(app)
         assert "error at 30% 50% 70% sparsity" in shown
-        assert "worst 29: 0.1388" in shown
+        assert "worst 29: 0.0711" in shown
         table = app.screen.query_one("#sensitivity", LiveTable)
         assert table.order[0] == "model.layers.29.mlp.down_proj.weight"
         assert str(table.get_cell(table.order[0], "curve")) == "▂▃█"

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from recorded import LARGE, MIDDLE, SMALL, MakeRun, app_on, notices, settle, words
 
+from engine import events as ev
 from engine import profile, runs
 from engine.errors import Unavailable
 from tui.screens.profiles import ProfilesScreen
@@ -163,6 +164,22 @@ async def test_it_starts_from_the_plan_of_the_open_run(make_run: MakeRun) -> Non
         assert screen.strip is not None
         assert (screen.strip.values[0], screen.strip.values[28]) == (0.36, 0.688)  # both were asked for 60%
         assert "the plan of the open run" in words(app)
+        await pilot.press("up")
+        app.follower.state.plans[1] = ev.SparsityPlanned(  # type: ignore[union-attr]
+            step=1,
+            allocation="atp",
+            sparsity=0.6,
+            shares=dict.fromkeys(app.follower.state.layers, 0.6),
+            seq=9000,  # type: ignore[union-attr]
+        )
+        app.follower.state.seq = 9000  # type: ignore[union-attr]
+        await settle(pilot)
+        assert screen.strip.values[0] == pytest.approx(0.37)  # what hands changed stays
+        await pilot.press("u")
+        app.follower.state.seq = 9001  # type: ignore[union-attr]
+        await settle(pilot)
+        assert screen.strip is not None
+        assert set(screen.strip.values.values()) == {0.6}
 
 
 async def test_undo_takes_back_the_strip_first_and_then_what_was_stored(make_run: MakeRun) -> None:

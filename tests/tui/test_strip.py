@@ -12,8 +12,9 @@ SHARES = st.lists(st.floats(0, 1), min_size=1, max_size=130)
 
 def test_a_small_strip_looks_like_this() -> None:
     bars = [Bar(0.5), Bar(0.6, done=False), Bar(0.45), Bar(None)]
-    assert draw(bars, 1, range(4), AXIS + 4, 4).plain == (
-        " 60%  ▒  \n"
+    assert draw(bars, 1, range(4), AXIS + 4, 5).plain == (
+        " 70%     \n"
+        "      ▒  \n"
         "     █▒▄ \n"
         " 30% █▒█·\n"
         "     0▲ 3"

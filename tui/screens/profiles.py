@@ -17,6 +17,7 @@ from textual.widgets import DataTable, Input, Static
 
 from engine import files
 from engine.errors import EngineError, ProfileError
+from engine.state import RunState
 from tui import actions
 from tui.screens.dialogs import Ask, Choice
 from tui.screens.shares import SharesScreen
@@ -106,6 +107,10 @@ class ProfilesScreen(SharesScreen):
         if name == "open" and not self.in_shares and draft and isinstance(problems := draft.check(), ProfileError):
             return f"the profile has {len(problems.problems)} problems; see Check"
         return super().why_not(name)
+
+    def show_state(self, state: RunState) -> None:
+        if self.draft:
+            self.show_shares(self.draft, self.draft.check())
 
     def do_open(self) -> None:
         if self.in_shares:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 from textual import work
 
+from engine import events as ev
 from engine.errors import EngineError, ProfileError
+from engine.state import RunState
 from tui import blocks
 from tui.screens.base import WorkScreen
 from tui.shares import Shares, editable, shares, sizes_of_model, sizes_of_run
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 FINE, COARSE = 0.01, 0.05
 ACTIONS = ("left", "right", "raise", "lower", "balance", "next_step")
+BROKEN = "The profile has problems; see Check."
 NO_STEP = (
     "No prune step here whose sparsity can differ by block (an unstructured pattern, no threshold). "
     "e adds or changes one, for example step.0.pattern=unstructured"
@@ -58,43 +61,51 @@ class SharesScreen(WorkScreen):
 
     def show_shares(self, draft: Draft, checked: Profile | ProfileError) -> None:
         """Shows the strip of a draft; the model's blocks are read in a thread, once for each model."""
-        if isinstance(checked, ProfileError):
-            self._put(None, "The profile has problems; see Check.")
-            return
-        steps = editable(checked)
-        if not steps:
-            self._put(None, NO_STEP)
+        if isinstance(checked, ProfileError) or not (steps := editable(checked)):
+            self._shown_strip = None
+            self._put(None, BROKEN if isinstance(checked, ProfileError) else NO_STEP)
             return
         nth = self._nth.get(str(draft.path), 0) % len(steps)
-        key = (str(draft.path), draft.text, *draft.changes, nth)
-        if key != self._shown_strip:
+        plan = self._plan(checked, steps[nth])
+        key = (str(draft.path), draft.text, *draft.changes, nth, plan and (plan.time, plan.seq))
+        edited = self.strip is not None and self.strip.changed and (self._shown_strip or ())[:-1] == key[:-1]
+        if key != self._shown_strip and not edited:  # a plan that arrives leaves what hands have changed
             self._shown_strip = key
-            self._load(key, checked, steps[nth], len(steps))
+            self.query_one("#shares-pane").border_title = f"Shares · step {steps[nth]}" + " · n next" * (len(steps) > 1)
+            self._load(key, checked, steps[nth], plan)
+
+    def _state(self, source: str) -> RunState | None:
+        """The open run, where it is one of this model."""
+        follower = self.tui.follower
+        return follower.state if follower and follower.concerns(source) else None
+
+    def _plan(self, checked: Profile, step: int) -> ev.SparsityPlanned | None:
+        """The open run's last plan for as much as this step removes."""
+        state, target = self._state(checked.model.source), float(getattr(checked.step[step], "amount", 0.5))
+        plans = [plan for plan in state.plans.values() if abs(plan.sparsity - target) < 1e-9] if state else []
+        return plans[-1] if plans else None
 
     @work(group="shares", exclusive=True)
-    async def _load(self, key: tuple[object, ...], checked: Profile, step: int, steps: int) -> None:
-        source, follower = checked.model.source, self.tui.follower
-        state = follower.state if follower and follower.concerns(source) and follower.state.layers else None
+    async def _load(
+        self, key: tuple[object, ...], checked: Profile, step: int, plan: ev.SparsityPlanned | None
+    ) -> None:
+        source = checked.model.source
+        state = self._state(source)
         try:
             sizes = sizes_of_run(state) if state else self._sizes.get(source, {})
             sizes = sizes or await asyncio.to_thread(sizes_of_model, source)
         except EngineError as error:
-            self._shown_strip = None
             self._put(None, "\n".join(error.lines()).removeprefix("error: "))
             return
         self._sizes[source] = sizes
         if key not in self._strips:
-            target = float(getattr(checked.step[step], "amount", 0.5))
-            plans = [p for p in state.plans.values() if abs(p.sparsity - target) < 1e-9] if state else []
-            plan = blocks.means(plans[-1].shares, state.layers.values()) if state and plans else {}
-            self._strips[key] = shares(checked, step, sizes, plan)
+            planned = blocks.means(plan.shares, state.layers.values()) if state and plan else {}
+            self._strips[key] = shares(checked, step, sizes, planned)
             self._strips[key].at = min(self.strip.at, len(sizes) - 1) if self.strip else 0
         self._put(self._strips[key], "")
-        self.query_one("#shares-pane").border_title = f"Shares · step {step}" + (" · n next" if steps > 1 else "")
 
     def _put(self, strip: Shares | None, problem: str) -> None:
         self.strip, self._problem = strip, problem
-        self._shown_strip = self._shown_strip if strip else None
         self.query_one(SharesView).show(strip, problem)
 
     def _edit(self, change: Callable[[Shares], object]) -> None:

@@ -88,22 +88,32 @@ def ratios(layers: Mapping[str, LayerState]) -> str:
 
 
 def heat(found: Mapping[str, LayerState], chosen: LayerState | None, width: int) -> Text:
-    """The mean error of each block as one character (of a few blocks: the largest, where there is no room for all); below
-    it the worst and the chosen matrix's block with their numbers."""
-    errors = {name: middle(layer) or 0.0 for name, layer in found.items()}
-    by_block = means(errors, found.values())
+    """What each block moves as one character (of a few blocks: the largest, where there is no room for all): the model's
+    loss where it was measured, else the mean error; below it the worst and the chosen matrix's block with their numbers.
+    """
+    label, by_block = _by_block(found)
     if not by_block:
         return Text()
     numbers, top = list(by_block), max(by_block.values())
     each = math.ceil(len(numbers) / max(1, width - 9))
-    text = Text(" blocks ", "bright_black", no_wrap=True, overflow="ellipsis")
+    text = Text(f" {label:<6} ", "bright_black", no_wrap=True, overflow="ellipsis")
     for start in range(0, len(numbers), each):
         part = numbers[start : start + each]
-        value = max(by_block[number] for number in part)
-        style = "bold yellow" if chosen and chosen.block in part else "cyan"
-        text.append(SPARKS[round(7 * value / top)] if top else SPARKS[0], style)
+        value = max(0.0, *(by_block[number] for number in part))
+        text.append(SPARKS[round(7 * value / top)] if top > 0 else SPARKS[0], _style(chosen, part))
     worst = max(by_block, key=by_block.__getitem__)
     text.append(f"\n worst {worst}: {figures.number(top, 4)}")
     if chosen and chosen.block in by_block:
         text.append(f" · this {chosen.block}: {figures.number(by_block[chosen.block], 4)}", "bold yellow")
     return text
+
+
+def _by_block(found: Mapping[str, LayerState]) -> tuple[str, dict[int, float]]:
+    losses = {name: layer.loss for name, layer in found.items() if layer.loss is not None}
+    if losses:
+        return "loss", means(losses, found.values())
+    return "error", means({name: middle(layer) or 0.0 for name, layer in found.items()}, found.values())
+
+
+def _style(chosen: LayerState | None, part: list[int]) -> str:
+    return "bold yellow" if chosen and chosen.block in part else "cyan"

@@ -31,7 +31,8 @@ class SharesView(Vertical):
     def show(self, shares: Shares | None, problem: str) -> None:
         """Draws the shares, or says why there are none."""
         empty = self.query_one("#no-shares", Static)
-        empty.update(problem)
+        if problem != empty.content:
+            empty.update(problem)
         empty.display = shares is None
         for part in ("#share-line", "#share-strip", "#share-keys"):
             self.query_one(part).display = shares is not None

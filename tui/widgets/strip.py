@@ -64,11 +64,11 @@ def draw(bars: Sequence[Bar], cursor: int | None, numbers: Sequence[int], width:
 
 
 def scale(values: Sequence[float]) -> tuple[float, float]:
-    """The tenths around all values with room below the lowest, so that differences show."""
+    """The tenths around all values, with room below the lowest and above the highest, so that differences show."""
     if not values:
         return 0.0, 1.0
     low = max(0.0, math.floor(10 * min(values) - 1e-9) / 10 - 0.1)
-    return low, min(1.0, max(math.ceil(10 * max(values) - 1e-9) / 10, low + 0.2))
+    return low, min(1.0, math.floor(10 * max(values) + 1e-9) / 10 + 0.1)
 
 
 def _window(count: int, fit: int, cursor: int) -> tuple[int, int]:
