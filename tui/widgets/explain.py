@@ -67,6 +67,8 @@ def matrix(layer: LayerState) -> Text:
         text.append_text(lines([("sparsity", figures.share(layer.sparsity, 2))]))
     text.append_text(fate(layer))
     text.append_text(curve(layer))
+    if layer.sparsity is None and layer.planned is None and not layer.sensitivity:
+        text.append("\nthe run has neither planned, tried nor pruned it so far\n", "bright_black")
     return text
 
 

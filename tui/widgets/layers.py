@@ -31,7 +31,7 @@ LAYER_COLUMNS = (
 )
 FIGURE_COLUMNS = (
     Column("figure", "figure"),
-    Column("stage", "stage", 8),
+    Column("stage", "stage", 9),
     Column("value", "value [95%]", 18, numeric=True),
     Column("change", "to dense", 8, numeric=True, least=60),
     Column("n", "n", 5, numeric=True, least=46),
@@ -137,8 +137,15 @@ def _text(metric: ev.Metric) -> str:
         return figures.size(value)
     if metric.name == "parameters":
         return figures.count(value)
-    interval = "" if low is None or high is None else f" [{figures.number(low, 1)}, {figures.number(high, 1)}]"
-    return figures.number(value, 2 if abs(value) < 1000 else 0) + interval
+    if low is None or high is None:
+        return _short(value)
+    return f"{_short(value)} [{_short(low, 1)}, {_short(high, 1)}]"
+
+
+def _short(value: float, digits: int = 2) -> str:
+    """A figure with fewer decimals the larger it is: 17.42, 949.3, 1362."""
+    size = abs(value)
+    return figures.number(value, max(0, digits - (size >= 100) - (size >= 1000)))
 
 
 def _change(metric: ev.Metric, dense: ev.Metric) -> Shown | None:
