@@ -127,6 +127,7 @@ async def test_the_strip_is_edited_stored_and_run(
         assert screen.strip is not None
         assert list(screen.strip.values.values()) == [0.6] * 30
         assert "✓ met" in words(app)
+        assert "enter store" in str(screen.query_one("#foot").content)  # type: ignore[attr-defined]
         await pilot.press("right", "l", "up", "up", "K", "shift+up")
         await settle(pilot)
         assert (screen.strip.block, screen.strip.values[2]) == (2, pytest.approx(0.72))

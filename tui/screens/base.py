@@ -102,6 +102,10 @@ class WorkScreen(PaneScreen):
             return f"nothing to copy in {self.active.label}"
         return None
 
+    def worded(self, action: actions.Action) -> actions.Action:
+        """An action as the footer names it in the pane that has the keys."""
+        return action
+
     # life
 
     def on_mount(self) -> None:
@@ -140,8 +144,8 @@ class WorkScreen(PaneScreen):
             self.call_after_refresh(self.focus_pane)
         if empty is not None and empty != self.query_one("#empty", Static).content:
             self.query_one("#empty", Static).update(empty)
-        possible = {action: self.tui.why_not(action.name) is None for action in self._listed}
-        self.query_one(FootBar).show(list(possible.items()))
+        listed = [(self.worded(action), self.tui.why_not(action.name) is None) for action in self._listed]
+        self.query_one(FootBar).show(listed)
 
     def _show_run(self) -> None:
         follower = self.tui.follower

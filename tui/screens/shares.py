@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from textual import work
@@ -15,6 +16,7 @@ from engine import events as ev
 from engine.errors import EngineError, ProfileError
 from engine.state import RunState
 from tui import blocks
+from tui.actions import Action
 from tui.screens.base import WorkScreen
 from tui.shares import Shares, editable, shares, sizes_of_model, sizes_of_run
 from tui.widgets.drafts import Draft
@@ -58,6 +60,10 @@ class SharesScreen(WorkScreen):
         if self.in_shares and name in (*ACTIONS, "open", "sort"):
             return None if self.strip else self._problem.partition("\n")[0]
         return super().why_not(name)
+
+    def worded(self, action: Action) -> Action:
+        stores = self.in_shares and action.name in ("open", "sort")
+        return replace(action, label="store") if stores else action
 
     def show_shares(self, draft: Draft, checked: Profile | ProfileError) -> None:
         """Shows the strip of a draft; the model's blocks are read in a thread, once for each model."""

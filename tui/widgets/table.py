@@ -26,9 +26,8 @@ REBUILD = 24
 class Column:
     """A column: raw values under `key`, shown by `show`. Width 0 takes what the others leave (one column only).
 
-    Below a table width of `least` the column is left out, an `optional` one also while no row has a value; so are more, the
-    largest `least` first, while the column without a width has less than `room`. `keep` names the end that stays of a
-    text that is too long.
+    Left out: below a table width of `least`; `optional` ones while no row has a value; the largest `least` first while the
+    column without a width has less than `room`. `keep` names the end that stays of a text that is too long.
     """
 
     key: str
