@@ -11,7 +11,7 @@ from textual.widgets import Static
 
 from engine import figures
 from engine.state import RunState
-from tui.blocks import Block, blocks, newest, removed, whole_model
+from tui.blocks import Block, blocks, members, newest, removed, whole_model
 from tui.widgets.line import Line
 from tui.widgets.strip import Bar, Strip
 from tui.widgets.table import Column, LiveTable
@@ -23,14 +23,14 @@ def _error(value: float) -> str:
 
 COLUMNS = (
     Column("block", "block", 5, numeric=True),
-    Column("planned", "plan", 6, figures.share, numeric=True, optional=True, least=44),
+    Column("planned", "plan", 6, figures.share, numeric=True, optional=True, least=34),
     Column("sparsity", "sparse", 6, figures.share, numeric=True, optional=True),
-    Column("sensitivity", "sens", 7, _error, numeric=True, optional=True, least=72),
-    Column("error", "error", 7, _error, numeric=True, optional=True, least=50),
+    Column("sensitivity", "sens", 7, _error, numeric=True, optional=True, least=48),
+    Column("error", "error", 7, _error, numeric=True, optional=True, least=40),
     Column("before", "before", 7, _error, numeric=True, optional=True),
     Column("after", "after", 7, _error, numeric=True, optional=True),
-    Column("seconds", "sec", 6, lambda seconds: figures.number(seconds, 1), numeric=True, optional=True, least=66),
-    Column("what", "what", room=11),
+    Column("seconds", "sec", 6, lambda seconds: figures.number(seconds, 2), numeric=True, optional=True, least=46),
+    Column("what", "what", room=10),
 )
 
 
@@ -123,6 +123,9 @@ def line(state: RunState, found: dict[int, Block]) -> str:
     if state.removals:
         last = state.removals[-1]
         return f"{last.done} of {last.total} · {removed(last)}"
+    pruned = sum(all(layer.sparsity is not None for layer in layers) for layers in members(state).values())
+    if pruned:
+        return f"{pruned} of {len(found)} pruned"
     if state.plans:
         plan = list(state.plans.values())[-1]
         return f"plan {plan.allocation} {figures.share(plan.sparsity)}"

@@ -33,7 +33,7 @@ FIGURE_COLUMNS = (
     Column("figure", "figure"),
     Column("stage", "stage", 9),
     Column("value", "value [95%]", 18, numeric=True),
-    Column("change", "to dense", 8, numeric=True, least=60),
+    Column("change", "to dense", 8, numeric=True, least=62),
     Column("n", "n", 5, numeric=True, least=46),
 )
 NAMES = {
