@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from textual.app import App, ComposeResult
 
+from tui.widgets.layers import short_names
 from tui.widgets.table import Column, LiveTable, Shown, fitting
 
 COLUMNS = (
@@ -146,3 +147,13 @@ def test_columns_give_way_so_that_names_can_be_read(width: int) -> None:
     names = [column.key for column in shown]
     assert names in (["name", "a"], ["name", "a", "b"], ["name", "a", "b", "c"])
     assert left >= 18 or names == ["name", "a"]
+
+
+def test_names_are_shown_without_what_all_share() -> None:
+    assert short_names(["linear.weight"]) == {"linear.weight": "linear"}
+    assert short_names(["m.layers.0.q.weight", "m.layers.11.k.weight"]) == {
+        "m.layers.0.q.weight": "0.q",
+        "m.layers.11.k.weight": "11.k",
+    }
+    assert short_names(["a.w", "a.w2"]) == {"a.w": "w", "a.w2": "w2"}
+    assert short_names([]) == {}

@@ -46,11 +46,10 @@ NAMES = {
 
 def layer_rows(state: RunState) -> dict[str, dict[str, Any]]:
     """One row a matrix, in order of calculation; what all names begin or end with is left out."""
-    start = len(shared_start(state.layers))
-    end = len(".weight") if all(name.endswith(".weight") for name in state.layers) else 0
+    names = short_names(state.layers)
     return {
         name: {
-            "layer": name[start : len(name) - end],
+            "layer": names[name],
             "shape": tuple(layer.shape),
             "sensitivity": middle(layer),
             "planned": layer.planned,
@@ -64,17 +63,24 @@ def layer_rows(state: RunState) -> dict[str, dict[str, Any]]:
     }
 
 
-def shared_start(names: Iterable[str]) -> str:
-    """The dotted beginning that all names share, with its last dot."""
+def short_names(names: Iterable[str]) -> dict[str, str]:
+    """Each name without what all of them begin or end with."""
+    found = list(names)
+    ends = all(name.endswith(".weight") for name in found)
+    bare = {name: name.removesuffix(".weight") if ends else name for name in found}
+    start = _shared_start(bare.values())
+    return {name: short[start:] for name, short in bare.items()}
+
+
+def _shared_start(names: Iterable[str]) -> int:
+    """How long the dotted beginning is that all names share, with its last dot; the last part of a name never is in it."""
     split = [name.split(".")[:-1] for name in names]
-    if not split:
-        return ""
-    parts = []
+    shared = 0
     for level in zip(*split, strict=False):
         if len(set(level)) > 1:
             break
-        parts.append(level[0])
-    return ".".join(parts) + "." if parts else ""
+        shared += len(level[0]) + 1
+    return shared
 
 
 def layers_line(state: RunState) -> Text:

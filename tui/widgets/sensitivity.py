@@ -14,7 +14,7 @@ from engine import figures
 from engine.state import LayerState
 from tui.blocks import means, middle
 from tui.widgets.explain import SPARKS, spark
-from tui.widgets.layers import shared_start
+from tui.widgets.layers import short_names
 from tui.widgets.line import Line
 from tui.widgets.table import Column, LiveTable, Shown
 
@@ -65,11 +65,11 @@ class Sensitivity(Vertical):
 
 def rows(found: Mapping[str, LayerState]) -> dict[str, dict[str, Any]]:
     """One row a matrix, those that move the model.s loss most first, then by error."""
-    start, top = len(shared_start(found)), max(max(layer.sensitivity) for layer in found.values())
+    names, top = short_names(found), max(max(layer.sensitivity) for layer in found.values())
     ordered = sorted(found.values(), key=lambda layer: (layer.loss or 0.0, middle(layer) or 0.0), reverse=True)
     return {
         layer.name: {
-            "layer": layer.name[start:].removesuffix(".weight"),
+            "layer": names[layer.name],
             "curve": Shown(max(layer.sensitivity), spark(layer.sensitivity, top)),
             "error": middle(layer),
             "errors": " ".join(f"{error:.3g}" for error in layer.sensitivity),
