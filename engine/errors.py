@@ -39,12 +39,6 @@ class Unavailable(EngineError):
     exit_code = UNAVAILABLE
 
 
-class GateMissed(EngineError):
-    """The run finished, and a bound of its `[gate]` does not hold."""
-
-    exit_code = GATE_MISSED
-
-
 class Cancelled(EngineError):
     """Somebody asked the run to stop; what was finished is kept."""
 

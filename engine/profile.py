@@ -168,7 +168,7 @@ def edit(text: str, changes: Mapping[str, Any]) -> str:
         if value is None:
             del node[place]
         else:
-            node[place] = value
+            node[place] = _inline(value) if isinstance(value, dict) else value
     return tomlkit.dumps(document)
 
 
@@ -283,14 +283,19 @@ def _fill(table: Any, model: BaseModel) -> None:
         if value is None:
             table.add(tomlkit.comment(f"{name} = not set" + (f": {text}" if text else "")))
         else:
-            item = tomlkit.inline_table() if isinstance(value, dict) else tomlkit.item(value)
-            if isinstance(value, dict):
-                item.update(value)
+            item = _inline(value) if isinstance(value, dict) else tomlkit.item(value)
             if text:
                 item.comment(text)
             table.add(name, item)
     for name, value in nested:
         table.add(name, _tables(value))
+
+
+def _inline(values: dict[str, Any]) -> Any:
+    """A table on one line, so that keys written after it are not taken into it."""
+    table = tomlkit.inline_table()
+    table.update(values)
+    return table
 
 
 def _is_table(value: Any) -> bool:

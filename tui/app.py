@@ -1,4 +1,4 @@
-"""The full-screen app: it starts detached workers, follows one run at a time and switches between the four screens.
+"""The full-screen app: the four screens, the actions of the table, the palette; following a run is in `following`.
 
 It never imports torch; everything it shows comes from a run's folder. `run_app` is what the command line calls.
 """
@@ -6,32 +6,24 @@ It never imports torch; everything it shows comes from a run's folder. `run_app`
 from __future__ import annotations
 
 import inspect
-import os
 import traceback
 from collections.abc import Callable, Iterable
-from contextlib import suppress
-from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from rich.text import Text
-from textual.app import App, ScreenStackError, SystemCommand
-from textual.binding import BindingType
+from textual.app import SystemCommand
 from textual.filter import Monochrome
 from textual.screen import Screen
 
 from engine import files, runs
-from engine.errors import INTERRUPTED, EngineError
+from engine.errors import EngineError
 from tui import actions
-from tui.follow import INTERVAL, Follower
+from tui.follow import INTERVAL
+from tui.following import FollowingApp, as_engine_error
 from tui.screens.base import WorkScreen
-from tui.screens.dialogs import Choice
 from tui.widgets.themes import DARK_SIGNS, LIGHT_SIGNS, THEMES, NoColours
 
-if TYPE_CHECKING:
-    from engine.profile import Profile
-
-STDIN = 0
 SCREEN_CLASSES = {
     "inspect": "InspectScreen",
     "run": "RunScreen",
@@ -50,22 +42,18 @@ def _loader(name: str) -> Callable[[], Screen[Any]]:
     return load
 
 
-class CompressApp(App[int], inherit_bindings=False):
-    """The app. `follower` is the open run, `profile_ref` and `model_source` what the screens start with."""
+class CompressApp(FollowingApp, inherit_bindings=False):
+    """The app; `profile_ref` is the profile that it was started with."""
 
     TITLE = "compress-tui"
     CSS_PATH = "compress.tcss"
-    BINDINGS: ClassVar[list[BindingType]] = []  # none of Textual's own: ctrl+q is flow control on many terminals
     MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {name: _loader(name) for name in actions.SCREENS}
     ENABLE_COMMAND_PALETTE = True
     animation_level = "none"
 
     def __init__(self, profile: str | None = None, run: runs.Run | None = None) -> None:
-        super().__init__()
-        self.profile_ref, self.model_source, self.paused = profile, "", False
-        self.follower: Follower | None = Follower(run) if run else None
-        self._had_terminal = os.isatty(STDIN)
-        self.crash_file: str | None = None
+        super().__init__(run)
+        self.profile_ref = profile
         for theme in THEMES:
             self.register_theme(theme)
         self.theme = THEMES[0].name
@@ -77,17 +65,6 @@ class CompressApp(App[int], inherit_bindings=False):
             self.follower.poll()
         self.switch_mode("run" if self.follower else "profiles")
         self.set_interval(INTERVAL, self.tick)
-
-    def tick(self) -> None:
-        """Four times a second: fold in what the run wrote, and show it unless the display is paused."""
-        if self._had_terminal and not os.isatty(STDIN):
-            os._exit(INTERRUPTED)  # the connection dropped: nothing here to save, no terminal to restore, runs go on
-        if self.follower:
-            self.follower.poll()
-            self.model_source = self.model_source or self.follower.state.source
-        with suppress(ScreenStackError):  # between two modes there is no screen for a moment
-            if isinstance(self.screen, WorkScreen) and not self.paused:
-                self.screen.update_view()
 
     # actions
 
@@ -116,13 +93,7 @@ class CompressApp(App[int], inherit_bindings=False):
                 await done
         except (EngineError, OSError) as error:
             self.complain(as_engine_error(error))
-        if isinstance(self.screen, WorkScreen):
-            self.screen.update_view()
-
-    def complain(self, error: EngineError) -> None:
-        """Shows an error: what, where and the hint."""
-        first, *rest = error.lines()
-        self.notify("\n".join([first.removeprefix("error: "), *rest]), title="error", severity="error", markup=False)
+        self.update_screen()
 
     def do_inspect(self) -> None:
         self.switch_mode("inspect")
@@ -146,121 +117,6 @@ class CompressApp(App[int], inherit_bindings=False):
 
     def do_theme(self) -> None:
         self.search_themes()
-
-    def do_pause(self) -> None:
-        self.paused = not self.paused
-        said = "the display is paused, the run goes on; space again resumes" if self.paused else "the display goes on"
-        self.notify(said, timeout=3)
-
-    def do_runs(self) -> None:
-        from tui.screens.runs import RunsDialog
-
-        def chosen(run: runs.Run | None) -> None:
-            if run:
-                self.attach(Follower(run))
-
-        self.push_screen(RunsDialog(), chosen)
-
-    def do_cancel(self) -> None:
-        if self.follower and self.follower.requests < 2:
-            self.notify(self.follower.cancel(), severity="warning")
-        else:
-            text = "What it has not saved since the last checkpoint is lost. It can be resumed."
-            answers = [("n", "no", "no, wait"), ("!", "kill", "kill it (SIGKILL)")]
-            self.push_screen(Choice("Kill the run?", answers, text), self._kill)
-
-    def _kill(self, answer: str | None) -> None:
-        if answer == "kill" and self.follower:
-            self._try(self.follower.cancel)
-
-    def do_detach(self) -> None:
-        run = self.follower.run.name if self.follower else ""
-        self.exit(0, message=Text(f"the run goes on: compress-tui attach {run}"))
-
-    def do_quit(self) -> None:
-        if self.follower is None or not self.follower.going:
-            self.exit(0)
-            return
-        answers = [
-            ("d", "detach", "detach: leave, the run goes on"),
-            ("c", "cancel", "cancel: stop the run at the next safe point, then leave"),
-            ("s", "stay", "stay here"),
-        ]
-        self.push_screen(Choice("A run is going. Leave?", answers, self.follower.run.name), self._leave)
-
-    def _leave(self, answer: str | None) -> None:
-        if answer == "detach":
-            self.do_detach()
-        elif answer == "cancel" and self.follower and self._asked_to_stop():
-            self.exit(0, message=Text(f"asked the run to stop: compress-tui attach {self.follower.run.name}"))
-
-    def _asked_to_stop(self) -> bool:
-        """Whether the run was asked to stop, now or before; never more than asked."""
-        return self.follower is not None and (self.follower.requests > 0 or self._try(self.follower.cancel))
-
-    def _try(self, call: Callable[[], str]) -> bool:
-        try:
-            self.notify(call(), severity="warning", markup=False)
-        except (EngineError, OSError) as error:
-            self.complain(as_engine_error(error))
-            return False
-        return True
-
-    # runs
-
-    def attach(self, follower: Follower) -> None:
-        """Opens a run and shows it."""
-        follower.poll()
-        self.follower, self.paused = follower, False
-        self.switch_mode("run")
-
-    def start(self, profile: Profile) -> None:
-        """Starts a checked profile as a detached run; one that runs code is confirmed first."""
-        self._confirm_code(profile.model.source, partial(self._start, profile))
-
-    def _confirm_code(self, source: str, go: Callable[[bool], None]) -> None:
-        """Calls `go(allow_code)`: at once for a model that runs no code of its own, else after a yes."""
-        if not source.startswith("python:"):
-            go(False)
-            return
-        text = f"{source}\nThe profile imports and calls this with your rights."
-        answers = [("n", "no", "no"), ("y", "yes", "yes, run the code")]
-
-        def answered(answer: str | None) -> None:
-            if answer == "yes":
-                go(True)
-
-        self.push_screen(Choice("This profile runs code. Allow it?", answers, text), answered)
-
-    def _start(self, profile: Profile, allow_code: bool) -> None:
-        from engine.profile import dump
-
-        try:
-            run = runs.create(profile.name, dump(profile))
-            process = runs.start_detached(run, allow_code=allow_code)
-        except EngineError as error:
-            self.complain(error)
-        except OSError as error:
-            self.complain(EngineError(f"the worker does not start: {error.strerror}"))
-        else:
-            self.attach(Follower(run, process))
-
-    def resume_run(self) -> None:
-        """Starts a worker on the open run's folder again; one that runs code is confirmed again."""
-        if self.follower is None:
-            return
-        self._confirm_code(profile_source(self.follower.run), self._resume)
-
-    def _resume(self, allow_code: bool) -> None:
-        if self.follower is None:
-            return
-        try:
-            process = runs.start_detached(self.follower.run, allow_code=allow_code)
-        except OSError as error:
-            self.complain(as_engine_error(error))
-            return
-        self.follower.resumed_by(process)
-        self.notify("going on with the run", timeout=3)
 
     def inspect_model(self, source: str) -> None:
         """Opens a model in the Inspect screen."""
@@ -303,23 +159,6 @@ class CompressApp(App[int], inherit_bindings=False):
             )
         )
         self._close_messages_no_wait()
-
-
-def as_engine_error(error: EngineError | OSError) -> EngineError:
-    """What the system refused, in the words of our own errors."""
-    if isinstance(error, EngineError):
-        return error
-    return EngineError(error.strerror or str(error), where=str(error.filename) if error.filename else None)
-
-
-def profile_source(run: runs.Run) -> str:
-    """The model that a run's own profile names, "" when there is none to read."""
-    from engine import profile
-
-    try:
-        return profile.load(str(run.profile_file)).model.source
-    except EngineError:  # the worker will say what is wrong with it
-        return ""
 
 
 def _title(action: actions.Action) -> str:

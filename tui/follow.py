@@ -5,10 +5,13 @@ The boundary: this knows run folders and processes, nothing of widgets. `glance`
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import time
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 from engine import events as ev
 from engine import runs
@@ -24,30 +27,68 @@ STAGES = (
 )
 
 
+@dataclass(frozen=True)
+class Look:
+    """What one look at a run's folder found, to be folded in later: `process` was the worker known at that time."""
+
+    process: subprocess.Popen[bytes] | None
+    events: list[ev.Event]
+    alive: bool
+    death: ev.RunFailed | None = None
+
+
 class Follower:
-    """A run, its state so far, and the worker's process where this app started it."""
+    """A run, its state so far, and the worker's process where this app started it.
+
+    `look` reads the folder and may be called in a thread, one call at a time; `fold` alone changes the state.
+    """
 
     def __init__(self, run: runs.Run, process: subprocess.Popen[bytes] | None = None) -> None:
         self.run, self.process = run, process
         self.state = RunState()
         self.requests = 0
         self._reader = runs.EventReader(run.events_file)
+        self._alive = False
 
     def poll(self) -> bool:
         """Folds in what was written since the last call (1 MiB at most). True when anything changed."""
+        return self.fold(self.look())
+
+    def look(self) -> Look:
+        """Reads what was written since the last call, and whether somebody is still at work."""
+        process, waiting = self.process, self.state.status in ("empty", "running")
+        if process is not None:
+            process.poll()  # reaps it, so that a dead worker is not a zombie
         events = self._reader.read(CHUNK)
-        for event in events:
+        alive = waiting and self.run.alive()
+        if events or not waiting or alive or self._starting:
+            return Look(process, events, alive)
+        last = self._reader.read()  # what was written between the two looks
+        return Look(process, last, alive, None if last else self._death())
+
+    def fold(self, look: Look) -> bool:
+        """Takes over what a look found. True when anything changed."""
+        for event in look.events:
             self.state.apply(event)
-        if self.process is not None:
-            self.process.poll()  # reaps it, so that a dead worker is not a zombie
-        if not events and self.state.status in ("empty", "running"):
-            return self._notice_death()
-        return bool(events)
+        self._alive = look.alive
+        if look.death is not None and look.process is self.process:  # not one that another worker has replaced
+            self.state.apply(look.death)
+            return True
+        return bool(look.events)
 
     @property
     def going(self) -> bool:
-        """Whether a worker is at work, or about to be."""
-        return self.state.status in ("empty", "running") and (self._starting or self.run.alive())
+        """Whether a worker is at work, or about to be, as of the last look."""
+        return self.state.status in ("empty", "running") and (self._starting or self._alive)
+
+    def concerns(self, source: str) -> bool:
+        """Whether `source` is the model that the run compresses, or one that it wrote with the same matrices."""
+        if not source or not self.state.source:
+            return False
+        if source == self.state.source or "demo" in (source, self.state.source):  # a name, not a place
+            return source == self.state.source
+        wrote = _same_path(source, str(self.run.artifacts), inside=True)
+        return _same_path(source, self.state.source) or (wrote and not self.state.removals)
 
     @property
     def status(self) -> str:
@@ -72,22 +113,26 @@ class Follower:
     def _starting(self) -> bool:
         return self.state.status == "empty" and self.process is not None and self.process.returncode is None
 
-    def _notice_death(self) -> bool:
-        if self._starting or self.run.alive():
-            return False
-        last = self._reader.read()  # what was written between the two looks
-        for event in last:
-            self.state.apply(event)
-        if not last and not self.run.path.is_dir():
-            self._fail("the run's folder is gone", str(self.run.path))
-        elif not last and self.state.status == "empty" and (self.process or self.run.owner()):
-            self._fail(f"the worker ended before it began\n{self.run.log_tail()}".rstrip(), "crashed")
-        elif not last:
-            runs.with_crash(self.run, self.state)
-        return bool(last) or self.state.finished
+    def _death(self) -> ev.RunFailed | None:
+        """How a run ended that nobody works on any more, None where it was never begun."""
+        if not self.run.path.is_dir():
+            return _failed("the run's folder is gone", str(self.run.path))
+        if self.state.status == "running":
+            return runs.with_crash(self.run, RunState(status="running")).failure
+        if self.process or self.run.owner():
+            return _failed(f"the worker ended before it began\n{self.run.log_tail()}".rstrip(), "crashed")
+        return None
 
-    def _fail(self, message: str, where: str) -> None:
-        self.state.apply(ev.RunFailed(message=message, where=where, time=time.time()))
+
+@lru_cache(maxsize=256)
+def _same_path(one: str, other: str, *, inside: bool = False) -> bool:
+    """Whether two sources are one place on disk (`inside`: or the first is below the second)."""
+    first, second = (Path(os.path.expanduser(source)).resolve() for source in (one, other))
+    return first == second or (inside and second in first.parents)
+
+
+def _failed(message: str, where: str) -> ev.RunFailed:
+    return ev.RunFailed(message=message, where=where, time=time.time())
 
 
 @dataclass(frozen=True)

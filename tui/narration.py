@@ -83,6 +83,24 @@ class Narrator:
         text = f"pruned {event.done}/{event.total} {event.layer} to {figures.share(event.sparsity)}{error}"
         return self._sometimes("pruned", event.time, event.done == event.total, text)
 
+    def _parts_removed(self, event: ev.PartsRemoved) -> list[str]:
+        error = "" if event.error is None else f", error {event.error:.3g}"
+        place = "" if event.block is None else f" of block {event.block}"
+        text = f"removed {len(event.removed)} of {event.of} {event.part}{place}{error}"
+        return self._sometimes("removed", event.time, event.done == event.total, text)
+
+    def _block_recovered(self, event: ev.BlockRecovered) -> list[str]:
+        change = f"{event.before:.3g} -> {event.after:.3g}"
+        took = figures.duration(event.seconds)
+        return [f"{INDENT}recovered {event.done}/{event.total} block {event.block}: error {change}, {took}"]
+
+    def _layer_sensitivity(self, event: ev.LayerSensitivity) -> list[str]:
+        pairs = zip(event.errors, event.ratios, strict=False)
+        errors = ", ".join(f"{error:.3g} at {figures.share(ratio, 0)}" for error, ratio in pairs)
+        loss = "" if event.loss is None else f", loss {event.loss:+.3g}"
+        text = f"tried {event.done}/{event.total} {event.layer}: error {errors}{loss}"
+        return self._sometimes("tried", event.time, event.done == event.total, text)
+
     def _metric(self, event: ev.Metric) -> list[str]:
         figure = figures.metric(event.name, event.value, event.low, event.high)
         n = "" if event.n is None else f", n {event.n}"

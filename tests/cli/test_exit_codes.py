@@ -19,7 +19,7 @@ import pytest
 import engine
 from engine import events as ev
 from engine import inspection, runs
-from engine.errors import EngineError, GateMissed, Unavailable
+from engine.errors import EngineError, Unavailable
 from engine.runs import Owner, Run
 from tui import cli as cli_module
 
@@ -200,7 +200,6 @@ def test_a_killed_worker_is_shown_as_crashed(cli: Cli, record: Record, story: li
     [
         (EngineError("the layer broke", where="layers.3", hint="rest"), 1, ["layers.3: the layer broke", "hint: rest"]),
         (Unavailable("no model", where="./x"), 3, ["./x: no model"]),
-        (GateMissed("too large"), 4, ["too large"]),
         (OSError(errno.ENOSPC, "No space left on device", "/full"), 1, ["/full: No space left on device"]),
         (MemoryError("7 GB"), 1, ["out of memory", "hint: lower calibration.samples"]),
         (KeyboardInterrupt(), 130, ["cancelled", "--resume --run-dir"]),

@@ -14,7 +14,6 @@ from engine.errors import EngineError, Problem, ProfileError, did_you_mean
         (errors.EngineError, 1),
         (errors.UsageError, 2),
         (errors.Unavailable, 3),
-        (errors.GateMissed, 4),
         (errors.Cancelled, 130),
     ],
 )

@@ -27,14 +27,15 @@ def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> MakeRun:
-    """A run folder with recorded events; `alive` makes this test process its owner."""
+    """A run folder with recorded events; `alive` makes this test process its owner, `source` names another model."""
 
-    def make(recording: str, *, alive: bool = False, name: str = "") -> runs.Run:
+    def make(recording: str, *, alive: bool = False, name: str = "", source: str = "demo") -> runs.Run:
         path = tmp_path / "runs" / (name or f"20251124T160000-demo-{recording[:4]}")
         (path / "artifacts" / "prompts").mkdir(parents=True)
         (path / "checkpoints").mkdir()
         (path / "profile.toml").write_text(PROFILE)
-        shutil.copy(RECORDED / f"{recording}.jsonl", path / "events.jsonl")
+        events = (RECORDED / f"{recording}.jsonl").read_text()
+        (path / "events.jsonl").write_text(events.replace('"source": "demo"', f'"source": {json.dumps(source)}'))
         if recording == "finished":
             shutil.copy(RECORDED / "examples.jsonl", path / "artifacts" / "prompts")
         owner = asdict(runs.Owner.this_process())

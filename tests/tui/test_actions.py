@@ -26,6 +26,10 @@ def test_help_comes_first_everywhere() -> None:
         assert actions.for_screen(screen)[0].name == "help"
 
 
+def test_every_help_text_is_one_line_of_the_help_screen_at_80_columns() -> None:
+    assert [action.help for action in actions.ACTIONS if len(action.help) > 60] == []
+
+
 async def test_bindings_help_footer_and_palette_agree(make_run: MakeRun) -> None:
     app = app_on(make_run("finished"))
     async with app.run_test(size=(180, 24)) as pilot:

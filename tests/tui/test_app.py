@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
-from recorded import LARGE, MIDDLE, SMALL, MakeRun, app_on, notices, settle, words
+import threading
+from typing import Any
 
-from engine import runs
+import pytest
+from recorded import LARGE, MIDDLE, SMALL, MakeRun, app_on, append, notices, settle, words
+
+from engine import events as ev
+from engine import profile, runs
 from engine.errors import UsageError
 from tui.app import CompressApp
 from tui.screens.dialogs import Choice
@@ -14,7 +18,7 @@ from tui.screens.dialogs import Choice
 async def test_as_many_panes_as_fit(make_run: MakeRun) -> None:
     app = app_on(make_run("finished"))
     async with app.run_test(size=LARGE) as pilot:
-        for width, panes in ((120, 5), (119, 2), (80, 2), (79, 1), (50, 1)):
+        for width, panes in ((120, 6), (119, 2), (80, 2), (79, 1), (50, 1)):
             await pilot.resize_terminal(width, 24)
             await settle(pilot)
             shown = [pane for pane in app.screen.panes if pane.display]  # type: ignore[attr-defined]
@@ -129,6 +133,47 @@ async def test_a_bug_ends_with_a_message_and_a_file(
     assert "secret detail" in (files.cache_folder() / "app-crash.log").read_text()
 
 
+async def test_the_run_is_never_read_by_the_thread_that_draws(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading: list[tuple[str, bool]] = []
+
+    def watch(owner: type, name: str) -> None:
+        original = getattr(owner, name)
+
+        def call(self: Any, *arguments: Any) -> Any:
+            reading.append((name, threading.current_thread() is threading.main_thread()))
+            return original(self, *arguments)
+
+        monkeypatch.setattr(owner, name, call)
+
+    run = make_run("running", alive=True)
+    app = app_on(run)
+    async with app.run_test(size=SMALL) as pilot:
+        await settle(pilot)
+        watch(runs.EventReader, "read")
+        watch(runs.Run, "owner")
+        for key in ("j", "3", "2", "4", "2"):
+            await pilot.press(key)
+            append(run, ev.to_json(ev.Log(message=key, seq=5000 + len(reading), time=1.0)))
+            await settle(pilot)
+        await pilot.press("space", "j", "space")
+        await settle(pilot)
+    assert {"read", "owner"} <= {name for name, _ in reading}
+    assert not any(main for _, main in reading)
+
+
+async def test_a_profile_is_checked_once_and_not_at_every_tick(monkeypatch: pytest.MonkeyPatch) -> None:
+    app, checks = app_on(), []
+    async with app.run_test(size=SMALL) as pilot:
+        await settle(pilot)
+        original = profile.parse
+        monkeypatch.setattr(profile, "parse", lambda *args, **more: (checks.append(args), original(*args, **more))[1])
+        for _ in range(5):
+            await settle(pilot)
+    assert checks == []
+
+
 async def test_the_modes_keep_what_they_showed(make_run: MakeRun) -> None:
     app = app_on(make_run("finished"))
     async with app.run_test(size=SMALL) as pilot:
@@ -138,4 +183,4 @@ async def test_the_modes_keep_what_they_showed(make_run: MakeRun) -> None:
         await settle(pilot)
         await pilot.press("2")
         await settle(pilot)
-        assert app.screen.active.id == "chart-pane"  # type: ignore[attr-defined]
+        assert app.screen.active.id == "blocks-pane"  # type: ignore[attr-defined]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
 import signal
 from pathlib import Path
@@ -122,13 +123,8 @@ def test_a_glance_tells_the_state(recording: str, alive: bool, status: str, make
     assert recording != "running" or seen.doing == "pruning 12/30"
 
 
-def test_the_recordings_are_what_the_generator_makes() -> None:
-    import importlib.util
-
-    spec = importlib.util.spec_from_file_location("record", RECORDED / "record.py")
-    assert spec
-    assert spec.loader
-    record = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(record)
-    for name, events in record.recordings().items():
+@pytest.mark.parametrize("generator", ["record", "compressed"])
+def test_the_recordings_are_what_the_generator_makes(generator: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(RECORDED))
+    for name, events in importlib.import_module(generator).recordings().items():
         assert len((RECORDED / f"{name}.jsonl").read_text().splitlines()) == len(events)

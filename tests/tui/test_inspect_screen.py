@@ -12,6 +12,7 @@ from textual.widgets import Input
 
 from tui.app import CompressApp
 from tui.widgets.modeltree import ModelTree
+from tui.widgets.table import LiveTable
 
 SIZES = pytest.mark.parametrize("size", [SMALL, LARGE], ids=["80x24", "160x45"])
 BLOCKS = 12
@@ -90,8 +91,8 @@ async def test_branches_open_sort_and_filter(model: Path) -> None:
 
 @SIZES
 async def test_the_open_run_adds_its_sparsity(size: tuple[int, int], model: Path, make_run: MakeRun) -> None:
-    app = app_on(make_run("finished"))
-    app.model_source = str(model)
+    app = app_on(make_run("finished", source=str(model)))
+    app.model_source = "small"  # the same folder in other words
     async with app.run_test(size=size) as pilot:
         await pilot.press("1")
         await settle(pilot)
@@ -99,6 +100,75 @@ async def test_the_open_run_adds_its_sparsity(size: tuple[int, int], model: Path
         assert "sparse" in shown
         assert "50.0%" in shown
         assert size == SMALL or "Error by block" in shown
+
+
+@SIZES
+async def test_a_run_of_another_model_adds_nothing(size: tuple[int, int], model: Path, make_run: MakeRun) -> None:
+    app = app_on(make_run("allocated", source="/elsewhere/model"))
+    app.model_source = str(model)  # its matrices have the same names
+    async with app.run_test(size=size) as pilot:
+        await pilot.press("1")
+        await settle(pilot)
+        shown = words(app)
+        assert "sparse " not in shown
+        assert "Error by block" not in shown
+        await pilot.press("tab")
+        await settle(pilot)
+        assert "another model" in words(app)
+        assert "/elsewhere/model" in words(app)
+
+
+async def test_the_model_that_the_run_wrote_has_its_sparsity_too(model: Path, make_run: MakeRun) -> None:
+    run = make_run("finished", source="/elsewhere/model")
+    written = run.artifacts / "model"
+    model.rename(written)
+    app = app_on(run)
+    app.model_source = str(written)
+    async with app.run_test(size=SMALL) as pilot:
+        await pilot.press("1")
+        await settle(pilot)
+        assert "50.0%" in words(app)
+
+
+@SIZES
+async def test_sensitivity_is_shown_worst_first_and_explained(
+    size: tuple[int, int], model: Path, make_run: MakeRun
+) -> None:
+    app = app_on(make_run("allocated", source=str(model)))
+    app.model_source = str(model)
+    async with app.run_test(size=size) as pilot:
+        await pilot.press("1")
+        await settle(pilot)
+        await pilot.press("tab")
+        await settle(pilot)
+        shown = words(app)
+        assert "error at 30% 50% 70% sparsity" in shown
+        assert "worst 29: 0.0711" in shown
+        table = app.screen.query_one("#sensitivity", LiveTable)
+        assert table.order[0] == "model.layers.29.mlp.down_proj.weight"
+        assert str(table.get_cell(table.order[0], "curve")) == "▂▃█"
+        losses = [str(table.get_cell(name, "loss")) for name in table.order]
+        assert losses[:30] == sorted(losses[:30], key=float, reverse=True)
+        assert set(losses[30:]) == {"-"}
+        await pilot.press("j", "y")
+        assert app.clipboard == table.order[1]
+        await pilot.press("enter")
+        await settle(pilot)
+        shown = words(app)
+        assert app.screen.active.id == "matrix-pane"  # type: ignore[attr-defined]
+        for text in (table.order[1][:30], "because", "outliers", "loss at 50%", "nats a token"):
+            assert text in shown
+
+
+async def test_without_sensitivity_it_says_what_measures_it(model: Path) -> None:
+    app = app_on()
+    app.model_source = str(model)
+    async with app.run_test(size=SMALL) as pilot:
+        await pilot.press("1")
+        await settle(pilot)
+        await pilot.press("tab")
+        await settle(pilot)
+        assert 'use = "sensitivity"' in words(app)
 
 
 async def test_what_is_not_there_is_said_with_a_hint() -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import signal
+import time
 
 import pytest
 from recorded import LARGE, MIDDLE, SMALL, MakeRun, app_on, append, kill, notices, settle, words
 
 from engine import events as ev
 from engine import runs
-from tui.screens.dialogs import Choice
+from tui.follow import Follower
+from tui.screens.dialogs import Choice, Reader
 from tui.widgets.chart import RunChart
 from tui.widgets.table import LiveTable
 
@@ -71,7 +73,7 @@ async def test_a_finished_run_says_what_came_out(make_run: MakeRun) -> None:
         await settle(pilot)
         assert "✓ done" in words(app)
         assert "17.42 → 25.31" in words(app)
-        await pilot.press("tab", "tab")
+        await pilot.press("tab", "tab", "tab")
         await settle(pilot)
         figures = app.screen.query_one("#figures", LiveTable)
         assert figures.order[:3] == ["perplexity dense", "perplexity pruned", "perplexity exported"]
@@ -84,12 +86,12 @@ async def test_every_pane_can_be_reached_at_80_columns(make_run: MakeRun) -> Non
     async with app.run_test(size=SMALL) as pilot:
         await settle(pilot)
         seen = []
-        for _ in range(5):
+        for _ in range(6):
             seen.append(app.screen.active.id)  # type: ignore[attr-defined]
             assert app.screen.active.display  # type: ignore[attr-defined]
             await pilot.press("tab")
             await settle(pilot)
-        assert seen == ["layers-pane", "chart-pane", "figures-pane", "log-pane", "steps-pane"]
+        assert seen == ["layers-pane", "blocks-pane", "chart-pane", "figures-pane", "log-pane", "steps-pane"]
 
 
 async def test_sort_and_filter_by_keys(make_run: MakeRun) -> None:
@@ -125,7 +127,22 @@ async def test_the_chart_goes_through_its_curves_with_a_number_each(make_run: Ma
         await pilot.press("c")
         assert chart.curve == "sparsity"
         await pilot.press("c", "c")
-        assert chart.curve == "reconstruction error"
+        assert chart.curve == "error"
+
+
+async def test_the_chart_never_keeps_the_curve_of_another_run(make_run: MakeRun) -> None:
+    other = make_run("finished", name="20251123T160000-demo-old1")
+    text = other.events_file.read_text()
+    other.events_file.write_text(text.replace('"error": 0.0', '"error": 1.0'))  # as many points, ten times as high
+    app = app_on(make_run("finished"))
+    async with app.run_test(size=LARGE) as pilot:
+        await settle(pilot)
+        chart = app.screen.query_one(RunChart)
+        before = list(chart._plot._datasets[0].y)
+        app.attach(Follower(other))
+        await settle(pilot)
+        assert len(chart._plot._datasets[0].y) == len(before)
+        assert min(chart._plot._datasets[0].y) > max(before)
 
 
 async def test_pausing_holds_the_display_and_not_the_run(make_run: MakeRun) -> None:
@@ -141,6 +158,33 @@ async def test_pausing_holds_the_display_and_not_the_run(make_run: MakeRun) -> N
         assert "▶ running  prune" in words(app)
         await pilot.press("space")
         await settle(pilot)
+        assert "■ cancelled" in words(app)
+
+
+async def test_no_key_moves_a_paused_display(make_run: MakeRun) -> None:
+    run = make_run("running", alive=True)
+    app = app_on(run)
+    async with app.run_test(size=LARGE) as pilot:
+        await settle(pilot)
+        name = "model.layers.12.self_attn.q_proj.weight"
+        pruned = ev.LayerPruned(
+            step=0, layer=name, block=12, shape=[576, 576], sparsity=0.625, error=0.5, seconds=1.0, done=85, total=210,
+            seq=5000, time=1.0,
+        )  # fmt: skip
+        await pilot.press("space")
+        await settle(pilot)
+        still = app.now()
+        append(run, ev.to_json(pruned), ev.to_json(ev.RunCancelled(seconds=1.0, seq=5001, time=2.0)))
+        for key in ("j", "s", "tab", "c", "1", "2"):
+            await pilot.press(key)
+            await settle(pilot)
+        table = app.screen.query_one("#layers", LiveTable)
+        assert str(table.get_cell(name, "sparsity")) == "-"
+        assert "▶ running" in words(app)
+        assert app.now() == still
+        await pilot.press("space")
+        await settle(pilot)
+        assert str(table.get_cell(name, "sparsity")) == "62.5%"
         assert "■ cancelled" in words(app)
 
 
@@ -235,3 +279,119 @@ async def test_copying_the_selected_matrix(make_run: MakeRun, monkeypatch: pytes
         await settle(pilot)
         await pilot.press("g", "y")
         assert app.clipboard == "model.layers.0.self_attn.q_proj.weight"
+
+
+async def test_the_list_of_runs_sorts_ages_by_time_and_not_as_text(make_run: MakeRun) -> None:
+    ages = {"40s": 40, "9m": 9 * 60, "10m": 600, "2h": 7200}
+    for age, seconds in ages.items():
+        run = make_run("failed", name=f"20251123T160000-demo-{age}")
+        finished = ev.RunFailed(message="x", seq=9000, time=time.time() - seconds)
+        append(run, ev.to_json(finished))
+    app = app_on()
+    async with app.run_test(size=LARGE) as pilot:
+        await settle(pilot)
+        await pilot.press("o")
+        await settle(pilot)
+        await pilot.press("s", "s")
+        table = app.screen.query_one(LiveTable)
+        assert table.sort_key == "age"
+        assert [key.rsplit("-", 1)[-1] for key in table.order] == ["2h", "10m", "9m", "40s"]
+
+
+async def test_figures_sort_by_their_number(make_run: MakeRun) -> None:
+    app = app_on(make_run("finished"))
+    async with app.run_test(size=(180, 45)) as pilot:
+        await settle(pilot)
+        app.screen.activate(app.screen.query_one("#figures-pane"))  # type: ignore[attr-defined]
+        await settle(pilot)
+        table = app.screen.query_one("#figures", LiveTable)
+        await pilot.press("s", "s", "s")
+        assert table.sort_key == "value"
+        assert [key.split()[0] for key in table.order[:2]] == ["peak_memory_bytes", "peak_memory_bytes"]
+        assert table.order[-1] == "sparsity dense"
+
+
+# Plans, blocks, recovery, structure
+
+
+@SIZES
+async def test_a_plan_stands_beside_what_was_reached(size: tuple[int, int], make_run: MakeRun) -> None:
+    app = app_on(make_run("allocated", alive=True))
+    async with app.run_test(size=size) as pilot:
+        await settle(pilot)
+        await pilot.press("shift+tab")
+        await settle(pilot)
+        table = app.screen.query_one("#layers", LiveTable)
+        assert {"layer", "planned", "sparsity", "error"} <= {c.key.value for c in table.ordered_columns}
+        assert table.virtual_size.width <= table.size.width
+        assert str(table.get_cell("model.layers.0.self_attn.q_proj.weight", "planned")) == "36.0%"
+        assert "0.self_attn.q_proj" in words(app) or "9.self_attn.q_proj" in words(app)
+        assert "memory 2.1 of 7.9 GB" in words(app)
+
+
+@SIZES
+async def test_recovery_goes_block_by_block(size: tuple[int, int], make_run: MakeRun) -> None:
+    run = make_run("allocated", alive=True)
+    app = app_on(run)
+    async with app.run_test(size=size) as pilot:
+        await settle(pilot)
+        table = app.screen.query_one("#blocks", LiveTable)
+        assert app.screen.query_one("#blocks-pane").display  # it comes up by itself
+        assert table.selected == "17"
+        assert (str(table.get_cell("17", "before")), str(table.get_cell("17", "after"))) == ("0.1024", "0.0664")
+        assert str(table.get_cell("3", "what")) == "kept as it was"
+        assert "error -35%" in words(app)
+        assert "18 of 30 recovered · error 0.0667 → 0.0424" in words(app)
+        done = ev.BlockRecovered(
+            step=2, block=18, before=0.2, after=0.1, seconds=2.0, done=19, total=30, seq=5000, time=1_764_000_999.0
+        )
+        append(run, ev.to_json(done))
+        await settle(pilot)
+        assert table.selected == "18"
+        assert "19 of 30 recovered" in words(app)
+        app.screen.activate(app.screen.query_one("#blocks-pane"))  # type: ignore[attr-defined]
+        await settle(pilot)
+        await pilot.press("enter")
+        await settle(pilot)
+        assert isinstance(app.screen, Reader)
+        assert "0.20000 → 0.10000" in words(app)
+
+
+async def test_the_chart_offers_recovery_and_starts_with_it_while_it_runs(make_run: MakeRun) -> None:
+    app = app_on(make_run("allocated", alive=True))
+    async with app.run_test(size=LARGE) as pilot:
+        await settle(pilot)
+        chart = app.screen.query_one(RunChart)
+        assert "● recovery 0.1024 → 0.0664" in words(app)
+        before, after = chart._plot._datasets
+        assert all(a <= b for a, b in zip(after.y, before.y, strict=True))
+        await pilot.press("c")
+        assert chart.curve == "error"
+
+
+@SIZES
+async def test_what_structured_pruning_took_out(size: tuple[int, int], make_run: MakeRun) -> None:
+    app = app_on(make_run("structured"))
+    async with app.run_test(size=size) as pilot:
+        await settle(pilot)
+        table = app.screen.query_one("#blocks", LiveTable)
+        assert app.screen.query_one("#blocks-pane").display
+        assert str(table.get_cell("21", "what")) == "removed"
+        assert str(table.get_cell("20", "what")).startswith("error -")
+        assert "head groups kept" in words(app)
+        table.select("29")
+        app.screen.activate(app.screen.query_one("#blocks-pane"))  # type: ignore[attr-defined]
+        await settle(pilot)
+        await pilot.press("enter")
+        await settle(pilot)
+        for text in ("1152 of 1536 channels stay", "2 of 3 head groups stay", "0.14440 →"):
+            assert text in words(app)
+
+
+async def test_a_run_with_nothing_loaded_says_when_blocks_appear(make_run: MakeRun) -> None:
+    run = make_run("running", alive=True)
+    run.events_file.write_text("".join(run.events_file.read_text().splitlines(keepends=True)[:1]))
+    app = app_on(run)
+    async with app.run_test(size=LARGE) as pilot:
+        await settle(pilot)
+        assert "blocks appear when the model is loaded" in words(app)

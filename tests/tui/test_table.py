@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from textual.app import App, ComposeResult
 
-from tui.widgets.table import Column, LiveTable
+from tui.widgets.layers import short_names
+from tui.widgets.table import Column, LiveTable, Shown, fitting
 
 COLUMNS = (
     Column("name", "name"),
@@ -102,3 +103,57 @@ async def test_columns_that_do_not_fit_are_left_out() -> None:
         assert [c.key.value for c in table.ordered_columns] == ["name", "size", "error"]
         assert table.virtual_size.width <= 50
         assert table.selected == "b"
+
+
+async def test_numbers_inside_text_and_behind_text_are_sorted_as_numbers() -> None:
+    app = TableApp()
+    async with app.run_test(size=(80, 20)):
+        table = app.query_one(LiveTable)
+        names = ["10.q_proj", "9.q_proj", "1.up_proj", "1.q_proj"]
+        sizes = [Shown(5, "5 of 9"), Shown(40, "40 of 90"), Shown(6, "6 of 9"), None]
+        table.show({n: {"name": n, "size": s, "error": 0.0, "extra": ""} for n, s in zip(names, sizes, strict=True)})
+        table.sort_next()
+        assert table.order == ["1.q_proj", "1.up_proj", "9.q_proj", "10.q_proj"]
+        table.sort_next()
+        assert table.order == ["9.q_proj", "1.up_proj", "10.q_proj", "1.q_proj"]
+        assert str(table.get_cell("10.q_proj", "size")) == "5 of 9"
+        table.filter_by("40 of")
+        assert table.order == ["9.q_proj"]
+
+
+async def test_an_optional_column_comes_with_its_first_value() -> None:
+    class Optional(App[None]):
+        def compose(self) -> ComposeResult:
+            yield LiveTable((*COLUMNS[:2], Column("plan", "plan", 6, optional=True)))
+
+    app = Optional()
+    async with app.run_test(size=(80, 20)):
+        table = app.query_one(LiveTable)
+        table.show(ROWS)
+        table.select("b")
+        assert [c.key.value for c in table.ordered_columns] == ["name", "size"]
+        table.show({**ROWS, "c": {**ROWS["c"], "plan": 0.5}})
+        assert [c.key.value for c in table.ordered_columns] == ["name", "size", "plan"]
+        assert str(table.get_cell("a", "plan")) == "-"
+        assert table.selected == "b"
+
+
+@pytest.mark.parametrize("width", range(20, 130, 3))
+def test_columns_give_way_so_that_names_can_be_read(width: int) -> None:
+    columns = (
+        Column("name", "name", room=18), Column("a", "a", 8), Column("b", "b", 8, least=20), Column("c", "c", 8, least=40),
+    )  # fmt: skip
+    shown, left = fitting(columns, width)
+    names = [column.key for column in shown]
+    assert names in (["name", "a"], ["name", "a", "b"], ["name", "a", "b", "c"])
+    assert left >= 18 or names == ["name", "a"]
+
+
+def test_names_are_shown_without_what_all_share() -> None:
+    assert short_names(["linear.weight"]) == {"linear.weight": "linear"}
+    assert short_names(["m.layers.0.q.weight", "m.layers.11.k.weight"]) == {
+        "m.layers.0.q.weight": "0.q",
+        "m.layers.11.k.weight": "11.k",
+    }
+    assert short_names(["a.w", "a.w2"]) == {"a.w": "w", "a.w2": "w2"}
+    assert short_names([]) == {}

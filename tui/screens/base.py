@@ -6,7 +6,6 @@ cannot do now (`why_not`). How panes are laid out is in `panes`.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar, cast
@@ -103,6 +102,10 @@ class WorkScreen(PaneScreen):
             return f"nothing to copy in {self.active.label}"
         return None
 
+    def worded(self, action: actions.Action) -> actions.Action:
+        """An action as the footer names it in the pane that has the keys."""
+        return action
+
     # life
 
     def on_mount(self) -> None:
@@ -141,8 +144,8 @@ class WorkScreen(PaneScreen):
             self.call_after_refresh(self.focus_pane)
         if empty is not None and empty != self.query_one("#empty", Static).content:
             self.query_one("#empty", Static).update(empty)
-        possible = {action: self.tui.why_not(action.name) is None for action in self._listed}
-        self.query_one(FootBar).show(list(possible.items()))
+        listed = [(self.worded(action), self.tui.why_not(action.name) is None) for action in self._listed]
+        self.query_one(FootBar).show(listed)
 
     def _show_run(self) -> None:
         follower = self.tui.follower
@@ -156,7 +159,7 @@ class WorkScreen(PaneScreen):
                 self.new_run(follower)
             self._seen = seen
             self.show_state(state)
-        self.show_time(state, time.time())
+        self.show_time(state, self.tui.now())
 
     def pane_changed(self) -> None:
         self._seen = ()

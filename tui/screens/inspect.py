@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
 from textual import work
 from textual.containers import Vertical, VerticalScroll
 from textual.widget import Widget
-from textual.widgets import Static, Tree
+from textual.widgets import DataTable, Static, Tree
 
 from engine import figures
 from engine.errors import EngineError, Unavailable
@@ -18,19 +18,14 @@ from engine.state import LayerState, RunState
 from tui import actions
 from tui.screens.base import WorkScreen
 from tui.screens.dialogs import Ask
+from tui.widgets import explain, modeltext
 from tui.widgets.line import Line
 from tui.widgets.modeltree import ModelTree
 from tui.widgets.pane import Pane
-from tui.widgets.states import bar
+from tui.widgets.sensitivity import Sensitivity, ratios
 
 if TYPE_CHECKING:
     from engine.inspection import ModelSummary, Node
-
-HEAT = " ▁▂▃▄▅▆▇█"
-CONFIG = (
-    "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "vocab_size",
-    "max_position_embeddings", "num_experts", "num_local_experts",
-)  # fmt: skip
 
 
 class InspectScreen(WorkScreen):
@@ -44,12 +39,14 @@ class InspectScreen(WorkScreen):
         self.summary: ModelSummary | None = None
         self.source = ""
         self.problem = ""
+        self._matrix: str | None = None
 
     def compose_body(self) -> Iterator[Widget]:
         with Vertical(classes="column", id="left"):
             yield Pane(VerticalScroll(Static(id="totals")), title="Totals", widget_id="totals-pane", side=True)
         with Vertical(classes="column", id="centre"):
             yield Pane(Line(id="tree-heading"), ModelTree(widget_id="tree"), title="Model", widget_id="tree-pane")
+            yield Pane(Sensitivity(), title="Sensitivity", widget_id="sensitivity-pane")
         with Vertical(classes="column", id="right"):
             yield Pane(VerticalScroll(Static(id="matrix")), title="Detail", widget_id="matrix-pane")
 
@@ -91,9 +88,18 @@ class InspectScreen(WorkScreen):
             self._fill(self.summary)
         self.update_view()
 
+    @property
+    def matrices(self) -> Mapping[str, LayerState]:
+        """The matrices of the open run, where it is a run of this model."""
+        follower = self.tui.follower
+        return follower.state.layers if follower and follower.concerns(self.source) else {}
+
     def show_state(self, state: RunState) -> None:
-        tree = self.query_one(ModelTree)
-        tree.show_layers(state.layers)
+        layers = self.matrices
+        self.query_one(ModelTree).show_layers(layers)
+        other = "" if self.follower and self.follower.concerns(self.source) else state.source
+        self.query_one(Sensitivity).show(layers, other)
+        self.query_one("#sensitivity-pane", Pane).border_subtitle = ratios(layers)
         self._show_detail()
 
     def why_not(self, name: str) -> str | None:
@@ -105,6 +111,8 @@ class InspectScreen(WorkScreen):
         if self.summary is None:
             self.open_model("demo")
             self.update_view()
+        elif self.active.id == "sensitivity-pane":
+            self.activate(self.query_one("#matrix-pane", Pane))
         elif self.query_one(ModelTree).cursor_node:
             self.query_one(ModelTree).action_select_cursor()
 
@@ -122,34 +130,47 @@ class InspectScreen(WorkScreen):
         tree.expand_all(any(not node.is_expanded for node in tree.branches()))
 
     def copied(self) -> str:
+        if self.active.id == "sensitivity-pane":
+            return super().copied()
         tree = self.query_one(ModelTree)
         return tree.path_of(tree.cursor_node) if tree.cursor_node else ""
 
     def on_tree_node_highlighted(self, event: Tree.NodeHighlighted[Node]) -> None:
+        self._matrix = None
         self._show_detail()
+
+    def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
+        if event.data_table.has_focus:  # not because rows arrived
+            self._matrix = event.row_key.value
+            self.query_one(Sensitivity).mark(self.matrices)
+            self._show_detail()
+
+    def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
+        self.do_open()
 
     def _fill(self, summary: ModelSummary) -> None:
         tree = self.query_one(ModelTree)
         tree.show_model(summary.tree())
-        if self.tui.follower:
-            tree.show_layers(self.tui.follower.state.layers)
-        self.query_one("#totals", Static).update(_totals(summary))
+        self.query_one("#totals", Static).update(modeltext.totals(summary))
         name = str(summary.path).rstrip("/").rsplit("/", 1)[-1]
         self.query_one("#tree-pane", Pane).border_title = f"Model · {name}"
         count = len(summary.tensors)
         self.query_one("#tree-pane", Pane).border_subtitle = f"{count} tensors · {figures.size(summary.bytes)}"
+        self._seen, self._matrix = (), None
         self.call_after_refresh(self.focus_pane)
 
     def _show_detail(self) -> None:
         tree = self.query_one(ModelTree)
-        node = tree.cursor_node
-        if node is None or node.data is None or self.summary is None:
+        node, layer = tree.cursor_node, self.matrices.get(self._matrix or "")
+        if layer is not None:
+            text = Text.assemble((f"{layer.name}\n\n", "bold"), explain.matrix(layer))
+        elif node is not None and node.data is not None and self.summary is not None:
+            path = tree.path_of(node)
+            sparsity = tree.sparsity(node.data, path)
+            text = modeltext.detail(node.data, path, self.summary.bytes, tree.layer_of(path), sparsity)
+        else:
             return
-        path = tree.path_of(node)
-        total = self.summary.bytes
-        text = _detail(node.data, path, total, tree.layer_of(path), tree.sparsity(node.data, path))
-        if tree.pruned:
-            text.append_text(_heat(tree.pruned.values()))
+        text.append_text(modeltext.heat(self.matrices.values()))
         self.query_one("#matrix", Static).update(text)
 
 
@@ -161,72 +182,3 @@ def _summary(source: str) -> ModelSummary:
     except ImportError as error:
         raise Unavailable(f"the inspection part does not import: {error}") from error
     return inspection.inspect(source)
-
-
-def _lines(pairs: list[tuple[str, str]], width: int = 12) -> Text:
-    text = Text()
-    for key, value in pairs:
-        text.append(f"{key:<{width}}", "bright_black")
-        text.append(f"{value}\n", "bold" if key in ("parameters", "on disk") else "")
-    return text
-
-
-def _totals(summary: ModelSummary) -> Text:
-    from engine.inspection import kv_cache_per_1k, memory
-
-    text = _lines([("model", str(summary.path).rsplit("/", 1)[-1]), ("kind", summary.architecture)])
-    text.append_text(_lines([("format", summary.format), ("parameters", figures.count(summary.parameters))]))
-    text.append_text(_lines([("on disk", figures.size(summary.bytes))]))
-    text.append("\nMemory of the weights\n", "underline")
-    sizes = memory(summary)
-    for dtype, value in sizes.items():
-        text.append(f"{dtype:<9}", "bright_black")
-        text.append(f"{figures.size(value):>8} ")
-        text.append_text(bar(value, max(sizes.values()), 6))
-        text.append("\n")
-    cache = kv_cache_per_1k(summary)
-    text.append("\nKV cache, 1k tokens\n", "underline")
-    text.append(f"{figures.size(cache) if cache else 'not known from the headers'}\n")
-    shown = [
-        (key.replace("num_", "").replace("_", " "), str(summary.config[key])) for key in CONFIG if key in summary.config
-    ]
-    if shown:
-        text.append("\nConfiguration\n", "underline")
-        for key, setting in shown:
-            text.append(f"{key:<20}", "bright_black")
-            text.append(f"{setting:>7}\n")
-    return text
-
-
-def _detail(node: Node, path: str, total: int, layer: LayerState | None, sparsity: float | None) -> Text:
-    text = Text.assemble((f"{path}\n\n", "bold"))
-    tensor = node.tensor
-    if tensor is not None:
-        text.append_text(_lines([("shape", "×".join(map(str, tensor.shape))), ("dtype", tensor.dtype)]))
-        text.append_text(_lines([("file", tensor.file.rsplit("/", 1)[-1])]))
-    else:
-        text.append_text(_lines([("branches", str(len(node.children)))]))
-    text.append_text(_lines([("parameters", figures.count(node.parameters)), ("bytes", figures.size(node.bytes))]))
-    text.append_text(_lines([("share", figures.share(node.bytes / total if total else 0.0, 2))]))
-    if sparsity is not None:
-        text.append_text(_lines([("sparsity", figures.share(sparsity, 2))]))
-    if layer is not None:
-        text.append_text(_lines([("error", figures.number(layer.error, 5)), ("took", figures.duration(layer.seconds))]))
-    return text
-
-
-def _heat(layers: Any) -> Text:
-    """Mean error of each block as one character, so that a bad block stands out."""
-    blocks: dict[int, list[float]] = {}
-    for layer in layers:
-        if layer.error is not None:
-            blocks.setdefault(layer.block, []).append(layer.error)
-    means = {block: sum(errors) / len(errors) for block, errors in sorted(blocks.items())}
-    if not means:
-        return Text()
-    top, worst = max(means.values()), max(means, key=lambda block: means[block])
-    text = Text.assemble(("\nError by block\n", "underline"))
-    for value in means.values():
-        text.append(HEAT[max(1, round(8 * value / top))] if top else HEAT[1], "cyan")
-    text.append(f"\nfrom block {min(means)} to {max(means)}; worst {worst}: {figures.number(top, 4)}\n")
-    return text

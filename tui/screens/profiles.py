@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from rich.text import Text
 from textual import work
@@ -17,18 +17,19 @@ from textual.widgets import DataTable, Input, Static
 
 from engine import files
 from engine.errors import EngineError, ProfileError
+from engine.state import RunState
 from tui import actions
-from tui.screens.base import WorkScreen
 from tui.screens.dialogs import Ask, Choice
+from tui.screens.shares import SharesScreen
+from tui.shares import Shares
 from tui.widgets import drafts
 from tui.widgets.pane import Pane
+from tui.widgets.sharesview import SharesView
+from tui.widgets.states import elide
 from tui.widgets.table import LiveTable
 
-if TYPE_CHECKING:
-    pass
 
-
-class ProfilesScreen(WorkScreen):
+class ProfilesScreen(SharesScreen):
     """Mode 4."""
 
     name_of: ClassVar[str] = "profiles"
@@ -57,6 +58,7 @@ class ProfilesScreen(WorkScreen):
             yield Pane(scroll, change, title="Check and change", widget_id="check-pane")
         with Vertical(classes="column", id="text-column"):
             yield Pane(VerticalScroll(Static(id="text")), title="Text", widget_id="text-pane")
+            yield Pane(SharesView(), title="Shares", widget_id="shares-pane")
 
     @property
     def home(self) -> Pane:
@@ -98,13 +100,22 @@ class ProfilesScreen(WorkScreen):
         draft = self.draft
         if name in ("open", "edit", "save", "duplicate", "inspect_model", "undo") and draft is None:
             return "no profile is selected"
+        if name == "undo" and self.in_shares and self.strip and self.strip.changed:
+            return None
         if name == "undo" and draft and not draft.changes:
             return "there is no change to take back: e makes one"
-        if name == "open" and draft and isinstance(problems := draft.check(), ProfileError):
+        if name == "open" and not self.in_shares and draft and isinstance(problems := draft.check(), ProfileError):
             return f"the profile has {len(problems.problems)} problems; see Check"
         return super().why_not(name)
 
+    def show_state(self, state: RunState) -> None:
+        if self.draft:
+            self.show_shares(self.draft, self.draft.check())
+
     def do_open(self) -> None:
+        if self.in_shares:
+            self.store()
+            return
         draft = self.draft
         if draft is not None and isinstance(profile := draft.check(), object) and not isinstance(profile, ProfileError):
             self.tui.start(profile)
@@ -114,8 +125,10 @@ class ProfilesScreen(WorkScreen):
         self.call_after_refresh(self.query_one("#change", Input).focus)
 
     def do_undo(self) -> None:
-        if self.draft:
-            self.notify(f"took back {self.draft.changes.pop()}", timeout=2, markup=False)
+        if self.in_shares and self.strip and self.strip.changed:
+            self._edit(Shares.reset)
+        elif self.draft:
+            self.notify(f"took back {elide(self.draft.changes.pop(), drafts.LONGEST)}", timeout=2, markup=False)
             self._refresh()
 
     def do_inspect_model(self) -> None:
@@ -153,10 +166,20 @@ class ProfilesScreen(WorkScreen):
         if not change:
             self.activate(self.home)
         elif not isinstance(draft.check(change), ProfileError):
-            key = change.partition("=")[0].strip()
-            draft.changes = [c for c in draft.changes if c.partition("=")[0].strip() != key] + [change]
             event.input.value = ""
+            self.take(change)
+
+    def take(self, change: str) -> None:
+        if self.draft:
+            key = change.partition("=")[0].strip()
+            self.draft.changes = [c for c in self.draft.changes if c.partition("=")[0].strip() != key] + [change]
             self._refresh()
+
+    def refresh_draft(self) -> None:
+        self._refresh()
+
+    def _draft_key(self) -> str:
+        return str(self.draft.path) if self.draft else ""
 
     def _list(self) -> None:
         rows = {key: drafts.row(draft) for key, draft in self.drafts.items()}
@@ -179,6 +202,7 @@ class ProfilesScreen(WorkScreen):
             from textual.highlight import highlight
 
             self.query_one("#text", Static).update(highlight(text, language="toml"))
+        self.show_shares(draft, draft.check())
 
     def _ask_path(self, question: str, default: str, text: str, *, rename: bool = False) -> None:
         def check(value: str) -> str | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
+from textual import work
 from textual.containers import Vertical, VerticalScroll
 from textual.widget import Widget
 from textual.widgets import DataTable, Static
@@ -70,6 +72,8 @@ class PromptsScreen(WorkScreen):
         self.query_one("#table-pane").border_subtitle = f"{len(state.candidates)} prompts · {left} in · baseline {base}"
         self._show_detail(state)
         self._show_examples(state)
+        if self.follower:
+            self._read_examples(self.follower)
 
     def why_not(self, name: str) -> str | None:
         if name == "differ" and not self.examples:
@@ -114,7 +118,6 @@ class PromptsScreen(WorkScreen):
 
     def _show_examples(self, state: RunState) -> None:
         """The selected prompt (the winner while the baseline is selected) beside the baseline."""
-        self._read_examples()
         base = candidates.baseline(state) or ""
         best = self.query_one("#candidates", LiveTable).selected or ""
         answered = {name for example in self.examples for name in example["answers"]}
@@ -126,11 +129,13 @@ class PromptsScreen(WorkScreen):
         pane.border_title = f"Examples · {base} / {best} · {'different' if self.differ else 'all'} {len(found)}"
         pane.border_subtitle = examples.tally(self.examples, base, best) if self.examples else "none written yet"
 
-    def _read_examples(self) -> None:
+    @work(group="examples", exclusive=True)
+    async def _read_examples(self, follower: Follower) -> None:
         """Reads the file again when its size changed."""
-        if self.follower is None:
+        size = await asyncio.to_thread(examples.size, follower.run)
+        if (follower, size) == self._read:
             return
-        file = self.follower.run.artifacts / examples.FILE
-        mark = (self.follower, file.stat().st_size if file.is_file() else 0)
-        if mark != self._read:
-            self._read, self.examples = mark, examples.read(self.follower.run)
+        found = await asyncio.to_thread(examples.read, follower.run)
+        if follower is self.follower:
+            self._read, self.examples = (follower, size), found
+            self._show_examples(follower.state)

@@ -13,8 +13,12 @@ from textual.widgets import DataTable, Static
 from engine import figures
 from engine.state import RunState
 from tui import actions
+from tui.blocks import by_block
 from tui.follow import Follower
 from tui.screens.base import WorkScreen
+from tui.screens.dialogs import Reader
+from tui.widgets import explain
+from tui.widgets.blockview import BlockView
 from tui.widgets.chart import RunChart
 from tui.widgets.layers import FIGURE_COLUMNS, LAYER_COLUMNS, figure_rows, layer_rows, layers_line, outcome_line
 from tui.widgets.line import Line
@@ -35,6 +39,7 @@ class RunScreen(WorkScreen):
     def __init__(self) -> None:
         super().__init__()
         self._newest: str | None = None
+        self._at: tuple[int | None, str] | None = None
 
     def compose_body(self) -> Iterator[Widget]:
         yield Line(id="progress")
@@ -47,6 +52,7 @@ class RunScreen(WorkScreen):
             yield Pane(StepRail(id="rail"), title="Steps", widget_id="steps-pane", side=True)
         with Vertical(classes="column", id="centre"):
             yield Pane(LiveTable(LAYER_COLUMNS, widget_id="layers"), title="Layers", widget_id="layers-pane")
+            yield Pane(BlockView(), title="Blocks", widget_id="blocks-pane")
         with Vertical(classes="column", id="right"):
             chart = Pane(RunChart(widget_id="chart"), title="Chart", widget_id="chart-pane")
             chart.border_subtitle = "seconds since the start · c next curve"
@@ -56,7 +62,8 @@ class RunScreen(WorkScreen):
 
     def new_run(self, follower: Follower) -> None:
         self.query_one(LogView).reset()
-        self._newest = None
+        self.query_one(RunChart).reset()
+        self._newest = self._at = None
 
     def show_state(self, state: RunState) -> None:
         self._show_layers(state)
@@ -65,7 +72,20 @@ class RunScreen(WorkScreen):
         if self.query_one("#chart-pane").display:
             self.query_one(RunChart).show(state)
         self.query_one("#layers-pane", Pane).border_subtitle = layers_line(state)
+        blocks = self.query_one("#blocks-pane", Pane)
+        if blocks.display:
+            blocks.border_subtitle = self.query_one(BlockView).show(state)
         self._show_failure(state)
+        self._go_along(state)
+
+    def _go_along(self, state: RunState) -> None:
+        """When a step works on blocks or on matrices, brings that pane up, once; what hands chose meanwhile stays."""
+        at = (state.current, "blocks" if by_block(state) else "layers")
+        if at == self._at or (self._at and state.status != "running"):
+            return
+        self._at, pane = at, self.query_one(f"#{at[1]}-pane", Pane)
+        if not pane.display and self.active.id in ("layers-pane", "blocks-pane"):
+            self.activate(pane)
 
     def _show_layers(self, state: RunState) -> None:
         """Fills the table; the cursor goes along with the newest matrix until it is moved by hand."""
@@ -89,9 +109,25 @@ class RunScreen(WorkScreen):
             if follower.going:
                 return "the run is still going"
             return "the run is complete" if follower.state.status == "done" else None
+        if name == "open" and self.active.id not in ("layers-pane", "blocks-pane"):
+            return "go to a matrix or a block with tab"
         if name == "curve" and (follower is None or not follower.state.history):
             return "there are no curves yet"
         return super().why_not(name)
+
+    def do_open(self) -> None:
+        """Explains the selected matrix or block."""
+        target = self.active.target()
+        if not self.follower or not isinstance(target, LiveTable) or target.selected is None:
+            return
+        state, key = self.follower.state, target.selected
+        if target.id == "layers" and key in state.layers:
+            self.app.push_screen(Reader(key, explain.matrix(state.layers[key])))
+        elif target.id == "blocks":
+            self.app.push_screen(Reader(f"Block {key}", explain.block(state, int(key))))
+
+    def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
+        self.run_worker(self.tui.action_act("open"), group="act")
 
     def do_resume(self) -> None:
         self.tui.resume_run()
@@ -112,6 +148,8 @@ class RunScreen(WorkScreen):
     def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
         if event.data_table.id == "layers" and event.row_key.value:
             self.query_one("#layers-pane", Pane).border_title = self._layer_title(event.row_key.value)
+        elif event.data_table.id == "blocks" and self.follower:
+            self.query_one(BlockView).mark(self.follower.state)
 
     def _layer_title(self, name: str) -> str:
         filtered = self.query_one("#layers", LiveTable).filter_text

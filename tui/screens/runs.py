@@ -22,7 +22,7 @@ from tui.widgets.table import Column, LiveTable
 MOST = 200
 COLUMNS = (
     Column("status", "state", 13, mark),
-    Column("age", "age", 5, numeric=True),
+    Column("age", "age", 5, figures.age, numeric=True),
     Column("run", "run"),
     Column("doing", "at", 18, least=60),
 )
@@ -76,5 +76,5 @@ class RunsDialog(ModalScreen[runs.Run | None], inherit_bindings=False):
 
 
 def _row(seen: Glance) -> dict[str, Any]:
-    age = figures.age(max(0.0, time.time() - seen.updated))
+    age = max(0.0, time.time() - seen.updated)
     return {"status": seen.status, "age": age, "run": seen.run.name, "doing": seen.doing}

@@ -11,7 +11,7 @@ from engine import events as ev
 from engine import figures
 from engine.state import CandidateState, RunState
 from tui.widgets.states import mark
-from tui.widgets.table import Column
+from tui.widgets.table import Column, Shown
 
 
 def _points(value: float) -> str:
@@ -27,8 +27,8 @@ COLUMNS = (
     Column("verdict", "verdict", 10, mark),
     Column("tokens", "tok", 4, numeric=True),
     Column("ms", "ms", 5, lambda ms: figures.number(ms, 1), numeric=True),
-    Column("round", "round", 5),
-    Column("rows", "rows", 9, least=100),
+    Column("round", "round", 5, numeric=True),
+    Column("rows", "rows", 9, numeric=True, least=100),
 )
 
 
@@ -85,8 +85,8 @@ def _row(state: RunState, candidate: CandidateState) -> dict[str, Any]:
         "verdict": "baseline" if is_base else compared.verdict if compared else None,
         "tokens": candidate.tokens or None,
         "ms": max((s.ms for s in candidate.scores.values()), default=0.0) or None,
-        "round": f"{candidate.round} {'in' if candidate.alive else 'out'}",
-        "rows": f"{compressed.split} {compressed.n}" if compressed else None,
+        "round": Shown((candidate.round, candidate.alive), f"{candidate.round} {'in' if candidate.alive else 'out'}"),
+        "rows": Shown((compressed.n, compressed.split), f"{compressed.split} {compressed.n}") if compressed else None,
     }
 
 

@@ -15,10 +15,16 @@ from textual.widgets import Static
 
 from engine import figures
 from engine.state import RunState
+from tui.blocks import recovering
 from tui.widgets.line import Line
 
-CURVES = ("reconstruction error", "sparsity", "perplexity")
-LABELS = {"reconstruction error": "error"}
+# what is offered -> the curves of a run's history that are drawn for it, the leading one last
+CURVES = {
+    "error": ("reconstruction error",),
+    "sparsity": ("sparsity",),
+    "perplexity": ("perplexity",),
+    "recovery": ("block error before recovery", "block error after recovery"),
+}
 Points = Sequence[tuple[float, float]]
 
 
@@ -32,44 +38,61 @@ class RunChart(Vertical):
         self.curve = ""
         self._plot: Any = None
         self._state: RunState | None = None
-        self._drawn: tuple[str, int, int, int] | None = None
+        self._drawn: tuple[object, ...] | None = None
 
     def compose(self) -> list[Static]:
         return [Line(id="curves"), Static(id="no-points")]
 
     def show(self, state: RunState) -> None:
-        """Draws the chosen curve, the first one with points by default."""
+        """Draws the chosen curve, by default what the run is at or the first one with points."""
         self._state = state
-        curve = self.curve or next((name for name in CURVES if len(state.history.get(name, ())) > 1), CURVES[0])
-        self.query_one("#curves", Line).put(_legend(state, curve))
-        points = state.history.get(curve, [])
+        curve = self.curve or _default(state)
+        lines = [state.history.get(name, []) for name in CURVES[curve]]
+        points, width = lines[-1], self.size.width
+        self.query_one("#curves", Line).put(_legend(state, curve, width - 2))
         empty = self.query_one("#no-points", Static)
         empty.display = len(points) < 2
         empty.update(f"{len(points)} point{'s' if len(points) != 1 else ''} of {curve} so far")
-        drawn = (curve, len(points), self.size.width, self.size.height)
+        drawn = (state.run, curve, len(points), points[-1:], width, self.size.height)
         if self._plot is not None:
             self._plot.display = len(points) > 1
-        if len(points) > 1 and drawn != self._drawn and self.size.width and self.size.height > 5:
+        if len(points) > 1 and drawn != self._drawn and width and self.size.height > 5:
             self._drawn = drawn
-            self._draw(thin(points, 2 * self.size.width), state.started or points[0][0])
+            self._draw([thin(line, 2 * width) for line in lines], state.started or points[0][0])
+
+    def reset(self) -> None:
+        """Forgets what was drawn: another run."""
+        self._drawn, self.curve = None, ""
 
     def on_resize(self) -> None:
         if self._state is not None:
             self.show(self._state)
 
     def next_curve(self, state: RunState) -> str:
-        known = [name for name in CURVES if state.history.get(name)] or list(CURVES)
-        now = self.curve or next((name for name in CURVES if len(state.history.get(name, ())) > 1), CURVES[0])
+        known = _known(state) or list(CURVES)
+        now = self.curve or _default(state)
         self.curve = known[(known.index(now) + 1) % len(known)] if now in known else known[0]
         self.show(state)
         return self.curve
 
     @work(group="chart", exclusive=True)
-    async def _draw(self, points: Points, start: float) -> None:
+    async def _draw(self, lines: Sequence[Points], start: float) -> None:
         if self._plot is None:
             self._plot = _plot_widget()
             await self.mount(self._plot)  # its own mounting empties it
-        _curve(self._plot, points, start, self.app.theme_variables.get("accent", "cyan"))
+        colours = ["bright_black", self.app.theme_variables.get("accent", "cyan")][-len(lines) :]
+        _curves(self._plot, lines, start, colours)
+
+
+def _known(state: RunState) -> list[str]:
+    return [name for name, drawn in CURVES.items() if state.history.get(drawn[-1])]
+
+
+def _default(state: RunState) -> str:
+    drawable = [name for name, drawn in CURVES.items() if len(state.history.get(drawn[-1], ())) > 1]
+    if recovering(state) and "recovery" in drawable:
+        return "recovery"
+    return next(iter(drawable), "error")
 
 
 def _plot_widget() -> Any:
@@ -82,16 +105,19 @@ def _plot_widget() -> Any:
     return plot
 
 
-def _curve(plot: Any, points: Points, start: float, colour: str) -> None:
+def _curves(plot: Any, lines: Sequence[Points], start: float, colours: Sequence[str]) -> None:
     from textual_plot import HiResMode
 
-    x, y = [time - start for time, _ in points], [value for _, value in points]
+    x = [time - start for points in lines for time, _ in points]
+    y = [value for points in lines for _, value in points]
     low, high = min(y), max(y)
     room = (high - low) * 0.08 or abs(high) * 0.1 or 1.0
     plot.clear()
-    plot.set_xlimits(x[0], max(x[-1], x[0] + 1e-3))
+    plot.set_xlimits(min(x), max(max(x), min(x) + 1e-3))
     plot.set_ylimits(max(0.0, low - room), high + room)
-    plot.plot(x, y, line_style=colour, hires_mode=HiResMode.BRAILLE)
+    for points, colour in zip(lines, colours, strict=True):
+        times = [time - start for time, _ in points]
+        plot.plot(times, [value for _, value in points], line_style=colour, hires_mode=HiResMode.BRAILLE)
 
 
 def thin(points: Points, most: int) -> Points:
@@ -106,15 +132,27 @@ def thin(points: Points, most: int) -> Points:
     return [*out, points[-1]]
 
 
-def _legend(state: RunState, chosen: str) -> Text:
+def _legend(state: RunState, chosen: str, width: int) -> Text:
+    """The curves that there are, each with its last figure; the chosen one first where not all fit."""
+    names = _known(state) or list(CURVES)
+    items = {name: _item(state, name, name == chosen) for name in names}
+    if sum(item.cell_len for item in items.values()) - 1 > width and chosen in names:
+        at = names.index(chosen)
+        names = names[at:] + names[:at]
     text = Text(no_wrap=True, overflow="ellipsis")
-    for curve in CURVES:
-        points = state.history.get(curve)
-        value = "-" if not points else _value(curve, points[-1][1])
-        name = LABELS.get(curve, curve)
-        text.append(f"{'●' if curve == chosen else '○'} {name} ", "bold underline" if curve == chosen else "")
-        text.append(f"{value} ", "cyan bold" if curve == chosen else "cyan")
+    for name in names:
+        if text and text.cell_len + items[name].cell_len - 1 > width:
+            text.append("…")
+            break
+        text.append_text(items[name])
     return text
+
+
+def _item(state: RunState, name: str, chosen: bool) -> Text:
+    points = [state.history.get(curve) for curve in CURVES[name]]
+    value = " → ".join("-" if not line else _value(name, line[-1][1]) for line in points)
+    text = Text(f"{'●' if chosen else '○'} {name} ", "bold underline" if chosen else "")
+    return Text.assemble(text, (f"{value} ", "cyan bold" if chosen else "cyan"))
 
 
 def _value(curve: str, value: float) -> str:

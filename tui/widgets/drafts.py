@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ import tomli
 from rich.text import Text
 
 from engine.errors import ProfileError
-from tui.widgets.states import mark
+from tui.widgets.states import elide, mark
 from tui.widgets.table import Column
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ def _check(problems: int) -> Text:
     return mark("valid") if not problems else Text(f"✗ {problems} wrong", "red")
 
 
+LONGEST = 72
 COLUMNS = (
     Column("name", "profile", 14),
     Column("check", "check", 9, _check),
@@ -37,12 +38,21 @@ class Draft:
     text: str
     shipped: bool
     changes: list[str]
+    _checked: tuple[tuple[str, ...], Profile | ProfileError] | None = field(default=None, repr=False)
 
     def check(self, also: str = "") -> Profile | ProfileError:
-        """The checked profile with all changes and the one being typed, or everything that is wrong."""
+        """The checked profile with all changes and the one being typed, or everything that is wrong.
+
+        The last answer is kept: the footer asks several times a second.
+        """
+        overrides = (*self.changes, also) if also else tuple(self.changes)
+        if self._checked is None or self._checked[0] != overrides:
+            self._checked = overrides, self._check(overrides)
+        return self._checked[1]
+
+    def _check(self, overrides: tuple[str, ...]) -> Profile | ProfileError:
         from engine import profile
 
-        overrides = [*self.changes, also] if also else self.changes
         try:
             return profile.parse(self.text, self.path.name, overrides, base=self.path.parent)
         except ProfileError as error:
@@ -106,7 +116,7 @@ def report(draft: Draft, checked: Profile | ProfileError, typed: str) -> Text:
         steps = " → ".join(step.use for step in checked.step) or "only measuring"
         text.append_text(Text.assemble(mark("valid"), f"  {checked.model.source}: {steps}\n"))
     for change in draft.changes:
-        text.append(f"~ {change}\n", "yellow")
+        text.append(f"~ {elide(change, LONGEST)}\n", "yellow")
     if typed:
         text.append(f"… {typed}\n", "bright_black")
     elif not draft.changes:

@@ -30,6 +30,14 @@ COLUMNS = (
 )
 
 
+def size(run: Run) -> int:
+    """How long the file is, 0 when it is not there."""
+    try:
+        return (run.artifacts / FILE).stat().st_size
+    except OSError:
+        return 0
+
+
 def read(run: Run) -> list[dict[str, Any]]:
     """All examples of the run; a line that is not complete yet is left out."""
     try:

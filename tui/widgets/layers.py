@@ -10,20 +10,30 @@ from rich.text import Text
 from engine import events as ev
 from engine import figures
 from engine.state import RunState
-from tui.widgets.table import Column
+from tui.blocks import middle
+from tui.widgets.table import Column, Shown
+
+
+def _error(error: float) -> str:
+    return figures.number(error, 4)
+
 
 LAYER_COLUMNS = (
-    Column("layer", "matrix", keep="end"),
+    Column("layer", "matrix", keep="end", room=18),
     Column("shape", "shape", 11, lambda shape: "×".join(map(str, shape)), numeric=True, least=58),
-    Column("sparsity", "sparse", 7, figures.share, numeric=True),
-    Column("error", "error", 8, lambda error: figures.number(error, 4), numeric=True),
-    Column("seconds", "sec", 6, lambda seconds: figures.number(seconds, 2), numeric=True, least=44),
+    Column("sensitivity", "sens", 7, _error, numeric=True, optional=True, least=46),
+    Column("planned", "plan", 6, figures.share, numeric=True, optional=True, least=42),
+    Column("sparsity", "sparse", 7, figures.share, numeric=True, optional=True),
+    Column("error", "error", 8, _error, numeric=True, optional=True),
+    Column("seconds", "sec", 6, lambda seconds: figures.number(seconds, 2), numeric=True, optional=True, least=48),
+    Column("loss", "loss", 8, lambda loss: f"{loss:+.4f}", numeric=True, optional=True, least=76),
+    Column("reason", "because", 28, optional=True, least=110),
 )
 FIGURE_COLUMNS = (
     Column("figure", "figure"),
-    Column("stage", "stage", 8),
+    Column("stage", "stage", 9),
     Column("value", "value [95%]", 18, numeric=True),
-    Column("change", "to dense", 8, numeric=True, least=60),
+    Column("change", "to dense", 8, numeric=True, least=62),
     Column("n", "n", 5, numeric=True, least=46),
 )
 NAMES = {
@@ -36,38 +46,50 @@ NAMES = {
 
 def layer_rows(state: RunState) -> dict[str, dict[str, Any]]:
     """One row a matrix, in order of calculation; what all names begin or end with is left out."""
-    start = len(shared_start(state.layers))
-    end = len(".weight") if all(name.endswith(".weight") for name in state.layers) else 0
+    names = short_names(state.layers)
     return {
         name: {
-            "layer": name[start : len(name) - end],
+            "layer": names[name],
             "shape": tuple(layer.shape),
+            "sensitivity": middle(layer),
+            "planned": layer.planned,
             "sparsity": layer.sparsity,
             "error": layer.error,
             "seconds": layer.seconds,
+            "loss": layer.loss,
+            "reason": layer.reason or None,
         }
         for name, layer in state.layers.items()
     }
 
 
-def shared_start(names: Iterable[str]) -> str:
-    """The dotted beginning that all names share, with its last dot."""
+def short_names(names: Iterable[str]) -> dict[str, str]:
+    """Each name without what all of them begin or end with."""
+    found = list(names)
+    ends = all(name.endswith(".weight") for name in found)
+    bare = {name: name.removesuffix(".weight") if ends else name for name in found}
+    start = _shared_start(bare.values())
+    return {name: short[start:] for name, short in bare.items()}
+
+
+def _shared_start(names: Iterable[str]) -> int:
+    """How long the dotted beginning is that all names share, with its last dot; the last part of a name never is in it."""
     split = [name.split(".")[:-1] for name in names]
-    if not split:
-        return ""
-    parts = []
+    shared = 0
     for level in zip(*split, strict=False):
         if len(set(level)) > 1:
             break
-        parts.append(level[0])
-    return ".".join(parts) + "." if parts else ""
+        shared += len(level[0]) + 1
+    return shared
 
 
 def layers_line(state: RunState) -> Text:
     """The table's figures in one line: how many matrices are done, their sparsity and mean error."""
     done = [layer for layer in state.layers.values() if layer.sparsity is not None]
     if not done:
-        return Text(f"{len(state.layers)} matrices")
+        measured = sum(bool(layer.sensitivity) for layer in state.layers.values())
+        tried = f" · {measured} of them tried alone" if measured else ""
+        return Text(f"{len(state.layers)} matrices{tried}")
     weights = sum(layer.parameters for layer in done)
     sparsity = sum(layer.parameters * (layer.sparsity or 0.0) for layer in done) / max(1, weights)
     errors = [layer.error for layer in done if layer.error is not None]
@@ -107,7 +129,11 @@ def _name(name: str) -> str:
     return f"{task} {kind.replace('accuracy', 'acc')}" if task else NAMES.get(name, name.replace("_", " "))
 
 
-def _value(metric: ev.Metric) -> str:
+def _value(metric: ev.Metric) -> Shown:
+    return Shown(metric.value, _text(metric))
+
+
+def _text(metric: ev.Metric) -> str:
     value, low, high = metric.value, metric.low, metric.high
     if _is_share(metric.name):
         return figures.accuracy(value, low, high)
@@ -117,16 +143,26 @@ def _value(metric: ev.Metric) -> str:
         return figures.size(value)
     if metric.name == "parameters":
         return figures.count(value)
-    interval = "" if low is None or high is None else f" [{figures.number(low, 1)}, {figures.number(high, 1)}]"
-    return figures.number(value, 2 if abs(value) < 1000 else 0) + interval
+    if low is None or high is None:
+        return _short(value)
+    return f"{_short(value)} [{_short(low, 1)}, {_short(high, 1)}]"
 
 
-def _change(metric: ev.Metric, dense: ev.Metric) -> str | None:
-    if metric.name in ("sparsity", "parameters"):
+def _short(value: float, digits: int = 2) -> str:
+    """A figure with fewer decimals the larger it is: 17.42, 949.3, 1362."""
+    size = abs(value)
+    return figures.number(value, max(0, digits - (size >= 100) - (size >= 1000)))
+
+
+def _change(metric: ev.Metric, dense: ev.Metric) -> Shown | None:
+    """Against the dense model: points for accuracies, a factor for the rest; points sort before factors."""
+    if metric.name == "sparsity" or (metric.name == "parameters" and metric.value == dense.value):
         return None
     if _is_share(metric.name):
-        return f"{100 * (metric.value - dense.value):+.1f} pt"
-    return f"×{metric.value / dense.value:.2f}" if dense.value else None
+        points = 100 * (metric.value - dense.value)
+        return Shown((0, points), f"{points:+.1f} pt")
+    ratio = metric.value / dense.value if dense.value else None
+    return None if ratio is None else Shown((1, ratio), f"×{ratio:.2f}")
 
 
 def outcome_line(state: RunState) -> Text:

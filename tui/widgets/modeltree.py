@@ -53,6 +53,7 @@ class ModelTree(Tree["Node"]):
         self.model: Node | None = None
         self.order = ORDERS[0]
         self.filter_text = ""
+        self.matrices: Mapping[str, LayerState] = {}
         self.pruned: Mapping[str, LayerState] = {}
         self._paths: dict[int, str] = {}
 
@@ -62,8 +63,9 @@ class ModelTree(Tree["Node"]):
         self.rebuild()
 
     def show_layers(self, layers: Mapping[str, LayerState]) -> None:
-        """Takes over the sparsities of a run."""
-        self.pruned = {_short(name): layer for name, layer in layers.items() if layer.sparsity is not None}
+        """Takes over what a run of this model knows of its matrices; nothing, for a run of another."""
+        self.matrices = {_short(name): layer for name, layer in layers.items()}
+        self.pruned = {name: layer for name, layer in self.matrices.items() if layer.sparsity is not None}
         self._invalidate()
         self.refresh()
 
@@ -117,7 +119,7 @@ class ModelTree(Tree["Node"]):
         return sum(layer.parameters * (layer.sparsity or 0.0) for layer, _ in found) / total if total else None
 
     def layer_of(self, path: str) -> LayerState | None:
-        return self.pruned.get(_short(path))
+        return self.matrices.get(_short(path))
 
     def heading(self) -> Text:
         """The line above the tree that names its columns."""
@@ -205,7 +207,7 @@ class ModelTree(Tree["Node"]):
 
     def _pruned(self, node: Node, path: str) -> list[tuple[str, LayerState]]:
         if node.tensor is not None:
-            layer = self.layer_of(path)
+            layer = self.pruned.get(_short(path))
             return [(path, layer)] if layer else []
         return [p for child in node.children.values() for p in self._pruned(child, f"{path}.{child.name}".lstrip("."))]
 

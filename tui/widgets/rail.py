@@ -6,6 +6,7 @@ from rich.text import Text
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
+from engine import events as ev
 from engine import figures
 from engine.state import RunState, StepState
 from tui.widgets.states import LOOKS, bar, elide, mark
@@ -14,20 +15,25 @@ WIDTH = 26
 
 
 class StepRail(VerticalScroll):
-    """A scrolling column; `show` redraws it from the state."""
+    """A scrolling column; `show` redraws it from the state and, once a step, brings the step at work into sight."""
 
     can_focus = True
+    _current: int | None = None
 
     def compose(self) -> list[Static]:
         return [Static(id="rail-text")]
 
     def show(self, state: RunState, now: float) -> None:
         width = max(16, self.scrollable_content_region.width or WIDTH)
-        blocks = [_step(step, now, width) for _, step in sorted(state.steps.items())]
-        text = Text("\n").join([*blocks, *_facts(state, width)])
+        blocks = {index: _step(step, now, width) for index, step in sorted(state.steps.items())}
+        text = Text("\n").join([*blocks.values(), *_facts(state, width)])
         shown = self.query_one("#rail-text", Static)
         if text != shown.content:
             shown.update(text)
+        if state.current != self._current:
+            self._current = state.current
+            above = sum(block.plain.count("\n") + 1 for index, block in blocks.items() if index < (state.current or 0))
+            self.call_after_refresh(self.scroll_to, y=max(0, above - 2), animate=False)
 
 
 def _step(step: StepState, now: float, width: int) -> Text:
@@ -48,7 +54,7 @@ def _step(step: StepState, now: float, width: int) -> Text:
 
 
 def _facts(state: RunState, width: int) -> list[Text]:
-    lines = []
+    lines = [(name, needs(event)) for name, event in state.estimates.items()]
     if state.model:
         model = state.model
         lines += [("model", model.source.rsplit("/", 1)[-1]), ("", model.architecture.removesuffix("ForCausalLM"))]
@@ -58,9 +64,20 @@ def _facts(state: RunState, width: int) -> list[Text]:
         lines.append(("wrote", artifact.path.rsplit("/", 1)[-1]))
         lines.append(("", figures.size(artifact.bytes)))
     text = [Text("─" * width, "bright_black")] if lines else []
-    text += [Text.assemble((f"{key:<6}", "bright_black"), elide(value, width - 6, "end")) for key, value in lines]
+    text += [Text.assemble((f"{key:<7}", "bright_black"), elide(value, width - 7, "end")) for key, value in lines]
     for gate in state.gates:
         text.append(mark("gate met" if gate.passed else "gate missed"))
         text.append(Text("  " + elide(gate.name.replace("_", " "), width - 2)))
         text.append(Text(f"  {figures.number(gate.value)} of at most {figures.number(gate.bound)}", "bright_black"))
     return text
+
+
+def needs(event: ev.Estimated) -> str:
+    """What an estimate says: 2.1 of 7.9 GB, about 12 m."""
+    if event.name == "time":
+        return f"about {figures.rough(event.value)}"
+    need = figures.size(event.value)
+    if event.available is None:
+        return f"about {need}"
+    there = figures.size(event.available)
+    return f"{need.split()[0] if need.split()[-1] == there.split()[-1] else need} of {there}"

@@ -5,9 +5,10 @@ The caller hands over all rows as raw values each time; what changed is found he
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.text import Text
 from textual import events
@@ -25,7 +26,8 @@ REBUILD = 24
 class Column:
     """A column: raw values under `key`, shown by `show`. Width 0 takes what the others leave (one column only).
 
-    Below a table width of `least` the column is left out; `keep` names the end that stays of a text that is too long.
+    Left out: below a table width of `least`; `optional` ones while no row has a value; the largest `least` first while the
+    column without a width has less than `room`. `keep` names the end that stays of a text that is too long.
     """
 
     key: str
@@ -36,6 +38,18 @@ class Column:
     least: int = 0
     keep: str = "start"
     sortable: bool = True
+    optional: bool = False
+    room: int = 6
+
+
+class Shown(NamedTuple):
+    """A value whose text depends on its row: sorted by `order`, shown and filtered as `text`."""
+
+    order: Any
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
 
 
 class Cell(Text):
@@ -116,9 +130,7 @@ class LiveTable(DataTable[Text]):
         """Chooses the columns for `width` and gives the flexible one the rest."""
         if not width:
             return
-        columns = [column for column in self._all_columns if column.least <= width]
-        fixed = sum(c.width for c in columns) + PADDING * len(columns) + SCROLLBAR
-        flexible = max(6, width - fixed)
+        columns, flexible = fitting([c for c in self._all_columns if self._has_values(c)], width)
         if columns == self._shown_columns and flexible == self._flexible:
             return
         self._shown_columns, self._flexible = columns, flexible
@@ -130,6 +142,9 @@ class LiveTable(DataTable[Text]):
         self._sync()
         if key:
             self.select(key)
+
+    def _has_values(self, column: Column) -> bool:
+        return not column.optional or any(row.get(column.key) is not None for row in self._source.values())
 
     def _label(self, column: Column) -> Text:
         if column.key != self.sort_key:
@@ -212,5 +227,24 @@ class LiveTable(DataTable[Text]):
             return keys
         values: dict[str, Any] = {key: self._shown[key].get(self.sort_key) for key in keys}
         known = [key for key in keys if values[key] is not None]
-        known.sort(key=values.__getitem__, reverse=self.descending)
+        known.sort(key=lambda key: _rank(values[key]), reverse=self.descending)
         return known + [key for key in keys if values[key] is None]
+
+
+def fitting(columns: Sequence[Column], width: int) -> tuple[list[Column], int]:
+    """The columns that a table of `width` shows, and what is left for the one without a width."""
+    shown = [column for column in columns if column.least <= width]
+    room = max((column.room for column in shown if not column.width), default=0)
+    while True:
+        left = width - sum(c.width for c in shown) - PADDING * len(shown) - SCROLLBAR
+        droppable = [column for column in shown if column.width and column.least]
+        if left >= room or not droppable:
+            return shown, max(6, left)
+        shown.remove(max(droppable, key=lambda column: column.least))
+
+
+def _rank(value: Any) -> Any:
+    """What a value is sorted by: itself, and text by the numbers in it, so that 10.q_proj follows 9.q_proj."""
+    if not isinstance(value, str):
+        return value
+    return [(int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", value.lower())]
