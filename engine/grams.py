@@ -82,7 +82,8 @@ def collect(workspace: Workspace, walk: Walk, folder: Path) -> None:
 def key(workspace: Workspace, walk: Walk) -> str:
     """Everything that the statistics depend on."""
     inputs = hashlib.blake2b(walk.inputs.cpu().numpy().tobytes(), digest_size=16).hexdigest()
-    parts = (weights_hash(walk.subject.module), inputs, str(walk.compute), walk.chunk, workspace.profile.threads,
+    weights = weights_hash(walk.subject.module, tensors=walk.subject.tensors())
+    parts = (weights, inputs, str(walk.compute), walk.chunk, workspace.profile.threads,
              str(walk.subject.device), torch.__version__)  # fmt: skip
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
 

@@ -15,7 +15,7 @@ import torch
 from engine import events as ev
 from engine import files, model, preflight, report, runs
 from engine import profile as profiles
-from engine.calibration import Walk, fast_compute, fitting_chunk
+from engine.calibration import Walk, fast_compute, fitting_chunk, states_place
 from engine.errors import DONE, GATE_MISSED, UsageError
 from engine.evaluation.measure import Measurement, measure_dense
 from engine.matrices import Matrix
@@ -87,7 +87,7 @@ def prepare(
 
 
 def decide(profile: Profile, subject: model.Subject) -> Profile:
-    """The calibration pass's chunk and number format."""
+    """The calibration pass's chunk, number format and place for what waits."""
     calibration = profile.calibration
     compute = calibration.compute
     if compute == "auto":
@@ -95,9 +95,12 @@ def decide(profile: Profile, subject: model.Subject) -> Profile:
     chunk = calibration.chunk
     if chunk is None and subject.is_language_model:
         chunk = fitting_chunk(subject, calibration.samples, calibration.length)
-    return profile.model_copy(
-        update={"calibration": calibration.model_copy(update={"compute": compute, "chunk": chunk})}
-    )
+    states: str = calibration.states
+    if states == "auto":
+        language = subject.is_language_model
+        states = states_place(subject, calibration.samples, calibration.length) if language else "memory"
+    decided = {"compute": compute, "chunk": chunk, "states": states}
+    return profile.model_copy(update={"calibration": calibration.model_copy(update=decided)})
 
 
 def announce(workspace: Workspace) -> list[Matrix]:

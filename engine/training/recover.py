@@ -30,7 +30,8 @@ class Stream:
 
     @classmethod
     def of(cls, workspace: Workspace, subject: Subject, batch: int) -> Stream:
-        walk = Walk(subject, workspace.calibration_inputs(), batch, DTYPES[workspace.profile.calibration.compute])
+        compute = DTYPES[workspace.profile.calibration.compute]
+        walk = Walk(subject, workspace.calibration_inputs(), batch, compute, spill=workspace.spill())
         with walk.context():
             return cls(walk, *walk.enter())
 
@@ -52,10 +53,11 @@ def run(workspace: Workspace, options: RecoverOptions) -> dict[str, Any]:
     for block, end in enumerate(ends):
         for index in range(0 if block == 0 else ends[block - 1] + 1, end + 1):
             dense.advance(index)
-        if not kept.load(block, weights(mine.walk, block)):
-            errors.append(recover(workspace, options, mine, targets(workspace.subject, dense.hidden), block))
-            kept.save(block, weights(mine.walk, block))
-        mine.advance(block)
+        with mine.walk.holding(block):
+            if not kept.load(block, weights(mine.walk, block)):
+                errors.append(recover(workspace, options, mine, targets(workspace.subject, dense.hidden), block))
+                kept.save(block, weights(mine.walk, block))
+            mine.advance(block)
     before, after = zip(*errors, strict=True) if errors else ((0.0,), (0.0,))
     return {"method": options.method, "epochs": options.epochs,
             "error_before": sum(before) / len(before), "error_after": sum(after) / len(after)}  # fmt: skip
