@@ -383,7 +383,7 @@ def weights_hash(
     digest = hashlib.blake2b(digest_size=16)
     for name, tensor in tensors or [*module.named_parameters(), *module.named_buffers()]:
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     config = getattr(module, "config", None)
     if config is not None:
         settings = {k: v for k, v in config.to_dict().items() if k not in BOOKKEEPING and not k.startswith("_")}

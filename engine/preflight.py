@@ -12,7 +12,6 @@ from engine.pruning import step as pruning
 from engine.pruning.options import PruneOptions
 from engine.workspace import Workspace
 
-
 STREAMED = {"prune", "recover", "evaluate", "export"}
 
 

@@ -41,7 +41,7 @@ class Lazy:
 
     def __getitem__(self, everything: Any) -> torch.Tensor:
         tensor = torch.empty(self.shape, dtype=self.dtype)
-        target = memoryview(tensor.reshape(-1).view(torch.uint8).numpy())
+        target = tensor.reshape(-1).view(torch.uint8).numpy().data
         with self.file.open("rb", buffering=0) as file:
             file.seek(self.begin)
             done = 0

@@ -20,7 +20,9 @@ def on_disk(tensor: torch.Tensor, folder: Path) -> torch.Tensor:
     size = max(1, tensor.numel() * tensor.element_size())
     try:
         if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(handle, 0, size)  # a full disk is an error here, and would be a signal at the first write
+            os.posix_fallocate(
+                handle, 0, size
+            )  # a full disk is an error here, and would be a signal at the first write
         mapped = torch.from_file(name, shared=True, size=tensor.numel(), dtype=tensor.dtype)
     finally:
         os.close(handle)

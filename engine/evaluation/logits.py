@@ -11,7 +11,9 @@ from engine.calibration import Walk
 from engine.model import Subject
 
 
-def window_logits(subject: Subject, windows: Sequence[torch.Tensor], spill: Path | None = None) -> Iterator[torch.Tensor]:
+def window_logits(
+    subject: Subject, windows: Sequence[torch.Tensor], spill: Path | None = None
+) -> Iterator[torch.Tensor]:
     """Logits [T, vocabulary] of each window [T], all of one length; each window on its own.
 
     The hidden states of a streamed model wait in memory between blocks, or in files of the folder `spill`.

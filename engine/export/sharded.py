@@ -48,7 +48,7 @@ class ShardWriter:
 
     def add(self, name: str, tensor: torch.Tensor) -> None:
         """Appends a tensor to the current shard, or begins the next."""
-        data = memoryview(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
         entry = len(json.dumps(name)) + ENTRY
         full = self._end + len(data) > self.largest or self._header + entry > HEADER
         unaligned = self._end % tensor.element_size() != 0
@@ -86,7 +86,9 @@ class ShardWriter:
         header = json.dumps({"__metadata__": {"format": "pt"}, **self._entries}).encode()
         with self._file:
             self._file.seek(0)
-            self._file.write((HEADER - 8).to_bytes(8, "little") + header)  # blanks up to the data are part of the header
+            self._file.write(
+                (HEADER - 8).to_bytes(8, "little") + header
+            )  # blanks up to the data are part of the header
         self._shards.append(list(self._entries))
         self._file = None
 
