@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from engine import events as ev
-from engine.calibration import BlockCall, Walk
+from engine.blockcall import BlockCall
+from engine.calibration import Walk
 from engine.checkpoints import BlockCheckpoints, Weights
 from engine.errors import UsageError
 from engine.model import DTYPES, Subject

@@ -299,18 +299,16 @@ def same(one: Run, other: Run) -> None:
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
+VARIANTS: list[dict[str, Any]] = [
+    {}, {"chunk": 4}, {"chunk": 4, "states": "disk"}, {"states": "disk", "dtype": "bfloat16"}, {"statistics": "dense"}
+]  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"chunk": 4},
-        {"chunk": 4, "states": "disk"},
-        {"states": "disk", "dtype": "bfloat16"},
-        {"statistics": "dense"},
-    ],
-    ids=lambda changes: " ".join(map(str, changes.values())) or "plain",
+    ("name", "changes"),
+    [(name, changes) for name in ("llama", "gpt2", "mixtral") for changes in VARIANTS] + [("qwen2", {})],
+    ids=lambda value: value if isinstance(value, str) else " ".join(map(str, value.values())) or "plain",
 )
-@pytest.mark.parametrize("name", ["llama", "gpt2", "mixtral", "qwen2"])
 def test_a_streamed_run_writes_the_same_weights(
     name: str, changes: dict[str, Any], begin: Callable[..., Run], tmp_path: Path
 ) -> None:
