@@ -58,7 +58,7 @@ class Walk:
         if stream is not None and stream.tuples:
             self.matrices, self._tuples = stream.matrices, stream.tuples
             return
-        with self.context():
+        with self.context(), self.subject.rest():
             self._probe()
         if stream is not None:
             stream.tuples = self._tuples
@@ -187,33 +187,32 @@ class Walk:
         """The first block's inputs and every block's other arguments, per chunk; no block is computed."""
         hidden: list[torch.Tensor] = []
         calls: list[list[BlockCall]] = [[] for _ in self._blocks]
-        for part in torch.split(self.inputs, self.chunk):
-            if not self.subject.is_language_model:
-                hidden.append(part)
-                calls[0].append(BlockCall((), {}, None))
-                continue
-            first, per_block = self._record(part)
-            hidden.append(self._kept(first))
-            for known, call in zip(calls, per_block, strict=True):
-                known.append(call.sharing(known[-1]) if known else call)
+        with self.subject.rest():
+            for part in torch.split(self.inputs, self.chunk):
+                first, per_block = self._record(part)
+                hidden.append(self._kept(first))
+                for known, call in zip(calls, per_block, strict=True):
+                    known.append(call.sharing(known[-1]) if known else call)
         return hidden, calls
 
     def logits(self, part: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
         """What the model makes of the last block's outputs [chunk, T, hidden] for these token ids [chunk, T]."""
         given = self._here(hidden)
-        with self._standing_in(lambda index, received: given if index == 0 else received):
+        with self.subject.rest(), self._standing_in(lambda index, received: given if index == 0 else received):
             out: torch.Tensor = self.subject.module(input_ids=part, use_cache=False).logits
         return out
 
     def _record(self, part: torch.Tensor) -> tuple[torch.Tensor, list[BlockCall]]:
         """Calls the model with blocks that pass their input on, and notes how each is called."""
+        if not self.subject.is_language_model:
+            return part, [BlockCall((), {}, None)]
         first: list[torch.Tensor] = []
 
         def passed_on(index: int, received: torch.Tensor) -> torch.Tensor:
             first.append(received)
             return received
 
-        with self._standing_in(passed_on) as calls:
+        with self.subject.rest(), self._standing_in(passed_on) as calls:
             self._decoder()(input_ids=part, use_cache=False)
         return first[0], calls
 

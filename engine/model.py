@@ -12,7 +12,7 @@ import hashlib
 import importlib
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,7 @@ class Subject:
 
     @property
     def device(self) -> torch.device:
-        return next(self.module.parameters()).device
+        return self.stream.device if self.stream is not None else next(self.module.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
@@ -97,14 +97,13 @@ class Subject:
             raise EngineError("the model has no list of blocks", where=self.source)
         return blocks
 
-    @contextmanager
-    def holding(self, block: int) -> Iterator[None]:
+    def holding(self, block: int) -> AbstractContextManager[None]:
         """The block's weights are in memory inside."""
-        if self.stream is None:
-            yield
-        else:
-            with self.stream.holding(block):
-                yield
+        return nullcontext() if self.stream is None else self.stream.holding(block)
+
+    def rest(self) -> AbstractContextManager[None]:
+        """What is no block (embeddings, final norm, head) is in memory inside."""
+        return self.holding(streaming.REST)
 
     def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Every parameter and buffer by name, tied ones once; of a streamed model one block after the other."""
@@ -188,10 +187,17 @@ def check_finite(subject: Subject) -> None:
 def finite(tensors: Iterable[tuple[str, torch.Tensor]], source: str) -> Iterator[tuple[str, torch.Tensor]]:
     """The tensors, each looked at first. Raises Unavailable that names the first with a NaN or an infinity."""
     for name, tensor in tensors:
-        if not torch.isfinite(tensor).all():
+        if not is_finite(tensor):
             hint = "the checkpoint is damaged; fetch it again"
             raise Unavailable(f"weight {name} holds NaN or infinite values", where=source, hint=hint)
         yield name, tensor
+
+
+def is_finite(tensor: torch.Tensor) -> bool:
+    """Whether every element is a number; the extremes tell, without a tensor as large again."""
+    if not tensor.numel() or not tensor.is_floating_point():
+        return True
+    return all(bool(torch.isfinite(extreme)) for extreme in tensor.aminmax())
 
 
 def save_language_model(subject: Subject, folder: Path, dtype: torch.dtype) -> None:
@@ -259,12 +265,12 @@ def _streamed(options: ModelOptions) -> Subject:
         path = _fetched(str(path), options.source)
     tokenizer = _tokenizer(str(path), hub=False)
     try:
-        module, stream = streaming.load(path, DTYPES[options.dtype], torch.device(options.device))
+        stream = streaming.load(path, DTYPES[options.dtype], torch.device(options.device))
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise _unloadable(options.source, error, hub) from error
-    _watchable(module)
-    digest = weights_hash(module, tokenizer, finite(stream.tensors(), options.source))
-    return Subject(module, options.source, digest, tokenizer, stream=stream)
+    _watchable(stream.module)
+    digest = weights_hash(stream.module, tokenizer, finite(stream.tensors(), options.source))
+    return Subject(stream.module, options.source, digest, tokenizer, stream=stream)
 
 
 def _fetched(name: str, source: str) -> Path:

@@ -1,7 +1,7 @@
-"""A model too large for memory: a module without block weights, whose blocks are read when needed and dropped afterwards.
+"""A model too large for memory: a module without weights, of which parts are read when needed and dropped afterwards.
 
-Embeddings, final norm, head and buffers stay in memory. A block that is not held lies on torch's meta device: shapes and
-number formats, no storage. What a step changed in a block comes from that step's checkpoint, the rest from the shards.
+A part is a block, or the rest: embeddings, final norm, head. A part that nobody holds lies on torch's meta device: shapes and
+number formats, no storage. What a step changed in a block comes from that step's checkpoint, everything else from the shards.
 """
 
 from __future__ import annotations
@@ -22,20 +22,22 @@ from engine.errors import Unavailable, UsageError
 from engine.matrices import Matrix
 from engine.shards import Shards
 
+REST = -1  # the part that is no block
+
 
 @dataclass
 class Streamed:
-    """The blocks of a module, their weights on disk and who holds them.
+    """The parts of a module, their weights on disk and who holds them.
 
-    `empty` has each block's weights on the meta device; `changed` the checkpoint files of the steps that changed a block, in
+    `empty` has each part's weights on the meta device; `changed` the checkpoint files of the steps that changed a block, in
     order; `matrices` and `tuples` (whether a block returns one) what the first walk found out.
     """
 
-    module: nn.Module
+    module: Any
     shards: Shards
     blocks: list[nn.Module]
     device: torch.device
-    empty: list[dict[str, torch.Tensor]]
+    empty: dict[int, dict[str, torch.Tensor]]
     matrices: list[Matrix] = field(default_factory=list)
     tuples: list[bool] = field(default_factory=list)
     changed: dict[int, list[Path]] = field(default_factory=dict)
@@ -43,36 +45,37 @@ class Streamed:
     _held: Counter[int] = field(default_factory=Counter)
 
     @contextmanager
-    def holding(self, index: int) -> Iterator[nn.Module]:
-        """The block with its weights in memory, as the steps so far have left them."""
-        self.enter(index)
+    def holding(self, part: int) -> Iterator[None]:
+        """The part's weights are in memory inside, as the steps so far have left them; held twice, they are read once."""
+        self._held[part] += 1
         try:
-            yield self.blocks[index]
+            if self._held[part] == 1:
+                self._read(part)
+            yield
         finally:
-            self.leave(index)
+            self._held[part] -= 1
+            if not self._held[part]:
+                self._drop(part)
 
-    def enter(self, index: int) -> None:
-        """Reads the block unless somebody holds it already."""
-        self._held[index] += 1
-        if self._held[index] > 1:
-            return
-        missing = self.shards.put(self.empty[index], self.device)
-        if missing:
-            raise Unavailable(f"the files lack the weight {min(missing)}", hint="fetch the model again, whole")
-        self.blocks[index].requires_grad_(False)
-        self._bind(index)
-        for file in self.changed.get(index, []):
-            self._take_over(index, file)
+    def _read(self, part: int) -> None:
+        missing = self.shards.put(self.empty[part], self.device)
+        for name in missing:
+            if not value(self.module, name).is_meta:  # a buffer with a value of its own stays
+                del self.empty[part][name]
+        if part == REST:
+            self.module.tie_weights(missing_keys=missing, recompute_mapping=False)
+        for name in self.empty[part]:
+            if value(self.module, name).is_meta:
+                raise Unavailable(f"the files lack the weight {name}", hint="fetch the model again, whole")
+        self.module.requires_grad_(False)
+        self._bind(part)
+        for file in self.changed.get(part, []):
+            self._take_over(part, file)
 
-    def leave(self, index: int) -> None:
-        """Drops the block when nobody holds it any more."""
-        self._held[index] -= 1
-        if self._held[index]:
-            return
-        for name, tensor in self.empty[index].items():
-            path, _, attribute = name.rpartition(".")
-            setattr(self.module.get_submodule(path), attribute, tensor)
-        self._bind(index)
+    def _drop(self, part: int) -> None:
+        for name, tensor in self.empty[part].items():
+            put(self.module, name, tensor)
+        self._bind(part)
 
     def found(self, matrices: list[Matrix]) -> None:
         """Takes note of the next block's matrices, while it is held."""
@@ -88,21 +91,21 @@ class Streamed:
             files.append(file)
 
     def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Every parameter and buffer in the module's order, with at most one block in memory."""
-        owner = {name: index for index, names in enumerate(self.empty) for name in names}
+        """Every parameter and buffer in the module's order, with at most one part in memory."""
+        owner = {name: part for part, names in self.empty.items() for name in names}
         for listing in (self.module.named_parameters, self.module.named_buffers):
             names = [name for name, _ in listing()]
-            for index, group in groupby(names, owner.get):
-                with nullcontext() if index is None else self.holding(index):
+            for part, group in groupby(names, owner.get):
+                with nullcontext() if part is None else self.holding(part):
                     for name in group:
                         yield name, value(self.module, name)
 
-    def part(self, index: int | None) -> dict[str, torch.Tensor]:
-        """The state of a block that is held, or (None) of all that is no block."""
-        state: dict[str, torch.Tensor] = self.module.state_dict()
-        blocks = {name for names in self.empty for name in names}
-        names = self.empty[index] if index is not None else state.keys() - blocks
-        return {name: tensor for name, tensor in state.items() if name in names}
+    def state(self, part: int) -> dict[str, torch.Tensor]:
+        """The state dict of a part that is held; what belongs to no part goes with the rest."""
+        elsewhere = {name for other, names in self.empty.items() if other != part for name in names}
+        if part != REST:
+            elsewhere |= self.module.state_dict().keys() - self.empty[part].keys()
+        return {name: tensor for name, tensor in self.module.state_dict().items() if name not in elsewhere}
 
     def _bind(self, index: int) -> None:
         """Points the block's matrices at the weights that it has now."""
@@ -113,7 +116,7 @@ class Streamed:
 
     def _slice(self, matrix: Matrix) -> torch.Tensor:
         name, _, number = matrix.name.partition("[")
-        data = self.module.get_parameter(name).data
+        data: torch.Tensor = self.module.get_parameter(name).data
         return data[int(number[:-1])] if number else data
 
     def _take_over(self, index: int, file: Path) -> None:
@@ -132,33 +135,54 @@ def value(module: nn.Module, name: str) -> torch.Tensor:
     return found.data
 
 
-def load(folder: Path, dtype: torch.dtype, device: torch.device) -> tuple[Any, Streamed]:
-    """The causal language model of a folder in evaluation mode, its blocks still on disk.
+def put(module: nn.Module, name: str, tensor: torch.Tensor) -> None:
+    """Replaces a parameter or buffer."""
+    path, _, attribute = name.rpartition(".")
+    setattr(module.get_submodule(path), attribute, tensor)
+
+
+def load(folder: Path, dtype: torch.dtype, device: torch.device) -> Streamed:
+    """The causal language model of a folder in evaluation mode, its weights still on disk.
 
     Raises what transformers raises for a configuration it does not know, Unavailable for missing weights, UsageError for
     a model that cannot be taken apart.
     """
     module = skeleton(folder, dtype)
-    blocks = largest_list(module)
-    prefixes = [next(name for name, found in module.named_modules() if found is block) for block in blocks]
-    state = module.state_dict(keep_vars=True)
-    empty = [{name: tensor for name, tensor in state.items() if name.startswith(f"{prefix}.")} for prefix in prefixes]
-    inside = {name for names in empty for name in names}
-    tied = inside & (module.all_tied_weights_keys.keys() | set(module.all_tied_weights_keys.values()))
-    if tied:
-        message = f"weights are shared between blocks ({min(tied)}), which cannot be read one by one"
-        raise UsageError(message, where="model.memory", hint='model.memory = "resident"')
-    shards = Shards(folder, module, dtype)
-    missing = shards.put(state.keys() - inside, device)
-    module.tie_weights(missing_keys=missing | inside, recompute_mapping=False)
-    lost = [name for name, p in module.named_parameters() if p.is_meta and name not in inside]
-    if lost:
-        message = f"the files lack the weight {lost[0]}"
-        raise Unavailable(message, where=str(folder), hint="fetch the model again, whole")
     for name, buffer in list(module.named_buffers()):
-        path, _, attribute = name.rpartition(".")
-        setattr(module.get_submodule(path), attribute, buffer.to(device))
-    return module.eval().requires_grad_(False), Streamed(module, shards, blocks, device, empty)
+        put(module, name, buffer.to(device))
+    blocks = largest_list(module)
+    stream = Streamed(module, Shards(folder, module, dtype), blocks, device, parts(module, blocks))
+    rest = stream.empty[REST]
+    tied = module.all_tied_weights_keys.keys() | set(module.all_tied_weights_keys.values())
+    if alone := sorted(tied - rest.keys()):
+        message = f"weights are shared between blocks ({alone[0]}), which cannot be read one by one"
+        raise UsageError(message, where="model.memory", hint='model.memory = "resident"')
+    with stream.holding(REST):  # only now is it known what is tied
+        made: dict[int, torch.Tensor] = {}
+        for name in rest:
+            tensor = module.get_parameter_or_buffer(name)
+            rest[name] = made.setdefault(id(tensor), on_meta(tensor))
+    return stream
+
+
+def parts(module: nn.Module, blocks: list[nn.Module]) -> dict[int, dict[str, torch.Tensor]]:
+    """{part: {name: parameter or buffer}} of everything that is stored."""
+    prefixes = {
+        next(name for name, found in module.named_modules() if found is block): i for i, block in enumerate(blocks)
+    }
+    found: dict[int, dict[str, torch.Tensor]] = {part: {} for part in (REST, *prefixes.values())}
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        pieces = name.split(".")
+        heads = (".".join(pieces[:length]) for length in range(1, len(pieces)))
+        part = next((prefixes[head] for head in heads if head in prefixes), REST)
+        found[part][name] = tensor
+    return found
+
+
+def on_meta(tensor: torch.Tensor) -> torch.Tensor:
+    """The same parameter or buffer without storage."""
+    empty = torch.empty_like(tensor, device="meta")
+    return nn.Parameter(empty, requires_grad=False) if isinstance(tensor, nn.Parameter) else empty
 
 
 def skeleton(folder: Path, dtype: torch.dtype) -> Any:
@@ -175,7 +199,7 @@ def skeleton(folder: Path, dtype: torch.dtype) -> Any:
     config.name_or_path = module.config.name_or_path = str(folder)
     if (folder / "generation_config.json").is_file():
         module.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
-    return module
+    return module.eval().requires_grad_(False)
 
 
 def largest_list(module: nn.Module) -> list[nn.Module]:

@@ -28,5 +28,6 @@ def window_logits(
         hidden, calls = walk.enter()
         for block in range(walk.blocks()):
             hidden = walk.forward(block, calls[block], hidden)
-        for window, last in zip(windows, hidden, strict=True):
-            yield walk.logits(window[None], last)[0]
+        with subject.rest():
+            for window, last in zip(windows, hidden, strict=True):
+                yield walk.logits(window[None], last)[0]

@@ -101,10 +101,9 @@ def write_streamed(subject: Subject, folder: Path, dtype: torch.dtype, largest: 
     stream, model = subject.stream, subject.module
     assert stream is not None
     with ShardWriter(folder, largest) as writer:
-        _add(writer, stream.shards.as_stored(stream.part(None)), dtype)
-        for index in range(len(stream.blocks)):
-            with stream.holding(index):
-                _add(writer, stream.shards.as_stored(stream.part(index)), dtype)
+        for part in stream.empty:
+            with stream.holding(part):
+                _add(writer, stream.shards.as_stored(stream.state(part)), dtype)
     save_settings(model, folder, dtype)
     assert subject.tokenizer is not None
     subject.tokenizer.save_pretrained(folder)
