@@ -46,7 +46,7 @@ samples = {samples}
 length = {length}
 
 [evaluate]
-perplexity = "stdlib"
+perplexity = "{perplexity}"
 windows = 2
 length = 256
 speed = false
@@ -138,6 +138,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--criteria", nargs="+", default=["wanda", "sparsegpt"])
     parser.add_argument("--limit", type=float, default=2.0, help="GB that the process's data may take")
+    parser.add_argument("--perplexity", action="store_true", help="measure it too, at every stage")
     parser.add_argument("--keep", type=Path, help="where the model is made, or lies from an earlier time")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -151,12 +152,14 @@ def main() -> None:
         print(f"model: {about['parameters'] / 1e9:.3f}B parameters, {about['bytes'] / 1e9:.2f} GB, largest shard "
               f"{about['shard'] / 1e6:.0f} MB; RLIMIT_DATA {limit / 1e9:.2f} GB", flush=True)  # fmt: skip
         for criterion in arguments.criteria:
-            one_case(criterion, folder, about["block"], limit, work)
+            text = PROFILE.format(folder=folder, criterion=criterion, samples=SAMPLES, length=LENGTH,
+                                  perplexity="stdlib" if arguments.perplexity else "none")  # fmt: skip
+            one_case(criterion, text, about["block"], limit, work)
 
 
-def one_case(criterion: str, folder: Path, block: int, limit: int, work: Path) -> None:
+def one_case(criterion: str, text: str, block: int, limit: int, work: Path) -> None:
     profile = work / f"{criterion}.toml"
-    profile.write_text(PROFILE.format(folder=folder, criterion=criterion, samples=SAMPLES, length=LENGTH))
+    profile.write_text(text)
     run = work / criterion
     command = [sys.executable, "-m", "tui.cli", "run", "--profile", profile, "--run-dir", run]
     peak, seconds = watched(command, limit)
