@@ -13,7 +13,7 @@ from importlib.metadata import version
 import torch
 
 from engine import events as ev
-from engine import files, model, preflight, report, runs
+from engine import figures, files, model, preflight, report, runs
 from engine import profile as profiles
 from engine.calibration import Walk, fast_compute, fitting_chunk, states_place
 from engine.errors import DONE, GATE_MISSED, UsageError
@@ -75,6 +75,8 @@ def prepare(
     profile = profile.model_copy(update={"threads": threads, "model": model.resolve(profile.model)})
     tell(ev.Log(message=f"loading {profile.model.source}"))
     subject = model.load(profile.model, seed=profile.seed, allow_code=allow_code)
+    if subject.stream is not None:
+        tell(ev.Log(message=f"its {figures.size(subject.bytes)} of weights are read block by block"))
     if not subject.is_language_model:
         calibration = profile.calibration
         subject = model.with_features(subject, calibration.source, calibration.label, calibration.normalize)
