@@ -266,7 +266,7 @@ def _streamed(options: ModelOptions) -> Subject:
     tokenizer = _tokenizer(str(path), hub=False)
     try:
         stream = streaming.load(path, DTYPES[options.dtype], torch.device(options.device))
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise _unloadable(options.source, error, hub) from error
     _watchable(stream.module)
     digest = weights_hash(stream.module, tokenizer, finite(stream.tensors(), options.source))
