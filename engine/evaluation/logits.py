@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -12,11 +12,15 @@ from engine.model import Subject
 
 
 def window_logits(
-    subject: Subject, windows: Sequence[torch.Tensor], spill: Path | None = None
+    subject: Subject,
+    windows: Sequence[torch.Tensor],
+    spill: Path | None = None,
+    passed: Callable[[], None] = lambda: None,
 ) -> Iterator[torch.Tensor]:
     """Logits [T, vocabulary] of each window [T], all of one length; each window on its own.
 
-    The hidden states of a streamed model wait in memory between blocks, or in files of the folder `spill`.
+    The hidden states of a streamed model wait in memory between blocks, or in files of the folder `spill`; `passed` is called
+    after each of its blocks.
     """
     if subject.stream is None:
         with torch.inference_mode():
@@ -28,6 +32,7 @@ def window_logits(
         hidden, calls = walk.enter()
         for block in range(walk.blocks()):
             hidden = walk.forward(block, calls[block], hidden)
+            passed()
         with subject.rest():
             for window, last in zip(windows, hidden, strict=True):
                 yield walk.logits(window[None], last)[0]

@@ -46,7 +46,8 @@ def perplexity(
         raise Unavailable(message, where="evaluate.perplexity", hint=hint)
     losses: list[float] = []
     chosen = torch.split(token_ids.to(subject.device), length)[start : min(start + windows, available)]
-    for window, logits in zip(chosen, window_logits(subject, chosen, spill), strict=True):
+    answers = window_logits(subject, chosen, spill, lambda: tell(0, len(chosen)))
+    for window, logits in zip(chosen, answers, strict=True):
         losses.append(float(cross_entropy(logits[:-1].float(), window[1:])))
         tell(len(losses), len(chosen))
     low, high = mean_interval(losses)
