@@ -1,4 +1,4 @@
-"""All benchmarks, one after the other: cold starts, pruning against its peer, the prompt claim.
+"""All benchmarks, one after the other: cold starts, pruning against its peer and beyond memory, the prompt claim.
 
 Each script also runs alone. Figures are kept in bench/RESULTS.md, what did not work in bench/LOG.md.
 """
@@ -12,7 +12,7 @@ import place
 
 
 def main() -> None:
-    for script in ("startup.py", "prune.py"):
+    for script in ("startup.py", "prune.py", "scale.py"):
         print(f"== {script}", flush=True)
         subprocess.run([sys.executable, place.ROOT / "bench" / script], check=True)
     print("== sst2.toml", flush=True)

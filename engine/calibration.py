@@ -10,41 +10,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from torch import nn
 
+from engine.blockcall import BlockCall
 from engine.matrices import Matrix, Products, Statistics, find_matrices
+from engine.memory import free_memory
 from engine.model import DTYPES, Subject
+from engine.spill import on_disk
 from engine.workspace import Workspace
 
 Visit = Callable[[list[Matrix], Statistics], None]
 
 
 @dataclass
-class BlockCall:
-    """How the model calls one block, apart from the hidden states [chunk, T, hidden]."""
-
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    keyword: str | None
-
-    def __call__(self, block: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
-        if self.keyword is None:
-            out = block(hidden, *self.args, **self.kwargs)
-        else:
-            out = block(*self.args, **{**self.kwargs, self.keyword: hidden})
-        hidden_out: torch.Tensor = out[0] if isinstance(out, tuple) else out
-        return hidden_out
-
-
-@dataclass
 class Walk:
     """A model, its calibration inputs [samples, T] (token ids) or [rows, columns] (features), and what was found in it.
 
-    `chunk` samples go through together; `compute` is the number format of the products.
+    `chunk` samples go through together; `compute` is the number format of the products. Between two blocks the hidden
+    states wait in memory, or in files of the folder `spill`.
     """
 
     subject: Subject
@@ -52,6 +39,7 @@ class Walk:
     chunk: int
     compute: torch.dtype
     matrices: list[Matrix] = field(default_factory=list)
+    spill: Path | None = None
 
     @classmethod
     def over(cls, workspace: Workspace, subject: Subject | None = None) -> Walk:
@@ -59,14 +47,28 @@ class Walk:
         calibration = workspace.profile.calibration
         inputs = workspace.calibration_inputs()
         chunk = calibration.chunk or len(inputs)
-        return cls(subject or workspace.subject, inputs, chunk, DTYPES[calibration.compute])
+        return cls(subject or workspace.subject, inputs, chunk, DTYPES[calibration.compute], spill=workspace.spill())
 
     def __post_init__(self) -> None:
         self.inputs = self.inputs.to(self.subject.device)
         self._blocks = self.subject.blocks()
-        with self.context():
-            self._tuples = self._probe()
-        self._by_address = {m.weight.data_ptr(): m for m in self.matrices}
+        self._tuples = [False] * len(self._blocks)
+        self._by_address: dict[int, Matrix] = {}
+        stream = self.subject.stream
+        if stream is not None and stream.tuples:
+            self.matrices, self._tuples = stream.matrices, stream.tuples
+            return
+        with self.context(), self.subject.rest():
+            self._probe()
+        if stream is not None:
+            stream.tuples = self._tuples
+
+    @contextmanager
+    def holding(self, index: int) -> Iterator[None]:
+        """The block's weights are in memory inside, and its products are recognized."""
+        with self.subject.holding(index):
+            self._by_address = {m.weight.data_ptr(): m for m in self.of_block(index)}
+            yield
 
     def blocks(self) -> int:
         return len(self._blocks)
@@ -87,15 +89,16 @@ class Walk:
         with self.context():
             hidden, calls = self.enter()
             for index in range(self.blocks()):
-                action = visit(index)
-                if action is None:
-                    hidden = self.forward(index, calls[index], hidden)
-                elif len(hidden) == 1:
-                    hidden = [self._single_pass(index, calls[index][0], hidden[0], action, want_gram)]
-                else:
-                    self._two_pass_statistics(index, calls[index], hidden, action, want_gram)
-                    hidden = self.forward(index, calls[index], hidden)
-                yield index
+                with self.holding(index):
+                    action = visit(index)
+                    if action is None:
+                        hidden = self.forward(index, calls[index], hidden)
+                    elif len(hidden) == 1:
+                        hidden = [self._single_pass(index, calls[index][0], hidden[0], action, want_gram)]
+                    else:
+                        self._two_pass_statistics(index, calls[index], hidden, action, want_gram)
+                        hidden = self.forward(index, calls[index], hidden)
+                    yield index
 
     def _single_pass(
         self, index: int, call: BlockCall, hidden: torch.Tensor, action: Visit, want_gram: bool
@@ -111,9 +114,9 @@ class Walk:
                     action(groups[matrix.group], Statistics.of(x, want_gram))
 
         with Products(seen):
-            out = call(self._blocks[index], hidden)
+            out = call(self._blocks[index], self._here(hidden))
         self._unreached(groups, done, action, want_gram)
-        return out
+        return self._kept(out, hidden)
 
     def _two_pass_statistics(
         self, index: int, calls: list[BlockCall], hidden: list[torch.Tensor], action: Visit, want_gram: bool
@@ -133,7 +136,7 @@ class Walk:
                     statistics[matrix.group] = old.merged(new) if old else new
 
             with Products(seen):
-                call(self._blocks[index], part)
+                call(self._blocks[index], self._here(part))
         with self._precise():
             for group, found in statistics.items():
                 action(groups[group], found)
@@ -165,57 +168,76 @@ class Walk:
 
     def forward(self, index: int, calls: list[BlockCall], hidden: list[torch.Tensor]) -> list[torch.Tensor]:
         """A block's outputs, chunk by chunk."""
-        return [call(self._blocks[index], part) for call, part in zip(calls, hidden, strict=True)]
+        block, pairs = self._blocks[index], zip(calls, hidden, strict=True)
+        with self.holding(index):
+            return [self._kept(call(block, self._here(part)), part) for call, part in pairs]
+
+    def _here(self, hidden: torch.Tensor) -> torch.Tensor:
+        return hidden.to(self.subject.device)
+
+    def _kept(self, hidden: torch.Tensor, earlier: torch.Tensor | None = None) -> torch.Tensor:
+        """What is kept of hidden states until the next block: themselves, or a file, that of the earlier ones where it fits."""
+        if self.spill is None:
+            return hidden
+        if earlier is not None and (earlier.shape, earlier.dtype) == (hidden.shape, hidden.dtype):
+            return earlier.copy_(hidden)
+        return on_disk(hidden, self.spill)
 
     def enter(self) -> tuple[list[torch.Tensor], list[list[BlockCall]]]:
         """The first block's inputs and every block's other arguments, per chunk; no block is computed."""
         hidden: list[torch.Tensor] = []
         calls: list[list[BlockCall]] = [[] for _ in self._blocks]
-        for part in torch.split(self.inputs, self.chunk):
-            if not self.subject.is_language_model:
-                hidden.append(part)
-                calls[0].append(BlockCall((), {}, None))
-                continue
-            first, per_block = self._record(part)
-            hidden.append(first)
-            for known, call in zip(calls, per_block, strict=True):
-                known.append(call)
+        with self.subject.rest():
+            for part in torch.split(self.inputs, self.chunk):
+                first, per_block = self._record(part)
+                hidden.append(self._kept(first))
+                for known, call in zip(calls, per_block, strict=True):
+                    known.append(call.sharing(known[-1]) if known else call)
         return hidden, calls
+
+    def logits(self, part: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
+        """What the model makes of the last block's outputs [chunk, T, hidden] for these token ids [chunk, T]; a model that is
+        one block has made them already.
+        """
+        if not self.subject.is_language_model:
+            return hidden
+        given = self._here(hidden)
+        with self.subject.rest(), self._standing_in(lambda index, received: given if index == 0 else received):
+            out: torch.Tensor = self.subject.module(input_ids=part, use_cache=False).logits
+        return out
 
     def _record(self, part: torch.Tensor) -> tuple[torch.Tensor, list[BlockCall]]:
         """Calls the model with blocks that pass their input on, and notes how each is called."""
-        calls: list[BlockCall] = []
+        if not self.subject.is_language_model:
+            return part, [BlockCall((), {}, None)]
         first: list[torch.Tensor] = []
 
-        def stand_in(is_tuple: bool) -> Callable[..., Any]:
+        def passed_on(index: int, received: torch.Tensor) -> torch.Tensor:
+            first.append(received)
+            return received
+
+        with self.subject.rest(), self._standing_in(passed_on) as calls:
+            self._decoder()(input_ids=part, use_cache=False)
+        return first[0], calls
+
+    @contextmanager
+    def _standing_in(self, answer: Callable[[int, torch.Tensor], torch.Tensor]) -> Iterator[list[BlockCall]]:
+        """No block computes inside: each answers with `answer(index, hidden states received)`; notes how each is called."""
+        calls: list[BlockCall] = []
+
+        def stand_in(index: int, is_tuple: bool) -> Callable[..., Any]:
             def forward(*args: Any, **kwargs: Any) -> Any:
                 keyword = None if args else "hidden_states"
-                hidden = args[0] if args else kwargs["hidden_states"]
+                hidden = answer(index, args[0] if args else kwargs["hidden_states"])
                 calls.append(BlockCall(args[1:], kwargs, keyword))
-                first.append(hidden)
                 return (hidden, None) if is_tuple else hidden
 
             return forward
 
-        with self._replaced(stand_in):
-            self._decoder()(input_ids=part, use_cache=False)
-        return first[0], calls
-
-    def answers(self, part: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
-        """What the model makes of `part` [chunk, T] when its last block gives `hidden`; no block is computed."""
-        if not self.subject.is_language_model:
-            return hidden
-        with self._replaced(lambda is_tuple: lambda *args, **kwargs: (hidden, None) if is_tuple else hidden):
-            logits: torch.Tensor = self.subject.module(input_ids=part, use_cache=False).logits
-        return logits
-
-    @contextmanager
-    def _replaced(self, stand_in: Callable[[bool], Callable[..., Any]]) -> Iterator[None]:
-        """With other forwards in the blocks' places; `stand_in` is told whether the block returns a tuple."""
         try:
-            for block, is_tuple in zip(self._blocks, self._tuples, strict=True):
-                block.forward = stand_in(is_tuple)
-            yield
+            for index, (block, is_tuple) in enumerate(zip(self._blocks, self._tuples, strict=True)):
+                block.forward = stand_in(index, is_tuple)
+            yield calls
         finally:
             for block in self._blocks:
                 block.__dict__.pop("forward", None)
@@ -224,25 +246,29 @@ class Walk:
         """The model without its head: calibration needs no logits."""
         return getattr(self.subject.module, "base_model", self.subject.module)
 
-    def _probe(self) -> list[bool]:
+    def _probe(self) -> None:
         """Runs a few tokens to learn which weights each block multiplies with, and whether it returns a tuple."""
-        tuples: list[bool] = [False] * len(self._blocks)
-        seen: list[tuple[int, int, torch.Tensor]] = []
+        seen: list[tuple[torch.Tensor, torch.Tensor]] = []  # inputs stay alive, so that an address means one tensor
+        holders = [self.subject.holding(index) for index in range(self.blocks())]
         inside: list[int] = []
-        kept: list[torch.Tensor] = []  # inputs stay alive, so that an address means one tensor
 
         def note(x: torch.Tensor, w: torch.Tensor) -> None:
             if inside:
-                kept.append(x)
-                seen.append((inside[-1], id(x), w))
+                seen.append((x, w))
 
         def enter(index: int) -> Callable[..., None]:
-            return lambda *_: inside.append(index)
+            def hook(module: nn.Module, args: Any) -> None:
+                holders[index].__enter__()
+                inside.append(index)
+
+            return hook
 
         def leave(index: int) -> Callable[..., None]:
             def hook(module: nn.Module, args: Any, out: Any) -> None:
                 inside.pop()
-                tuples[index] = isinstance(out, tuple)
+                self._found(index, [(id(x), w) for x, w in seen], isinstance(out, tuple))
+                seen.clear()
+                holders[index].__exit__(None, None, None)
 
             return hook
 
@@ -258,10 +284,15 @@ class Walk:
         finally:
             for hook in hooks:
                 hook.remove()
-        for index, block in enumerate(self._blocks):
-            watched = [(x, w) for i, x, w in seen if i == index]
-            self.matrices += find_matrices(block, index, self._prefix(block), watched)
-        return tuples
+
+    def _found(self, index: int, watched: list[tuple[int, torch.Tensor]], is_tuple: bool) -> None:
+        """Takes note of what a block that is in memory multiplies with and returns."""
+        block = self._blocks[index]
+        matrices = find_matrices(block, index, self._prefix(block), watched)
+        self.matrices += matrices
+        self._tuples[index] = is_tuple
+        if self.subject.stream is not None:
+            self.subject.stream.found(matrices)
 
     def _prefix(self, block: nn.Module) -> str:
         names: list[str] = [name for name, module in self.subject.module.named_modules() if module is block]
@@ -285,10 +316,14 @@ def fitting_chunk(walk_subject: Subject, samples: int, length: int) -> int:
     blocks = walk_subject.blocks()
     widths = [size for p in blocks[0].parameters() if p.ndim >= 2 for size in p.shape[-2:]]
     sample_bytes = length * 4 * (12 * min(widths) + 4 * max(widths))
-    free: int = psutil.virtual_memory().available
-    if walk_subject.device.type == "cuda":
-        free = torch.cuda.mem_get_info(walk_subject.device)[0]
-    return int(max(1, min(samples, free // 2 // sample_bytes)))
+    return int(max(1, min(samples, free_memory(walk_subject.device) // 2 // sample_bytes)))
+
+
+def states_place(subject: Subject, samples: int, length: int) -> str:
+    """Where all samples wait between two blocks: on disk when they take a quarter of the free memory, in float32."""
+    model: Any = subject.module
+    states = samples * length * 4 * model.get_input_embeddings().weight.shape[-1]
+    return "disk" if states > free_memory(subject.device) // 4 else "memory"
 
 
 def fast_compute(device: torch.device) -> torch.dtype:

@@ -31,6 +31,7 @@ class BlockCheckpoints:
         with torch.inference_mode():
             for name, weight in weights.items():
                 weight.copy_(stored[name])
+        self._tell(block, file)
         return True
 
     def save(self, block: int, weights: Weights) -> None:
@@ -40,14 +41,22 @@ class BlockCheckpoints:
             stored = {name: weight.detach().contiguous() for name, weight in weights.items()}
             with writing(file):
                 files.write_with(file, lambda part: save_file(stored, part))
+        self._tell(block, file)
 
     def restore(self, blocks: list[Weights]) -> None:
         """Puts every block back. Raises EngineError when one is missing."""
+        streamed = self.workspace.subject.stream is not None  # a streamed block is put back when somebody holds it
         for index, weights in enumerate(blocks):
-            if not self.load(index, weights):
+            if not (self._file(index).is_file() if streamed else self.load(index, weights)):
                 raise EngineError(
                     f"the checkpoint of block {index} is gone", where=str(self._file(index)), hint="start a new run"
                 )
+            self._tell(index, self._file(index))
+
+    def _tell(self, block: int, file: Path) -> None:
+        """A streamed model drops the block and reads it again later: from then on with this file's weights."""
+        if self.workspace.subject.stream is not None:
+            self.workspace.subject.stream.was_changed(block, file)
 
     def _file(self, block: int) -> Path:
         return self.workspace.checkpoint(f"block-{block}.safetensors")

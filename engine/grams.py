@@ -123,8 +123,9 @@ def check_space(walk: Walk, folder: Path) -> None:
 def key(workspace: Workspace, walk: Walk) -> str:
     """Everything that the statistics depend on."""
     inputs = walk.inputs.cpu().contiguous()
+    weights = weights_hash(walk.subject.module, tensors=walk.subject.tensors())
     content = hashlib.blake2b(inputs.view(torch.uint8).numpy().tobytes(), digest_size=16).hexdigest()
-    parts = (LAYOUT, weights_hash(walk.subject.module), content, inputs.shape, str(inputs.dtype), str(walk.compute),
+    parts = (LAYOUT, weights, content, inputs.shape, str(inputs.dtype), str(walk.compute),
              walk.chunk, workspace.profile.threads, str(walk.subject.device), torch.__version__, version("transformers"),
              torch.backends.cpu.get_cpu_capability())  # fmt: skip
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]

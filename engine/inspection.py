@@ -135,6 +135,12 @@ def check_folder(path: str | Path) -> None:
         _inspect_folder(Path(path))
 
 
+def weight_files(folder: Path) -> list[Path]:
+    """The files of a model folder that hold its weights. Raises Unavailable when there are none, or some are missing."""
+    with _readable(folder):
+        return list(_shards(folder))
+
+
 def demo_model() -> Path:
     """The GGUF file inside the demo package. Raises Unavailable with the command that installs it."""
     spec = find_spec(DEMO_PACKAGE)  # found, not imported: its own dependencies are not installed

@@ -11,8 +11,8 @@ import gc
 import hashlib
 import importlib
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,11 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from engine import files, inspection
+from engine import allocator, files, inspection, memory, streaming
 from engine.data.features import Features, load_features
 from engine.errors import EngineError, Unavailable, UsageError
 from engine.profile import ModelOptions
+from engine.streaming import Streamed
 
 BOOKKEEPING = {"transformers_version", "dtype", "architectures"}
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -52,7 +53,10 @@ def _through(later: list[int] | None, earlier: list[int] | None) -> list[int] | 
 
 @dataclass
 class Subject:
-    """A model and what is needed to run it. `fingerprint` identifies its weights before any change."""
+    """A model and what is needed to run it. `fingerprint` identifies its weights before any change.
+
+    `stream` is there when the blocks' weights stay on disk: they are in memory only while somebody holds them.
+    """
 
     module: nn.Module
     source: str
@@ -60,10 +64,11 @@ class Subject:
     tokenizer: Any | None = None
     features: Features | None = None
     origin: Origin = Origin()
+    stream: Streamed | None = None
 
     @property
     def device(self) -> torch.device:
-        return next(self.module.parameters()).device
+        return self.stream.device if self.stream is not None else next(self.module.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
@@ -87,11 +92,27 @@ class Subject:
         """The decoder blocks: the modules of the largest ModuleList; other modules are one block as a whole."""
         if not self.is_language_model:
             return [self.module]
-        lists = [module for module in self.module.modules() if isinstance(module, nn.ModuleList)]
-        if not lists:
+        blocks = streaming.largest_list(self.module)
+        if not blocks:
             raise EngineError("the model has no list of blocks", where=self.source)
-        sizes = [sum(p.numel() for p in found.parameters()) for found in lists]
-        return list(lists[sizes.index(max(sizes))])
+        return blocks
+
+    def holding(self, block: int) -> AbstractContextManager[None]:
+        """The block's weights are in memory inside."""
+        return nullcontext() if self.stream is None else self.stream.holding(block)
+
+    def rest(self) -> AbstractContextManager[None]:
+        """What is no block (embeddings, final norm, head) is in memory inside."""
+        return self.holding(streaming.REST)
+
+    def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Every parameter and buffer by name, tied ones once; of a streamed model one block after the other."""
+        if self.stream is not None:
+            yield from self.stream.tensors()
+            return
+        for name, parameter in self.module.named_parameters():
+            yield name, parameter.data
+        yield from self.module.named_buffers()
 
     def token_ids(self, text: str) -> torch.Tensor:
         """Token ids [tokens] of a whole text."""
@@ -109,12 +130,25 @@ def resolve(options: ModelOptions) -> ModelOptions:
     dtype = options.dtype
     if dtype == "auto":
         dtype = "float32" if device == "cpu" else "bfloat16"
-    return options.model_copy(update={"device": device, "dtype": dtype})
+    options = options.model_copy(update={"device": device, "dtype": dtype})
+    return options.model_copy(update={"memory": memory_mode(options)})
+
+
+def memory_mode(options: ModelOptions) -> str:
+    """Whether the weights of a resolved model stay in memory: only folders and GGUF files are ever streamed unasked."""
+    if options.memory != "auto":
+        return options.memory
+    if options.source != "demo" and not Path(options.source).exists():
+        return "resident"
+    weights = inspection.inspect(options.source).parameters * DTYPES[options.dtype].itemsize
+    return "resident" if memory.fits(weights, torch.device(options.device)) else "stream"
 
 
 def load(options: ModelOptions, *, seed: int = 0, allow_code: bool = False) -> Subject:
     """The model of a resolved profile, in evaluation mode. Raises Unavailable or UsageError with the next thing to try."""
     scheme, _, rest = options.source.partition(":")
+    if options.memory == "stream":
+        return _streamed(options)
     if scheme == "builtin":
         subject = _builtin(rest, seed)
     elif scheme == "python":
@@ -146,10 +180,24 @@ def with_features(subject: Subject, source: str, label: str, normalize: bool) ->
 
 def check_finite(subject: Subject) -> None:
     """Raises Unavailable that names the first weight with a NaN or an infinity."""
-    for name, parameter in subject.module.named_parameters():
-        if not torch.isfinite(parameter).all():
+    for _ in finite(subject.module.named_parameters(), subject.source):
+        pass
+
+
+def finite(tensors: Iterable[tuple[str, torch.Tensor]], source: str) -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors, each looked at first. Raises Unavailable that names the first with a NaN or an infinity."""
+    for name, tensor in tensors:
+        if not is_finite(tensor):
             hint = "the checkpoint is damaged; fetch it again"
-            raise Unavailable(f"weight {name} holds NaN or infinite values", where=subject.source, hint=hint)
+            raise Unavailable(f"weight {name} holds NaN or infinite values", where=source, hint=hint)
+        yield name, tensor
+
+
+def is_finite(tensor: torch.Tensor) -> bool:
+    """Whether every element is a number; the extremes tell, without a tensor as large again."""
+    if not tensor.numel() or not tensor.is_floating_point():
+        return True
+    return all(bool(torch.isfinite(extreme)) for extreme in tensor.aminmax())
 
 
 def save_language_model(subject: Subject, folder: Path, dtype: torch.dtype) -> None:
@@ -187,20 +235,58 @@ def converted(state: dict[str, torch.Tensor], dtype: torch.dtype) -> dict[str, t
 
 
 def _language_model(options: ModelOptions) -> Subject:
+    path, hub = _place(options.source)
+    return _from_pretrained(str(path), options, hub)
+
+
+def _place(source: str) -> tuple[Path, bool]:
+    """Where transformers finds the model: a folder here, or (True) a name on the hub."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    source, hub = options.source, False
     if source == "demo":
-        path = _from_gguf(inspection.demo_model())
-    elif source.endswith(".gguf"):
-        path = _from_gguf(Path(source))
-    elif source.startswith("/") or Path(source).is_dir():
-        path = Path(source)
-        inspection.check_folder(path)
-    else:
-        path, hub = Path(source.removeprefix("hub:")), True
-    return _from_pretrained(str(path), options, hub)
+        return _from_gguf(inspection.demo_model()), False
+    if source.endswith(".gguf"):
+        return _from_gguf(Path(source)), False
+    if source.startswith("/") or Path(source).is_dir():
+        inspection.check_folder(source)
+        return Path(source), False
+    return Path(source.removeprefix("hub:")), True
+
+
+def _streamed(options: ModelOptions) -> Subject:
+    """The model of a folder with its blocks left on disk."""
+    if options.source.startswith(("builtin:", "python:")):
+        message = "only language models in files can be read block by block"
+        raise UsageError(message, where="model.memory", hint='model.memory = "resident"')
+    allocator.return_freed_memory()
+    path, hub = _place(options.source)
+    if hub:
+        path = _fetched(str(path), options.source)
+    tokenizer = _tokenizer(str(path), hub=False)
+    try:
+        stream = streaming.load(path, DTYPES[options.dtype], torch.device(options.device))
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        raise _unloadable(options.source, error, hub) from error
+    _watchable(stream.module)
+    digest = weights_hash(stream.module, tokenizer, finite(stream.tensors(), options.source))
+    return Subject(stream.module, options.source, digest, tokenizer, stream=stream)
+
+
+def _fetched(name: str, source: str) -> Path:
+    """The local folder of a hub model, downloaded when it is not here."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]))
+    except (OSError, ValueError) as error:
+        raise _unloadable(source, error, hub=True) from error
+
+
+def _watchable(module: Any) -> None:
+    """Has experts computed one by one, so that their products can be watched."""
+    if hasattr(module, "set_experts_implementation"):
+        module.set_experts_implementation("eager")
 
 
 def _from_pretrained(path: str, options: ModelOptions, hub: bool) -> Subject:
@@ -213,8 +299,7 @@ def _from_pretrained(path: str, options: ModelOptions, hub: bool) -> Subject:
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise _unloadable(options.source, error, hub) from error
-    if hasattr(module, "set_experts_implementation"):
-        module.set_experts_implementation("eager")  # experts one by one, so that their products can be watched
+    _watchable(module)
     return Subject(module, options.source, weights_hash(module, tokenizer), tokenizer)
 
 
@@ -298,12 +383,17 @@ def _from_code(reference: str, allow_code: bool) -> Subject:
     return Subject(module, f"python:{reference}", weights_hash(module), features=features)
 
 
-def weights_hash(module: nn.Module, tokenizer: Any | None = None) -> str:
-    """A hash of everything that decides what the model answers: weights, buffers, configuration, tokenizer."""
+def weights_hash(
+    module: nn.Module, tokenizer: Any | None = None, tensors: Iterable[tuple[str, torch.Tensor]] | None = None
+) -> str:
+    """A hash of everything that decides what the model answers: weights, buffers, configuration, tokenizer.
+
+    `tensors` gives parameters and buffers where they are not all in the module.
+    """
     digest = hashlib.blake2b(digest_size=16)
-    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+    for name, tensor in tensors or [*module.named_parameters(), *module.named_buffers()]:
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     config = getattr(module, "config", None)
     if config is not None:
         settings = {k: v for k, v in config.to_dict().items() if k not in BOOKKEEPING and not k.startswith("_")}

@@ -13,9 +13,9 @@ from importlib.metadata import version
 import torch
 
 from engine import events as ev
-from engine import files, model, preflight, report, runs
+from engine import figures, files, model, preflight, report, runs
 from engine import profile as profiles
-from engine.calibration import Walk, fast_compute, fitting_chunk
+from engine.calibration import Walk, fast_compute, fitting_chunk, states_place
 from engine.errors import DONE, GATE_MISSED, UsageError
 from engine.estimate import check as estimate
 from engine.estimate import machine
@@ -79,6 +79,8 @@ def prepare(
     estimate.check_source(profile.model)
     tell(ev.Log(message=f"loading {profile.model.source}"))
     subject = model.load(profile.model, seed=profile.seed, allow_code=allow_code)
+    if subject.stream is not None:
+        tell(ev.Log(message=f"its {figures.size(subject.bytes)} of weights are read block by block"))
     if not subject.is_language_model:
         calibration = profile.calibration
         subject = model.with_features(subject, calibration.source, calibration.label, calibration.normalize)
@@ -93,7 +95,7 @@ def prepare(
 
 
 def decide(profile: Profile, subject: model.Subject) -> Profile:
-    """The calibration pass's chunk and number format."""
+    """The calibration pass's chunk, number format and place for what waits."""
     calibration = profile.calibration
     compute = calibration.compute
     if compute == "auto":
@@ -101,9 +103,12 @@ def decide(profile: Profile, subject: model.Subject) -> Profile:
     chunk = calibration.chunk
     if chunk is None and subject.is_language_model:
         chunk = fitting_chunk(subject, calibration.samples, calibration.length)
-    return profile.model_copy(
-        update={"calibration": calibration.model_copy(update={"compute": compute, "chunk": chunk})}
-    )
+    states: str = calibration.states
+    if states == "auto":
+        language = subject.is_language_model
+        states = states_place(subject, calibration.samples, calibration.length) if language else "memory"
+    decided = {"compute": compute, "chunk": chunk, "states": states}
+    return profile.model_copy(update={"calibration": calibration.model_copy(update=decided)})
 
 
 def announce(workspace: Workspace) -> list[Matrix]:

@@ -1,4 +1,6 @@
-"""What can be known to fail is refused after loading and before the first long work: data, patterns, gates, lengths."""
+"""What can be known to fail is refused after loading and before the first long work: data, patterns, gates, lengths, and
+what a model that is read block by block cannot do.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +16,13 @@ from engine.pruning.options import PruneOptions
 from engine.sensitivity.options import SensitivityOptions
 from engine.workspace import Workspace
 
+STREAMED = {"prune", "recover", "evaluate", "export"}
+
 
 def check(workspace: Workspace, matrices: list[Matrix]) -> None:
     """Raises UsageError or Unavailable for the first thing that cannot work."""
+    if workspace.subject.stream is not None:
+        check_streamed(workspace)
     check_measured(workspace)
     check_lengths(workspace)
     for name in tasks(workspace):
@@ -36,6 +42,34 @@ def check_structures(workspace: Workspace) -> None:
         if isinstance(step, PruneOptions) and step.structure:
             structured.check(replace(workspace, step=index), step)
             return
+
+
+def check_streamed(workspace: Workspace) -> None:
+    """Refuses what needs the whole model in memory."""
+    profile = workspace.profile
+    evaluate = profile.evaluate
+    needs = {
+        "evaluate.speed": (evaluate.speed, "speed is measured", "evaluate.speed = false"),
+        "evaluate.tasks": (evaluate.tasks, "tasks are answered", "evaluate.tasks = []"),
+        "calibration.source": (profile.calibration.source == "self", "text is sampled", "another text"),
+    }
+    for index, step in enumerate(profile.step):
+        key = f"step.{index}"
+        match step:
+            case PruneOptions():
+                needs[f"{key}.pattern"] = (step.structure, "parts are removed", '"unstructured" or N:M')
+                needs[f"{key}.threshold"] = (step.threshold, "a threshold is checked", "a sparsity")
+                allocated = step.allocation != "uniform"
+                needs[f"{key}.allocation"] = (allocated, "sparsity is allocated", 'allocation = "uniform"')
+            case EvaluateStepOptions():
+                needs[f"{key}.tasks"] = (step.tasks, "tasks are answered", "leave them out")
+            case _:
+                other = step.use not in STREAMED
+                needs[f"{key}.use"] = (other, f"{step.use} works", "leave the step out")
+    for where, (wanted, what, instead) in needs.items():
+        if wanted:
+            message = f"{what} with the whole model in memory, and this one is read block by block"
+            raise UsageError(message, where=where, hint=f'{instead}, or model.memory = "resident"')
 
 
 def tasks(workspace: Workspace) -> list[str]:

@@ -23,12 +23,13 @@ BITS = {
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """`dtype` as the format names it, `bytes` in the file."""
+    """`dtype` as the format names it, `bytes` in the file, which `begin` so far from its start."""
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     bytes: int
+    begin: int = 0
 
 
 @dataclass(frozen=True)
@@ -50,30 +51,31 @@ def read_header(path: Path) -> SafetensorsHeader:
             damaged(path, f"a header of {length} bytes")
         header = parse_object(file.read(length), path)
     metadata = header.pop("__metadata__", {})
-    placed = [_tensor(path, name, entry) for name, entry in header.items()]
-    _check(path, placed, size - 8 - length)
-    return SafetensorsHeader(tuple(tensor for _, tensor in placed), metadata if isinstance(metadata, dict) else {})
+    tensors = tuple(_tensor(path, name, entry, 8 + length) for name, entry in header.items())
+    _check(path, tensors, 8 + length, size - 8 - length)
+    return SafetensorsHeader(tensors, metadata if isinstance(metadata, dict) else {})
 
 
-def _check(path: Path, placed: list[tuple[int, StoredTensor]], available: int) -> None:
+def _check(path: Path, tensors: tuple[StoredTensor, ...], start: int, available: int) -> None:
     """The tensors lie one after the other and fill the file."""
     end = 0
-    for begin, tensor in sorted(placed, key=lambda pair: (pair[0], pair[1].bytes)):
-        if begin != end:
-            damaged(path, f"tensor {tensor.name!r} begins at byte {begin}, the one before it ends at {end}")
+    for tensor in sorted(tensors, key=lambda tensor: (tensor.begin, tensor.bytes)):
+        if tensor.begin - start != end:
+            message = f"tensor {tensor.name!r} begins at byte {tensor.begin - start}, the one before it ends at {end}"
+            damaged(path, message)
         end += tensor.bytes
     if end != available:
         short = "truncated: " if end > available else ""
         damaged(path, f"{short}{available} bytes of weights, the header describes {end}")
 
 
-def _tensor(path: Path, name: str, entry: Any) -> tuple[int, StoredTensor]:
-    """Where a tensor's data begins, and the tensor."""
+def _tensor(path: Path, name: str, entry: Any, start: int) -> StoredTensor:
+    """The tensor of a header's entry, in a file whose data begins at `start`."""
     match entry:
         case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [int(begin), int(end)]}:
             sound = 0 <= begin <= end and all(isinstance(n, int) and 0 <= n < 2**63 for n in shape)
             if sound and (dtype not in BITS or math.prod(shape) * BITS[dtype] == 8 * (end - begin)):
-                return begin, StoredTensor(name, tuple(shape), dtype, end - begin)
+                return StoredTensor(name, tuple(shape), dtype, end - begin, start + begin)
     damaged(path, f"the header's entry of tensor {name!r} makes no sense")
 
 

@@ -64,6 +64,10 @@ class Workspace:
         """A file of this step under checkpoints/."""
         return self.run.checkpoints / f"step-{self.step}-{name}"
 
+    def spill(self) -> Path | None:
+        """The folder for data that waits on disk between blocks; None when it waits in memory."""
+        return self.run.checkpoints if self.profile.calibration.states == "disk" else None
+
     def artifact(self, name: str) -> Path:
         """A folder under artifacts/ for this step: `name`, and from its second such step on with the step's number."""
         uses = [step.use for step in self.profile.step]

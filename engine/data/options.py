@@ -45,6 +45,8 @@ class CalibrationOptions(Options):
     """numeric features: zero mean and unit variance per column"""
     chunk: int | None = Field(default=None, ge=1)
     """windows that go through the model together; all at once when memory allows, else decided once and noted here"""
+    states: Literal["auto", "memory", "disk"] = "auto"
+    """where the data waits between blocks; auto is the disk when it would take a quarter of the free memory"""
     compute: Literal["auto", "float32", "bfloat16"] = "auto"
     """number format of the calibration pass; auto is bfloat16 where the machine has it in hardware"""
     clean: CleanOptions | None = None

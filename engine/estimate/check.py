@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from engine import events as ev
-from engine import figures, files, inspection, model
+from engine import figures, files, inspection, memory, model
 from engine.errors import EngineError, UsageError
 from engine.estimate import machine, parts, steps
 from engine.estimate.needs import Needs
@@ -59,9 +59,10 @@ def check_source(options: ModelOptions) -> None:
         if cached > free:
             refuse("disk", cached, free, where=str(files.cache_folder()),
                    hint="COMPRESS_TUI_CACHE names the folder where the dequantized model is kept")  # fmt: skip
-    available = machine.free_memory(torch.device(options.device))
-    if size > available:
-        hint = "a smaller model" if options.dtype != "float32" else 'a smaller model, or model.dtype = "bfloat16"'
+    available = memory.free_memory(torch.device(options.device))
+    if size > available and options.memory != "stream":
+        half = "" if options.dtype != "float32" else ', or model.dtype = "bfloat16"'
+        hint = f'model.memory = "stream"{half}'
         refuse("memory", size, available, where="model.source", hint=hint)
 
 
@@ -95,9 +96,9 @@ def pieces(workspace: Workspace, sizes: Sizes) -> list[Piece]:
 
 def check_memory(workspace: Workspace, found: Sequence[Piece]) -> None:
     device = workspace.subject.device
-    held = machine.held_memory(device)
+    held = memory.held_memory(device)
     worst = max(found, key=lambda piece: piece.needs.memory, default=Piece(-1, "measure", Needs()))
-    value, available = held + worst.needs.memory, held + machine.free_memory(device)
+    value, available = held + worst.needs.memory, held + memory.free_memory(device)
     hint = HINTS.get(worst.use, HINTS["prune"]).format(index=worst.index)
     where = "measuring" if worst.index < 0 else f"step.{worst.index} ({worst.use})"
     weigh(workspace, "memory", value, available, where, hint)

@@ -61,10 +61,14 @@ class Measurement:
 
     def size(self) -> None:
         """Parameters, the share of zeros in the blocks' matrices, the bytes of the weights as this run would store them."""
-        matrices = [p for block in self.subject.blocks() for p in block.parameters() if p.ndim >= 2]
-        zeros = sum(int((p == 0).sum()) for p in matrices)
+        zeros = total = 0
+        for index, block in enumerate(self.subject.blocks()):
+            with self.subject.holding(index):
+                matrices = [p for p in block.parameters() if p.ndim >= 2]
+                zeros += sum(int((p == 0).sum()) for p in matrices)
+                total += sum(p.numel() for p in matrices)
         self.emit("parameters", self.subject.parameters)
-        self.emit("sparsity", zeros / max(1, sum(p.numel() for p in matrices)))
+        self.emit("sparsity", zeros / max(1, total))
         self.emit("bytes", self.subject.bytes, "B")
 
     def perplexity(self) -> None:
@@ -74,7 +78,8 @@ class Measurement:
         text = load_text(str(source), purpose="evaluation")
         token_ids = self.subject.token_ids(text.joined())
         tell = partial(self._progress, f"perplexity, {self.stage}", unit="windows")
-        found = perplexity(self.subject, token_ids, options.windows, options.length, options.start, tell)
+        spill = self.workspace.spill()
+        found = perplexity(self.subject, token_ids, options.windows, options.length, options.start, tell, spill)
         self.emit("perplexity", found.value, low=found.low, high=found.high, n=found.n)
 
     def task(self, name: str) -> None:

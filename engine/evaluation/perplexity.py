@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch.nn.functional import cross_entropy
 
 from engine.errors import Unavailable
+from engine.evaluation.logits import window_logits
 from engine.model import Subject
 from engine.statistics import mean_interval
 
@@ -25,9 +27,18 @@ class Perplexity:
 
 
 def perplexity(
-    subject: Subject, token_ids: torch.Tensor, windows: int, length: int, start: int, tell: Callable[[int, int], None]
+    subject: Subject,
+    token_ids: torch.Tensor,
+    windows: int,
+    length: int,
+    start: int,
+    tell: Callable[[int, int], None],
+    spill: Path | None = None,
 ) -> Perplexity:
-    """Of token_ids [tokens], windows start..start+windows-1 of `length` tokens. Raises Unavailable for too short a text."""
+    """Of token_ids [tokens], windows start..start+windows-1 of `length` tokens; `spill` is for streamed models.
+
+    Raises Unavailable for too short a text.
+    """
     available = len(token_ids) // length
     if available < start + 1:
         hint = "a longer text, a smaller evaluate.length or evaluate.start"
@@ -35,11 +46,10 @@ def perplexity(
         raise Unavailable(message, where="evaluate.perplexity", hint=hint)
     losses: list[float] = []
     chosen = torch.split(token_ids.to(subject.device), length)[start : min(start + windows, available)]
-    with torch.inference_mode():
-        for window in chosen:
-            logits = subject.module(window[None], use_cache=False).logits[0, :-1].float()
-            losses.append(float(cross_entropy(logits, window[1:])))
-            tell(len(losses), len(chosen))
+    answers = window_logits(subject, chosen, spill, lambda: tell(0, len(chosen)))
+    for window, logits in zip(chosen, answers, strict=True):
+        losses.append(float(cross_entropy(logits[:-1].float(), window[1:])))
+        tell(len(losses), len(chosen))
     low, high = mean_interval(losses)
     mean = sum(losses) / len(losses)
     return Perplexity(_exp(mean), _exp(low), _exp(high), len(losses) * (length - 1))

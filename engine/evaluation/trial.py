@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
-from engine.calibration import BlockCall, Walk
+from engine.blockcall import BlockCall
+from engine.calibration import Walk
 from engine.evaluation.divergence import Reference, likely
 from engine.model import DTYPES, Subject
 from engine.workspace import Workspace
@@ -70,5 +71,5 @@ class Trial:
             if keep:
                 self.entries[block][window] = hidden
             hidden = self.calls[block][window](self.walk.block(block), hidden)
-        out = self.walk.answers(self.parts[window], hidden)
+        out = self.walk.logits(self.parts[window], hidden)
         return out.reshape(-1, out.shape[-1])

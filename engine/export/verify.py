@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from copy import deepcopy
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +56,10 @@ def compare(workspace: Workspace, options: ExportOptions, folder: Path) -> dict[
 
 
 def count_zeros(subject: Subject) -> int:
-    return sum(int((p == 0).sum()) for p in subject.module.parameters())
+    return sum(int((tensor == 0).sum()) for _, tensor in subject.tensors())
 
 
 def identical(a: Subject, b: Subject) -> bool:
     """Whether all weights are equal bit for bit."""
-    mine, other = a.module.state_dict(), b.module.state_dict()
-    return mine.keys() == other.keys() and all(torch.equal(mine[name], other[name]) for name in mine)
+    pairs = zip_longest(a.tensors(), b.tensors())  # None, where one model has more
+    return all(one and other and one[0] == other[0] and torch.equal(one[1], other[1]) for one, other in pairs)

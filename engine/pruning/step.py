@@ -72,13 +72,15 @@ def run(workspace: Workspace, options: PruneOptions) -> dict[str, Any]:
     pruning = plan(workspace, walk, criterion, options)
     threshold = None
     if options.criterion == "importance":
-        threshold = max(equal_threshold(m.weight, pruning.pattern) for m in walk.matrices)
+        threshold = max(thresholds(walk, pruning.pattern))
+    zeros = 0
     for block in passes(workspace, walk, pruning, options):
         kept.save(block, walk.weights(block))
+        zeros += sum(int((m.weight == 0).sum()) for m in walk.of_block(block))
         workspace.progress("pruning", block + 1, walk.blocks(), "blocks")
     if pruning.unreached:
         workspace.log(f"{pruning.unreached} matrices met no calibration token; magnitude decided there", "warning")
-    return summary(workspace, walk.matrices, options, threshold)
+    return summary(workspace, walk.matrices, options, zeros, threshold)
 
 
 def passes(workspace: Workspace, walk: Walk, pruning: Pruning, options: PruneOptions) -> Iterator[int]:
@@ -89,10 +91,11 @@ def passes(workspace: Workspace, walk: Walk, pruning: Pruning, options: PruneOpt
         return
     grams = Grams.of(workspace, walk)  # before anything is changed or, on resume, put back
     for block in range(walk.blocks()):
-        if visit(pruning, walk, block):
-            for matrices, statistics in grams.groups(block):
-                pruning.matrices(matrices, statistics)
-        yield block
+        with walk.holding(block):
+            if visit(pruning, walk, block):
+                for matrices, statistics in grams.groups(block):
+                    pruning.matrices(matrices, statistics)
+            yield block
 
 
 def restore(workspace: Workspace, options: PruneOptions) -> None:
@@ -175,11 +178,10 @@ def sparsity_of(weight: torch.Tensor) -> float:
 
 
 def summary(
-    workspace: Workspace, matrices: list[Matrix], options: PruneOptions, threshold: float | None
+    workspace: Workspace, matrices: list[Matrix], options: PruneOptions, zeros: int, threshold: float | None
 ) -> dict[str, Any]:
     """Sparsity over all matrices, their share of the block weights, and the largest threshold that the rate came to."""
     numel = sum(m.weight.numel() for m in matrices)
-    zeros = sum(int((m.weight == 0).sum()) for m in matrices)
     blocks = sum(p.numel() for block in workspace.subject.blocks() for p in block.parameters())
     errors = [layer.error for layer in workspace.state.layers.values() if layer.error is not None]
     out = {
@@ -187,6 +189,13 @@ def summary(
         "matrices": len(matrices), "covered": numel / blocks, "mean_error": sum(errors) / len(errors) if errors else None,
     }  # fmt: skip
     return out if threshold is None else {**out, "threshold": threshold}
+
+
+def thresholds(walk: Walk, pattern: Pattern) -> Iterator[float]:
+    """Every matrix's equal threshold."""
+    for block in range(walk.blocks()):
+        with walk.holding(block):
+            yield from [equal_threshold(m.weight, pattern) for m in walk.of_block(block)]
 
 
 def equal_threshold(weight_OI: torch.Tensor, pattern: Pattern) -> float:

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from engine import events as ev
-from engine.calibration import BlockCall, Walk
+from engine.blockcall import BlockCall
+from engine.calibration import Walk
 from engine.checkpoints import BlockCheckpoints, Weights
 from engine.errors import UsageError
 from engine.model import DTYPES, Subject
@@ -30,7 +31,8 @@ class Stream:
 
     @classmethod
     def of(cls, workspace: Workspace, subject: Subject, batch: int) -> Stream:
-        walk = Walk(subject, workspace.calibration_inputs(), batch, DTYPES[workspace.profile.calibration.compute])
+        compute = DTYPES[workspace.profile.calibration.compute]
+        walk = Walk(subject, workspace.calibration_inputs(), batch, compute, spill=workspace.spill())
         with walk.context():
             return cls(walk, *walk.enter())
 
@@ -51,10 +53,11 @@ def run(workspace: Workspace, options: RecoverOptions) -> dict[str, Any]:
     for block, end in enumerate(ends):
         for index in range(0 if block == 0 else ends[block - 1] + 1, end + 1):
             dense.advance(index)
-        if not kept.load(block, weights(mine.walk, block)):
-            recover(workspace, options, mine, targets(workspace.subject, dense.hidden), block)
-            kept.save(block, weights(mine.walk, block))
-        mine.advance(block)
+        with mine.walk.holding(block):
+            if not kept.load(block, weights(mine.walk, block)):
+                recover(workspace, options, mine, targets(workspace.subject, dense.hidden), block)
+                kept.save(block, weights(mine.walk, block))
+            mine.advance(block)
     found = [event for event in workspace.state.recoveries if event.step == workspace.step]
     return {
         "method": options.method, "epochs": options.epochs,

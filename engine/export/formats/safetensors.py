@@ -5,17 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 
+from engine.export.sharded import write_streamed
 from engine.model import Subject, save_language_model, writing
 
 
 def write(subject: Subject, folder: Path, dtype: torch.dtype) -> None:
     """Writes the model into the (new, empty) folder."""
-    if subject.is_language_model:
+    if subject.stream is not None:
+        with writing(folder):
+            write_streamed(subject, folder, dtype)
+    elif subject.is_language_model:
         save_language_model(subject, folder, dtype)
-        return
-    from safetensors.torch import save_file
-
-    state = {name: tensor.to(dtype).contiguous() for name, tensor in subject.module.state_dict().items()}
-    with writing(folder):
-        save_file(state, folder / "model.safetensors")
+    else:
+        state = {name: tensor.to(dtype).contiguous() for name, tensor in subject.module.state_dict().items()}
+        with writing(folder):
+            save_file(state, folder / "model.safetensors")

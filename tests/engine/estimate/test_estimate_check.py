@@ -10,7 +10,7 @@ import pytest
 from fixtures.models import TEXT, save
 
 from engine import events as ev
-from engine import files, inspection, model, runs
+from engine import files, inspection, memory, model, runs
 from engine.errors import UsageError
 from engine.estimate import check, machine
 from engine.profile import ModelOptions
@@ -24,6 +24,7 @@ threads = 1
 source = "{folder}/model"
 device = "cpu"
 dtype = "float32"
+memory = "resident"
 [calibration]
 source = "file:{folder}/text.txt"
 samples = 8
@@ -124,8 +125,8 @@ def test_too_little_memory_is_refused_with_the_numbers(
     begin: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, step: str, words: list[str]
 ) -> None:
     monkeypatch.setattr(check, "check_source", lambda options: None)
-    monkeypatch.setattr(machine, "free_memory", lambda device: 0)
-    monkeypatch.setattr(machine, "held_memory", lambda device: GB)
+    monkeypatch.setattr(memory, "free_memory", lambda device: 0)
+    monkeypatch.setattr(memory, "held_memory", lambda device: GB)
     monkeypatch.setattr(check, "measured_before", lambda workspace: None if step == "" else [])
     if step in (RECOVER, EXPORT, ""):  # so that this is the largest
         step += "" if step != EXPORT else 'dtype = "bfloat16"\n'
@@ -173,7 +174,7 @@ def test_nearly_all_is_a_warning(begin: Callable[..., Run], monkeypatch: pytest.
 def test_weights_that_do_not_fit_are_refused_before_they_are_loaded(
     begin: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(machine, "free_memory", lambda device: 10**6)
+    monkeypatch.setattr(memory, "free_memory", lambda device: 10**6)
     monkeypatch.setattr(model, "load", lambda *_, **__: pytest.fail("the model was loaded"))
     refused(begin(PRUNE), "needs about 2.9 MB of memory, and there are 1.0 MB", "model.source", "bfloat16")
 

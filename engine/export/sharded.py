@@ -1,0 +1,131 @@
+"""Writes safetensors shards tensor by tensor, so that a model need not be in memory; follows the format's description
+(huggingface/safetensors, README.md) and transformers' names for shards and their index.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import torch
+
+from engine.inspection import INDEX, WEIGHTS
+from engine.model import Subject
+from engine.shards import STORED
+
+HEADER = 1 << 20  # bytes kept free for a shard's header, which is known when its last tensor is
+ENTRY = 200  # bytes that a tensor's entry takes besides its name, at most
+LARGEST = 5 * 10**9  # bytes of weights in a shard, as the hub has it
+NAMES = {dtype: name for name, dtype in STORED.items()}
+
+
+@dataclass
+class ShardWriter:
+    """A folder's shards, of at most `largest` bytes of weights unless one tensor is larger. A context manager."""
+
+    folder: Path
+    largest: int = LARGEST
+    _file: IO[bytes] | None = None
+    _entries: dict[str, Any] = field(default_factory=dict)
+    _end: int = 0
+    _header: int = 0
+    _shards: list[list[str]] = field(default_factory=list)
+    _bytes: int = 0
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._file is not None and error is not None:
+            self._file.close()
+        elif error is None:
+            self.finish()
+
+    def add(self, name: str, tensor: torch.Tensor) -> None:
+        """Appends a tensor to the current shard, or begins the next."""
+        data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+        entry = len(json.dumps(name)) + ENTRY
+        full = self._end + len(data) > self.largest or self._header + entry > HEADER
+        unaligned = self._end % tensor.element_size() != 0
+        if self._file is None or (self._end and (full or unaligned)):
+            self._begin()
+        assert self._file is not None
+        self._file.write(data)
+        offsets = [self._end, self._end + len(data)]
+        self._entries[name] = {"dtype": NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": offsets}
+        self._end += len(data)
+        self._bytes += len(data)
+        self._header += entry
+
+    def finish(self) -> None:
+        """Completes the last shard, gives all their names, writes the index where there are several."""
+        self._close()
+        count = len(self._shards)
+        names = [WEIGHTS] if count == 1 else [f"model-{i + 1:05}-of-{count:05}.safetensors" for i in range(count)]
+        for index, name in enumerate(names):
+            os.replace(self._part(index), self.folder / name)
+        if count > 1:
+            placed = {tensor: name for name, tensors in zip(names, self._shards, strict=True) for tensor in tensors}
+            about = {"metadata": {"total_size": self._bytes}, "weight_map": placed}
+            (self.folder / INDEX).write_text(json.dumps(about, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+    def _begin(self) -> None:
+        self._close()
+        self._file = self._part(len(self._shards)).open("wb")
+        self._file.write(b" " * HEADER)
+        self._entries, self._end, self._header = {}, 0, ENTRY
+
+    def _close(self) -> None:
+        if self._file is None:
+            return
+        header = json.dumps({"__metadata__": {"format": "pt"}, **self._entries}).encode()
+        with self._file:
+            self._file.seek(0)
+            self._file.write(
+                (HEADER - 8).to_bytes(8, "little") + header
+            )  # blanks up to the data are part of the header
+        self._shards.append(list(self._entries))
+        self._file = None
+
+    def _part(self, index: int) -> Path:
+        return self.folder / f"part-{index}.safetensors"
+
+
+def write_streamed(subject: Subject, folder: Path, dtype: torch.dtype, largest: int = LARGEST) -> None:
+    """The folder of a streamed model, one block in memory at a time; plain transformers loads it."""
+    stream, model = subject.stream, subject.module
+    assert stream is not None
+    with ShardWriter(folder, largest) as writer:
+        for part in stream.empty:
+            with stream.holding(part):
+                _add(writer, stream.shards.as_stored(stream.state(part)), dtype)
+    save_settings(model, folder, dtype)
+    assert subject.tokenizer is not None
+    subject.tokenizer.save_pretrained(folder)
+
+
+def save_settings(model: Any, folder: Path, dtype: torch.dtype) -> None:
+    """config.json and generation_config.json beside the weights, as transformers' own save_pretrained writes them."""
+    own = model.config.dtype
+    model.config.architectures = [type(model).__name__]
+    try:
+        model.config.dtype = dtype
+        model.config.save_pretrained(folder)
+    finally:
+        model.config.dtype = own
+    if model.can_generate():
+        model.generation_config.save_pretrained(folder)
+
+
+def _add(writer: ShardWriter, state: dict[str, torch.Tensor], dtype: torch.dtype) -> None:
+    for name, tensor in _ordered(state.items()):
+        writer.add(name, tensor.to(dtype) if tensor.is_floating_point() else tensor)
+
+
+def _ordered(state: Iterable[tuple[str, torch.Tensor]]) -> list[tuple[str, torch.Tensor]]:
+    return sorted(state, key=lambda pair: pair[0])
