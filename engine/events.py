@@ -38,9 +38,10 @@ class RunStarted(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelLoaded(Event):
-    """The model is in memory. `matrices` lists what can be pruned, in order of calculation.
+    """The model is in memory, or a step has changed its shapes. `matrices` lists what can be pruned, in order of calculation.
 
-    Each matrix: {"name", "block" (index), "shape" [out, in], "parameters"}.
+    Each matrix: {"name", "block" (index), "shape" [out, in], "parameters"} and, where it holds zeros, its "sparsity".
+    `step` is the step that made these shapes, -1 for the model as it was loaded.
     """
 
     kind: ClassVar[str] = "model_loaded"
@@ -52,6 +53,7 @@ class ModelLoaded(Event):
     bytes: int
     threads: int
     matrices: list[dict[str, Any]] = field(default_factory=list)
+    step: int = -1
 
 
 @dataclass(frozen=True, kw_only=True)

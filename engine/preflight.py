@@ -7,6 +7,7 @@ from engine.evaluation.options import EvaluateStepOptions
 from engine.matrices import Matrix
 from engine.prompts.options import SelectPromptOptions
 from engine.pruning import step as pruning
+from engine.pruning import structured
 from engine.pruning.options import PruneOptions
 from engine.workspace import Workspace
 
@@ -20,6 +21,8 @@ def check(workspace: Workspace, matrices: list[Matrix]) -> None:
     steps = [step for step in workspace.profile.step if isinstance(step, PruneOptions)]
     for step in steps:
         pruning.check_options(matrices, step)
+        if step.structure:
+            structured.check(workspace, step)
     if steps and workspace.profile.calibration.source != "self":
         workspace.calibration_inputs()
 

@@ -133,6 +133,11 @@ class RunState:
         self.steps |= {index: StepState(use) for index, use in enumerate(event.steps)}
 
     def _on_model_loaded(self, event: ev.ModelLoaded) -> None:
+        known = self.model.step if self.model else -1
+        if event.step < known:  # a resumed run loads the dense model first, and comes to the later shapes again
+            return
+        if event.step > known:
+            self.layers = {}
         self.model = event
         for matrix in event.matrices:
             self.layers.setdefault(matrix["name"], LayerState(**matrix))
