@@ -26,8 +26,8 @@ from engine.registry import SCORES, STRUCTURES
 from engine.workspace import Workspace
 
 
-TOLERANCE = {torch.float32: 0.02}
-COARSE_TOLERANCE = 0.1
+TOLERANCE = {torch.float32: 0.01}
+COARSE_TOLERANCE = 0.04
 
 
 @dataclass(frozen=True)

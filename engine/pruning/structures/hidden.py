@@ -25,10 +25,11 @@ from engine.pruning.narrowing import TRIES, bias_of, others, prefixes
 from engine.pruning.norms import Norm, norms_of
 from engine.pruning.parts import links, small_walk
 from engine.pruning.refit import Inputs, observe, refit
-from engine.pruning.structured import Job, Smaller
+from engine.pruning.structured import Job, Smaller, built
 
 SCORE = "minitron"
 NORM_SAMPLES = 4
+LEVEL = 0.005  # a factor nearer to 1 is rounding
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,7 @@ def shrink(job: Job) -> Smaller:
     weights = sliced(workspace.subject, stream.plan, stay, norms)
     for norm in norms:
         norm.mask(stay)
+    level_embeddings(workspace.subject, Smaller(stream.plan.config, weights, Origin()), norms, stay)
     error = sum(stream.errors) / max(1, len(stream.errors))
     gone, of = others(stay, stream.plan.of), stream.plan.of
     workspace.emit(
@@ -210,6 +212,28 @@ def sliced(subject: Subject, plan_: Plan, stay: torch.Tensor, norms: list[Norm])
         for axis in axes:
             weights[name] = weights[name].index_select(axis, stay)
     return weights
+
+
+def level_embeddings(subject: Subject, smaller: Smaller, norms: list[Norm], stay: torch.Tensor) -> None:
+    """Where a model scales its embeddings by its hidden size, makes the smaller one's weights up for it, in place.
+
+    Embeddings that are the head's weights too are made up for in turn by the norm before the head.
+    """
+    wide, narrow = (small_walk(one) for one in (subject, built(subject, smaller)))
+    with wide.context():
+        a, b = wide.enter()[0][0][..., stay].float(), narrow.enter()[0][0].float()
+    factor = float((a * b).sum() / b.square().sum().clamp_min(1e-30))
+    if abs(factor - 1) < LEVEL:
+        return
+    model: Any = subject.module
+    table, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if parameter is table:
+            smaller.weights[name] = smaller.weights[name] * factor
+    blocks = tuple(f"{prefix}." for prefix in prefixes(subject))
+    for norm in norms:
+        if head is table and not norm.name.startswith(blocks):
+            smaller.weights[norm.name] = (norm.offset + smaller.weights[norm.name]) / factor - norm.offset
 
 
 def row_axis(view: torch.Tensor, parameter: torch.Tensor) -> int:
