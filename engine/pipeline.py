@@ -120,7 +120,12 @@ def announce(workspace: Workspace) -> list[Matrix]:
 
 def described(matrix: Matrix, after_a_step: bool) -> dict[str, object]:
     """What ModelLoaded tells of a matrix."""
-    about = {"name": matrix.name, "block": matrix.block, "shape": list(matrix.shape), "parameters": matrix.weight.numel()}
+    about = {
+        "name": matrix.name,
+        "block": matrix.block,
+        "shape": list(matrix.shape),
+        "parameters": matrix.weight.numel(),
+    }
     zeros = int((matrix.weight == 0).sum()) if after_a_step else 0
     return about | ({"sparsity": zeros / matrix.weight.numel()} if zeros else {})
 

@@ -73,11 +73,13 @@ class Narrowing:
         found, _ = observe(self.walk, index, hidden, calls, {"x": weight_OI}, want_gram=True)
         generator = self.job.generator(f"{self.part} {index}")
         with torch.autocast(weight_OI.device.type, enabled=False):
-            scores = self.job.score(evidence(link, parameters, found["x"], generator))
+            scores = self.job.score()(evidence(link, parameters, found["x"], generator))
             stay = best(scores, self.plan.count)
             bias = parameters.get(bias_of(link.consumer))
             old_bias = None if bias is None else bias.float()
-            done = refit(weight_OI.float(), old_bias, found["x"], link.columns(stay), options.damping, options.compensate)
+            done = refit(
+                weight_OI.float(), old_bias, found["x"], link.columns(stay), options.damping, options.compensate
+            )
         weight_OI.copy_(done.weight)
         if bias is not None and done.bias is not None:
             bias.copy_(done.bias)
@@ -117,7 +119,9 @@ def plan(job: Job, wide: bool) -> Plan:
             if count != possible[0]:
                 job.workspace.log(f"{count} of {link.parts} stay: no model of this kind has {possible[0]}", "warning")
             return Plan(links, count, config)
-    message = f"no configuration of this model has {possible[0]} of its {link.parts} {options.pattern}, all else the same"
+    message = (
+        f"no configuration of this model has {possible[0]} of its {link.parts} {options.pattern}, all else the same"
+    )
     raise UsageError(message, where="step.pattern", hint="try another pattern: compress-tui list structures")
 
 
@@ -163,7 +167,13 @@ def evidence(
     norms = view(parameters[link.consumer], link).float().square().sum(0).reshape(shape)
     total = torch.zeros(link.parts, device=norms.device)
     for name, rows in link.indices.items():
-        flat = parameters[name].float().square().movedim(link.axes[name], 0).reshape(parameters[name].shape[link.axes[name]], -1)
+        flat = (
+            parameters[name]
+            .float()
+            .square()
+            .movedim(link.axes[name], 0)
+            .reshape(parameters[name].shape[link.axes[name]], -1)
+        )
         total += flat.sum(1)[rows.to(total.device)].sum(1)
     variance, magnitude = inputs.variance.reshape(shape), inputs.magnitude.reshape(shape)
     return Evidence(total, generator, variance, magnitude, norms)

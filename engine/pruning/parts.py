@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -77,7 +78,9 @@ class Probe:
         generator = torch.Generator().manual_seed(1)
         direction = torch.randn(x.shape, generator=generator).to(x)
         named = {name: p for name, p in self.parameters.items() if p.ndim <= 2}
-        gradients = torch.autograd.grad((x * direction).sum(), list(named.values()), retain_graph=True, allow_unused=True)
+        gradients = torch.autograd.grad(
+            (x * direction).sum(), list(named.values()), retain_graph=True, allow_unused=True
+        )
         out = {}
         for (name, parameter), gradient in zip(named.items(), gradients, strict=True):
             if gradient is None:
@@ -113,8 +116,8 @@ def row_axes(walk: Walk, index: int) -> dict[str, int]:
 
 def small_walk(subject: Subject) -> Walk:
     """A walk over a few random tokens: enough to see how a model is built."""
-    model: torch.nn.Module = subject.module
-    vocabulary = model.get_input_embeddings().weight.shape[0]  # type: ignore[operator,union-attr]
+    model: Any = subject.module
+    vocabulary = model.get_input_embeddings().weight.shape[0]
     generator = torch.Generator().manual_seed(0)
     return Walk(subject, torch.randint(0, int(vocabulary), (2, TOKENS), generator=generator), 2, torch.float32)
 
@@ -178,7 +181,9 @@ def split(probe: Probe, consumer: str, width: int, parts: int) -> dict[str, torc
         rows = {part: found[name] for part, found in reached.items()}
         if all(bool(r.all()) for r in rows.values()) or not any(bool(r.any()) for r in rows.values()):
             continue  # used by all parts, or by none
-        fitting = [layout for layout in layouts(len(rows[0]), width, parts) if all(holds(layout, r) for r in rows.items())]
+        fitting = [
+            layout for layout in layouts(len(rows[0]), width, parts) if all(holds(layout, r) for r in rows.items())
+        ]
         if not fitting:
             return None
         indices[name] = fitting[0]
@@ -199,5 +204,7 @@ def layouts(rows: int, width: int, parts: int) -> Iterator[torch.Tensor]:
     for segments in ([rows], [rows // 2] * 2, [rows // 3] * 3, [width, rest, rest]):
         if sum(segments) == rows and all(size > 0 and size % parts == 0 for size in segments):
             starts = [sum(segments[:i]) for i in range(len(segments))]
-            pieces = [start + torch.arange(size).reshape(parts, -1) for start, size in zip(starts, segments, strict=True)]
+            pieces = [
+                start + torch.arange(size).reshape(parts, -1) for start, size in zip(starts, segments, strict=True)
+            ]
             yield torch.cat(pieces, 1)

@@ -91,20 +91,25 @@ def refit(
     damping: float,
     compensate: bool = True,
 ) -> Refit:
-    """The matrix without the columns that are not kept; float32 in and out."""
+    """The matrix without the columns that are not kept; float32 in and out.
+
+    Weights that are zero already stay so; where that leaves less than no compensation at all, there is none.
+    """
     gone = torch.ones(weight_OI.shape[1], dtype=torch.bool, device=weight_OI.device)
     gone[kept] = False
-    new_OI = weight_OI.clone()
-    new_OI[:, gone] = 0
-    new_bias = bias
+    plain_OI = weight_OI.masked_fill(gone, 0)
+    plain = Refit(plain_OI, bias, relative_error(weight_OI, plain_OI, bias, bias, inputs))
+    if not compensate:
+        return plain
     assert inputs.gram is not None
-    if compensate and bool(gone.any()):
-        mean = inputs.mean if bias is not None else torch.zeros_like(inputs.mean)
-        gram = inputs.gram - torch.outer(mean, mean)
-        new_OI[:, kept] += weight_OI[:, gone] @ transfer(gram, kept, gone, damping)
-        if bias is not None:
-            new_bias = bias + (weight_OI - new_OI) @ mean
-    return Refit(new_OI, new_bias, relative_error(weight_OI, new_OI, bias, new_bias, inputs))
+    mean = inputs.mean if bias is not None else torch.zeros_like(inputs.mean)
+    gram = inputs.gram - torch.outer(mean, mean)
+    new_OI = plain_OI.clone()
+    new_OI[:, kept] += weight_OI[:, gone] @ transfer(gram, kept, gone, damping)
+    new_OI[weight_OI == 0] = 0
+    new_bias = None if bias is None else bias + (weight_OI - new_OI) @ mean
+    done = Refit(new_OI, new_bias, relative_error(weight_OI, new_OI, bias, new_bias, inputs))
+    return done if done.error <= plain.error else plain
 
 
 def transfer(gram_II: torch.Tensor, kept: torch.Tensor, gone: torch.Tensor, damping: float) -> torch.Tensor:

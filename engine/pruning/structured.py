@@ -25,7 +25,6 @@ from engine.pruning.parts import small_walk
 from engine.registry import SCORES, STRUCTURES
 from engine.workspace import Workspace
 
-
 TOLERANCE = {torch.float32: 0.01}
 COARSE_TOLERANCE = 0.04
 
@@ -37,7 +36,6 @@ class Job:
     workspace: Workspace
     options: PruneOptions
 
-    @property
     def score(self) -> Score:
         """The score of parts that the options name, or the pattern's own. Raises UsageError when it does not suit."""
         name = self.options.score
@@ -98,9 +96,11 @@ def check(workspace: Workspace, options: PruneOptions) -> None:
     """Raises UsageError, before any work, when this model cannot have the structured pattern."""
     if not workspace.subject.is_language_model:
         raise UsageError(f"pattern {options.pattern} needs a language model", where="step.pattern")
-    possible = getattr(STRUCTURES.load(options.pattern), "check", None)
-    if possible:
-        possible(Job(workspace, options))
+    pattern, job = STRUCTURES.load(options.pattern), Job(workspace, options)
+    if hasattr(pattern, "SCORE"):
+        job.score()
+    if hasattr(pattern, "check"):
+        pattern.check(job)
 
 
 def check_same(old: Subject, new: Subject, pattern: str) -> None:
@@ -110,7 +110,9 @@ def check_same(old: Subject, new: Subject, pattern: str) -> None:
         a, b = (subject.module(input_ids=inputs, use_cache=False).logits.float() for subject in (old, new))
     difference = float((a - b).norm() / a.norm().clamp_min(1e-30))
     if not difference <= TOLERANCE.get(new.dtype, COARSE_TOLERANCE):
-        message = f"pattern {pattern}: made smaller, this architecture computes something else (off by {difference:.2g})"
+        message = (
+            f"pattern {pattern}: made smaller, this architecture computes something else (off by {difference:.2g})"
+        )
         raise UsageError(message, where="step.pattern", hint="try another pattern: compress-tui list structures")
 
 

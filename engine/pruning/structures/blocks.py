@@ -22,7 +22,6 @@ SCORE = "influence"
 
 def check(job: Job) -> None:
     """Raises UsageError when no configuration describes the model with fewer blocks."""
-    assert job.score
     subject = job.workspace.subject
     blocks = len(subject.blocks())
     count = counts(blocks, job.options.amount, 1)[0]
@@ -35,7 +34,7 @@ def shrink(job: Job) -> Smaller:
     influences = influence(job, walk)
     generator = job.generator("blocks")
     evidence = Evidence(weights(workspace.subject, influences), generator, influence=influences)
-    scores = job.score(evidence)
+    scores = job.score()(evidence)
     stay = best(scores, counts(walk.blocks(), job.options.amount, 1)[0]).tolist()
     config = configuration(workspace.subject, stay)
     kept = renamed(workspace.subject, stay)
@@ -47,7 +46,12 @@ def shrink(job: Job) -> Smaller:
         ev.PartsRemoved(step=workspace.step, part="blocks", block=None, removed=gone, of=walk.blocks(), error=None,
                         seconds=seconds, done=1, total=1)
     )  # fmt: skip
-    summary = {"parts": "blocks", "kept": len(stay), "of": walk.blocks(), "scores": [round(x, 6) for x in scores.tolist()]}
+    summary = {
+        "parts": "blocks",
+        "kept": len(stay),
+        "of": walk.blocks(),
+        "scores": [round(x, 6) for x in scores.tolist()],
+    }
     return Smaller(config, kept, Origin(blocks=stay), summary, masked=True)
 
 
@@ -96,7 +100,9 @@ def configuration(subject: Subject, stay: list[int]) -> Changes:
         new = new_name(name, blocks, stay)
         if new is not None:
             expected[new] = shape
-    changes = fitting(config, {len(blocks): len(stay)}, lambda shapes: shapes == expected, [per_block(config, blocks, stay)])
+    changes = fitting(
+        config, {len(blocks): len(stay)}, lambda shapes: shapes == expected, [per_block(config, blocks, stay)]
+    )
     if changes is None:
         message = f"no configuration of this model has {len(stay)} of its {len(blocks)} blocks"
         raise UsageError(message, where="step.pattern", hint="try another pattern: compress-tui list structures")

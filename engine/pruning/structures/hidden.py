@@ -78,7 +78,7 @@ class Stream:
                 self.job.workspace.progress("scoring", index + 1, self.walk.blocks(), "blocks")
         weighted = (variance / norms.clamp_min(1e-30))[:, None]
         generator = self.job.generator("hidden")
-        return self.job.score(Evidence(self.weights(), generator, weighted, magnitude[:, None], norms[:, None]))
+        return self.job.score()(Evidence(self.weights(), generator, weighted, magnitude[:, None], norms[:, None]))
 
     def weights(self) -> torch.Tensor:
         """The squared norm [H] of all weights on each dimension."""
@@ -123,7 +123,6 @@ class Stream:
 
 def check(job: Job) -> None:
     """Raises UsageError when the stream cannot be told from the rest, or no configuration describes a narrower one."""
-    assert job.score
     plan(job)
 
 

@@ -112,7 +112,9 @@ def test_plain_transformers_loads_what_was_measured(pattern: str, name: str, tmp
     with torch.no_grad():
         torch.testing.assert_close(again(input_ids=inputs).logits, logits(space.subject), atol=1e-5, rtol=1e-5)
     assert sum(p.numel() for p in again.parameters()) == space.subject.parameters
-    again_subject = model.reload(ModelOptions(source="x", device="cpu", dtype="float32"), _with_tokenizer(tmp_path / "out"))
+    again_subject = model.reload(
+        ModelOptions(source="x", device="cpu", dtype="float32"), _with_tokenizer(tmp_path / "out")
+    )
     assert same(again_subject, space.subject)
     with torch.no_grad():
         generated = again.generate(inputs[:1, :5], max_new_tokens=4, do_sample=False)
@@ -267,7 +269,9 @@ def test_a_smaller_model_that_computes_something_else_is_refused(tmp_path: Path)
 def test_keys_are_found_by_value_and_by_what_they_do() -> None:
     """The sliding window is as wide as the MLP, and changes no shape; layers are as many as key-value heads."""
     mine = subject("gemma2")
-    expected = {name: tuple(48 if size == 64 else size for size in shape) for name, shape in shapes_of(mine.module).items()}
+    expected = {
+        name: tuple(48 if size == 64 else size for size in shape) for name, shape in shapes_of(mine.module).items()
+    }
     heads = {64}
     assert heads == {mine.module.config.sliding_window, mine.module.config.intermediate_size}
     narrow = {n: s for n, s in expected.items() if "mlp" in n}
