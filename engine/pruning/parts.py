@@ -162,6 +162,9 @@ def link_of(probe: Probe, consumer: str) -> Link | None:
     """The consumer's finest parts; None when its input is not made of independent parts."""
     axis = 1 - probe.axes[consumer]
     width = probe.parameters[consumer].shape[axis]
+    first = probe.reached(consumer, torch.tensor([0]))
+    if not any(bool(first[name].any()) and not bool(first[name].all()) for name in probe.axes if name in first):
+        return None  # it reads the residual stream, where everything meets
     for parts in range(width, 1, -1):
         indices = split(probe, consumer, width, parts) if width % parts == 0 else None
         if indices:
@@ -174,27 +177,23 @@ def link_of(probe: Probe, consumer: str) -> Link | None:
 def split(probe: Probe, consumer: str, width: int, parts: int) -> dict[str, torch.Tensor] | None:
     """The rows [P, R] of every parameter that is used by one part each; None when some row serves several parts."""
     columns = torch.arange(width).reshape(parts, -1)
-    sample = sorted({0, 1, parts // 2, parts - 1})
-    reached = {part: probe.reached(consumer, columns[part]) for part in sample}
-    indices = {}
-    for name in reached[0]:
-        rows = {part: found[name] for part, found in reached.items()}
-        if all(bool(r.all()) for r in rows.values()) or not any(bool(r.any()) for r in rows.values()):
-            continue  # used by all parts, or by none
-        fitting = [
-            layout for layout in layouts(len(rows[0]), width, parts) if all(holds(layout, r) for r in rows.items())
-        ]
-        if not fitting:
-            return None
-        indices[name] = fitting[0]
+    possible: dict[str, list[torch.Tensor]] = {}
+    for part in sorted({0, 1, parts // 2, parts - 1}):
+        for name, rows in probe.reached(consumer, columns[part]).items():
+            if bool(rows.all()) or not bool(rows.any()):
+                continue  # used by all parts, or by none
+            known = possible[name] if name in possible else list(layouts(len(rows), width, parts))
+            possible[name] = [layout for layout in known if holds(layout, part, rows)]
+            if not possible[name]:
+                return None
+    indices = {name: found[0] for name, found in possible.items()}
     return indices if any(name in probe.axes for name in indices) else None
 
 
-def holds(layout_PR: torch.Tensor, part: tuple[int, torch.Tensor]) -> bool:
+def holds(layout_PR: torch.Tensor, part: int, reached: torch.Tensor) -> bool:
     """Whether exactly the layout's rows were reached from a part."""
-    index, reached = part
     expected = torch.zeros_like(reached)
-    expected[layout_PR[index]] = True
+    expected[layout_PR[part]] = True
     return torch.equal(expected, reached)
 
 
