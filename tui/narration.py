@@ -57,6 +57,12 @@ class Narrator:
         text = f"pruned {event.done}/{event.total} {event.layer} to {figures.share(event.sparsity)}{error}"
         return self._sometimes("pruned", event.time, event.done == event.total, text)
 
+    def _parts_removed(self, event: ev.PartsRemoved) -> list[str]:
+        error = "" if event.error is None else f", error {event.error:.3g}"
+        place = "" if event.block is None else f" of block {event.block}"
+        text = f"removed {len(event.removed)} of {event.of} {event.part}{place}{error}"
+        return self._sometimes("removed", event.time, event.done == event.total, text)
+
     def _metric(self, event: ev.Metric) -> list[str]:
         figure = figures.metric(event.name, event.value, event.low, event.high)
         n = "" if event.n is None else f", n {event.n}"

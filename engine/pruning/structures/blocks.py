@@ -46,12 +46,7 @@ def shrink(job: Job) -> Smaller:
         ev.PartsRemoved(step=workspace.step, part="blocks", block=None, removed=gone, of=walk.blocks(), error=None,
                         seconds=seconds, done=1, total=1)
     )  # fmt: skip
-    summary = {
-        "parts": "blocks",
-        "kept": len(stay),
-        "of": walk.blocks(),
-        "scores": [round(x, 6) for x in scores.tolist()],
-    }
+    summary = {"parts": "blocks", "kept": len(stay), "of": walk.blocks()}
     return Smaller(config, kept, Origin(blocks=stay), summary, masked=True)
 
 
@@ -78,8 +73,9 @@ def weights(subject: Subject, like: torch.Tensor) -> torch.Tensor:
 
 def renamed(subject: Subject, stay: list[int]) -> dict[str, torch.Tensor]:
     """All weights, those of the blocks that stay under their new numbers."""
-    return {new: tensor for name, tensor in subject.module.state_dict().items()
-            if (new := new_name(name, prefixes(subject), stay)) is not None}  # fmt: skip
+    blocks = prefixes(subject)
+    named = ((new_name(name, blocks, stay), tensor) for name, tensor in subject.module.state_dict().items())
+    return {name: tensor for name, tensor in named if name is not None}
 
 
 def new_name(name: str, blocks: list[str], stay: list[int]) -> str | None:
