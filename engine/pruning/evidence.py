@@ -15,8 +15,9 @@ class Evidence:
     """What is known of P parts, in float32: of the inputs that they fill, of the matrix that reads these, of their weights.
 
     `variance` and `magnitude` (mean |x|) are [P, C], for the C inputs a part fills; `norms` [P, C] are the squared norms of
-    the columns that read them; `weights` [P] the squared norm of all weights that leave with a part. `influence` [P] is
-    1 - cos(input, output), for parts that are blocks; blocks have no inputs of their own.
+    the columns that read them; `weights` [P] the squared norm of all weights that leave with a part. `gram` [I, I] is the
+    Gram matrix of all inputs, `reader` [O, I] the one matrix that reads them, where there is one; `count` parts are to stay.
+    `influence` [P] is 1 - cos(input, output), for parts that are blocks; blocks have no inputs of their own.
     """
 
     weights: torch.Tensor
@@ -25,6 +26,10 @@ class Evidence:
     magnitude: torch.Tensor | None = None
     norms: torch.Tensor | None = None
     influence: torch.Tensor | None = None
+    gram: torch.Tensor | None = None
+    reader: torch.Tensor | None = None
+    count: int = 1
+    damping: float = 0.01
 
 
 Score = Callable[[Evidence], torch.Tensor]

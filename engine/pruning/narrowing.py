@@ -8,7 +8,7 @@ Shapes: P parts, C columns a part, O out, I in.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -73,7 +73,8 @@ class Narrowing:
         found, _ = observe(self.walk, index, hidden, calls, {"x": weight_OI}, want_gram=True)
         generator = self.job.generator(f"{self.part} {index}")
         with torch.autocast(weight_OI.device.type, enabled=False):
-            scores = self.job.score()(evidence(link, parameters, found["x"], generator))
+            known = evidence(link, parameters, found["x"], generator)
+            scores = self.job.score()(replace(known, count=self.plan.count, damping=options.damping))
             stay = best(scores, self.plan.count)
             bias = parameters.get(bias_of(link.consumer))
             old_bias = None if bias is None else bias.float()
@@ -164,19 +165,15 @@ def evidence(
 ) -> Evidence:
     """What a score of the link's parts may look at."""
     shape = (link.parts, link.width)
-    norms = view(parameters[link.consumer], link).float().square().sum(0).reshape(shape)
-    total = torch.zeros(link.parts, device=norms.device)
+    reader = view(parameters[link.consumer], link).float()
+    total = torch.zeros(link.parts, device=reader.device)
     for name, rows in link.indices.items():
-        flat = (
-            parameters[name]
-            .float()
-            .square()
-            .movedim(link.axes[name], 0)
-            .reshape(parameters[name].shape[link.axes[name]], -1)
-        )
-        total += flat.sum(1)[rows.to(total.device)].sum(1)
-    variance, magnitude = inputs.variance.reshape(shape), inputs.magnitude.reshape(shape)
-    return Evidence(total, generator, variance, magnitude, norms)
+        squares = parameters[name].float().square().movedim(link.axes[name], 0)
+        total += squares.reshape(len(squares), -1).sum(1)[rows.to(total.device)].sum(1)
+    return Evidence(
+        total, generator, inputs.variance.reshape(shape), inputs.magnitude.reshape(shape),
+        reader.square().sum(0).reshape(shape), gram=inputs.centred(bias_of(link.consumer) in parameters), reader=reader,
+    )  # fmt: skip
 
 
 def view(weight: torch.Tensor, link: Link) -> torch.Tensor:

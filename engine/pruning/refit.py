@@ -45,6 +45,11 @@ class Inputs:
         mean, magnitude = self.mean * a + other.mean * b, self.magnitude * a + other.magnitude * b
         return Inputs(tokens, mean, magnitude, self.squares * a + other.squares * b, gram)
 
+    def centred(self, about_mean: bool) -> torch.Tensor:
+        """The Gram matrix, about the mean inputs where a bias can take these."""
+        assert self.gram is not None
+        return self.gram - torch.outer(self.mean, self.mean) if about_mean else self.gram
+
     @property
     def variance(self) -> torch.Tensor:
         return (self.squares - self.mean.square()).clamp_min(0)
@@ -101,13 +106,11 @@ def refit(
     plain = Refit(plain_OI, bias, relative_error(weight_OI, plain_OI, bias, bias, inputs))
     if not compensate:
         return plain
-    assert inputs.gram is not None
-    mean = inputs.mean if bias is not None else torch.zeros_like(inputs.mean)
-    gram = inputs.gram - torch.outer(mean, mean)
+    gram = inputs.centred(bias is not None)
     new_OI = plain_OI.clone()
     new_OI[:, kept] += weight_OI[:, gone] @ transfer(gram, kept, gone, damping)
     new_OI[weight_OI == 0] = 0
-    new_bias = None if bias is None else bias + (weight_OI - new_OI) @ mean
+    new_bias = None if bias is None else bias + (weight_OI - new_OI) @ inputs.mean
     done = Refit(new_OI, new_bias, relative_error(weight_OI, new_OI, bias, new_bias, inputs))
     return done if done.error <= plain.error else plain
 

@@ -24,8 +24,13 @@ def evidence(device: str = "cpu", useless: int | None = None) -> Evidence:
     if useless is not None:
         for values in fields.values():
             values[useless] = 0
+    fields["reader"] = torch.randn(5, PARTS * COLUMNS, generator=generator)
+    x = torch.randn(200, PARTS * COLUMNS, generator=generator)
+    if useless is not None:
+        fields["reader"][:, useless * COLUMNS : (useless + 1) * COLUMNS] = 0
+    fields["gram"] = x.T @ x / 200
     moved = {name: values.to(device) for name, values in fields.items()}
-    return Evidence(generator=torch.Generator().manual_seed(1), **moved)
+    return Evidence(generator=torch.Generator().manual_seed(1), count=4, **moved)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -45,7 +50,12 @@ def test_parts_are_judged_each_by_itself(name: str) -> None:
     fields = {
         field: getattr(given, field)[order] for field in ("variance", "magnitude", "norms", "weights", "influence")
     }
-    torch.testing.assert_close(SCORES.load(name).score(replace(given, **fields)), SCORES.load(name).score(given)[order])
+    assert given.gram is not None
+    assert given.reader is not None
+    columns = torch.arange(PARTS * COLUMNS).reshape(PARTS, COLUMNS)[order].flatten()
+    fields |= {"gram": given.gram[columns][:, columns], "reader": given.reader[:, columns]}
+    permuted, straight = SCORES.load(name).score(replace(given, **fields)), SCORES.load(name).score(given)[order]
+    torch.testing.assert_close(permuted, straight, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", sorted(set(NAMES) - {"random"}))

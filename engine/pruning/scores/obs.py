@@ -1,0 +1,58 @@
+"""Error that is left after what stays has been refitted, a few parts at a time (ZipLM, arXiv 2302.04089).
+
+With H the damped Gram matrix of the inputs and W what reads them, taking the columns p away costs tr(W_p (H⁻¹_pp)⁻¹ W_pᵀ).
+The cheapest parts go, W and H⁻¹ are brought to the state without them, and the costs are looked at again: of two parts
+that say the same, only one is cheap.
+
+Shapes: P parts, C columns a part, O out, I = P * C in.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from engine.pruning.evidence import Evidence
+
+PATTERNS = {"channels", "heads"}
+ROUNDS = 32
+
+
+def score(evidence: Evidence) -> torch.Tensor:
+    """What goes first has the lowest score; what stays, the cost [P] of taking it too, which is positive."""
+    assert evidence.gram is not None
+    assert evidence.reader is not None
+    parts = len(evidence.weights)
+    columns_PC = torch.arange(len(evidence.gram), device=evidence.gram.device).reshape(parts, -1)
+    damped = evidence.gram.clone()
+    damped.diagonal().add_(evidence.damping * damped.diagonal().mean().clamp_min(1e-12))
+    inverse_II, reader_OI = torch.cholesky_inverse(torch.linalg.cholesky(damped)), evidence.reader.clone()
+    goes = parts - evidence.count
+    alive = torch.ones(parts, dtype=torch.bool, device=damped.device)
+    scores = torch.zeros(parts, device=damped.device)
+    for start in range(0, goes, max(1, -(-goes // ROUNDS))):
+        size = min(max(1, -(-goes // ROUNDS)), goes - start)
+        now = costs(inverse_II, reader_OI, columns_PC).masked_fill(~alive, torch.inf)
+        chosen = now.argsort(stable=True)[:size]
+        eliminate(inverse_II, reader_OI, columns_PC[chosen].flatten())
+        scores[chosen] = torch.arange(start - goes, start - goes + size, device=scores.device).float()
+        alive[chosen] = False
+    return torch.where(alive, costs(inverse_II, reader_OI, columns_PC), scores)
+
+
+def costs(inverse_II: torch.Tensor, reader_OI: torch.Tensor, columns_PC: torch.Tensor) -> torch.Tensor:
+    """tr(W_p (H⁻¹_pp)⁻¹ W_pᵀ) of every part [P]."""
+    blocks_PCC = inverse_II[columns_PC[:, :, None], columns_PC[:, None, :]]
+    reader_PCO = reader_OI.T[columns_PC]
+    solved_PCO: torch.Tensor = torch.linalg.solve(blocks_PCC, reader_PCO)
+    return (reader_PCO * solved_PCO).sum((1, 2))
+
+
+def eliminate(inverse_II: torch.Tensor, reader_OI: torch.Tensor, gone: torch.Tensor) -> None:
+    """Takes columns away, in place: what they did is spread over the others."""
+    rows = inverse_II[gone]
+    moved = torch.linalg.solve(rows[:, gone], rows)
+    reader_OI -= reader_OI[:, gone] @ moved
+    inverse_II -= rows.T @ moved
+    reader_OI[:, gone] = 0
+    inverse_II[gone], inverse_II[:, gone] = 0, 0
+    inverse_II[gone, gone] = 1
