@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 
 from engine.calibration import BlockCall, Walk
+from engine.errors import EngineError
 from engine.matrices import Products, gram_matrix, sum_of_squares
 
 
@@ -117,10 +118,24 @@ def refit(
 
 def transfer(gram_II: torch.Tensor, kept: torch.Tensor, gone: torch.Tensor, damping: float) -> torch.Tensor:
     """How the removed inputs are predicted from those that stay: G_RK (G_KK + damping I)⁻¹ [R, K]."""
-    kept_KK = gram_II[kept][:, kept]
-    kept_KK.diagonal().add_(damping * kept_KK.diagonal().mean().clamp_min(1e-12))
-    factor = torch.linalg.cholesky(kept_KK)
+    factor = factored(gram_II[kept][:, kept], damping)
     return torch.cholesky_solve(gram_II[kept][:, gone], factor).T
+
+
+def factored(gram_II: torch.Tensor, damping: float) -> torch.Tensor:
+    """The lower Cholesky factor of the damped Gram matrix; ten times the damping, and so on, where it does not exist.
+
+    Raises EngineError when nothing helps.
+    """
+    mean = gram_II.diagonal().mean().clamp_min(1e-12)
+    for attempt in range(6):
+        damped = gram_II.clone()
+        damped.diagonal().add_(damping * 10**attempt * mean)
+        factor, failed = torch.linalg.cholesky_ex(damped)
+        if not failed:
+            lower: torch.Tensor = factor
+            return lower
+    raise EngineError("the Gram matrix of the calibration inputs is not positive definite", hint="raise the damping")
 
 
 def relative_error(

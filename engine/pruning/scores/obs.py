@@ -12,6 +12,7 @@ from __future__ import annotations
 import torch
 
 from engine.pruning.evidence import Evidence
+from engine.pruning.refit import factored
 
 PATTERNS = {"channels", "heads"}
 ROUNDS = 32
@@ -23,12 +24,11 @@ def score(evidence: Evidence) -> torch.Tensor:
     assert evidence.reader is not None
     parts = len(evidence.weights)
     columns_PC = torch.arange(len(evidence.gram), device=evidence.gram.device).reshape(parts, -1)
-    damped = evidence.gram.clone()
-    damped.diagonal().add_(evidence.damping * damped.diagonal().mean().clamp_min(1e-12))
-    inverse_II, reader_OI = torch.cholesky_inverse(torch.linalg.cholesky(damped)), evidence.reader.clone()
+    inverse_II = torch.cholesky_inverse(factored(evidence.gram, evidence.damping))
+    reader_OI = evidence.reader.clone()
     goes = parts - evidence.count
-    alive = torch.ones(parts, dtype=torch.bool, device=damped.device)
-    scores = torch.zeros(parts, device=damped.device)
+    alive = torch.ones(parts, dtype=torch.bool, device=inverse_II.device)
+    scores = torch.zeros(parts, device=inverse_II.device)
     for start in range(0, goes, max(1, -(-goes // ROUNDS))):
         size = min(max(1, -(-goes // ROUNDS)), goes - start)
         now = costs(inverse_II, reader_OI, columns_PC).masked_fill(~alive, torch.inf)

@@ -6,7 +6,8 @@ import pytest
 import torch
 from fixtures.models import DEVICES
 
-from engine.pruning.refit import Inputs, refit
+from engine.errors import EngineError
+from engine.pruning.refit import Inputs, factored, refit
 
 OUT, IN, TOKENS = 6, 12, 400
 KEPT = torch.tensor([0, 1, 3, 4, 7, 10, 11])
@@ -110,3 +111,12 @@ def test_statistics_of_parts_merge_into_those_of_the_whole(want_gram: bool) -> N
     torch.testing.assert_close(merged.squares, whole.squares, atol=1e-5, rtol=1e-5)
     if want_gram:
         torch.testing.assert_close(merged.gram, whole.gram, atol=1e-4, rtol=1e-4)
+
+
+def test_damping_grows_until_there_is_a_factor() -> None:
+    gram = -torch.eye(IN)
+    gram[0, 0] = 20.0
+    factor = factored(gram, 0.1)
+    assert torch.isfinite(factor).all()
+    with pytest.raises(EngineError, match="positive definite"):
+        factored(torch.full((2, 2), torch.nan), 0.1)
