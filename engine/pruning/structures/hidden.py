@@ -10,6 +10,7 @@ Shapes: H hidden, K hidden that stay.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +19,7 @@ import torch
 from engine import events as ev
 from engine.calibration import Walk
 from engine.errors import UsageError
+from engine.matrices import Matrix
 from engine.model import Origin, Subject
 from engine.pruning.configs import Changes, Shapes, fitting, shapes_of, shapes_with
 from engine.pruning.evidence import Evidence, best, counts
@@ -51,34 +53,40 @@ class Stream:
     plan: Plan
     errors: list[float] = field(default_factory=list)
 
-    def readers(self, block: int) -> dict[str, torch.Tensor]:
-        """{name: [O, H]} of the block's matrices that read the stream."""
-        found = {}
+    def readers(self, block: int) -> dict[str, list[Matrix]]:
+        """The block's matrices [O, H] that read the stream, those with one input together, by the first one's name."""
+        groups: dict[int, list[Matrix]] = {}
         for matrix in self.walk.of_block(block):
             axes = self.plan.axes.get(matrix.name, [])
             parameter = self.walk.subject.module.get_parameter(matrix.name) if axes else None
             if parameter is not None and 1 - row_axis(matrix.weight, parameter) in axes:
-                found[matrix.name] = matrix.weight
-        return found
+                groups.setdefault(matrix.group, []).append(matrix)
+        return {matrices[0].name: matrices for matrices in groups.values()}
 
     def scores(self) -> torch.Tensor:
         """[H], from the inputs of all matrices that read the stream: the blocks' normed activations."""
         zero = torch.zeros(self.plan.of, device=self.walk.subject.device)
         variance, magnitude, norms = zero.clone(), zero.clone(), zero.clone()
+        for readers, found in self.blocks("scoring", want_gram=False):
+            for name, inputs in found.items():
+                columns = torch.stack([m.weight.float().square().sum(0) for m in readers[name]]).sum(0)
+                variance += inputs.variance * columns
+                norms += columns
+                magnitude += inputs.magnitude
+        weighted = (variance / norms.clamp_min(1e-30))[:, None]
+        generator = self.job.generator("hidden")
+        return self.job.score()(Evidence(self.weights(), generator, weighted, magnitude[:, None], norms[:, None]))
+
+    def blocks(self, label: str, want_gram: bool) -> Iterator[tuple[dict[str, list[Matrix]], dict[str, Inputs]]]:
+        """Goes through the model; yields each block's readers and their inputs when it has been computed."""
         with self.walk.context():
             hidden, calls = self.walk.enter()
             for index in range(self.walk.blocks()):
                 readers = self.readers(index)
-                found, hidden = observe(self.walk, index, hidden, calls[index], readers, want_gram=False)
-                for name, inputs in found.items():
-                    columns = readers[name].float().square().sum(0)
-                    variance += inputs.variance * columns
-                    norms += columns
-                    magnitude += inputs.magnitude
-                self.job.workspace.progress("scoring", index + 1, self.walk.blocks(), "blocks")
-        weighted = (variance / norms.clamp_min(1e-30))[:, None]
-        generator = self.job.generator("hidden")
-        return self.job.score()(Evidence(self.weights(), generator, weighted, magnitude[:, None], norms[:, None]))
+                first = {name: matrices[0].weight for name, matrices in readers.items()}
+                found, hidden = observe(self.walk, index, hidden, calls[index], first, want_gram)
+                yield readers, found
+                self.job.workspace.progress(label, index + 1, self.walk.blocks(), "blocks")
 
     def weights(self) -> torch.Tensor:
         """The squared norm [H] of all weights on each dimension."""
@@ -90,26 +98,21 @@ class Stream:
 
     def mask(self, stay: torch.Tensor) -> None:
         """Refits every reader from the inputs that stay, and zeroes the removed dimensions, block after block."""
-        names = prefixes(self.walk.subject)
-        with self.walk.context():
-            hidden, calls = self.walk.enter()
-            for index in range(self.walk.blocks()):
-                readers = self.readers(index)
-                found, hidden = observe(self.walk, index, hidden, calls[index], readers, want_gram=True)
-                for name, inputs in found.items():
-                    self.refit(name, readers[name], inputs, stay)
-                self.zero([name for name in self.plan.axes if name.startswith(f"{names[index]}.")], stay)
-                self.job.workspace.progress("pruning", index + 1, self.walk.blocks(), "blocks")
-            self.zero([name for name in self.plan.axes if not name.startswith(tuple(f"{n}." for n in names))], stay)
+        names = [f"{prefix}." for prefix in prefixes(self.walk.subject)]
+        for index, (readers, found) in enumerate(self.blocks("pruning", want_gram=True)):
+            for name, inputs in found.items():
+                for matrix in readers[name]:
+                    self.refit(matrix, inputs, stay)
+            self.zero([name for name in self.plan.axes if name.startswith(names[index])], stay)
+        self.zero([name for name in self.plan.axes if not name.startswith(tuple(names))], stay)
 
-    def refit(self, name: str, weight_OH: torch.Tensor, inputs: Inputs, stay: torch.Tensor) -> None:
-        module = self.walk.subject.module
-        bias = dict(module.named_parameters()).get(bias_of(name))
+    def refit(self, matrix: Matrix, inputs: Inputs, stay: torch.Tensor) -> None:
+        bias = dict(self.walk.subject.module.named_parameters()).get(bias_of(matrix.name))
         options = self.job.options
-        with torch.autocast(weight_OH.device.type, enabled=False):
+        with torch.autocast(matrix.weight.device.type, enabled=False):
             old = None if bias is None else bias.float()
-            done = refit(weight_OH.float(), old, inputs, stay, options.damping, options.compensate)
-        weight_OH.copy_(done.weight)
+            done = refit(matrix.weight.float(), old, inputs, stay, options.damping, options.compensate)
+        matrix.weight.copy_(done.weight)
         if bias is not None and done.bias is not None:
             bias.copy_(done.bias)
         self.errors.append(done.error)
