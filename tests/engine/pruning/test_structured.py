@@ -17,8 +17,6 @@ from engine.errors import Cancelled, UsageError
 from engine.model import Origin, Subject, save_language_model
 from engine.profile import ModelOptions
 from engine.pruning import structured
-from engine.pruning.configs import fitting, shapes_of
-from engine.pruning.evidence import counts
 from engine.pruning.narrowing import bias_of, prefixes, view
 from engine.pruning.options import PruneOptions
 from engine.pruning.parts import links
@@ -230,15 +228,6 @@ def test_one_key_value_head_for_all_still_lets_query_heads_go(tmp_path: Path) ->
     assert (config.num_attention_heads, config.num_key_value_heads) == (2, 1)
 
 
-def test_stacked_query_key_value_and_gate_up_matrices_are_taken_apart(tmp_path: Path) -> None:
-    found = {link.width > 1: link for link in links(subject("gpt2"))[0]}
-    rows = found[True].indices["attn.c_attn.weight"]
-    assert rows[1].tolist() == [*range(8, 16), *range(40, 48), *range(72, 80)]
-    neox = {link.width > 1: link for link in links(subject("gpt_neox"))[0]}
-    assert neox[True].indices["attention.query_key_value.bias"][1].tolist() == list(range(24, 48))
-    assert all(link.parts == 4 for link in (found[True], neox[True]))
-
-
 def test_two_steps_of_structure_and_origins_in_the_dense_model(tmp_path: Path) -> None:
     mine = subject("llama", num_hidden_layers=5)
     first = prune(tmp_path / "a", mine, "blocks", sparsity=0.4).subject
@@ -263,37 +252,6 @@ def test_a_smaller_model_that_computes_something_else_is_refused(tmp_path: Path)
     del state["model.layers.0.mlp.down_proj.weight"]
     with pytest.raises(UsageError, match="down_proj"):
         structured.built(mine, Smaller({}, state, Origin()))
-
-
-def test_keys_are_found_by_value_and_by_what_they_do() -> None:
-    """The sliding window is as wide as the MLP, and changes no shape; layers are as many as key-value heads."""
-    mine = subject("gemma2")
-    expected = {
-        name: tuple(48 if size == 64 else size for size in shape) for name, shape in shapes_of(mine.module).items()
-    }
-    heads = {64}
-    assert heads == {mine.module.config.sliding_window, mine.module.config.intermediate_size}
-    narrow = {n: s for n, s in expected.items() if "mlp" in n}
-    found = fitting(mine.module.config, {64: 48}, lambda shapes: narrow.items() <= shapes.items())
-    assert found == {"intermediate_size": 48}
-    assert fitting(mine.module.config, {64: 48}, lambda shapes: False) is None
-
-
-@pytest.mark.parametrize(
-    ("parts", "sparsity", "multiple", "first"),
-    [(1536, 1 / 3, 8, 1024), (64, 0.3, 8, 48), (64, 0.3, 1, 45), (3, 0.3, 1, 2), (9, 0.99, 8, 8), (64, 0.999, 8, 8)],
-)
-def test_what_stays_is_the_nearest_multiple(parts: int, sparsity: float, multiple: int, first: int) -> None:
-    found = counts(parts, sparsity, multiple)
-    assert found[0] == first
-    assert all(0 < count < parts and count % multiple == 0 for count in found)
-
-
-@pytest.mark.parametrize(("parts", "sparsity", "multiple"), [(64, 0.01, 8), (3, 0.1, 1), (8, 0.3, 8), (6, 0.5, 8)])
-def test_removing_nothing_is_refused_with_the_least_that_can_go(parts: int, sparsity: float, multiple: int) -> None:
-    with pytest.raises(UsageError, match="removes nothing") as refused:
-        counts(parts, sparsity, multiple)
-    assert refused.value.hint
 
 
 def test_what_is_told(tmp_path: Path) -> None:
