@@ -5,7 +5,7 @@ from __future__ import annotations
 from engine.pruning.narrowing import narrow, plan
 from engine.pruning.structured import Job, Smaller
 
-SCORE = "flap"
+SCORE = "obs"
 
 
 def check(job: Job) -> None:

@@ -170,7 +170,7 @@ def test_compensation_pays(name: str, tmp_path: Path) -> None:
     assert errors[True] < errors[False]
 
 
-@pytest.mark.parametrize("score", ["flap", "minitron", "magnitude", "random"])
+@pytest.mark.parametrize("score", ["obs", "flap", "minitron", "magnitude", "random"])
 def test_every_score_makes_a_working_model(score: str, tmp_path: Path) -> None:
     space = prune(tmp_path, three_blocks("llama"), "channels", score=score)
     assert torch.isfinite(logits(space.subject)).all()
