@@ -42,9 +42,10 @@ def score(evidence: Evidence) -> torch.Tensor:
 def costs(inverse_II: torch.Tensor, reader_OI: torch.Tensor, columns_PC: torch.Tensor) -> torch.Tensor:
     """tr(W_p (H⁻¹_pp)⁻¹ W_pᵀ) of every part [P]."""
     blocks_PCC = inverse_II[columns_PC[:, :, None], columns_PC[:, None, :]]
+    if columns_PC.shape[1] == 1:
+        return reader_OI.square().sum(0) / blocks_PCC[:, 0, 0]
     reader_PCO = reader_OI.T[columns_PC]
-    solved_PCO: torch.Tensor = torch.linalg.solve(blocks_PCC, reader_PCO)
-    return (reader_PCO * solved_PCO).sum((1, 2))
+    return (reader_PCO * torch.bmm(torch.linalg.inv(blocks_PCC), reader_PCO)).sum((1, 2))
 
 
 def eliminate(inverse_II: torch.Tensor, reader_OI: torch.Tensor, gone: torch.Tensor) -> None:
