@@ -166,6 +166,20 @@ class Walk:
     def block(self, index: int) -> nn.Module:
         return self._blocks[index]
 
+    def prefix(self, index: int) -> str:
+        """The block's name in the model."""
+        return self._prefix(self._blocks[index])
+
+    def pass_on(self, index: int) -> None:
+        """Makes the block return its input from now on, as if it were not there."""
+        is_tuple = self._tuples[index]
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            hidden = args[0] if args else kwargs["hidden_states"]
+            return (hidden, None) if is_tuple else hidden
+
+        self._blocks[index].forward = forward
+
     def forward(self, index: int, calls: list[BlockCall], hidden: list[torch.Tensor]) -> list[torch.Tensor]:
         """A block's outputs, chunk by chunk."""
         block, pairs = self._blocks[index], zip(calls, hidden, strict=True)

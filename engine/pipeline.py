@@ -122,12 +122,23 @@ def announce(workspace: Workspace) -> list[Matrix]:
         ev.ModelLoaded(
             source=subject.source, device=str(subject.device), dtype=str(subject.dtype).removeprefix("torch."),
             architecture=type(subject.module).__name__, parameters=subject.parameters, bytes=subject.bytes,
-            threads=torch.get_num_threads(),
-            matrices=[{"name": m.name, "block": m.block, "shape": list(m.shape), "parameters": m.weight.numel()}
-                      for m in walk.matrices],
+            threads=torch.get_num_threads(), step=workspace.step,
+            matrices=[described(m, workspace.step >= 0) for m in walk.matrices],
         )
     )  # fmt: skip
     return walk.matrices
+
+
+def described(matrix: Matrix, after_a_step: bool) -> dict[str, object]:
+    """What ModelLoaded tells of a matrix."""
+    about = {
+        "name": matrix.name,
+        "block": matrix.block,
+        "shape": list(matrix.shape),
+        "parameters": matrix.weight.numel(),
+    }
+    zeros = int((matrix.weight == 0).sum()) if after_a_step else 0
+    return about | ({"sparsity": zeros / matrix.weight.numel()} if zeros else {})
 
 
 def dense_step(workspace: Workspace) -> None:
@@ -144,10 +155,12 @@ def dense_step(workspace: Workspace) -> None:
 
 def one_step(workspace: Workspace, options: StepOptions) -> None:
     """Runs a step, or takes over what an earlier process finished; weights that changed are measured."""
-    done, entry = workspace.finished(), STEPS[options.use]
+    done, entry, before = workspace.finished(), STEPS[options.use], id(workspace.subject)
     if done is not None:
         if entry.stage:
             entry.restore()(workspace, options)
+        if id(workspace.subject) != before:
+            announce(workspace)
         workspace.stage = done["stage"]
         workspace.emit(
             ev.StepFinished(step=workspace.step, seconds=done["seconds"], summary=done["summary"], resumed=True)
@@ -157,6 +170,8 @@ def one_step(workspace: Workspace, options: StepOptions) -> None:
     workspace.check_stop()
     workspace.emit(ev.StepStarted(step=workspace.step, use=options.use, title=title(options)))
     summary = entry.run()(workspace, options)
+    if id(workspace.subject) != before:
+        announce(workspace)
     if entry.stage:
         workspace.stage = next_stage(workspace, entry.stage)
         Measurement(workspace, workspace.subject, workspace.profile.evaluate, workspace.stage).all()

@@ -61,11 +61,13 @@ ALLOCATIONS = Family("allocation", "engine.pruning.allocations")
 OPTIMIZERS = Family("prompt optimizer", "engine.prompts.optimizers")
 FORMATS = Family("export format", "engine.export.formats")
 STRUCTURES = Family("structured pattern", "engine.pruning.structures")
+SCORES = Family("score of parts", "engine.pruning.scores")
 TASKS = Family("task", "engine.tasks")
 FAMILIES = {
     "criteria": CRITERIA,
     "allocations": ALLOCATIONS,
     "structures": STRUCTURES,
+    "scores": SCORES,
     "optimizers": OPTIMIZERS,
     "formats": FORMATS,
     "tasks": TASKS,

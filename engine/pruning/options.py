@@ -8,7 +8,7 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from engine.options import StepOptions
-from engine.registry import ALLOCATIONS, CRITERIA, STRUCTURES
+from engine.registry import ALLOCATIONS, CRITERIA, SCORES, STRUCTURES
 
 N_OF_M = re.compile(r"([1-9]\d*):([1-9]\d*)")
 
@@ -20,7 +20,7 @@ class PruneOptions(StepOptions):
     criterion: str = "wanda"
     """who decides what goes: see `compress-tui list criteria`"""
     sparsity: float | None = Field(default=None, ge=0.0, lt=1.0)
-    """share of the weights to remove, in [0, 1); 0.5 when neither this nor a threshold is given"""
+    """share of the weights to remove, in [0, 1), or of a structure's parts; 0.5 when neither this nor a threshold is given"""
     threshold: float | None = Field(default=None, gt=0.0)
     """criterion "importance" only: weights with |w| / sum|w| below this go"""
     pattern: str = "unstructured"
@@ -52,18 +52,29 @@ class PruneOptions(StepOptions):
     statistics: Literal["sequential", "dense"] = "sequential"
     """inputs as the layers pruned before change them, or as the model at hand has them (collected once, then cached)"""
     damping: float = Field(default=0.01, gt=0.0)
-    """solvers: added to the Gram matrix's diagonal, as a share of its mean"""
+    """solvers and compensation: added to the Gram matrix's diagonal, as a share of its mean"""
     block_size: int = Field(default=128, ge=1)
     """sparsegpt: columns whose mask is decided together"""
     iterations: int = Field(default=40, ge=1)
     """admm: rounds of least squares and projection, at most"""
     polish: int = Field(default=10, ge=0)
     """admm: conjugate-gradient steps on the weights that stay"""
+    score: str = "auto"
+    """structures: which parts go, see `compress-tui list scores`; auto is the structure's own"""
+    multiple: int = Field(default=8, ge=1)
+    """channels, hidden: what stays is a multiple of this"""
+    compensate: bool = True
+    """structures: refit the matrices that read the removed parts, by least squares on the calibration data"""
 
     @field_validator("criterion", "proxy")
     @classmethod
     def _known_criterion(cls, name: str) -> str:
         return CRITERIA.check(name)
+
+    @field_validator("score")
+    @classmethod
+    def _known_score(cls, name: str) -> str:
+        return name if name == "auto" else SCORES.check(name)
 
     @field_validator("allocation")
     @classmethod

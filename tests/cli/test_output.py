@@ -323,3 +323,12 @@ def test_inspect_nothing(cli: Cli, tmp_path: Path) -> None:
     result = cli("inspect", str(tmp_path / "nothing"))
     assert (result.code, result.out) == (3, "")
     assert result.err.startswith("error: ")
+
+
+def test_the_narration_tells_what_left() -> None:
+    narrate = Narrator("again")
+    common = {"step": 0, "seconds": 1.0, "total": 2}
+    first = ev.PartsRemoved(part="channels", block=0, removed=[1, 2], of=8, error=0.0312, done=1, **common)
+    last = ev.PartsRemoved(part="blocks", block=None, removed=[3], of=4, error=None, done=2, **common)
+    assert narrate(first) == ["      removed 2 of 8 channels of block 0, error 0.0312"]
+    assert narrate(last) == ["      removed 1 of 4 blocks"]

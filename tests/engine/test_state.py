@@ -140,3 +140,25 @@ def test_the_log_is_bounded() -> None:
     state = RunState.of(ev.Log(message=str(i), seq=i + 1) for i in range(LOG_LINES + 5))
     assert len(state.log) == LOG_LINES
     assert state.log[-1].message == str(LOG_LINES + 4)
+
+
+def loaded(step: int, shape: list[int], seq: int, **more: object) -> ev.ModelLoaded:
+    matrix = {"name": "a", "block": 0, "shape": shape, "parameters": shape[0] * shape[1], **more}
+    return ev.ModelLoaded(
+        source="s", device="cpu", dtype="float32", architecture="A", parameters=matrix["parameters"], bytes=1, threads=1,
+        matrices=[matrix], step=step, seq=seq,
+    )  # fmt: skip
+
+
+def test_new_shapes_replace_the_layers_and_a_resumed_run_does_not_bring_the_old_ones_back() -> None:
+    state = RunState.of([loaded(-1, [8, 4], 1), loaded(0, [6, 4], 2)])
+    assert state.layers["a"].shape == [6, 4]
+    assert state.layers["a"].sparsity is None
+    state.layers["a"].error = 0.25
+    for again in (loaded(-1, [8, 4], 3), loaded(0, [6, 4], 4)):
+        state.apply(again)
+        assert state.layers["a"].shape == [6, 4]
+        assert state.layers["a"].error == 0.25
+        assert state.model is not None
+        assert state.model.parameters == 24
+    assert state.apply(loaded(1, [2, 4], 5, sparsity=0.5)).layers["a"].sparsity == 0.5

@@ -19,7 +19,6 @@ from engine import events as ev
 from engine.calibration import Walk
 from engine.errors import EngineError, UsageError
 from engine.model import Origin, Subject
-from engine.pruning.options import PruneOptions
 from engine.pruning.routing import Activity, Layer, Watch, find
 from engine.pruning.structured import Job, Smaller
 
@@ -51,12 +50,12 @@ def check(job: Job) -> None:
 
 
 def expert_layers(job: Job) -> list[Layer]:
-    """All expert layers. Raises UsageError where there are none, or a criterion was named that cannot rank experts."""
+    """All expert layers. Raises UsageError where there are none, or a score was named that cannot rank experts."""
     workspace = job.workspace
     place = f"step.{workspace.step}"
-    if job.options.criterion not in (PruneOptions.model_fields["criterion"].default, "random"):
-        raise UsageError(f"experts are ranked by their own score, not by {job.options.criterion!r}",
-                         where=f"{place}.criterion", hint='leave the criterion out, or take the control, "random"')  # fmt: skip
+    if job.options.score not in ("auto", "random"):
+        raise UsageError(f"experts are ranked by their own score, not by {job.options.score!r}",
+                         where=f"{place}.score", hint='leave the score out, or take the control, "random"')  # fmt: skip
     subject = workspace.subject
     layers = find(subject, torch.zeros(1, 8, dtype=torch.long)) if subject.is_language_model else []
     if not layers:
@@ -102,7 +101,7 @@ def remaining(job: Job, layers: list[Layer], groups: int) -> int:
 
 def ranking(job: Job, layer: Layer, activity: Activity) -> list[int]:
     """The layer's experts, those to keep first: by saliency, then by tokens met."""
-    if job.options.criterion == "random":
+    if job.options.score == "random":
         digest = hashlib.sha256(f"{job.workspace.profile.seed} {layer.name}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
         return torch.randperm(layer.experts, generator=generator).tolist()

@@ -294,7 +294,7 @@ def test_experts_twice_and_then_weights(begin: Callable[..., Run]) -> None:
 
 def test_a_random_choice_depends_on_the_seed_alone(begin: Callable[..., Run]) -> None:
     model = silence(tiny("olmoe"), [[0, 1, 2], [3, 4, 5]])
-    how = step(0.5, 'criterion = "random"')
+    how = step(0.5, 'score = "random"')
     one, again, other = begin(model, how), begin(model, how), begin(model, how, seed=1)
     assert [execute(run) for run in (one, again, other)] == [0, 0, 0]
     assert removed(one) == removed(again) != removed(other)
@@ -381,5 +381,5 @@ def test_less_than_one_expert(begin: Callable[..., Run]) -> None:
     refused(begin(tiny("mixtral"), step(0.1)), "removes none of 3", "smallest sparsity", "0.333333")
 
 
-def test_a_criterion_that_ranks_weights(begin: Callable[..., Run]) -> None:
-    refused(begin(tiny("mixtral"), step(0.34, 'criterion = "sparsegpt"')), "step.0.criterion", "sparsegpt", "random")
+def test_a_score_of_other_parts(begin: Callable[..., Run]) -> None:
+    refused(begin(tiny("mixtral"), step(0.34, 'score = "flap"')), "step.0.score", "flap", "random")
