@@ -382,7 +382,7 @@ def test_what_auto_decides_is_kept_for_the_next_process(
 ) -> None:
     run = begin(save("llama", tmp_path / "model"), "auto", states="auto")
     with monkeypatch.context() as patched:
-        patched.setattr(memory, "free_memory", lambda device: 100_000)
+        patched.setattr(memory, "fits", lambda weights, device: False)
         done(run)
     assert 'memory = "stream"' in run.profile_file.read_text()
     assert 'states = "memory"' in run.profile_file.read_text()
