@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_map
 
 
 @dataclass
@@ -24,6 +25,14 @@ class BlockCall:
             out = block(*self.args, **{**self.kwargs, self.keyword: hidden})
         hidden_out: torch.Tensor = out[0] if isinstance(out, tuple) else out
         return hidden_out
+
+    def to(self, dtype: torch.dtype) -> BlockCall:
+        """The same call with its floating-point tensors (positions, masks) in another number format."""
+
+        def cast(value: Any) -> Any:
+            return value.to(dtype) if isinstance(value, torch.Tensor) and value.is_floating_point() else value
+
+        return BlockCall(tree_map(cast, self.args), tree_map(cast, self.kwargs), self.keyword)
 
     def sharing(self, other: BlockCall) -> BlockCall:
         """The same call, with the other's tensors where they are equal: masks and positions are kept once, not per chunk."""

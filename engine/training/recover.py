@@ -81,7 +81,8 @@ def recover(workspace: Workspace, options: RecoverOptions, mine: Stream, targets
     done = block * schedule.steps
 
     def forward(index: int) -> torch.Tensor:
-        return calls[index](module, mine.hidden[index])
+        dtype = next(module.parameters()).dtype  # float32 while it is trained, whatever the model's
+        return calls[index].to(dtype)(module, mine.hidden[index].to(dtype))
 
     def tell() -> None:
         nonlocal done

@@ -122,6 +122,13 @@ def test_resume_gives_the_same_bits(begin: Callable[..., Run], dtype: str, stop:
     assert weights(broken) == weights(whole)
 
 
+@pytest.mark.parametrize("architecture", ["gpt2", "opt", "gpt_neox", "gemma3_text"])
+def test_half_precision_models_are_trained_in_float32(begin: Callable[..., Run], architecture: str) -> None:
+    run = begin(architecture, dtype="bfloat16")
+    assert execute(run) == 0, run.state().failure
+    assert all(r.after < r.before for r in run.state().recoveries)
+
+
 def test_a_module_without_text_is_refused(tmp_path: Path) -> None:
     text = '[model]\nsource = "builtin:linear"\n[calibration]\nsource = "builtin"\n[[step]]\nuse = "recover"\n'
     run = runs.create("linear", text, tmp_path / "run")
