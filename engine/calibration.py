@@ -88,17 +88,22 @@ class Walk:
         """
         with self.context():
             hidden, calls = self.enter()
-            for index in range(self.blocks()):
-                with self.holding(index):
-                    action = visit(index)
-                    if action is None:
-                        hidden = self.forward(index, calls[index], hidden)
-                    elif len(hidden) == 1:
-                        hidden = [self._single_pass(index, calls[index][0], hidden[0], action, want_gram)]
-                    else:
-                        self._two_pass_statistics(index, calls[index], hidden, action, want_gram)
-                        hidden = self.forward(index, calls[index], hidden)
-                    yield index
+        for index in range(self.blocks()):
+            with self.holding(index):
+                action = visit(index)
+                with self.context():  # not around the yield: whoever stops there would stay inside
+                    hidden = self._through(index, calls[index], hidden, action, want_gram)
+                yield index
+
+    def _through(
+        self, index: int, calls: list[BlockCall], hidden: list[torch.Tensor], action: Visit | None, want_gram: bool
+    ) -> list[torch.Tensor]:
+        """A block's outputs, after the action on its matrices."""
+        if action is not None and len(hidden) == 1:
+            return [self._single_pass(index, calls[0], hidden[0], action, want_gram)]
+        if action is not None:
+            self._two_pass_statistics(index, calls, hidden, action, want_gram)
+        return self.forward(index, calls, hidden)
 
     def _single_pass(
         self, index: int, call: BlockCall, hidden: torch.Tensor, action: Visit, want_gram: bool

@@ -23,9 +23,8 @@ def window_logits(
     after each of its blocks.
     """
     if subject.stream is None:
-        with torch.inference_mode():
-            for window in windows:
-                yield subject.module(window[None], use_cache=False).logits[0]
+        for window in windows:
+            yield _logits(subject, window)
         return
     walk = Walk(subject, torch.stack(list(windows)), 1, torch.float32, spill=spill)
     with walk.context():
@@ -33,6 +32,14 @@ def window_logits(
         for block in range(walk.blocks()):
             hidden = walk.forward(block, calls[block], hidden)
             passed()
-        with subject.rest():
-            for window, last in zip(windows, hidden, strict=True):
-                yield walk.logits(window[None], last)[0]
+    with subject.rest():
+        for window, last in zip(windows, hidden, strict=True):
+            with walk.context():  # not around the yield: whoever stops here would stay inside
+                found = walk.logits(window[None], last)[0]
+            yield found
+
+
+@torch.inference_mode()
+def _logits(subject: Subject, window: torch.Tensor) -> torch.Tensor:
+    found: torch.Tensor = subject.module(window[None], use_cache=False).logits[0]
+    return found

@@ -123,24 +123,25 @@ class Scorer:
             return
         prefix = shared_prefix([s.tokens[: len(s.tokens) - s.positions + 1] for s, _ in missing])
         done = 0
-        with torch.inference_mode():
-            past = self._encode_prefix(prefix) if len(prefix) >= SHORTEST_PREFIX else None
-            skip = len(prefix) if past is not None else 0
-            padded = self._padded(max(len(s.tokens) for s, _ in missing))
-            for batch in batches(missing, skip, padded):
-                values = self._batch([s for s, _ in batch], prefix[:skip], past)
-                if self.cache:
-                    self.cache.put({key: v for (_, key), v in zip(batch, values, strict=True)})
-                for (sequence, key), value in zip(batch, values, strict=True):
-                    yield sequence, key, value
-                done += len(batch)
-                self.computed += len(batch)
-                self.tell(done, len(missing))
+        past = self._encode_prefix(prefix) if len(prefix) >= SHORTEST_PREFIX else None
+        skip = len(prefix) if past is not None else 0
+        padded = self._padded(max(len(s.tokens) for s, _ in missing))
+        for batch in batches(missing, skip, padded):
+            values = self._batch([s for s, _ in batch], prefix[:skip], past)
+            if self.cache:
+                self.cache.put({key: v for (_, key), v in zip(batch, values, strict=True)})
+            for (sequence, key), value in zip(batch, values, strict=True):
+                yield sequence, key, value
+            done += len(batch)
+            self.computed += len(batch)
+            self.tell(done, len(missing))
 
+    @torch.inference_mode()
     def _encode_prefix(self, prefix: tuple[int, ...]) -> Any:
         ids = torch.tensor([prefix], device=self.subject.device)
         return self.subject.module(ids, use_cache=True, logits_to_keep=1).past_key_values
 
+    @torch.inference_mode()
     def _batch(self, sequences: list[Sequence_], prefix: tuple[int, ...], past: Any) -> list[list[float]]:
         """Log-likelihoods per sequence; rows are padded on the left, behind the shared prefix."""
         device, skip = self.subject.device, len(prefix)

@@ -128,14 +128,14 @@ class Watch:
         """Yields each block's index when the activity in it is known."""
         with self.walk.context():
             hidden, calls = self.walk.enter()
-            for index in range(self.walk.blocks()):
-                began = time.perf_counter()
-                mine = [layer for layer in self.layers if layer.block == index]
-                with self._watching(mine):
-                    hidden = self.walk.forward(index, calls[index], hidden)
-                for layer in mine:
-                    self.activity[layer.name].seconds = time.perf_counter() - began
-                yield index
+        for index in range(self.walk.blocks()):
+            began = time.perf_counter()
+            mine = [layer for layer in self.layers if layer.block == index]
+            with self._watching(mine), self.walk.context():
+                hidden = self.walk.forward(index, calls[index], hidden)
+            for layer in mine:
+                self.activity[layer.name].seconds = time.perf_counter() - began
+            yield index
 
     @contextmanager
     def _watching(self, layers: list[Layer]) -> Iterator[None]:

@@ -293,3 +293,14 @@ def test_a_chunk_fits_and_is_never_nothing(name: str) -> None:
     assert fitting_chunk(model, 5, 16) == 5
     assert fitting_chunk(model, 5, 10**12) == 1
     assert fast_compute(model.device) in (torch.float32, torch.bfloat16)
+
+
+def test_a_walk_that_is_left_midway_leaves_no_mode_behind() -> None:
+    """Whoever stops between two blocks computes gradients as before, and in the number format of before."""
+    walk = Walk(subject("llama"), torch.zeros(2, 8, dtype=torch.long), 2, torch.bfloat16)
+    steps = walk.run(lambda index: None, want_gram=False)
+    assert next(steps) == 0
+    assert torch.is_grad_enabled()
+    assert not torch.is_inference_mode_enabled()
+    assert not torch.is_autocast_enabled("cpu")
+    assert list(steps) == [1]
