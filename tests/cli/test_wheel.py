@@ -52,7 +52,7 @@ def test_it_works_from_another_folder(installed: Path, tmp_path: Path) -> None:
     code = "import engine, sys; from tui.cli import main; print(engine.__file__); sys.exit(main(sys.argv[1:]))"
     listed = _run([code, "profile", "list"], tmp_path, environment)
     assert listed[0] == str(installed / "engine" / "__init__.py")
-    assert {"demo", "edge", "prompt-only", "worked-example"} <= {line.split()[0] for line in listed[1:]}
+    assert {"demo", "edge", "prompt-only", "quality", "worked-example"} <= {line.split()[0] for line in listed[1:]}
     assert _run([code, "profile", "check", "demo"], tmp_path, environment)[1].startswith("demo: ok")
     assert "wanda" in "\n".join(_run([code, "list", "criteria"], tmp_path, environment))
 

@@ -47,7 +47,7 @@ def test_shipped_profiles_load_under_their_own_name(name: str) -> None:
 
 
 def test_the_expected_profiles_are_shipped() -> None:
-    assert {"demo", "edge", "prompt-only", "worked-example"} <= set(SHIPPED)
+    assert {"demo", "edge", "prompt-only", "quality", "worked-example"} <= set(SHIPPED)
 
 
 def test_the_demo_has_a_pool_of_eight_or_more() -> None:
