@@ -92,7 +92,7 @@ def everything(arguments: argparse.Namespace) -> None:
                 one_case(criterion, sparsity, allocation, arguments, known)
 
 
-def one_case(criterion: str, sparsity: float, allocation: str, arguments: argparse.Namespace, known: dict) -> None:  # type: ignore[type-arg]
+def one_case(criterion: str, sparsity: float, allocation: str, arguments: argparse.Namespace, known: dict) -> None:
     more = [f"step.0.statistics={arguments.statistics}", *arguments.set]
     setting = f"{criterion} {sparsity:g} windows {arguments.start}+{arguments.windows} {arguments.statistics}"
     extra = "" if allocation == "uniform" else "".join(f" {item.removeprefix('step.0.')}" for item in arguments.set)
@@ -109,7 +109,7 @@ def one_case(criterion: str, sparsity: float, allocation: str, arguments: argpar
     print(line(key, known[key], known.get(f"{setting} uniform")), flush=True)
 
 
-def line(key: str, case: dict, uniform: dict | None) -> str:  # type: ignore[type-arg]
+def line(key: str, case: dict, uniform: dict | None) -> str:
     """Perplexity, and the paired difference to uniform."""
     mean = sum(case["losses"]) / len(case["losses"])
     text = f"{key}: perplexity {math.exp(mean):.3f}"

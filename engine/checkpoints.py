@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from engine import files
 from engine.errors import EngineError
-from engine.model import writing
+from engine.weights import writing
 from engine.workspace import Workspace
 
 Weights = dict[str, torch.Tensor]

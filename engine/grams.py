@@ -24,7 +24,7 @@ from engine import files
 from engine.calibration import Walk
 from engine.errors import EngineError
 from engine.matrices import SAMPLE, Matrix, Statistics
-from engine.model import weights_hash, writing
+from engine.weights import weights_hash, writing
 from engine.workspace import Workspace
 
 LAYOUT = 2  # of the files; part of the key, so that older entries are not read

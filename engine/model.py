@@ -1,9 +1,4 @@
-"""Loads the model under compression from where the profile says, and finds its blocks.
-
-Everything downstream works on a `Subject`: a torch module with, for language models, a tokenizer, or, for other modules,
-the features and labels they are measured on. No architecture is named here or below: blocks are the largest list of
-modules, matrices are found by watching products (see calibration.py).
-"""
+"""Loads the model under compression from where the profile says: the demo package, a folder, a GGUF file, the hub, code."""
 
 from __future__ import annotations
 
@@ -11,113 +6,19 @@ import gc
 import hashlib
 import importlib
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 
 from engine import allocator, files, inspection, memory, streaming
-from engine.data.features import Features, load_features
-from engine.errors import EngineError, Unavailable, UsageError
+from engine.data.features import load_features
+from engine.errors import Unavailable, UsageError
 from engine.profile import ModelOptions
-from engine.streaming import Streamed
-
-BOOKKEEPING = {"transformers_version", "dtype", "architectures"}
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where a structurally pruned model's blocks and hidden dimensions come from: indices in the dense model; None means
-    all of them.
-    """
-
-    blocks: list[int] | None = None
-    hidden: list[int] | None = None
-
-    def after(self, earlier: Origin) -> Origin:
-        """The origin in the dense model, when this one's indices are of a model that has `earlier` behind it."""
-        return Origin(_through(self.blocks, earlier.blocks), _through(self.hidden, earlier.hidden))
-
-
-def _through(later: list[int] | None, earlier: list[int] | None) -> list[int] | None:
-    if later is None or earlier is None:
-        return later if earlier is None else earlier
-    return [earlier[index] for index in later]
-
-
-@dataclass
-class Subject:
-    """A model and what is needed to run it. `fingerprint` identifies its weights before any change.
-
-    `stream` is there when the blocks' weights stay on disk: they are in memory only while somebody holds them.
-    """
-
-    module: nn.Module
-    source: str
-    fingerprint: str
-    tokenizer: Any | None = None
-    features: Features | None = None
-    origin: Origin = Origin()
-    stream: Streamed | None = None
-
-    @property
-    def device(self) -> torch.device:
-        return self.stream.device if self.stream is not None else next(self.module.parameters()).device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return next(self.module.parameters()).dtype
-
-    @property
-    def is_language_model(self) -> bool:
-        return self.tokenizer is not None
-
-    @property
-    def parameters(self) -> int:
-        """Number of parameters, tied ones once."""
-        return sum(p.numel() for p in self.module.parameters())
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of the weights as the run holds them."""
-        return sum(p.numel() * p.element_size() for p in self.module.parameters())
-
-    def blocks(self) -> list[nn.Module]:
-        """The decoder blocks: the modules of the largest ModuleList; other modules are one block as a whole."""
-        if not self.is_language_model:
-            return [self.module]
-        blocks = streaming.largest_list(self.module)
-        if not blocks:
-            raise EngineError("the model has no list of blocks", where=self.source)
-        return blocks
-
-    def holding(self, block: int) -> AbstractContextManager[None]:
-        """The block's weights are in memory inside."""
-        return nullcontext() if self.stream is None else self.stream.holding(block)
-
-    def rest(self) -> AbstractContextManager[None]:
-        """What is no block (embeddings, final norm, head) is in memory inside."""
-        return self.holding(streaming.REST)
-
-    def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Every parameter and buffer by name, tied ones once; of a streamed model one block after the other."""
-        if self.stream is not None:
-            yield from self.stream.tensors()
-            return
-        for name, parameter in self.module.named_parameters():
-            yield name, parameter.data
-        yield from self.module.named_buffers()
-
-    def token_ids(self, text: str) -> torch.Tensor:
-        """Token ids [tokens] of a whole text."""
-        assert self.tokenizer is not None
-        return torch.tensor(self.tokenizer(text, verbose=False).input_ids, dtype=torch.long)
+from engine.subject import DTYPES, Subject
+from engine.weights import check_finite, finite, weights_hash
 
 
 def resolve(options: ModelOptions) -> ModelOptions:
@@ -178,62 +79,6 @@ def with_features(subject: Subject, source: str, label: str, normalize: bool) ->
     return replace(subject, features=load_features(source, label=label, normalize=normalize))
 
 
-def check_finite(subject: Subject) -> None:
-    """Raises Unavailable that names the first weight with a NaN or an infinity."""
-    for _ in finite(subject.module.named_parameters(), subject.source):
-        pass
-
-
-def finite(tensors: Iterable[tuple[str, torch.Tensor]], source: str) -> Iterator[tuple[str, torch.Tensor]]:
-    """The tensors, each looked at first. Raises Unavailable that names the first with a NaN or an infinity."""
-    for name, tensor in tensors:
-        if not is_finite(tensor):
-            hint = "the checkpoint is damaged; fetch it again"
-            raise Unavailable(f"weight {name} holds NaN or infinite values", where=source, hint=hint)
-        yield name, tensor
-
-
-def is_finite(tensor: torch.Tensor) -> bool:
-    """Whether every element is a number; the extremes tell, without a tensor as large again."""
-    if not tensor.numel() or not tensor.is_floating_point():
-        return True
-    return all(bool(torch.isfinite(extreme)) for extreme in tensor.aminmax())
-
-
-def save_language_model(subject: Subject, folder: Path, dtype: torch.dtype) -> None:
-    """Writes a folder that plain transformers loads."""
-    model: Any = subject.module
-    own = model.dtype
-    with writing(folder):
-        model.save_pretrained(folder, state_dict=converted(model.state_dict(), dtype) if dtype != own else None)
-    try:
-        model.config.dtype = dtype  # save_pretrained has put the dtype in memory there
-        model.config.save_pretrained(folder)
-    finally:
-        model.config.dtype = own
-    assert subject.tokenizer is not None
-    subject.tokenizer.save_pretrained(folder)
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turns what safetensors raises when a disk is full into an EngineError."""
-    try:
-        yield
-    except SafetensorError as error:
-        raise EngineError(f"the weights cannot be written: {error}", where=str(path)) from error
-
-
-def converted(state: dict[str, torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """The tensors in another number format; tied ones stay one tensor, so that they are stored once."""
-    made: dict[tuple[int, torch.Size], torch.Tensor] = {}
-    for tensor in state.values():
-        key = (tensor.data_ptr(), tensor.shape)
-        if key not in made:
-            made[key] = tensor.to(dtype)
-    return {name: made[tensor.data_ptr(), tensor.shape] for name, tensor in state.items()}
-
-
 def _language_model(options: ModelOptions) -> Subject:
     path, hub = _place(options.source)
     return _from_pretrained(str(path), options, hub)
@@ -268,7 +113,7 @@ def _streamed(options: ModelOptions) -> Subject:
         stream = streaming.load(path, DTYPES[options.dtype], torch.device(options.device))
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise _unloadable(options.source, error, hub) from error
-    _watchable(stream.module)
+    watchable(stream.module)
     digest = weights_hash(stream.module, tokenizer, finite(stream.tensors(), options.source))
     return Subject(stream.module, options.source, digest, tokenizer, stream=stream)
 
@@ -283,7 +128,7 @@ def _fetched(name: str, source: str) -> Path:
         raise _unloadable(source, error, hub=True) from error
 
 
-def _watchable(module: Any) -> None:
+def watchable(module: Any) -> None:
     """Has experts computed one by one, so that their products can be watched."""
     if hasattr(module, "set_experts_implementation"):
         module.set_experts_implementation("eager")
@@ -299,7 +144,7 @@ def _from_pretrained(path: str, options: ModelOptions, hub: bool) -> Subject:
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise _unloadable(options.source, error, hub) from error
-    _watchable(module)
+    watchable(module)
     return Subject(module, options.source, weights_hash(module, tokenizer), tokenizer)
 
 
@@ -381,26 +226,6 @@ def _from_code(reference: str, allow_code: bool) -> Subject:
     if not isinstance(module, nn.Module):
         raise Unavailable("the factory must return a torch module, or (module, Features)", where=f"python:{reference}")
     return Subject(module, f"python:{reference}", weights_hash(module), features=features)
-
-
-def weights_hash(
-    module: nn.Module, tokenizer: Any | None = None, tensors: Iterable[tuple[str, torch.Tensor]] | None = None
-) -> str:
-    """A hash of everything that decides what the model answers: weights, buffers, configuration, tokenizer.
-
-    `tensors` gives parameters and buffers where they are not all in the module.
-    """
-    digest = hashlib.blake2b(digest_size=16)
-    for name, tensor in tensors or [*module.named_parameters(), *module.named_buffers()]:
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    config = getattr(module, "config", None)
-    if config is not None:
-        settings = {k: v for k, v in config.to_dict().items() if k not in BOOKKEEPING and not k.startswith("_")}
-        digest.update(repr(sorted(settings.items(), key=str)).encode())
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    digest.update(backend.to_str().encode() if backend else b"")
-    return digest.hexdigest()
 
 
 def go_offline(source: str, texts: list[str]) -> None:

@@ -15,17 +15,18 @@ import torch
 from engine import events as ev
 from engine import figures, files, model, preflight, report, runs
 from engine import profile as profiles
-from engine.calibration import Walk, fast_compute, fitting_chunk, states_place
+from engine.calibration import Walk
 from engine.errors import DONE, GATE_MISSED, UsageError
 from engine.estimate import check as estimate
 from engine.estimate import machine
 from engine.evaluation.measure import Measurement, measure_dense
+from engine.fitting import fast_compute, fitting_chunk, states_place
 from engine.matrices import Matrix
-from engine.model import DTYPES
 from engine.options import StepOptions
 from engine.profile import Profile
 from engine.registry import STEPS
 from engine.state import RunState
+from engine.subject import DTYPES, Subject
 from engine.workspace import Workspace
 
 
@@ -94,12 +95,12 @@ def prepare(
     return workspace
 
 
-def decide(profile: Profile, subject: model.Subject) -> Profile:
+def decide(profile: Profile, subject: Subject) -> Profile:
     """The calibration pass's chunk, number format and place for what waits."""
     calibration = profile.calibration
-    compute = calibration.compute
+    compute: str = calibration.compute
     if compute == "auto":
-        compute = str(fast_compute(subject.device)).removeprefix("torch.")  # type: ignore[assignment]
+        compute = str(fast_compute(subject.device)).removeprefix("torch.")
     chunk = calibration.chunk
     if chunk is None and subject.is_language_model:
         chunk = fitting_chunk(subject, calibration.samples, calibration.length)

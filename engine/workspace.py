@@ -16,9 +16,10 @@ from engine import files, runs
 from engine.data.tasks import Task, load_task
 from engine.data.text import load_text, windows
 from engine.errors import Cancelled, UsageError
-from engine.model import Subject, load
+from engine.model import load
 from engine.profile import Profile
 from engine.state import RunState
+from engine.subject import Subject
 
 
 @dataclass

@@ -35,6 +35,15 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def shared_data() -> Path:
+    """Optional real data, in the folder that COMPRESS_TUI_DATA names; the project itself does not bring it."""
+    folder = os.environ.get("COMPRESS_TUI_DATA")
+    if folder is None:
+        pytest.skip("reads real data that is not part of the project: COMPRESS_TUI_DATA names no folder")
+    return Path(folder)
+
+
 @pytest.fixture(autouse=True)
 def neutral_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of the developer's own terminal or shell changes what is printed."""

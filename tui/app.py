@@ -125,9 +125,9 @@ class CompressApp(FollowingApp, inherit_bindings=False):
         self.call_later(self._open_model, source)
 
     def _open_model(self, source: str) -> None:
-        screen = self.screen
+        screen: Any = self.screen
         if screen.id == "inspect" and getattr(screen, "source", None) != source:
-            screen.open_model(source)  # type: ignore[attr-defined]
+            screen.open_model(source)
 
     # the palette, and what nobody foresaw
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from engine.data.options import FILE_KINDS
 from engine.errors import Unavailable, UsageError, did_you_mean
@@ -161,10 +161,10 @@ def _read_tsv(path: Path) -> Table:
         return _table(str(path), _csv_rows(path, "\t", csv.QUOTE_NONE), "line")
 
 
-def _csv_rows(path: Path, delimiter: str, quoting: int) -> Numbered:
+def _csv_rows(path: Path, delimiter: str, quoting: Literal[0, 3]) -> Numbered:
     csv.field_size_limit(LARGEST_CELL)
     with path.open(encoding="utf-8-sig", newline="") as lines:
-        reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)  # type: ignore[arg-type]
+        reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
         header = next(reader, [])
         for cells in reader:
             if not cells:

@@ -17,9 +17,9 @@ from engine.estimate.sizes import Sizes
 from engine.estimate.steps import Scene
 from engine.evaluation.measure import measured_before
 from engine.matrices import Matrix
-from engine.model import DTYPES
 from engine.profile import ModelOptions
 from engine.registry import STEPS
+from engine.subject import DTYPES
 from engine.workspace import Workspace
 
 NEARLY = 0.8  # of what is there: a warning

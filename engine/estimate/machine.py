@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from engine.model import DTYPES
+from engine.subject import DTYPES
 
 STATUS = Path("/proc/self/status")
 SECONDS = 0.05  # of each timed operation

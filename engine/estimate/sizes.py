@@ -8,7 +8,7 @@ from typing import Any
 
 from engine.data.options import CalibrationOptions
 from engine.matrices import Matrix
-from engine.model import DTYPES, Subject
+from engine.subject import DTYPES, Subject
 
 Group = tuple[tuple[int, int], ...]
 """shapes [O, I] of matrices that share an input"""

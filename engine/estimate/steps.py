@@ -13,7 +13,6 @@ from engine.estimate.parts import FLOAT
 from engine.estimate.sizes import Sizes
 from engine.evaluation.options import EvaluateOptions, EvaluateStepOptions
 from engine.export.options import ExportOptions
-from engine.model import DTYPES
 from engine.options import StepOptions
 from engine.prompts import pool
 from engine.prompts.options import SelectPromptOptions
@@ -21,6 +20,7 @@ from engine.prompts.pool import BASELINE
 from engine.prompts.template import Prompt
 from engine.pruning.options import PruneOptions
 from engine.registry import CRITERIA
+from engine.subject import DTYPES
 from engine.training.options import RecoverOptions
 from engine.workspace import Workspace
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from engine.calibration import Walk
-from engine.model import Subject
+from engine.subject import Subject
 
 
 def window_logits(

@@ -21,11 +21,11 @@ from engine.estimate.machine import peak_memory
 from engine.evaluation.options import EvaluateOptions
 from engine.evaluation.perplexity import perplexity
 from engine.evaluation.speed import speed
-from engine.model import Subject
 from engine.prompts.cache import ScoreCache
 from engine.prompts.pool import BASELINE
 from engine.prompts.scorer import Scorer
 from engine.prompts.template import Prompt
+from engine.subject import Subject
 from engine.workspace import Workspace
 
 

@@ -12,8 +12,8 @@ from torch.nn.functional import cross_entropy
 
 from engine.errors import Unavailable
 from engine.evaluation.logits import window_logits
-from engine.model import Subject
 from engine.statistics import mean_interval
+from engine.subject import Subject
 
 
 @dataclass(frozen=True)

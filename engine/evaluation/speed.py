@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from engine.model import Subject
+from engine.subject import Subject
 
 PREFILL, PROMPT, DECODE, REPEATS = 256, 20, 32, 3
 

@@ -11,7 +11,7 @@ import torch
 from engine.blockcall import BlockCall
 from engine.calibration import Walk
 from engine.evaluation.divergence import Reference, likely
-from engine.model import DTYPES, Subject
+from engine.subject import DTYPES, Subject
 from engine.workspace import Workspace
 
 ROWS = 512  # of the features of a model that is no language model

@@ -15,8 +15,8 @@ from typing import IO, Any
 import torch
 
 from engine.inspection import INDEX, WEIGHTS
-from engine.model import Subject
 from engine.shards import STORED
+from engine.subject import Subject
 
 HEADER = 1 << 20  # bytes kept free for a shard's header, which is known when its last tensor is
 ENTRY = 200  # bytes that a tensor's entry takes besides its name, at most

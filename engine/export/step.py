@@ -8,8 +8,8 @@ from engine import events as ev
 from engine import files
 from engine.export.options import ExportOptions
 from engine.export.verify import verify
-from engine.model import DTYPES
 from engine.registry import FORMATS
+from engine.subject import DTYPES
 from engine.workspace import Workspace
 
 

@@ -13,7 +13,8 @@ import torch
 from engine.errors import EngineError
 from engine.evaluation.measure import Measurement
 from engine.export.options import ExportOptions
-from engine.model import Subject, reload
+from engine.model import reload
+from engine.subject import Subject
 from engine.workspace import Workspace
 
 

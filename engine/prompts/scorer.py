@@ -17,9 +17,10 @@ from typing import Any
 import torch
 
 from engine.data.tasks import Row
-from engine.model import Subject, weights_hash
 from engine.prompts.cache import ScoreCache
 from engine.prompts.template import Prompt
+from engine.subject import Subject
+from engine.weights import weights_hash
 
 BATCH_TOKENS = 2048  # tokens of a batch that are computed, padding included
 BATCH_CACHE = 16384  # tokens of a batch whose keys and values are held, the repeated prefix included

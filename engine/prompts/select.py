@@ -14,7 +14,6 @@ from engine import events as ev
 from engine import files, statistics
 from engine.data.tasks import Row, Task
 from engine.errors import UsageError
-from engine.model import Subject
 from engine.prompts import calibration, pool
 from engine.prompts.cache import ScoreCache
 from engine.prompts.options import SelectPromptOptions
@@ -22,6 +21,7 @@ from engine.prompts.race import Race, Standing, standing
 from engine.prompts.scorer import Scorer
 from engine.prompts.template import Prompt
 from engine.registry import OPTIMIZERS
+from engine.subject import Subject
 from engine.workspace import Workspace
 
 

@@ -20,9 +20,9 @@ from engine import files
 from engine.calibration import Walk
 from engine.grams import Grams
 from engine.matrices import Matrix, Statistics
-from engine.model import writing
 from engine.pruning.criterion import Criterion, Settings, generator
 from engine.pruning.masks import Pattern, Scope
+from engine.weights import writing
 from engine.workspace import Workspace
 
 

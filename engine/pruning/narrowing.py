@@ -17,12 +17,12 @@ from engine.blockcall import BlockCall
 from engine.calibration import Walk
 from engine.checkpoints import BlockCheckpoints
 from engine.errors import UsageError
-from engine.model import Origin, Subject
 from engine.pruning.configs import Changes, Shapes, fitting, shapes_of
 from engine.pruning.evidence import Evidence, best, counts
 from engine.pruning.parts import Link, of_kind
 from engine.pruning.refit import Inputs, observe, refit
 from engine.pruning.structured import Job, Smaller
+from engine.subject import Origin, Subject
 from engine.workspace import Workspace
 
 TRIES = 6  # numbers of parts, nearest first, that a configuration is looked for

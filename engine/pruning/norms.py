@@ -61,7 +61,7 @@ def norms_of(walk: Walk, axes: dict[str, list[int]], stay: torch.Tensor, samples
     finally:
         for hook in hooks:
             hook.remove()
-    return [Norm(f"{name}.weight", module.weight, float(ratios[name].sqrt()), offset_of(module))  # type: ignore[arg-type]
+    return [Norm(f"{name}.weight", module.get_parameter("weight"), float(ratios[name].sqrt()), offset_of(module))
             for name, module in modules.items() if name in ratios]  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from engine.blockcall import BlockCall
 from engine.calibration import Walk
 from engine.errors import UsageError
 from engine.matrices import Products
-from engine.model import Subject
+from engine.subject import Subject
 
 TOKENS = 16
 

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from engine.calibration import Walk
-from engine.model import Subject
+from engine.subject import Subject
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,14 @@ from safetensors.torch import load_file, save_file
 
 from engine import files, runs
 from engine.errors import EngineError, UsageError
-from engine.model import Origin, Subject, writing
+from engine.model import watchable
 from engine.pruning.configs import changed, shapes_of
 from engine.pruning.evidence import Score, missing
 from engine.pruning.options import PruneOptions
 from engine.pruning.parts import small_walk
 from engine.registry import SCORES, STRUCTURES
+from engine.subject import Origin, Subject
+from engine.weights import writing
 from engine.workspace import Workspace
 
 TOLERANCE = {torch.float32: 0.01}
@@ -152,8 +154,7 @@ def built(subject: Subject, smaller: Smaller) -> Subject:
     if lost - set(getattr(module, "all_tied_weights_keys", None) or ()):
         message = f"the smaller model has no place or no values for {sorted(lost)[0]}"
         raise UsageError(message, where="step.pattern", hint="try another pattern: compress-tui list structures")
-    if hasattr(module, "set_experts_implementation"):
-        module.set_experts_implementation("eager")
+    watchable(module)
     module.generation_config = old.generation_config
     module.to(subject.device).eval().requires_grad_(False)
     return replace(subject, module=module, origin=smaller.origin.after(subject.origin))

@@ -96,7 +96,7 @@ def train(
         index = order.pop()
         with torch.enable_grad():
             loss = (forward(index).float() - targets[index].float()).square().sum() / scale
-            loss.backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(loss)
         if not torch.isfinite(loss.detach()):
             raise EngineError(f"the loss is {loss.item()} at step {step + 1}", hint="lower the learning rate")
         for p, mask in zip(parameters, masks, strict=True):

@@ -13,7 +13,7 @@ from engine.blockcall import BlockCall
 from engine.calibration import Walk
 from engine.checkpoints import BlockCheckpoints, Weights
 from engine.errors import UsageError
-from engine.model import DTYPES, Subject
+from engine.subject import DTYPES, Subject
 from engine.training.blockwise import Schedule, relative_error, train, trainable
 from engine.training.options import RecoverOptions
 from engine.workspace import Workspace

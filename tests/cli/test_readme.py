@@ -69,4 +69,4 @@ def test_the_exit_codes_in_it_are_the_engines() -> None:
 
 def test_every_command_of_the_program_is_in_it() -> None:
     named = {arguments[0] for arguments in OURS if arguments}
-    assert named == set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+    assert named == set(typer.main.get_command(app).commands)

@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 import torch
 from fixtures.models import DEVICES, subject
-from fixtures.planning import workspace
+from fixtures.workspaces import workspace
 
 from engine import events as ev
 from engine.calibration import Walk
-from engine.model import Subject
 from engine.pruning import allocation
 from engine.pruning import step as pruning
 from engine.pruning.allocation import Plan, Request
 from engine.pruning.options import PruneOptions
 from engine.registry import ALLOCATIONS, CRITERIA
+from engine.subject import Subject
 
 NAMES = ALLOCATIONS.names()
 
@@ -35,7 +35,7 @@ def model(architecture: str = "llama", blocks: int = 4) -> Subject:
 
 def planned(name: str, folder: Path, mine: Subject | None = None, **more: Any) -> tuple[Plan, Walk]:
     mine = mine or model()
-    space = workspace(mine, folder)
+    space = workspace(folder, mine)
     walk = Walk.over(space)
     return allocation.make(Request(space, walk, options(name, **more))), walk
 
@@ -81,7 +81,7 @@ def test_the_same_plan_twice_and_the_model_is_left_alone(name: str, tmp_path: Pa
 @pytest.mark.parametrize("name", NAMES)
 def test_resume_takes_the_plan_that_was_made(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[ev.Event] = []
-    space = workspace(model(), tmp_path / "run", told)
+    space = workspace(tmp_path / "run", model(), told=told)
     chosen = options(name)
     first = allocation.plan(space, Walk.over(space), chosen)
 
@@ -89,7 +89,7 @@ def test_resume_takes_the_plan_that_was_made(name: str, tmp_path: Path, monkeypa
         raise AssertionError("planned again")
 
     monkeypatch.setattr(ALLOCATIONS.__class__, "load", lambda self, name: gone(name))
-    again = workspace(model(), tmp_path / "run", told)
+    again = workspace(tmp_path / "run", model(), told=told)
     assert allocation.plan(again, Walk.over(again), chosen) == first
     plans = [event for event in told if isinstance(event, ev.SparsityPlanned)]
     assert [plan.shares for plan in plans] == [first.shares] * 2
@@ -100,7 +100,7 @@ def test_resume_takes_the_plan_that_was_made(name: str, tmp_path: Path, monkeypa
 @pytest.mark.parametrize("name", NAMES)
 def test_the_step_prunes_to_the_plan(name: str, criterion: str, tmp_path: Path) -> None:
     told: list[ev.Event] = []
-    space = workspace(model(), tmp_path / "run", told)
+    space = workspace(tmp_path / "run", model(), told=told)
     summary = pruning.run(space, options(name, criterion=criterion, proxy=criterion, scope="layer"))
     (plan,) = [event for event in told if isinstance(event, ev.SparsityPlanned)]
     layers = [event for event in told if isinstance(event, ev.LayerPruned)]
@@ -113,7 +113,7 @@ def test_the_step_prunes_to_the_plan(name: str, criterion: str, tmp_path: Path) 
 
 @pytest.mark.parametrize("name", sorted(set(NAMES) - {"uniform"}))
 def test_patterns_that_fix_the_sparsity_are_refused(name: str, tmp_path: Path) -> None:
-    walk = Walk.over(workspace(model(), tmp_path / "run"))
+    walk = Walk.over(workspace(tmp_path / "run", model()))
     fixed = PruneOptions(use="prune", allocation=name, pattern="2:4")
     with pytest.raises(ValueError, match="nothing is left to allocate"):
         pruning.check_options(walk.matrices, fixed)

@@ -92,7 +92,7 @@ def test_the_pattern_is_exact_and_everything_finite(name: str, pattern: Pattern,
 @pytest.mark.parametrize("scope", ["layer", "row"])
 @pytest.mark.parametrize("name", NAMES)
 def test_counts_are_exact_for_every_shape(name: str, scope: str, sparsity: float, shape: tuple[int, int]) -> None:
-    pattern = Pattern(sparsity, scope=scope)  # type: ignore[arg-type]
+    pattern = Pattern(sparsity, scope=scope)
     w, x = layer(1, *shape)
     assert_pattern(prune(name, w, x, pattern) == 0, pattern)
 

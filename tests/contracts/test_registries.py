@@ -11,9 +11,9 @@ from torch import nn
 
 from engine import model
 from engine.data.tasks import check_template, load_task
-from engine.model import DTYPES, Subject
 from engine.profile import ModelOptions
 from engine.registry import FAMILIES, FORMATS, TASKS
+from engine.subject import DTYPES, Subject
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -33,7 +33,7 @@ def test_a_format_writes_what_reloads(name: str, architecture: str, dtype: str, 
             parameter[torch.rand(parameter.shape) < 0.5] = 0
     before = {key: value.clone() for key, value in mine.module.state_dict().items()}
     FORMATS.load(name).write(mine, tmp_path, DTYPES[dtype])
-    again = model.reload(ModelOptions(source="x", device="cpu", dtype=dtype), tmp_path)  # type: ignore[arg-type]
+    again = model.reload(ModelOptions(source="x", device="cpu", dtype=dtype), tmp_path)
     after = again.module.state_dict()
     assert after.keys() == before.keys()
     for key, value in before.items():

@@ -1,11 +1,18 @@
-"""Few threads, no network and a known random state for everything that computes."""
+"""Few threads, no network and a known random state for everything that computes; workers to kill."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from fixtures.killing import Condition
+
+from engine import runs
+from engine.runs import Run
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -15,3 +22,26 @@ def reproducible() -> None:
     """Two threads at most; every test starts from the same random state."""
     torch.set_num_threads(min(2, torch.get_num_threads()))
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def worker() -> Iterator[Callable[[Run, Condition], subprocess.Popen[bytes]]]:
+    """Starts a detached worker and comes back when it has said what is waited for."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(run: Run, until: Condition) -> subprocess.Popen[bytes]:
+        reader = runs.EventReader(run.events_file)
+        reader.read()
+        process = runs.start_detached(run)
+        started.append(process)
+        deadline = time.monotonic() + 60
+        while not any(until(event) for event in reader.read()):
+            assert time.monotonic() < deadline, run.log_tail()
+            assert process.poll() is None, run.log_tail()
+            time.sleep(0.002)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()

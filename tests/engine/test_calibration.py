@@ -13,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from engine.calibration import Walk, fast_compute, fitting_chunk
+from engine.calibration import Walk
+from engine.fitting import fast_compute, fitting_chunk
 from engine.matrices import SAMPLE, Matrix, Statistics
-from engine.model import Subject
 from engine.pruning.criterion import Settings
 from engine.pruning.masks import Pattern
 from engine.registry import CRITERIA
+from engine.subject import Subject
 
 SAMPLES, LENGTH = 6, 80  # longer than the sliding windows
 EXPERTS = [name for name, config in ARCHITECTURES.items() if any("experts" in key for key in config)]

@@ -22,8 +22,8 @@ from engine.calibration import Walk
 from engine.errors import EngineError
 from engine.grams import Grams
 from engine.matrices import Matrix, Statistics
-from engine.model import Subject
 from engine.state import RunState
+from engine.subject import Subject
 from engine.workspace import Workspace
 
 Said = list[ev.Event]

@@ -15,10 +15,10 @@ from fixtures.models import ARCHITECTURES, TEXT, save, subject, tiny, tokenizer
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from engine import files, inspection, model, runs
+from engine import files, inspection, model, runs, weights
 from engine.errors import EngineError, Unavailable, UsageError
-from engine.model import Subject
 from engine.profile import ModelOptions
+from engine.subject import DTYPES, Subject
 from engine.worker import execute
 
 
@@ -45,9 +45,9 @@ def test_a_folder_loads_as_it_was_saved(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_a_model_is_held_in_the_format_asked_for(dtype: str, tmp_path: Path) -> None:
-    options = ModelOptions(source=str(save("llama", tmp_path)), device="cpu", dtype=dtype)  # type: ignore[arg-type]
+    options = ModelOptions(source=str(save("llama", tmp_path)), device="cpu", dtype=dtype)
     found = model.load(options)
-    assert all(p.dtype == model.DTYPES[dtype] for p in found.module.parameters())
+    assert all(p.dtype == DTYPES[dtype] for p in found.module.parameters())
     assert found.bytes == 2 * found.parameters
 
 
@@ -253,7 +253,7 @@ def test_the_demo_models_folder_is_the_gguf(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_tied_model_is_saved_once_in_every_format(tmp_path: Path) -> None:
     tied = subject("qwen2")
-    state = model.converted(tied.module.state_dict(), torch.bfloat16)
+    state = weights.converted(tied.module.state_dict(), torch.bfloat16)
     assert state["lm_head.weight"].data_ptr() == state["model.embed_tokens.weight"].data_ptr()
 
 

@@ -6,14 +6,13 @@ import errno
 import json
 import os
 import signal
-import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from fixtures.killing import Killed, at, die_when
 from fixtures.models import TEXT, save, tiny, tokenizer
 from safetensors.torch import load_file
 
@@ -307,18 +306,6 @@ def test_calibration_on_the_models_own_text(begin: Callable[..., Run], data: Pat
 # Stopping and going on
 
 
-class Killed(BaseException):
-    """Ends the process's work at once: no final event, no clean-up by the pipeline."""
-
-
-def stop_at(number: int) -> Callable[[ev.Event], None]:
-    def also(event: ev.Event) -> None:
-        if event.seq == number:
-            raise Killed
-
-    return also
-
-
 @pytest.mark.parametrize("part", range(8))
 def test_a_run_that_dies_at_any_event_ends_with_the_same_bytes(
     begin: Callable[..., Run], reference: Run, part: int
@@ -329,7 +316,7 @@ def test_a_run_that_dies_at_any_event_ends_with_the_same_bytes(
     moments = sorted({1 + round((last - 2) * (part + 8 * i) / 32) for i in range(4)})
     for moment in moments:
         try:
-            execute(run, also=stop_at(moment))
+            execute(run, also=die_when(at(moment)))
         except Killed:
             assert not isinstance(run.events()[-1], ev.FINAL)
     assert execute(run) == 0, run.state().failure
@@ -345,12 +332,8 @@ def test_resume_within_a_step_is_bit_identical(begin: Callable[..., Run], criter
     whole, broken = begin(*replaced, steps=(0, 2)), begin(*replaced, steps=(0, 2))
     assert execute(whole) == 0
 
-    def die(event: ev.Event) -> None:
-        if isinstance(event, ev.LayerPruned) and event.done == 10:
-            raise Killed
-
     with pytest.raises(Killed):
-        execute(broken, also=die)
+        execute(broken, also=die_when(lambda event: isinstance(event, ev.LayerPruned) and event.done == 10))
     assert [f.name for f in broken.checkpoints.glob("*.safetensors")] == ["step-0-block-0.safetensors"]
     assert execute(broken) == 0
     assert weights(broken) == weights(whole)
@@ -366,29 +349,6 @@ def test_a_finished_run_may_be_resumed(begin: Callable[..., Run]) -> None:
     assert weights(run) == before
     assert len(of_kind(run, ev.LayerPruned)) == 14
     assert [event.resumed for event in of_kind(run, ev.StepFinished)] == [False] * 3 + [True] * 3
-
-
-@pytest.fixture
-def worker() -> Iterator[Callable[[Run, Callable[[ev.Event], bool]], subprocess.Popen[bytes]]]:
-    """Starts a detached worker and comes back when it has said what is waited for."""
-    started: list[subprocess.Popen[bytes]] = []
-
-    def start(run: Run, until: Callable[[ev.Event], bool]) -> subprocess.Popen[bytes]:
-        reader = runs.EventReader(run.events_file)
-        reader.read()
-        process = runs.start_detached(run)
-        started.append(process)
-        deadline = time.monotonic() + 60
-        while not any(until(event) for event in reader.read()):
-            assert time.monotonic() < deadline, run.log_tail()
-            assert process.poll() is None, run.log_tail()
-            time.sleep(0.002)
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
 
 
 def in_a_step(kind: type[ev.Event], step: int) -> Callable[[ev.Event], bool]:
@@ -410,6 +370,18 @@ def test_kill_9_loses_no_bit(begin: Callable[..., Run], worker: Any, kind: type[
         assert execute(one) == 0, one.state().failure
     assert weights(run) == weights(whole)
     assert winner(run) == winner(whole)
+
+
+@pytest.mark.parametrize("criterion", [name for name in CRITERIA.names() if CRITERIA.load(name).CRITERION.solve])
+def test_kill_9_during_a_solver_loses_no_bit(begin: Callable[..., Run], worker: Any, criterion: str) -> None:
+    solver = ('"sparsegpt"', f'"{criterion}"')
+    whole, run = begin(SLOW, solver, steps=(0, 2)), begin(SLOW, solver, steps=(0, 2))
+    process = worker(run, lambda event: isinstance(event, ev.LayerPruned) and event.block == 1)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    for one in (run, whole):
+        assert execute(one) == 0, one.state().failure
+    assert weights(run) == weights(whole)
 
 
 @pytest.mark.parametrize("kind", [ev.Progress, ev.SparsityPlanned, ev.LayerPruned])

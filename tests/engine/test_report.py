@@ -129,7 +129,7 @@ def test_what_was_estimated_stands_beside_what_was_used(story: list[ev.Event]) -
         ev.Estimated(name="memory", value=2.1e9, available=23e9, unit="B"),
         ev.Estimated(name="time", value=310.0, unit="s"),
     ]
-    ended = replace(story[-1], memory=1.9e9, disk=900_000_000)  # type: ignore[call-arg]
+    ended = replace(story[-1], memory=1.9e9, disk=900_000_000)
     state = RunState.of([*story[:2], *(replace(need, seq=0) for need in needs), *story[2:-1], ended])
     assert "Estimated: 2.1 GB memory, 5 m. Used: 1.9 GB memory, 900 MB disk, 3 m 36 s." in report.markdown(state)
     found = report.result(state)["estimates"]

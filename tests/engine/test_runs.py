@@ -34,7 +34,7 @@ def run() -> Run:
 
 def owned(run: Run, **changes: object) -> Owner:
     """Writes a state.json like this process's with some facts changed."""
-    owner = replace(Owner.this_process(), **changes)  # type: ignore[arg-type]
+    owner = replace(Owner.this_process(), **changes)
     (run.path / "state.json").write_text(json.dumps(asdict(owner)))
     return owner
 
@@ -126,7 +126,7 @@ def test_a_torn_tail_is_cut_off_and_writing_goes_on(tail: bytes) -> None:
     writer = EventWriter(run)
     writer(ev.Log(message="next"))
     writer.close()
-    assert [(event.seq, event.message) for event in run.events()] == [(4, "whole"), (5, "next")]  # type: ignore[attr-defined]
+    assert [(event.seq, event.message) for event in run.events()] == [(4, "whole"), (5, "next")]
     assert run.events_file.read_bytes().startswith(line + b'{"schema"')
 
 
@@ -134,7 +134,7 @@ def test_text_that_is_not_unicode_is_written_all_the_same(run: Run) -> None:
     writer = EventWriter(run)
     writer(ev.Log(message="half \ud83d a smile"))
     writer.close()
-    assert run.events()[0].message == "half \ud83d a smile"  # type: ignore[attr-defined]
+    assert run.events()[0].message == "half \ud83d a smile"
 
 
 @given(st.lists(st.integers(1, 30), max_size=40))
@@ -221,8 +221,8 @@ def test_a_living_worker_has_not_crashed_and_a_finished_run_neither(record: Reco
 
 def _hold(path: str, ready: object, go: object) -> None:
     with runs.lock(Run(Path(path))):
-        ready.set()  # type: ignore[attr-defined]
-        go.wait(30)  # type: ignore[attr-defined]
+        ready.set()
+        go.wait(30)
 
 
 def test_two_processes_cannot_work_on_one_run(run: Run) -> None:

@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from fixtures.killing import Killed, at, die_when
 from fixtures.models import ARCHITECTURES, DEVICES, TEXT, VOCABULARY, save, subject, tiny, tokenizer
 from safetensors.torch import load_file
 
-from engine import calibration, memory, model, runs
 from engine import events as ev
+from engine import fitting, memory, model, runs
 from engine import profile as profiles
 from engine.calibration import Walk
 from engine.errors import Unavailable, UsageError
 from engine.evaluation.logits import window_logits
 from engine.export.sharded import ShardWriter, write_streamed
-from engine.model import Subject
 from engine.profile import ModelOptions
 from engine.runs import Run
 from engine.spill import on_disk
+from engine.subject import Subject
 from engine.worker import execute
 
 
 def load(folder: Path, memory: str, device: str = "cpu", dtype: str = "float32") -> Subject:
-    return model.load(ModelOptions(source=str(folder), device=device, dtype=dtype, memory=memory))  # type: ignore[arg-type]
+    return model.load(ModelOptions(source=str(folder), device=device, dtype=dtype, memory=memory))
 
 
 def both(folder: Path, device: str = "cpu", dtype: str = "float32") -> tuple[Subject, Subject]:
@@ -332,10 +332,6 @@ def test_a_streamed_run_writes_the_same_weights(
     assert not list(streamed.path.rglob("*.states"))
 
 
-class Killed(BaseException):
-    """Ends the process's work at once: no final event, no clean-up by the pipeline."""
-
-
 @pytest.mark.parametrize("chunk", [6, 4])
 def test_a_streamed_run_that_dies_anywhere_ends_with_the_same_weights(
     chunk: int, begin: Callable[..., Run], tmp_path: Path
@@ -345,13 +341,8 @@ def test_a_streamed_run_that_dies_anywhere_ends_with_the_same_weights(
     last = len(reference.events())
     run = begin(folder, "stream", chunk=chunk, states="disk")
     for moment in range(3, last, 7):
-
-        def also(event: ev.Event, moment: int = moment) -> None:
-            if event.seq == moment:
-                raise Killed
-
         try:
-            execute(run, also=also)
+            execute(run, also=die_when(at(moment)))
         except Killed:
             continue
         break
@@ -359,20 +350,15 @@ def test_a_streamed_run_that_dies_anywhere_ends_with_the_same_weights(
     same(reference, run)
 
 
-def test_kill_9_leaves_no_states_behind_and_loses_no_bit(begin: Callable[..., Run], tmp_path: Path) -> None:
+def test_kill_9_leaves_no_states_behind_and_loses_no_bit(
+    begin: Callable[..., Run], worker: Any, tmp_path: Path
+) -> None:
     """A real process, killed between two matrices of the second block."""
     folder = save("llama", tmp_path / "model")
     whole, run = (begin(folder, "stream", chunk=4, states="disk", criterion="admm") for _ in range(2))
-    process, reader = runs.start_detached(run), runs.EventReader(run.events_file)
-    deadline = time.monotonic() + 60
-    try:
-        while not any(isinstance(event, ev.LayerPruned) and event.block == 1 for event in reader.read()):
-            assert process.poll() is None, run.log_tail()
-            assert time.monotonic() < deadline, run.log_tail()
-            time.sleep(0.002)
-    finally:
-        process.kill()
-        process.wait()
+    process = worker(run, lambda event: isinstance(event, ev.LayerPruned) and event.block == 1)
+    process.kill()
+    process.wait()
     assert not list(run.path.rglob("*.states"))
     same(done(whole), done(run))
 
@@ -395,8 +381,8 @@ def test_states_go_to_the_disk_when_they_would_take_a_quarter(monkeypatch: pytes
     model = subject("llama")
     states = 10 * 16 * 32 * 4
     for free, place in ((4 * states, "memory"), (4 * states - 4, "disk")):
-        monkeypatch.setattr(calibration, "free_memory", lambda device, free=free: free)
-        assert calibration.states_place(model, 10, 16) == place
+        monkeypatch.setattr(fitting, "free_memory", lambda device, free=free: free)
+        assert fitting.states_place(model, 10, 16) == place
 
 
 def test_equal_masks_are_kept_once(tmp_path: Path) -> None:

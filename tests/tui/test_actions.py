@@ -43,7 +43,7 @@ def _agree(app: CompressApp, screen: str) -> None:
     current, listed = app.screen, actions.for_screen(screen)
     bound = {b.action for found in current._bindings.key_to_bindings.values() for b in found}
     assert bound == {f"app.act('{action.name}')" for action in listed}
-    foot = str(current.query_one("#foot").content)  # type: ignore[attr-defined]
+    foot = str(current.query_one("#foot").content)
     assert foot.startswith(" ? help")
     help_text = help_screen(screen).text.plain
     titles = [command.title for command in app.get_system_commands(current)]

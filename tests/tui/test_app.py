@@ -21,7 +21,7 @@ async def test_as_many_panes_as_fit(make_run: MakeRun) -> None:
         for width, panes in ((120, 6), (119, 2), (80, 2), (79, 1), (50, 1)):
             await pilot.resize_terminal(width, 24)
             await settle(pilot)
-            shown = [pane for pane in app.screen.panes if pane.display]  # type: ignore[attr-defined]
+            shown = [pane for pane in app.screen.panes if pane.display]
             assert len(shown) == panes
             assert all(pane.region.right <= width for pane in shown)
 
@@ -183,4 +183,4 @@ async def test_the_modes_keep_what_they_showed(make_run: MakeRun) -> None:
         await settle(pilot)
         await pilot.press("2")
         await settle(pilot)
-        assert app.screen.active.id == "blocks-pane"  # type: ignore[attr-defined]
+        assert app.screen.active.id == "blocks-pane"

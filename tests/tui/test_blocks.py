@@ -58,11 +58,11 @@ def test_blocks_that_leave_twice_are_both_counted_in_the_dense_model() -> None:
 
 def test_matrices_of_a_smaller_model_belong_to_the_blocks_they_were_in() -> None:
     loaded = {"source": "s", "device": "cpu", "dtype": "float32", "architecture": "A", "parameters": 8, "bytes": 8}
-    whole = ev.ModelLoaded(**loaded, threads=1, matrices=[matrix(f"{b}.w", b, 4) for b in range(4)], seq=1)  # type: ignore[arg-type]
+    whole = ev.ModelLoaded(**loaded, threads=1, matrices=[matrix(f"{b}.w", b, 4) for b in range(4)], seq=1)
     leave = ev.PartsRemoved(
         step=0, part="blocks", block=None, removed=[1], of=4, error=None, seconds=1.0, done=1, total=1, seq=2
     )
-    rest = ev.ModelLoaded(**loaded, threads=1, matrices=[matrix(f"{b}.w", b, 4) for b in range(3)], step=0, seq=3)  # type: ignore[arg-type]
+    rest = ev.ModelLoaded(**loaded, threads=1, matrices=[matrix(f"{b}.w", b, 4) for b in range(3)], step=0, seq=3)
     state = RunState.of([whole, leave])
     assert {n: [layer.name for layer in found] for n, found in members(state).items()} == {
         n: [f"{n}.w"] for n in range(4)

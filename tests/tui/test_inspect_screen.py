@@ -155,7 +155,7 @@ async def test_sensitivity_is_shown_worst_first_and_explained(
         await pilot.press("enter")
         await settle(pilot)
         shown = words(app)
-        assert app.screen.active.id == "matrix-pane"  # type: ignore[attr-defined]
+        assert app.screen.active.id == "matrix-pane"
         for text in (table.order[1][:30], "because", "outliers", "loss at 50%", "nats a token"):
             assert text in shown
 

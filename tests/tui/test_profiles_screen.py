@@ -74,11 +74,11 @@ async def test_a_change_is_checked_as_it_is_typed(started: list[tuple[runs.Run, 
         await pilot.pause()
         assert "less than 1" in words(app)
         await pilot.press("enter")
-        assert _screen(app).draft.changes == []  # type: ignore[union-attr]
+        assert _screen(app).draft.changes == []
         line.value = "step.0.sparsity=0.7"
         await pilot.press("enter")
         await pilot.pause()
-        assert _screen(app).draft.changes == ["step.0.sparsity=0.7"]  # type: ignore[union-attr]
+        assert _screen(app).draft.changes == ["step.0.sparsity=0.7"]
         assert "sparsity = 0.7" in words(app)
         await pilot.press("escape", "enter")
         await settle(pilot)
@@ -97,7 +97,7 @@ async def test_undo_takes_the_change_back() -> None:
         app.screen.query_one("#change", Input).value = "seed=7"
         await pilot.press("enter", "escape", "u")
         await pilot.pause()
-        assert _screen(app).draft.changes == []  # type: ignore[union-attr]
+        assert _screen(app).draft.changes == []
 
 
 async def test_saving_keeps_the_comments() -> None:
@@ -162,6 +162,6 @@ def test_an_unknown_profile_or_run_is_refused_before_the_screen_opens() -> None:
 
 
 def _screen(app: object) -> ProfilesScreen:
-    screen = app.screen  # type: ignore[attr-defined]
+    screen = app.screen
     assert isinstance(screen, ProfilesScreen)
     return screen

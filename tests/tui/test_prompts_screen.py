@@ -69,7 +69,7 @@ async def test_examples_on_which_they_differ(size: tuple[int, int], make_run: Ma
         await pilot.press("f")
         await settle(pilot)
         assert examples.row_count == 24
-        assert app.screen.active.id == "examples-pane"  # type: ignore[attr-defined]
+        assert app.screen.active.id == "examples-pane"
         await pilot.press("f")
         await settle(pilot)
         assert examples.row_count == 8

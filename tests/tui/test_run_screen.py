@@ -48,7 +48,7 @@ async def test_new_events_appear(make_run: MakeRun) -> None:
         table = app.screen.query_one("#layers", LiveTable)
         assert str(table.get_cell(name, "sparsity")) == "62.5%"
         assert table.selected == name
-        assert "a new line" in app.follower.state.log[-1].message  # type: ignore[union-attr]
+        assert "a new line" in app.follower.state.log[-1].message
 
 
 async def test_the_cursor_stays_where_it_was_put(make_run: MakeRun) -> None:
@@ -87,8 +87,8 @@ async def test_every_pane_can_be_reached_at_80_columns(make_run: MakeRun) -> Non
         await settle(pilot)
         seen = []
         for _ in range(6):
-            seen.append(app.screen.active.id)  # type: ignore[attr-defined]
-            assert app.screen.active.display  # type: ignore[attr-defined]
+            seen.append(app.screen.active.id)
+            assert app.screen.active.display
             await pilot.press("tab")
             await settle(pilot)
         assert seen == ["layers-pane", "blocks-pane", "chart-pane", "figures-pane", "log-pane", "steps-pane"]
@@ -121,7 +121,7 @@ async def test_the_chart_goes_through_its_curves_with_a_number_each(make_run: Ma
         chart = app.screen.query_one(RunChart)
         assert chart._plot is not None
         assert len(chart._plot._datasets[0].x) <= 2 * chart.size.width
-        legend = str(chart.query_one("#curves").content)  # type: ignore[attr-defined]
+        legend = str(chart.query_one("#curves").content)
         assert "error 0.0479" in legend
         assert "perplexity 25.31" in legend
         await pilot.press("c")
@@ -302,7 +302,7 @@ async def test_figures_sort_by_their_number(make_run: MakeRun) -> None:
     app = app_on(make_run("finished"))
     async with app.run_test(size=(180, 45)) as pilot:
         await settle(pilot)
-        app.screen.activate(app.screen.query_one("#figures-pane"))  # type: ignore[attr-defined]
+        app.screen.activate(app.screen.query_one("#figures-pane"))
         await settle(pilot)
         table = app.screen.query_one("#figures", LiveTable)
         await pilot.press("s", "s", "s")
@@ -349,7 +349,7 @@ async def test_recovery_goes_block_by_block(size: tuple[int, int], make_run: Mak
         await settle(pilot)
         assert table.selected == "18"
         assert "19 of 30 recovered" in words(app)
-        app.screen.activate(app.screen.query_one("#blocks-pane"))  # type: ignore[attr-defined]
+        app.screen.activate(app.screen.query_one("#blocks-pane"))
         await settle(pilot)
         await pilot.press("enter")
         await settle(pilot)
@@ -380,7 +380,7 @@ async def test_what_structured_pruning_took_out(size: tuple[int, int], make_run:
         assert str(table.get_cell("20", "what")).startswith("error -")
         assert "head groups kept" in words(app)
         table.select("29")
-        app.screen.activate(app.screen.query_one("#blocks-pane"))  # type: ignore[attr-defined]
+        app.screen.activate(app.screen.query_one("#blocks-pane"))
         await settle(pilot)
         await pilot.press("enter")
         await settle(pilot)

@@ -107,10 +107,10 @@ def test_a_model_made_by_code_has_no_headers() -> None:
 
 
 async def _to_shares(pilot: object) -> ProfilesScreen:
-    screen = pilot.app.screen  # type: ignore[attr-defined]
+    screen = pilot.app.screen
     assert isinstance(screen, ProfilesScreen)
-    screen.activate(screen.query_one("#shares-pane"))  # type: ignore[arg-type]
-    await settle(pilot)  # type: ignore[arg-type]
+    screen.activate(screen.query_one("#shares-pane"))
+    await settle(pilot)
     return screen
 
 
@@ -127,7 +127,7 @@ async def test_the_strip_is_edited_stored_and_run(
         assert screen.strip is not None
         assert list(screen.strip.values.values()) == [0.6] * 30
         assert "✓ met" in words(app)
-        assert "enter store" in str(screen.query_one("#foot").content)  # type: ignore[attr-defined]
+        assert "enter store" in str(screen.query_one("#foot").content)
         await pilot.press("right", "l", "up", "up", "K", "shift+up")
         await settle(pilot)
         assert (screen.strip.block, screen.strip.values[2]) == (2, pytest.approx(0.72))
@@ -166,18 +166,18 @@ async def test_it_starts_from_the_plan_of_the_open_run(make_run: MakeRun) -> Non
         assert (screen.strip.values[0], screen.strip.values[28]) == (0.36, 0.688)  # both were asked for 60%
         assert "the plan of the open run" in words(app)
         await pilot.press("up")
-        app.follower.state.plans[1] = ev.SparsityPlanned(  # type: ignore[union-attr]
+        app.follower.state.plans[1] = ev.SparsityPlanned(
             step=1,
             allocation="atp",
             sparsity=0.6,
             shares=dict.fromkeys(app.follower.state.layers, 0.6),
-            seq=9000,  # type: ignore[union-attr]
+            seq=9000,
         )
-        app.follower.state.seq = 9000  # type: ignore[union-attr]
+        app.follower.state.seq = 9000
         await settle(pilot)
         assert screen.strip.values[0] == pytest.approx(0.37)  # what hands changed stays
         await pilot.press("u")
-        app.follower.state.seq = 9001  # type: ignore[union-attr]
+        app.follower.state.seq = 9001
         await settle(pilot)
         assert screen.strip is not None
         assert set(screen.strip.values.values()) == {0.6}

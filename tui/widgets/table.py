@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from rich.text import Text
 from textual import events
@@ -194,12 +194,12 @@ class LiveTable(DataTable[Text]):
     def _cell(self, key: str, row: Row, column: Column) -> Cell:
         value = row.get(column.key)
         shown = "-" if value is None else column.show(value)
-        justify = "right" if column.numeric else "left"
+        justify: Literal["right", "left"] = "right" if column.numeric else "left"
         if isinstance(shown, Text):
-            cell = Cell(shown.plain, shown.style, justify=justify, spans=list(shown.spans))  # type: ignore[arg-type]
+            cell = Cell(shown.plain, shown.style, justify=justify, spans=list(shown.spans))
         else:
             width = column.width or self._flexible
-            cell = Cell(elide(shown, width, column.keep), justify=justify)  # type: ignore[arg-type]
+            cell = Cell(elide(shown, width, column.keep), justify=justify)
         cell.no_wrap, cell.overflow, cell.row = True, "ellipsis", key
         if value is None:
             cell.stylize("bright_black")

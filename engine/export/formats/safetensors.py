@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import save_file
 
 from engine.export.sharded import write_streamed
-from engine.model import Subject, save_language_model, writing
+from engine.subject import Subject
+from engine.weights import save_language_model, writing
 
 
 def write(subject: Subject, folder: Path, dtype: torch.dtype) -> None:

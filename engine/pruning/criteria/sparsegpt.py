@@ -60,8 +60,7 @@ def _block(w_BO: torch.Tensor, rest_RO: torch.Tensor, factor: torch.Tensor, stac
     for start in range(0, size, group):
         end = min(start + group, size)
         w, within = w_BO[start:end], factor[start:end, start:end]
-        cost = (w / diagonal[start:end, None]).square_().T if keep_BO is None else None
-        keep = stack.keep(cost).T if cost is not None else keep_BO[start:end]  # type: ignore[index]
+        keep = stack.keep((w / diagonal[start:end, None]).square_().T).T if keep_BO is None else keep_BO[start:end]
         _columns(w, within, keep, error_BO[start:end])
         w_BO[end:].addmm_(factor[start:end, end:size].T, error_BO[start:end], alpha=-1)
     rest_RO.addmm_(factor[:, size:].T, error_BO, alpha=-1)

@@ -11,11 +11,11 @@ import torch
 from engine import events as ev
 from engine.calibration import Walk
 from engine.errors import UsageError
-from engine.model import Origin, Subject
 from engine.pruning.configs import Changes, Shapes, fitting, shapes_of
 from engine.pruning.evidence import Evidence, best, counts
 from engine.pruning.narrowing import others, prefixes
 from engine.pruning.structured import Job, Smaller
+from engine.subject import Origin, Subject
 
 SCORE = "influence"
 

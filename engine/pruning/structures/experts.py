@@ -18,9 +18,9 @@ import torch
 from engine import events as ev
 from engine.calibration import Walk
 from engine.errors import EngineError, UsageError
-from engine.model import Origin, Subject
 from engine.pruning.routing import Activity, Layer, Watch, find
 from engine.pruning.structured import Job, Smaller
+from engine.subject import Origin, Subject
 
 Shapes = dict[str, tuple[int, ...]]
 

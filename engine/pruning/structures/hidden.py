@@ -20,7 +20,6 @@ from engine import events as ev
 from engine.calibration import Walk
 from engine.errors import UsageError
 from engine.matrices import Matrix
-from engine.model import Origin, Subject
 from engine.pruning.configs import Changes, Shapes, fitting, shapes_of, shapes_with
 from engine.pruning.evidence import Evidence, best, counts
 from engine.pruning.narrowing import TRIES, bias_of, others, prefixes
@@ -28,6 +27,7 @@ from engine.pruning.norms import Norm, norms_of
 from engine.pruning.parts import links, small_walk
 from engine.pruning.refit import Inputs, observe, refit
 from engine.pruning.structured import Job, Smaller, built
+from engine.subject import Origin, Subject
 
 SCORE = "minitron"
 NORM_SAMPLES = 4

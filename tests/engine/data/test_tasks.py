@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -61,22 +60,16 @@ def test_sst2_is_split_as_the_demo_needs_it() -> None:
     assert first.choices == (" negative", " positive")
 
 
-def test_the_shared_sst2_files_load_in_their_order() -> None:
-    data = os.environ.get("COMPRESS_TUI_DATA")
-    if data is None:
-        pytest.skip("COMPRESS_TUI_DATA is not set")
-    folder = Path(data) / "classification" / "sst2"
+def test_the_shared_sst2_files_load_in_their_order(shared_data: Path) -> None:
+    folder = shared_data / "classification" / "sst2"
     task = load_task("x", options(**{split: f"file:{folder / split}.txt" for split in SPLITS}), 0)
     assert sizes(task) == (6920, 872, 1821)
     first = (folder / "test.txt").read_text().split("\n")[0]
     assert f"{task.test[0].gold} {task.test[0].text}" == first.strip()
 
 
-def test_the_shared_multiple_choice_files_load() -> None:
-    data = os.environ.get("COMPRESS_TUI_DATA")
-    if data is None:
-        pytest.skip("COMPRESS_TUI_DATA is not set")
-    source = f"file:{data}/multiple_choice/arc_easy.jsonl"
+def test_the_shared_multiple_choice_files_load(shared_data: Path) -> None:
+    source = f"file:{shared_data}/multiple_choice/arc_easy.jsonl"
     task = load_task("x", options(labels={}, test=source, text_column="query", label_column="gold",
                                   choices_column="choices", template="{query}\nAnswer:"), 0)  # fmt: skip
     assert sum(sizes(task)) == 2376

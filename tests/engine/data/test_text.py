@@ -153,7 +153,7 @@ def test_damaged_gzip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def fake_hub(monkeypatch: pytest.MonkeyPatch, load: Any) -> None:
     module = types.ModuleType("datasets")
-    module.load_dataset = load  # type: ignore[attr-defined]
+    module.load_dataset = load
     monkeypatch.setitem(sys.modules, "datasets", module)
 
 

@@ -92,7 +92,7 @@ def test_estimates_come_before_the_first_long_work(begin: Callable[..., Run]) ->
     assert kinds.index("estimated") < kinds.index("step_started")
     found = estimates(run)
     assert list(found) == ["memory", "disk", "time"]
-    assert found["memory"].value > run.state().model.bytes  # type: ignore[union-attr]
+    assert found["memory"].value > run.state().model.bytes
     assert all(e.value > 0 for e in found.values())
     assert all((found[name].available or 0) > found[name].value for name in ("memory", "disk"))
     assert found["time"].available is None

@@ -11,7 +11,7 @@ from fixtures.models import DEVICES, TEXT, subject
 from engine.errors import Unavailable
 from engine.evaluation.perplexity import Perplexity, perplexity
 from engine.evaluation.speed import speed
-from engine.model import Subject
+from engine.subject import Subject
 
 
 def measure(model: Subject, tokens: torch.Tensor, windows: int, length: int, start: int = 0) -> Perplexity:

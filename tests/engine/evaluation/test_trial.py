@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from fixtures.models import DEVICES, subject
-from fixtures.planning import workspace
+from fixtures.workspaces import workspace
 
 from engine.builtin import MODELS
 from engine.evaluation.trial import Trial
-from engine.model import Subject
+from engine.subject import Subject
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -19,7 +19,7 @@ from engine.model import Subject
 def test_the_answers_are_the_models(architecture: str, device: str, tmp_path: Path) -> None:
     mine = subject(architecture)
     mine.module.to(device)
-    space = workspace(mine, tmp_path / "run")
+    space = workspace(tmp_path / "run", mine)
     trial = Trial.of(space, 3)
     for window in range(3):
         expected = mine.module(space.calibration_inputs()[window : window + 1].to(device)).logits[0]
@@ -28,7 +28,7 @@ def test_the_answers_are_the_models(architecture: str, device: str, tmp_path: Pa
 
 def test_computing_from_the_changed_block_is_the_same(tmp_path: Path) -> None:
     mine = subject("llama", num_hidden_layers=3)
-    trial = Trial.of(workspace(mine, tmp_path / "run"), 3)
+    trial = Trial.of(workspace(tmp_path / "run", mine), 3)
     assert trial.divergence() == pytest.approx(0, abs=1e-5)
     with torch.no_grad():
         next(mine.blocks()[1].parameters()).zero_()
@@ -44,15 +44,15 @@ def test_the_reference_is_the_dense_model_also_after_pruning(tmp_path: Path) -> 
     mine, dense = subject("llama"), subject("llama")
     with torch.no_grad():
         next(mine.blocks()[0].parameters()).zero_()
-    space = workspace(mine, tmp_path / "run")
+    space = workspace(tmp_path / "run", mine)
     space.stage = "pruned"
-    space.dense_subject = lambda: dense  # type: ignore[method-assign]
+    space.dense_subject = lambda: dense
     assert Trial.of(space, 2).divergence() > 0.001
 
 
 def test_a_module_on_its_features(tmp_path: Path) -> None:
     module, features = MODELS["linear"](0)
-    space = workspace(subject("llama"), tmp_path / "run")
+    space = workspace(tmp_path / "run", subject("llama"))
     space.subject = Subject(module, "builtin:linear", "f", features=features)
     space._calibration = torch.from_numpy(features.x).float()
     trial = Trial.of(space, 4)

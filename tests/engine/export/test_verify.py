@@ -57,4 +57,4 @@ def test_figures_beyond_it_fail(memory: float, file: float) -> None:
 
 def test_what_was_not_measured_is_not_compared() -> None:
     workspace = SimpleNamespace(stage="pruned", state=SimpleNamespace(metrics={"exported": {}}))
-    assert compare(workspace, OPTIONS, Path("m")) == {}  # type: ignore[arg-type]
+    assert compare(workspace, OPTIONS, Path("m")) == {}

@@ -68,7 +68,7 @@ def test_content_free_inputs_fill_every_field() -> None:
             return torch.zeros(len(rows), 2)
 
     row = Row("a", {"text": "a", "title": "b"}, (" no", " yes"), 1)
-    found = content_free_scores(Fake(), Prompt("p", "{title}: {text}?"), row)  # type: ignore[arg-type]
+    found = content_free_scores(Fake(), Prompt("p", "{title}: {text}?"), row)
     assert found.shape == (3, 2)
     assert asked == [f"{text}: {text}?" for text in CONTENT_FREE]
 

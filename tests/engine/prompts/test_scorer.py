@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.data.tasks import Row
-from engine.model import Subject
 from engine.prompts.cache import ScoreCache
 from engine.prompts.scorer import Scorer, shared_prefix
 from engine.prompts.template import Prompt
+from engine.subject import Subject
 
 WORDS = ["the", "class", "statement", "defines", "objects", "and", "a", "name", "is", "bound", "to", "it", "in", "some",
          "module", "for", "which", "no", "value", "was", "given"]  # fmt: skip

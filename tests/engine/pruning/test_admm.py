@@ -41,7 +41,7 @@ def least_squares(w: torch.Tensor, gram: torch.Tensor, keep: torch.Tensor) -> to
 @pytest.mark.parametrize("device", DEVICES)
 def test_the_refit_is_least_squares_on_the_support(device: str) -> None:
     w, x = layer(0, 5, 24)
-    gram, _ = admm.normalized(Statistics.of(x, want_gram=True).gram, 0.01)  # type: ignore[arg-type]
+    gram, _ = admm.normalized(Statistics.of(x, want_gram=True).gram, 0.01)
     keep = torch.rand(5, 24, generator=torch.Generator().manual_seed(1)) > 0.5
     found = admm.refit(w.to(device), w.to(device), gram.to(device), keep.to(device), steps=60).cpu()
     best = least_squares(w, gram, keep)
@@ -129,7 +129,7 @@ def test_large_layers_go_through_in_chunks_of_rows(
     monkeypatch.setattr(criteria, "WORK", 5 * 16)
     chunked = prune()
     errors = [sum(error(part, found, statistics.gram) for part, found in zip(torch.split(w, [13, 7]), parts, strict=True))
-              for parts in (whole, chunked)]  # type: ignore[arg-type]  # fmt: skip
+              for parts in (whole, chunked)]  # fmt: skip
     assert errors[1] < 1.3 * errors[0]
     for a, b in zip(whole, chunked, strict=True):
         assert int((a == 0).sum()) == int((b == 0).sum())

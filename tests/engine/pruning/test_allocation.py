@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from fixtures.models import subject
-from fixtures.planning import workspace
+from fixtures.models import VOCABULARY, subject
+from fixtures.workspaces import workspace
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,7 +34,9 @@ def request_of(tmp_path: Path) -> Requests:
     number = iter(range(100))
 
     def make(*, folder: str | None = None, **options: Any) -> Request:
-        space = workspace(subject("llama", num_hidden_layers=BLOCKS), tmp_path / (folder or f"run-{next(number)}"))
+        place = tmp_path / (folder or f"run-{next(number)}")
+        space = workspace(place, subject("llama", num_hidden_layers=BLOCKS))
+        space._calibration = torch.randint(0, VOCABULARY, (6, 32), generator=torch.Generator().manual_seed(5))
         few = {"trial_windows": 4, "generations": 6, "offspring": 8, "levels": 3, "sparsity": 0.6, **options}
         return Request(space, Walk.over(space), PruneOptions(use="prune", **few))
 
@@ -254,7 +256,7 @@ def stop_at(space: Workspace, generation: int) -> None:
         if unit == "generations" and done == generation:
             raise KeyboardInterrupt
 
-    space.progress = progress  # type: ignore[method-assign]
+    space.progress = progress
 
 
 def test_more_windows_the_fewer_are_left() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from fixtures.killing import Killed, die_when, nth
 from fixtures.models import DEVICES, TEXT, VOCABULARY, subject, tiny, tokenizer
 from torch import nn
 from torch.nn import functional
@@ -315,28 +316,13 @@ def test_nothing_is_removed_at_sparsity_0(begin: Callable[..., Run]) -> None:
 # Stopping and going on
 
 
-class Killed(BaseException):
-    """Ends the process's work at once."""
-
-
-def kill_at(kind: type[ev.Event], number: int) -> Callable[[ev.Event], None]:
-    seen = []
-
-    def also(event: ev.Event) -> None:
-        seen.extend([event] if isinstance(event, kind) else [])
-        if len(seen) == number:
-            raise Killed
-
-    return also
-
-
 @pytest.mark.parametrize(("kind", "number"), [(ev.PartsRemoved, 1), (ev.PartsRemoved, 2), (ev.StepFinished, 2)])
 def test_resume_is_bit_identical(begin: Callable[..., Run], kind: type[ev.Event], number: int) -> None:
     model = tiny("qwen2_moe")
     whole, broken = (begin(model, step(0.5), EXPORT) for _ in range(2))
     done(whole)
     with pytest.raises(Killed):
-        execute(broken, also=kill_at(kind, number))
+        execute(broken, also=die_when(nth(kind, number)))
     done(broken)
     one, other = ((run.artifacts / "model" / "model.safetensors").read_bytes() for run in (whole, broken))
     assert one == other

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from fixtures.models import DEVICES, subject
-from fixtures.planning import workspace
+from fixtures.workspaces import workspace
 
 from engine.calibration import Walk
 from engine.grams import Grams
@@ -28,7 +28,7 @@ def test_every_level_is_what_pruning_gives(name: str, architecture: str, device:
         for parameter in mine.module.parameters():
             parameter[torch.rand(parameter.shape) < 0.1] = 0
     before = {key: value.clone() for key, value in mine.module.state_dict().items()}
-    space = workspace(mine, tmp_path / "run")
+    space = workspace(tmp_path / "run", mine)
     walk = Walk.over(space)
     grams, criterion = Grams.of(space, walk), CRITERIA.load(name).CRITERION
     assert isinstance(criterion, Criterion)

@@ -41,7 +41,7 @@ def test_the_cost_of_one_part_is_the_error_of_the_refit_without_it(width: int) -
     evidence, inputs = given(width, count=PARTS)
     costs = obs.score(evidence)
     errors = [error(evidence, inputs, [p for p in range(PARTS) if p != gone]) for gone in range(PARTS)]
-    expected = torch.tensor(errors) * (evidence.reader @ inputs.gram * evidence.reader).sum()  # type: ignore[operator]
+    expected = torch.tensor(errors) * (evidence.reader @ inputs.gram * evidence.reader).sum()
     torch.testing.assert_close(costs, expected, rtol=2e-2, atol=1e-3)
 
 

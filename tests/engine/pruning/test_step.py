@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from fixtures.killing import Condition, Killed, die_when, nth
 from fixtures.models import DEVICES, TEXT, save, tiny, tokenizer
 from safetensors.torch import load_file
 
@@ -203,21 +202,6 @@ def test_a_second_prune_step_collects_from_what_the_first_one_left(begin: Callab
 # Stopping and going on
 
 
-class Killed(BaseException):
-    """Ends the process's work at once."""
-
-
-def die_at(kind: type[ev.Event], number: int) -> Callable[[ev.Event], None]:
-    seen: list[ev.Event] = []
-
-    def also(event: ev.Event) -> None:
-        seen.extend([event] if isinstance(event, kind) else [])
-        if len(seen) == number:
-            raise Killed
-
-    return also
-
-
 @pytest.mark.parametrize(
     ("model", "criterion", "at", "forget"),
     [
@@ -233,7 +217,7 @@ def test_resume_is_bit_identical(
     whole, broken = begin(model, criterion=criterion), begin(model, criterion=criterion)
     finish(whole)
     with pytest.raises(Killed):
-        execute(broken, also=die_at(ev.LayerPruned, at))
+        execute(broken, also=die_when(nth(ev.LayerPruned, at)))
     if forget:
         cache.rename(cache.with_name("elsewhere"))
     finish(broken)
@@ -241,49 +225,24 @@ def test_resume_is_bit_identical(
     assert collections(broken) == int(forget)
 
 
+def saying(label: str) -> Condition:
+    return lambda event: isinstance(event, ev.Progress) and event.label == label
+
+
 def test_a_kill_while_collecting_leaves_nothing_half(begin: Callable[..., Run], cache: Path) -> None:
     broken = begin()
 
-    def die(event: ev.Event) -> None:
-        if isinstance(event, ev.Progress) and event.label == "collecting statistics":
-            raise Killed
-
     with pytest.raises(Killed):
-        execute(broken, also=die)
+        execute(broken, also=die_when(saying("collecting statistics")))
     assert list(cache.iterdir()) == []
     finish(broken)
     assert weights(broken) == weights(finish(begin()))
 
 
-@pytest.fixture
-def worker() -> Iterator[Callable[[Run, Callable[[ev.Event], bool]], subprocess.Popen[bytes]]]:
-    """Starts a detached worker and comes back when it has said what is waited for."""
-    started: list[subprocess.Popen[bytes]] = []
-
-    def start(run: Run, until: Callable[[ev.Event], bool]) -> subprocess.Popen[bytes]:
-        reader = runs.EventReader(run.events_file)
-        process = runs.start_detached(run)
-        started.append(process)
-        deadline = time.monotonic() + 60
-        while not any(until(event) for event in reader.read()):
-            assert time.monotonic() < deadline, run.log_tail()
-            assert process.poll() is None, run.log_tail()
-            time.sleep(0.002)
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
-
-
 @pytest.mark.parametrize("moment", ["collecting statistics", "pruning"])
 def test_kill_9_loses_no_bit(begin: Callable[..., Run], worker: Any, cache: Path, moment: str) -> None:
-    def until(event: ev.Event) -> bool:
-        return isinstance(event, ev.Progress) and event.label == moment
-
     run, whole = begin(criterion="admm", samples=64), begin(criterion="admm", samples=64)
-    process = worker(run, until)
+    process = worker(run, saying(moment))
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     finish(run)

@@ -14,7 +14,6 @@ from fixtures.workspaces import logits, tokens, workspace
 from engine import events as ev
 from engine import model, runs
 from engine.errors import Cancelled, UsageError
-from engine.model import Origin, Subject, save_language_model
 from engine.profile import ModelOptions
 from engine.pruning import structured
 from engine.pruning.narrowing import bias_of, prefixes, view
@@ -22,6 +21,8 @@ from engine.pruning.options import PruneOptions
 from engine.pruning.parts import links
 from engine.pruning.structured import Job, Smaller
 from engine.pruning.structures import hidden
+from engine.subject import Origin, Subject
+from engine.weights import save_language_model
 from engine.workspace import Workspace
 
 PLAIN = ["llama", "qwen2", "gpt_neox", "opt", "gpt2", "gemma", "gemma2", "gemma3_text"]
@@ -42,11 +43,11 @@ def options(pattern: str, **changes: Any) -> PruneOptions:
 
 
 def prune(folder: Path, mine: Subject, pattern: str, chunk: int | None = None, **changes: Any) -> Workspace:
-    space = workspace(folder, mine, chunk=chunk)
+    space = workspace(folder / "run", mine, chunk=chunk)
     structured.check(space, options(pattern, **changes))
     summary = structured.run(space, options(pattern, **changes))
     json.dumps(summary)
-    space.summary = summary  # type: ignore[attr-defined]
+    space.summary = summary
     return space
 
 
@@ -85,7 +86,7 @@ def plant(mine: Subject, pattern: str, space: Workspace) -> list[int]:
 @pytest.mark.parametrize(("pattern", "name"), FITTING)
 def test_useless_parts_leave_without_a_trace(pattern: str, name: str, tmp_path: Path) -> None:
     mine = three_blocks(name, **({"n_inner": 64} if name == "gpt2" else {}))
-    space = workspace(tmp_path, mine)
+    space = workspace(tmp_path / "run", mine)
     useless = plant(mine, pattern, space)
     before, parameters = logits(mine), mine.parameters
     structured.run(space, options(pattern))
@@ -199,7 +200,7 @@ def test_what_cannot_be_is_refused_before_anything_changes(pattern: str, name: s
     mine = three_blocks(name)
     before = {key: value.clone() for key, value in mine.module.state_dict().items()}
     with pytest.raises(UsageError) as refused:
-        structured.check(workspace(tmp_path, mine), options(pattern))
+        structured.check(workspace(tmp_path / "run", mine), options(pattern))
     assert pattern in str(refused.value) or pattern in f"{refused.value.message}"
     assert refused.value.hint
     assert all(torch.equal(value, before[key]) for key, value in mine.module.state_dict().items())
@@ -207,7 +208,7 @@ def test_what_cannot_be_is_refused_before_anything_changes(pattern: str, name: s
 
 def test_a_score_that_does_not_suit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="influence"):
-        structured.check(workspace(tmp_path, three_blocks("llama")), options("channels", score="influence"))
+        structured.check(workspace(tmp_path / "run", three_blocks("llama")), options("channels", score="influence"))
 
 
 def test_heads_go_with_their_key_value_head(tmp_path: Path) -> None:
@@ -256,7 +257,7 @@ def test_a_smaller_model_that_computes_something_else_is_refused(tmp_path: Path)
 
 def test_what_is_told(tmp_path: Path) -> None:
     space = prune(tmp_path, three_blocks("llama"), "channels")
-    summary = space.summary  # type: ignore[attr-defined]
+    summary = space.summary
     blocks = 3 * (32 * 32 * 2 + 32 * 16 * 2 + 3 * 32 * 64 + 64)
     assert summary["removed_of_blocks"] == pytest.approx(3 * 3 * 32 * 16 / blocks)
     assert summary["kept"] == 48

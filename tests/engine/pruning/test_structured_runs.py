@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from fixtures.killing import Killed, die_when, nth
 from fixtures.models import TEXT, save
 from fixtures.workspaces import tokens
 
@@ -49,10 +52,6 @@ sparsity = 0.5
 use = "export"
 """
 SPARSITY = {"channels": 0.25, "heads": 0.5, "hidden": 0.25, "blocks": 0.34}
-
-
-class Killed(BaseException):
-    """Ends the process's work at once."""
 
 
 @pytest.fixture(scope="module")
@@ -126,16 +125,8 @@ def test_the_state_follows_the_shapes(begin: Callable[..., Run]) -> None:
 def test_killed_anywhere_it_ends_with_the_same_bytes(begin: Callable[..., Run], kind: type[ev.Event]) -> None:
     whole, broken = begin("hidden", "channels"), begin("hidden", "channels")
     assert execute(whole) == 0, whole.state().failure
-    seen = 0
-
-    def die(event: ev.Event) -> None:
-        nonlocal seen
-        seen += isinstance(event, kind)
-        if isinstance(event, kind) and seen == 2 - (kind is ev.ArtifactWritten):
-            raise Killed
-
     with pytest.raises(Killed):
-        execute(broken, also=die)
+        execute(broken, also=die_when(nth(kind, 1 if kind is ev.ArtifactWritten else 2)))
     assert execute(broken) == 0, broken.state().failure
     assert weights(broken) == weights(whole)
     mine, other = broken.state(), whole.state()
@@ -145,6 +136,17 @@ def test_killed_anywhere_it_ends_with_the_same_bytes(begin: Callable[..., Run], 
     assert [r.removed for r in mine.removals] == [r.removed for r in other.removals]
     for stage, metrics in other.metrics.items():
         assert mine.metrics[stage]["perplexity"].value == metrics["perplexity"].value
+
+
+@pytest.mark.parametrize("structure", ["channels", "hidden"])
+def test_kill_9_loses_no_bit(begin: Callable[..., Run], worker: Any, structure: str) -> None:
+    whole, broken = begin(structure), begin(structure)
+    process = worker(broken, nth(ev.PartsRemoved))
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    for run in (broken, whole):
+        assert execute(run) == 0, run.state().failure
+    assert weights(broken) == weights(whole)
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 from fixtures.models import subject
-from fixtures.planning import workspace
+from fixtures.workspaces import workspace
 
 from engine import events as ev
 from engine.calibration import Walk
-from engine.model import Subject
 from engine.pruning.levels import gram_error
 from engine.sensitivity import measure, step
 from engine.sensitivity.options import SensitivityOptions
+from engine.subject import Subject
 
 DEAD, CRITICAL, GROUP = 1, 2, 1
 
@@ -36,8 +36,8 @@ def planted() -> Subject:
 
 def run(mine: Subject, folder: Path, **options: object) -> tuple[list[ev.LayerSensitivity], dict[str, object], Path]:
     told: list[ev.Event] = []
-    space = workspace(mine, folder, told)
-    summary = step.run(space, SensitivityOptions(use="sensitivity", **options))  # type: ignore[arg-type]
+    space = workspace(folder, mine, told=told)
+    summary = step.run(space, SensitivityOptions(use="sensitivity", **options))
     (written,) = [event for event in told if isinstance(event, ev.ArtifactWritten)]
     return [event for event in told if isinstance(event, ev.LayerSensitivity)], summary, space.run.path / written.path
 
@@ -61,7 +61,7 @@ def test_a_dead_layer_is_last_and_a_critical_head_first(unit: str, tmp_path: Pat
 def test_curves_are_those_of_the_inputs_and_rise(tmp_path: Path) -> None:
     mine = subject("llama")
     layers, _, _ = run(mine, tmp_path / "run", criterion="magnitude", unit="none", heads=False, ratios=[0.2, 0.5, 0.8])
-    space = workspace(mine, tmp_path / "again")
+    space = workspace(tmp_path / "again", mine)
     matrix = Walk.over(space).matrices[0]
     x = torch.cat([mine.blocks()[0].input_layernorm(mine.module.model.embed_tokens(space.calibration_inputs()))])
     x_TI = x.reshape(-1, x.shape[-1])
@@ -95,7 +95,7 @@ def test_the_model_is_left_alone_and_the_file_has_everything(tmp_path: Path) -> 
 def test_the_attention_output_is_found_in_any_architecture(
     architecture: str, suffix: str, groups: int, tmp_path: Path
 ) -> None:
-    walk = Walk.over(workspace(subject(architecture), tmp_path / "run"))
+    walk = Walk.over(workspace(tmp_path / "run", subject(architecture)))
     found = measure.attention_outputs(walk)
     assert [heads.matrix.block for heads in found] == [0, 1]
     assert all(suffix in heads.matrix.name and heads.groups == groups for heads in found)

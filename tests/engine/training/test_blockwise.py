@@ -98,7 +98,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_step() -> None:
 def test_masks_are_only_of_matrices_with_zeros() -> None:
     assert mask_of(torch.ones(2, 2)) is None
     assert mask_of(torch.tensor([0.0, 1.0])) is None
-    assert torch.equal(mask_of(torch.tensor([[0.0, 1.0]])), torch.tensor([[False, True]]))  # type: ignore[arg-type]
+    assert torch.equal(mask_of(torch.tensor([[0.0, 1.0]])), torch.tensor([[False, True]]))
 
 
 def test_a_revived_weight_is_an_error() -> None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from fixtures.killing import Condition, Killed, die_when
 from fixtures.models import TEXT, save, subject
 from safetensors.torch import load_file
 
 from engine import events as ev
 from engine import runs
-from engine.model import Origin
 from engine.runs import Run
+from engine.subject import Origin
 from engine.training.recover import block_ends, targets
 from engine.worker import execute
 
@@ -48,10 +52,6 @@ use = "export"
 """
 
 
-class Killed(BaseException):
-    """Stands for a process that is gone."""
-
-
 @pytest.fixture
 def begin(tmp_path: Path) -> Callable[..., Run]:
     """A new run of the profile on a tiny model of the architecture."""
@@ -71,20 +71,12 @@ def weights(run: Run) -> bytes:
     return (run.artifacts / "model" / "model.safetensors").read_bytes()
 
 
-def stop_after_block(block: int) -> Callable[[ev.Event], None]:
-    def die(event: ev.Event) -> None:
-        if isinstance(event, ev.BlockRecovered) and event.block == block:
-            raise Killed
-
-    return die
+def after_block(block: int) -> Condition:
+    return lambda event: isinstance(event, ev.BlockRecovered) and event.block == block
 
 
-def stop_within(steps: int) -> Callable[[ev.Event], None]:
-    def die(event: ev.Event) -> None:
-        if isinstance(event, ev.Progress) and event.label == "recovering" and event.done == steps:
-            raise Killed
-
-    return die
+def within(steps: int) -> Condition:
+    return lambda event: isinstance(event, ev.Progress) and event.label == "recovering" and event.done == steps
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2", "opt", "mixtral"])
@@ -109,17 +101,28 @@ def test_errors_fall_and_zeros_stay(begin: Callable[..., Run], architecture: str
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("stop", [stop_after_block(0), stop_within(3), stop_within(20)])
-def test_resume_gives_the_same_bits(begin: Callable[..., Run], dtype: str, stop: Callable[[ev.Event], None]) -> None:
+@pytest.mark.parametrize("moment", [after_block(0), within(3), within(20)])
+def test_resume_gives_the_same_bits(begin: Callable[..., Run], dtype: str, moment: Condition) -> None:
     whole, broken = begin(dtype=dtype), begin(dtype=dtype)
     assert execute(whole) == 0, whole.state().failure
     with pytest.raises(Killed):
-        execute(broken, also=stop)
+        execute(broken, also=die_when(moment))
     assert execute(broken) == 0, broken.state().failure
     assert weights(broken) == weights(whole)
     assert broken.state().steps[1].summary == whole.state().steps[1].summary
     assert execute(broken) == 0, "a finished run is taken from its checkpoints"
     assert weights(broken) == weights(whole)
+
+
+@pytest.mark.parametrize("moment", [after_block(0), within(3), within(20)])
+def test_kill_9_loses_no_bit(begin: Callable[..., Run], worker: Any, moment: Condition) -> None:
+    whole, run = begin(), begin()
+    process = worker(run, moment)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    for one in (run, whole):
+        assert execute(one) == 0, one.state().failure
+    assert weights(run) == weights(whole)
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "opt", "gpt_neox", "gemma3_text"])

@@ -1,0 +1,94 @@
+"""Weights as such: whether they are finite, their hash, another number format, and writing them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+from engine.errors import EngineError, Unavailable
+from engine.subject import Subject
+
+BOOKKEEPING = {"transformers_version", "dtype", "architectures"}
+
+
+def check_finite(subject: Subject) -> None:
+    """Raises Unavailable that names the first weight with a NaN or an infinity."""
+    for _ in finite(subject.module.named_parameters(), subject.source):
+        pass
+
+
+def finite(tensors: Iterable[tuple[str, torch.Tensor]], source: str) -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors, each looked at first. Raises Unavailable that names the first with a NaN or an infinity."""
+    for name, tensor in tensors:
+        if not is_finite(tensor):
+            hint = "the checkpoint is damaged; fetch it again"
+            raise Unavailable(f"weight {name} holds NaN or infinite values", where=source, hint=hint)
+        yield name, tensor
+
+
+def is_finite(tensor: torch.Tensor) -> bool:
+    """Whether every element is a number; the extremes tell, without a tensor as large again."""
+    if not tensor.numel() or not tensor.is_floating_point():
+        return True
+    return all(bool(torch.isfinite(extreme)) for extreme in tensor.aminmax())
+
+
+def save_language_model(subject: Subject, folder: Path, dtype: torch.dtype) -> None:
+    """Writes a folder that plain transformers loads."""
+    model: Any = subject.module
+    own = model.dtype
+    with writing(folder):
+        model.save_pretrained(folder, state_dict=converted(model.state_dict(), dtype) if dtype != own else None)
+    try:
+        model.config.dtype = dtype  # save_pretrained has put the dtype in memory there
+        model.config.save_pretrained(folder)
+    finally:
+        model.config.dtype = own
+    assert subject.tokenizer is not None
+    subject.tokenizer.save_pretrained(folder)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns what safetensors raises when a disk is full into an EngineError."""
+    try:
+        yield
+    except SafetensorError as error:
+        raise EngineError(f"the weights cannot be written: {error}", where=str(path)) from error
+
+
+def converted(state: dict[str, torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """The tensors in another number format; tied ones stay one tensor, so that they are stored once."""
+    made: dict[tuple[int, torch.Size], torch.Tensor] = {}
+    for tensor in state.values():
+        key = (tensor.data_ptr(), tensor.shape)
+        if key not in made:
+            made[key] = tensor.to(dtype)
+    return {name: made[tensor.data_ptr(), tensor.shape] for name, tensor in state.items()}
+
+
+def weights_hash(
+    module: nn.Module, tokenizer: Any | None = None, tensors: Iterable[tuple[str, torch.Tensor]] | None = None
+) -> str:
+    """A hash of everything that decides what the model answers: weights, buffers, configuration, tokenizer.
+
+    `tensors` gives parameters and buffers where they are not all in the module.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in tensors or [*module.named_parameters(), *module.named_buffers()]:
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    config = getattr(module, "config", None)
+    if config is not None:
+        settings = {k: v for k, v in config.to_dict().items() if k not in BOOKKEEPING and not k.startswith("_")}
+        digest.update(repr(sorted(settings.items(), key=str)).encode())
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    digest.update(backend.to_str().encode() if backend else b"")
+    return digest.hexdigest()
