@@ -59,6 +59,7 @@ class Family:
 CRITERIA = Family("criterion", "engine.pruning.criteria")
 ALLOCATIONS = Family("allocation", "engine.pruning.allocations")
 OPTIMIZERS = Family("prompt optimizer", "engine.prompts.optimizers")
+ADJUSTERS = Family("prompt adjuster", "engine.prompts.adjusters")
 FORMATS = Family("export format", "engine.export.formats")
 STRUCTURES = Family("structured pattern", "engine.pruning.structures")
 SCORES = Family("score of parts", "engine.pruning.scores")
@@ -69,6 +70,7 @@ FAMILIES = {
     "structures": STRUCTURES,
     "scores": SCORES,
     "optimizers": OPTIMIZERS,
+    "adjusters": ADJUSTERS,
     "formats": FORMATS,
     "tasks": TASKS,
 }
@@ -102,6 +104,7 @@ STEPS = {
     "prune": StepEntry("engine.pruning.options:PruneOptions", "engine.pruning.step", stage="pruned"),
     "recover": StepEntry("engine.training.options:RecoverOptions", "engine.training.recover", stage="recovered"),
     "select_prompt": StepEntry("engine.prompts.options:SelectPromptOptions", "engine.prompts.select"),
+    "adjust_prompt": StepEntry("engine.prompts.options:AdjustPromptOptions", "engine.prompts.adjust"),
     "evaluate": StepEntry("engine.evaluation.options:EvaluateStepOptions", "engine.evaluation.step"),
     "export": StepEntry("engine.export.options:ExportOptions", "engine.export.step"),
 }

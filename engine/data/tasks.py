@@ -66,6 +66,11 @@ class Task:
     fingerprint: str
     counts: CleanCounts | None = field(default=None)
 
+    @property
+    def most_choices(self) -> int:
+        """The most choices that any row has."""
+        return max(len(row.choices) for row in [*self.dev, *self.test])
+
 
 def load_task(name: str, options: TaskOptions | None, seed: int) -> Task:
     """The task of a profile, or the built-in one of that name when `options` is None.

@@ -7,15 +7,30 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from engine.options import StepOptions
-from engine.registry import OPTIMIZERS
+from engine.registry import ADJUSTERS, OPTIMIZERS
 
 
-class SelectPromptOptions(StepOptions):
+class PromptStepOptions(StepOptions):
+    """What every prompt step chooses on, and what it shows of its choice."""
+
+    task: str
+    """the task's name: a built-in one or a [task.NAME] table of the profile"""
+    calibration: Literal["none", "contextual", "batch"] = "none"
+    """correct the label words' bias: by content-free inputs, or by their mean over the development rows"""
+    budget: int = Field(default=2000, ge=1)
+    """examples that may be scored while choosing"""
+    dev_rows: int | None = Field(default=None, ge=1)
+    """rows of the development split to choose on; all by default"""
+    test_rows: int | None = Field(default=None, ge=1)
+    """rows of the test split to compare on; all by default"""
+    control: bool = False
+    """score the finalists on the dense model too"""
+
+
+class SelectPromptOptions(PromptStepOptions):
     """Choose the best prompt of a pool on a development split and compare it with the baseline on the test split."""
 
     use: Literal["select_prompt"]
-    task: str
-    """the task's name: a built-in one or a [task.NAME] table of the profile"""
     method: str = "halving"
     """how candidates are compared: see `compress-tui list optimizers`"""
     candidates: list[str] = []
@@ -28,16 +43,6 @@ class SelectPromptOptions(StepOptions):
     """how many labelled examples of the training split to show; each number is tried"""
     demonstration_sets: int = Field(default=1, ge=1)
     """how many random draws of demonstrations to try for each number above zero"""
-    calibration: Literal["none", "contextual", "batch"] = "none"
-    """correct the label words' bias: by content-free inputs, or by their mean over the development rows"""
-    budget: int = Field(default=2000, ge=1)
-    """examples that may be scored while choosing"""
-    dev_rows: int | None = Field(default=None, ge=1)
-    """rows of the development split to choose on; all by default"""
-    test_rows: int | None = Field(default=None, ge=1)
-    """rows of the test split to compare on; all by default"""
-    control: bool = False
-    """score the winner and the baseline on the dense model too"""
 
     @field_validator("method")
     @classmethod
@@ -50,3 +55,26 @@ class SelectPromptOptions(StepOptions):
         if not counts or min(counts) < 0:
             raise ValueError("must be a list of numbers >= 0, as in [0, 4]")
         return counts
+
+
+class AdjustPromptOptions(PromptStepOptions):
+    """Change a prompt step by step, keep what scores better on a development split, compare with where it began."""
+
+    use: Literal["adjust_prompt"]
+    method: str = "grips"
+    """how new prompts are made from old ones: see `compress-tui list adjusters`"""
+    instruction: str | None = None
+    """the instruction to begin with; by default the prompt that an earlier step chose for the task, else the plain one"""
+    demonstrations: int = Field(default=0, ge=0)
+    """labelled examples of the training split that the given instruction begins with"""
+    rows: int = Field(default=64, ge=1)
+    """development rows that every new prompt meets"""
+    finalists: int = Field(default=6, ge=1)
+    """how many of the best meet more rows at the end"""
+    final: float = Field(default=0.4, gt=0.0, lt=1.0)
+    """share of the budget that is kept for them"""
+
+    @field_validator("method")
+    @classmethod
+    def _known_method(cls, name: str) -> str:
+        return ADJUSTERS.check(name)

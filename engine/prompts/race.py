@@ -43,17 +43,22 @@ class Race:
     `report(candidate, standing, round, alive)` is told of every figure. Scores lie in `scores[candidate]`, row by row.
     """
 
-    prompts: Sequence[Prompt]
+    prompts: list[Prompt]
     rows: Sequence[Row]
     budget: int
     kind: str
-    tokens: Sequence[int]
+    tokens: list[int]
     score: Callable[[Prompt, Sequence[Row]], torch.Tensor]
     content_free: Callable[[Prompt], torch.Tensor]
     report: Callable[[int, Standing, int, bool], None]
     spent: int = 0
     scores: dict[int, torch.Tensor] = field(default_factory=dict)
     _content_free: dict[int, torch.Tensor] = field(default_factory=dict)
+
+    def enter(self, prompt: Prompt, tokens: int) -> None:
+        """Adds a candidate, behind the others."""
+        self.prompts.append(prompt)
+        self.tokens.append(tokens)
 
     def met(self, candidate: int) -> int:
         """How many development rows a candidate has met."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,13 +64,10 @@ class Scorer:
         sequences = self._sequences(prompt, rows, width)
         keys = [self._key(s) for s in sequences]
         known = self.cache.get(keys) if self.cache else {}
-        missing = [(s, k) for s, k in zip(sequences, keys, strict=True) if k not in known]
-        for sequence, key in zip(sequences, keys, strict=True):
-            if key in known:
-                self._place(out, sequence, known[key])
-        for sequence, key, values in self._forward(missing):
+        for key, values in self._forward(list(zip(sequences, keys, strict=True)), known):
             known[key] = values
-            self._place(out, sequence, values)
+        for sequence, key in zip(sequences, keys, strict=True):
+            self._place(out, sequence, known[key])
         self.tell(len(rows), len(rows))
         return out
 
@@ -118,24 +115,34 @@ class Scorer:
         window = getattr(config.get_text_config(), "sliding_window", None)
         return window is None or longest <= window
 
-    def _forward(self, missing: list[tuple[Sequence_, str]]) -> Any:
-        """Yields (sequence, key, log-likelihoods of its targets), batch by batch."""
+    def _forward(
+        self, items: list[tuple[Sequence_, str]], known: Mapping[str, Sequence[float]]
+    ) -> Iterator[tuple[str, list[float]]]:
+        """Yields (key, log-likelihoods) of what is not known yet, batch by batch.
+
+        Batches are cut from all items and the known ones left out of them: who goes on with what an interrupted call has
+        kept computes the rest in the very batches of an uninterrupted one, to the last bit.
+        """
+        missing = {key for _, key in items} - known.keys()
         if not missing:
             return
-        prefix = shared_prefix([s.tokens[: len(s.tokens) - s.positions + 1] for s, _ in missing])
-        done = 0
+        prefix = shared_prefix([s.tokens[: len(s.tokens) - s.positions + 1] for s, _ in items])
         past = self._encode_prefix(prefix) if len(prefix) >= SHORTEST_PREFIX else None
         skip = len(prefix) if past is not None else 0
-        padded = self._padded(max(len(s.tokens) for s, _ in missing))
-        for batch in batches(missing, skip, padded):
-            values = self._batch([s for s, _ in batch], prefix[:skip], past)
+        padded = self._padded(max(len(s.tokens) for s, _ in items))
+        total, done = len(missing), 0
+        for whole in batches(items, skip, padded):
+            batch = {key: sequence for sequence, key in whole if key in missing}
+            if not batch:
+                continue
+            found = dict(zip(batch, self._batch(list(batch.values()), prefix[:skip], past), strict=True))
+            missing -= found.keys()
             if self.cache:
-                self.cache.put({key: v for (_, key), v in zip(batch, values, strict=True)})
-            for (sequence, key), value in zip(batch, values, strict=True):
-                yield sequence, key, value
-            done += len(batch)
-            self.computed += len(batch)
-            self.tell(done, len(missing))
+                self.cache.put(found)
+            yield from found.items()
+            done += len(found)
+            self.computed += len(found)
+            self.tell(done, total)
 
     @torch.inference_mode()
     def _encode_prefix(self, prefix: tuple[int, ...]) -> Any:
@@ -185,9 +192,9 @@ def shared_prefix(token_lists: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
     return shortest[: min(common, min(len(tokens) for tokens in token_lists) - 1)]
 
 
-def batches(missing: list[tuple[Sequence_, str]], skip: int, padded: bool) -> list[list[tuple[Sequence_, str]]]:
+def batches(items: list[tuple[Sequence_, str]], skip: int, padded: bool) -> list[list[tuple[Sequence_, str]]]:
     """Sequences of similar length together, equal length unless padded; within both bounds."""
-    ordered = sorted(missing, key=lambda item: len(item[0].tokens))
+    ordered = sorted(items, key=lambda item: len(item[0].tokens))
     out: list[list[tuple[Sequence_, str]]] = [[]]
     for item in ordered:
         width = len(item[0].tokens) - skip

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from engine.data.tasks import Row
@@ -36,6 +37,13 @@ class Prompt:
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Prompt:
+        """The prompt that `as_json` gave; other keys are left aside."""
+        known = {field.name: record[field.name] for field in fields(cls) if field.name in record}
+        shown = [Row(**{**row, "choices": tuple(row["choices"])}) for row in known.get("demonstrations", ())]
+        return cls(**{**known, "demonstrations": tuple(shown)})
 
 
 def fill(template: str, row: Row) -> str:

@@ -154,8 +154,10 @@ def test_progress_is_told_and_may_stop_the_work() -> None:
         Scorer(model, tell=stop).score(few_shot(), rows(3))
 
 
-def test_what_was_computed_before_a_stop_is_kept() -> None:
+def test_what_was_computed_before_a_stop_is_kept_and_the_rest_is_the_same_to_the_last_bit() -> None:
     model, prompt, items = subject("llama", seed=6), few_shot(), rows(300, longest=40, seed=6)
+    whole = Scorer(model)
+    undisturbed = whole.score(prompt, items)
 
     def stop(done: int, total: int) -> None:
         raise InterruptedError
@@ -164,8 +166,8 @@ def test_what_was_computed_before_a_stop_is_kept() -> None:
     with pytest.raises(InterruptedError):
         scorer.score(prompt, items)
     again = Scorer(model, ScoreCache())
-    again.score(prompt, items)
-    assert 0 < again.computed == 300 - scorer.computed
+    assert torch.equal(again.score(prompt, items), undisturbed)
+    assert 0 < again.computed == whole.computed - scorer.computed
 
 
 @given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=6).map(tuple), min_size=1, max_size=5))

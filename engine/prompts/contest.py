@@ -1,0 +1,119 @@
+"""What every prompt step does: candidates enter, race over development rows, and the finalists meet the test split."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+
+from engine import events as ev
+from engine.data.tasks import Task
+from engine.errors import UsageError
+from engine.prompts import calibration
+from engine.prompts.cache import ScoreCache
+from engine.prompts.finals import Finals, scored_event
+from engine.prompts.options import PromptStepOptions
+from engine.prompts.race import Race, Standing
+from engine.prompts.scorer import Scorer
+from engine.prompts.template import Prompt
+from engine.workspace import Workspace
+
+
+@dataclass
+class Contest:
+    """One step's candidates on one task; every figure becomes an event."""
+
+    workspace: Workspace
+    options: PromptStepOptions
+    task: Task
+    scorer: Scorer
+    race: Race = field(init=False)
+    began: float = field(default_factory=time.perf_counter)
+
+    def __post_init__(self) -> None:
+        rows = self.task.dev[: self.options.dev_rows]
+        self.race = Race(
+            [], rows, self.options.budget, self.options.calibration, [], self._score,
+            partial(calibration.content_free_scores, self.scorer, row=rows[0]), self._report,
+        )  # fmt: skip
+
+    @classmethod
+    def open(cls, workspace: Workspace, options: PromptStepOptions) -> Contest:
+        """Raises UsageError for a model without text, or a calibration that the task has no use for."""
+        if not workspace.subject.is_language_model:
+            raise UsageError("prompts need a language model", where=f"step.{workspace.step}")
+        task = workspace.task(options.task)
+        check_calibration(task, options)
+        scorer = Scorer(workspace.subject, ScoreCache(), lambda done, total: workspace.check_stop())
+        return cls(workspace, options, task, scorer)
+
+    def enter(self, prompt: Prompt) -> int:
+        """The prompt's index in the race; a text that is in it already keeps its place."""
+        for index, known in enumerate(self.race.prompts):
+            if known.text() == prompt.text():
+                return index
+        tokenizer = self.workspace.subject.tokenizer
+        assert tokenizer is not None
+        tokens = len(tokenizer(prompt.text()).input_ids)
+        self.race.enter(prompt, tokens)
+        added = ev.CandidateAdded(step=self.workspace.step, candidate=prompt.name, text=prompt.text(),
+                                  origin=prompt.origin, tokens=tokens)  # fmt: skip
+        self.workspace.emit(added)
+        return len(self.race.prompts) - 1
+
+    def check_budget(self, least: int) -> None:
+        """Raises UsageError when the budget cannot show every prompt a single row."""
+        if self.options.budget < least:
+            hint = f"raise the budget to at least {4 * least}, or shrink the pool"
+            raise UsageError(f"a budget of {self.options.budget} examples for {least} prompts",
+                             where=f"step.{self.workspace.step}.budget", hint=hint)  # fmt: skip
+
+    def settle(self, winner: int, baselines: list[int], folder: str) -> dict[str, Any]:
+        """The finalists on the test split, their artifact under `folder`; returns the step's summary.
+
+        A baseline meets as many rows as the winner (its calibration is fitted on them), and wins if it is better there.
+        """
+        race = self.race
+        for index in baselines:
+            race.catch_up(index, winner)
+        winner = race.ranked([*baselines, winner])[0]
+        finals = Finals(self.workspace, self.options, self.task, race, [*baselines, winner])
+        figures = finals.compare(self.scorer, self.workspace.stage)
+        finals.write(figures, folder)
+        if self.options.control and self.workspace.stage != "dense":
+            finals.control()
+        base, best, prompts = figures[-2], figures[-1], race.prompts
+        return {
+            "task": self.task.name, "winner": prompts[winner].name, "baseline": prompts[baselines[-1]].name,
+            "stage": self.workspace.stage, "calibration": self.options.calibration, "candidates": len(prompts),
+            "scored": race.spent, "accuracy": best.accuracy, "baseline_accuracy": base.accuracy, "rows": len(best.correct),
+            "prompts": folder,
+        }  # fmt: skip
+
+    def _score(self, prompt: Prompt, new: Any) -> torch.Tensor:
+        scores = self.scorer.score(prompt, new, self.task.most_choices)
+        done = min(self.race.spent + len(new), self.race.budget)
+        self.workspace.progress("racing prompts", done, self.race.budget, "examples")
+        return scores
+
+    def _report(self, candidate: int, figures: Standing, number: int, alive: bool) -> None:
+        ms = 1000 * (time.perf_counter() - self.began) / max(1, self.race.spent)
+        name, stage = self.race.prompts[candidate].name, self.workspace.stage
+        scored = scored_event(self.workspace, name, stage, "dev", self.options.calibration, figures)
+        self.workspace.emit(ev.CandidateScored(**{**scored, "ms": round(ms, 2), "round": number, "alive": alive}))
+
+
+def check_calibration(task: Task, options: PromptStepOptions) -> None:
+    """Raises UsageError when the task's choices differ from row to row: then there is no bias of a word to correct."""
+    if options.calibration != "none" and not task.labels:
+        hint = 'calibration = "none"'
+        raise UsageError("calibration needs a task with fixed labels", where=f"task {task.name}", hint=hint)
+
+
+def prefix(workspace: Workspace) -> str:
+    """Sets the candidates of a profile's second, third ... prompt step apart from the first one's."""
+    earlier = sum(isinstance(step, PromptStepOptions) for step in workspace.profile.step[: workspace.step])
+    return f"{earlier + 1}." if earlier else ""

@@ -1,0 +1,151 @@
+"""The finalists of a prompt step on the untouched test split: figures, paired comparisons, and what is kept of them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine import events as ev
+from engine import files, statistics
+from engine.data.tasks import Row, Task
+from engine.prompts import calibration
+from engine.prompts.cache import ScoreCache
+from engine.prompts.options import PromptStepOptions
+from engine.prompts.race import Race, Standing, standing
+from engine.prompts.scorer import Scorer
+from engine.prompts.template import Prompt
+from engine.workspace import Workspace
+
+WINNER = "winner.json"
+
+
+@dataclass
+class Finals:
+    """`indices` are the finalists' in the race, the winner's last. Offsets were fitted on development rows."""
+
+    workspace: Workspace
+    options: PromptStepOptions
+    task: Task
+    race: Race
+    indices: list[int]
+    _scores: list[torch.Tensor] = field(default_factory=list)
+
+    @property
+    def rows(self) -> list[Row]:
+        return self.task.test[: self.options.test_rows]
+
+    @property
+    def finalists(self) -> list[Prompt]:
+        return [self.race.prompts[index] for index in self.indices]
+
+    def compare(self, scorer: Scorer, stage: str) -> list[Standing]:
+        """Scores, tells and compares the finalists, without and under the chosen calibration; returns the latter."""
+        self._scores = []
+        for prompt in self.finalists:
+            scorer.tell = partial(self._progress, f"test split: {prompt.name}")
+            self._scores.append(scorer.score(prompt, self.rows, self.task.most_choices))
+        figures: list[Standing] = []
+        for kind in dict.fromkeys(["none", self.options.calibration]):
+            gold = [row.gold for row in self.rows]
+            figures = [
+                standing(calibration.apply(s, self.race.offsets(i, kind)), gold)
+                for s, i in zip(self._scores, self.indices, strict=True)
+            ]
+            self._tell(figures, kind, stage)
+        return figures
+
+    def control(self) -> None:
+        """The same prompts on the dense model: without this a gain can be plain adaptation to the task.
+
+        Its calibration is fitted on its own development scores.
+        """
+        check = lambda done, total: self.workspace.check_stop()  # noqa: E731
+        scorer = Scorer(self.workspace.dense_subject(), ScoreCache(), check)
+        rows = self.race.rows[: self.race.met(self.indices[-1])]
+        race = Race(self.race.prompts, rows, len(self.indices) * len(rows), self.race.kind, self.race.tokens,
+                    partial(scorer.score, width=self.task.most_choices),
+                    partial(calibration.content_free_scores, scorer, row=rows[0]), lambda *_: None)  # fmt: skip
+        for index in self.indices:
+            race.advance(index, len(rows))
+        Finals(self.workspace, self.options, self.task, race, self.indices).compare(scorer, "dense")
+
+    def _progress(self, label: str, done: int, total: int) -> None:
+        self.workspace.progress(label, done, total, "rows")
+
+    def _tell(self, figures: list[Standing], kind: str, stage: str) -> None:
+        """Every finalist's figures, and the winner's difference to each of the others."""
+        told = dict(zip(self.indices, zip(self.finalists, figures, strict=True), strict=True))
+        for prompt, one in told.values():
+            self.workspace.emit(
+                ev.CandidateScored(**scored_event(self.workspace, prompt.name, stage, "test", kind, one))
+            )
+        winner, best = self.finalists[-1], figures[-1]
+        for prompt, base in list(zip(self.finalists, figures, strict=True))[:-1]:
+            paired = statistics.compare(best.correct, base.correct, self.workspace.profile.seed)
+            self.workspace.emit(
+                ev.PromptsCompared(
+                    step=self.workspace.step, a=winner.name, b=prompt.name, stage=stage, split="test",
+                    calibration=kind, n=paired.n, difference=paired.difference, low=paired.low, high=paired.high,
+                    p_value=paired.p_value, verdict=paired.verdict,
+                )
+            )  # fmt: skip
+
+    def write(self, figures: list[Standing], name: str) -> None:
+        """Winner, its text and the finalists' answers per row under artifacts/NAME/."""
+        folder = self.workspace.run.artifacts / name
+        folder.mkdir(parents=True, exist_ok=True)
+        winner = self.finalists[-1]
+        record = {
+            **winner.as_json(), "task": self.task.name, "labels": self.task.labels,
+            "calibration": self.options.calibration, "offsets": self.race.offsets(self.indices[-1]).tolist(),
+        }  # fmt: skip
+        files.write_text(folder / WINNER, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+        files.write_text(folder / "winner.txt", winner.text())
+        lines = [json.dumps(self._example(i), ensure_ascii=False) for i in range(len(self.rows))]
+        files.write_text(folder / "examples.jsonl", "\n".join(lines) + "\n")
+        size = files.folder_bytes(folder)
+        self.workspace.emit(
+            ev.ArtifactWritten(step=self.workspace.step, path=f"artifacts/{name}", format="prompts", bytes=size)
+        )
+
+    def _example(self, index: int) -> dict[str, Any]:
+        """One test row and what each finalist answered, calibrated."""
+        row = self.rows[index]
+        answers = {}
+        for prompt, scores, candidate in zip(self.finalists, self._scores, self.indices, strict=True):
+            offsets = self.race.offsets(candidate, self.options.calibration)
+            calibrated = calibration.apply(scores[index : index + 1], offsets)[0]
+            best = int(calibrated.argmax())
+            answers[prompt.name] = {
+                "choice": row.choices[best].strip(), "correct": best == row.gold,
+                "scores": {c.strip(): round(float(s), 4) for c, s in zip(row.choices, calibrated, strict=False)},
+            }  # fmt: skip
+        return {"row": index, "text": row.text, "gold": row.choices[row.gold].strip(), "stage": self.workspace.stage,
+                "answers": answers}  # fmt: skip
+
+
+def scored_event(
+    workspace: Workspace, name: str, stage: str, split: str, kind: str, figures: Standing
+) -> dict[str, Any]:
+    """The fields of a CandidateScored."""
+    n = len(figures.correct)
+    low, high = statistics.wilson(int(figures.correct.sum()), n)
+    return {
+        "step": workspace.step, "candidate": name, "stage": stage, "split": split, "calibration": kind, "n": n,
+        "accuracy": figures.accuracy, "low": low, "high": high, "margin": figures.margin,
+    }  # fmt: skip
+
+
+def latest_winner(workspace: Workspace, task: str) -> Prompt | None:
+    """What the last of the run's earlier prompt steps chose for the task."""
+    for index in reversed(range(workspace.step)):
+        done = workspace.finished(index)
+        if done and done["summary"].get("task") == task and "prompts" in done["summary"]:
+            file = Path(workspace.run.artifacts, done["summary"]["prompts"], WINNER)
+            return Prompt.from_json(json.loads(file.read_text(encoding="utf-8")))
+    return None
