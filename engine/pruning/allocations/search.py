@@ -16,7 +16,7 @@ from engine.evaluation.trial import Trial
 from engine.matrices import Matrix
 from engine.pruning.allocation import HIGHEST, Plan, Request
 from engine.pruning.allocations import atp, sensitivity
-from engine.pruning.levels import Levels, pruned
+from engine.pruning.levels import Levels
 from engine.sensitivity.measure import units
 
 MOST = 3
@@ -46,7 +46,7 @@ def allocate(request: Request) -> Plan:
     keep(state["generation"], state["position"])
     levels = request.levels(ladders)
     try:
-        search = Search(request, parts, limits, levels, request.trial())
+        search = Search(request, parts, limits, levels, request.trial)
         search.settle(tuple(state["position"]))
         search.run(state["generation"], keep)
     finally:
@@ -57,12 +57,9 @@ def allocate(request: Request) -> Plan:
 
 def begin(request: Request) -> Plan:
     """The plan that diverges least: the best ramp, uniform being one, or the sensitivity allocation."""
-    plans = [atp.allocate(request), sensitivity.allocate(request)]
-    trial, grams, pruner, found = request.trial(), request.grams(), request.pruner(), []
-    for plan in plans:
-        with pruned(request.walk, grams, pruner, plan.shares):
-            found.append(trial.divergence())
-    return plans[found.index(min(found))]
+    slope, loss = atp.judged(request)
+    other = sensitivity.allocate(request)
+    return other if request.loss(other.shares) < loss else atp.planned(request, slope)
 
 
 def limit(shares: dict[str, float], part: Sequence[Matrix], step: float, reach: int) -> tuple[int, int]:
