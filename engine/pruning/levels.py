@@ -75,8 +75,8 @@ def pruned(walk: Walk, grams: Grams, pruner: Pruner, shares: Mapping[str, float]
 class Levels:
     """Every matrix at every sparsity of its ladder (ascending, all of one length), and as it is now.
 
-    A score's masks lie inside each other, so one byte a weight says at how many levels it stays. What a solver makes is
-    written to `folder`, a file for every group of matrices with one input and every level.
+    A score's masks lie inside each other, so one byte a weight (two from 256 levels on) says at how many levels it stays.
+    What a solver makes is written to `folder`, a file for every group of matrices with one input and every level.
     """
 
     walk: Walk
@@ -119,8 +119,9 @@ class Levels:
                 self._write(self._file(matrices[0], level), new)
 
     def _mark(self, new: Mapping[str, torch.Tensor]) -> None:
+        counts = torch.uint8 if self.count < 2**8 else torch.int16
         for name, weight in new.items():
-            at = self.stays.setdefault(name, torch.zeros_like(weight, dtype=torch.uint8))
+            at = self.stays.setdefault(name, torch.zeros_like(weight, dtype=counts))
             at += weight != 0
 
     def _write(self, file: Path, new: Mapping[str, torch.Tensor]) -> None:
