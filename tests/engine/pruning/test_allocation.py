@@ -270,14 +270,15 @@ def test_every_unit_reaches_the_same_bounds(shares: list[float], step: float, re
         assert ladder[up - down] == max(ladder) == ladder[-1]
 
 
-def test_a_killed_search_goes_on_to_the_same_end(request_of: Requests) -> None:
-    whole = search.allocate(request_of(folder="whole", generations=5)).shares
-    killed = request_of(folder="killed", generations=5)
+@pytest.mark.parametrize("proxy", ["wanda", "sparsegpt"])  # levels as masks in memory, and in files
+def test_a_killed_search_goes_on_to_the_same_end(request_of: Requests, proxy: str) -> None:
+    whole = search.allocate(request_of(folder="whole", generations=5, proxy=proxy)).shares
+    killed = request_of(folder="killed", generations=5, proxy=proxy)
     stop_at(killed.workspace, 3)
     with pytest.raises(KeyboardInterrupt):
         search.allocate(killed)
     assert runs.read_json(killed.workspace.checkpoint("search.json"))["generation"] == 3
-    assert search.allocate(request_of(folder="killed", generations=5)).shares == whole
+    assert search.allocate(request_of(folder="killed", generations=5, proxy=proxy)).shares == whole
 
 
 def stop_at(space: Workspace, generation: int) -> None:
