@@ -7,7 +7,7 @@ chunks and two passes: statistics first, then the outputs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,7 +102,7 @@ class Walk:
             return [self._single_pass(index, calls[0], hidden[0], action, want_gram)]
         if action is not None:
             self._two_pass_statistics(index, calls, hidden, action, want_gram)
-        return self.forward(index, calls, hidden)
+        return self.forward(index, calls, hidden, discard=True)
 
     def _single_pass(
         self, index: int, call: BlockCall, hidden: torch.Tensor, action: Visit, want_gram: bool
@@ -184,11 +184,22 @@ class Walk:
 
         self._blocks[index].forward = forward
 
-    def forward(self, index: int, calls: list[BlockCall], hidden: list[torch.Tensor]) -> list[torch.Tensor]:
-        """A block's outputs, chunk by chunk."""
-        block, pairs = self._blocks[index], zip(calls, hidden, strict=True)
+    def forward(
+        self, index: int, calls: Sequence[BlockCall], hidden: Sequence[torch.Tensor], *, discard: bool = False
+    ) -> list[torch.Tensor]:
+        """A block's outputs, chunk by chunk; `discard` when nobody needs the inputs any more: outputs take their files."""
+        pairs = zip(calls, hidden, strict=True)
         with self.holding(index):
-            return [self._kept(call(block, self._here(part)), part) for call, part in pairs]
+            return [self._kept(self._output(index, *pair), pair[1] if discard else None) for pair in pairs]
+
+    def pass_through(self, index: int, calls: Sequence[BlockCall], hidden: Sequence[torch.Tensor]) -> None:
+        """Runs a block for what can be watched inside it; its outputs are not kept."""
+        with self.holding(index):
+            for pair in zip(calls, hidden, strict=True):
+                self._output(index, *pair)
+
+    def _output(self, index: int, call: BlockCall, hidden: torch.Tensor) -> torch.Tensor:
+        return call(self._blocks[index], self._here(hidden))
 
     def _here(self, hidden: torch.Tensor) -> torch.Tensor:
         return hidden.to(self.subject.device)

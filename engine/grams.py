@@ -11,7 +11,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -56,15 +56,17 @@ class Grams:
         """Whether every group's file is there and whole."""
         return all(readable(file_of(self.folder, first)) for first in firsts(self.walk))
 
-    def groups(self, block: int) -> Iterator[tuple[list[Matrix], Statistics]]:
+    def groups(self, block: int, names: Collection[str] | None = None) -> Iterator[tuple[list[Matrix], Statistics]]:
         """The block's matrices, those that share an input together, with the statistics of that input: one after the
-        other, so that one Gram matrix is in memory at a time.
+        other, so that one Gram matrix is in memory at a time. With `names`, groups without any of these are not read.
         """
         os.utime(self.folder)  # in use: another process that trims the cache takes others first
         groups: dict[int, list[Matrix]] = {}
         for matrix in self.walk.of_block(block):
             groups.setdefault(matrix.group, []).append(matrix)
         for matrices in groups.values():
+            if names is not None and not any(m.name in names for m in matrices):
+                continue
             yield matrices, self.statistics(matrices[0])
 
     def statistics(self, matrix: Matrix) -> Statistics:

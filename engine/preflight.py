@@ -28,20 +28,22 @@ def check(workspace: Workspace, matrices: list[Matrix]) -> None:
     for name in tasks(workspace):
         workspace.task(name)
     steps = [step for step in workspace.profile.step if isinstance(step, PruneOptions)]
-    for step in steps:
-        pruning.check_options(matrices, step)
-    check_structures(workspace)
+    check_pruning(workspace, matrices)
     measured = [step for step in workspace.profile.step if isinstance(step, SensitivityOptions)]
     if (steps or measured) and workspace.profile.calibration.source != "self":
         workspace.calibration_inputs()
 
 
-def check_structures(workspace: Workspace) -> None:
-    """Refuses parts that the model does not have; steps after the first meet another model and check for themselves."""
+def check_pruning(workspace: Workspace, matrices: list[Matrix]) -> None:
+    """Refuses what the matrices cannot have and parts that the model does not have; steps after the first that takes parts
+    out meet another model and check for themselves.
+    """
     for index, step in enumerate(workspace.profile.step):
-        if isinstance(step, PruneOptions) and step.structure:
-            structured.check(replace(workspace, step=index), step)
-            return
+        if isinstance(step, PruneOptions):
+            pruning.check_options(matrices, step)
+            if step.structure:
+                structured.check(replace(workspace, step=index), step)
+                return
 
 
 def check_streamed(workspace: Workspace) -> None:

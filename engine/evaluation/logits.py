@@ -30,7 +30,7 @@ def window_logits(
     with walk.context():
         hidden, calls = walk.enter()
         for block in range(walk.blocks()):
-            hidden = walk.forward(block, calls[block], hidden)
+            hidden = walk.forward(block, calls[block], hidden, discard=True)
             passed()
     with subject.rest():
         for window, last in zip(windows, hidden, strict=True):

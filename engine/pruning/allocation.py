@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 
 from engine import events as ev
 from engine import files, runs
@@ -16,7 +17,7 @@ from engine.evaluation.trial import Trial
 from engine.grams import Grams
 from engine.matrices import Matrix
 from engine.pruning.criterion import Criterion, Settings
-from engine.pruning.levels import Levels, Pruner
+from engine.pruning.levels import Levels, Pruner, pruned
 from engine.pruning.options import PruneOptions
 from engine.registry import ALLOCATIONS, CRITERIA
 from engine.workspace import Workspace
@@ -53,10 +54,12 @@ class Request:
     def sizes(self) -> dict[str, int]:
         return {m.name: m.weight.numel() for m in self.matrices}
 
+    @cached_property
     def grams(self) -> Grams:
-        """The statistics of every matrix's inputs in the model at hand."""
+        """The statistics of every matrix's inputs in the model as it was when they were first asked for."""
         return Grams.of(self.workspace, self.walk)
 
+    @cached_property
     def pruner(self) -> Pruner:
         """The criterion that prunes for trials: the option `proxy`."""
         options = self.options
@@ -64,14 +67,21 @@ class Request:
         settings = Settings(options.damping, options.block_size, options.iterations, options.polish)
         return Pruner(criterion, settings, criterion.scope, self.workspace.profile.seed)
 
+    @cached_property
     def trial(self) -> Trial:
-        """The model on the first calibration windows."""
+        """The model on the first calibration windows, as it was when this was first asked for."""
         return Trial.of(self.workspace, self.options.trial_windows)
+
+    def loss(self, shares: Mapping[str, float]) -> float:
+        """The divergence from the dense model when pruned so; the model is as before afterwards."""
+        trial = self.trial
+        with pruned(self.walk, self.grams, self.pruner, shares):
+            return trial.divergence()
 
     def levels(self, ladders: Mapping[str, Sequence[float]]) -> Levels:
         """Every matrix at every sparsity of its ladder."""
         folder = self.workspace.checkpoint("levels")
-        return Levels.of(self.workspace, self.walk, self.grams(), self.pruner(), ladders, folder)
+        return Levels.of(self.workspace, self.walk, self.grams, self.pruner, ladders, folder)
 
     def ladder(self) -> list[float]:
         """The sparsities around the asked one that a matrix may have, ascending; the asked one is among them."""
@@ -105,11 +115,12 @@ def balanced(
     return moved(end)
 
 
-def plan(workspace: Workspace, walk: Walk, options: PruneOptions) -> Plan:
+def plan(request: Request) -> Plan:
     """The step's plan: as an earlier process made it, or made now and kept; told either way, before anything is changed."""
+    workspace, options = request.workspace, request.options
     file = workspace.checkpoint("plan.json")
     stored = runs.read_json(file)
-    made = Plan(**stored) if stored else make(Request(workspace, walk, options))
+    made = Plan(**stored) if stored else make(request)
     if not stored:
         files.write_text(file, json.dumps(asdict(made)))
     if options.threshold is None:

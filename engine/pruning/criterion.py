@@ -77,6 +77,6 @@ class Criterion:
 
 
 def generator(seed: int, name: str) -> torch.Generator:
-    """Random numbers that depend on the seed and the matrix alone, so that resume draws the same."""
+    """Random numbers that depend on the seed and the name alone, so that resume draws the same."""
     digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))

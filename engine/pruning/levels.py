@@ -47,11 +47,10 @@ class Pruner:
     def block(self, grams: Grams, block: int, shares: Mapping[str, float]) -> dict[str, torch.Tensor]:
         """{name: new weight} of the block's matrices that are in `shares`."""
         found: dict[str, torch.Tensor] = {}
-        for matrices, statistics in grams.groups(block):
+        for matrices, statistics in grams.groups(block, shares.keys()):
             chosen = [m for m in matrices if m.name in shares]
-            if chosen:
-                new = self.prune(chosen, statistics, shares)
-                found |= {m.name: weight for m, weight in zip(chosen, new, strict=True)}
+            new = self.prune(chosen, statistics, shares)
+            found |= {m.name: weight for m, weight in zip(chosen, new, strict=True)}
         return found
 
 
@@ -72,19 +71,12 @@ def pruned(walk: Walk, grams: Grams, pruner: Pruner, shares: Mapping[str, float]
                 matrix.weight.copy_(dense[matrix.name])
 
 
-def gram_error(before_OI: torch.Tensor, after_OI: torch.Tensor, gram_II: torch.Tensor) -> float:
-    """tr((W - W')G(W - W')ᵀ) / tr(WGWᵀ): the relative output error over all calibration tokens."""
-    before, difference = before_OI.float(), (before_OI - after_OI).float()
-    whole = float(((before @ gram_II) * before).sum())
-    return float(((difference @ gram_II) * difference).sum()) / max(1e-30, whole)
-
-
 @dataclass
 class Levels:
     """Every matrix at every sparsity of its ladder (ascending, all of one length), and as it is now.
 
-    A score's masks lie inside each other, so one byte a weight says at how many levels it stays. What a solver makes is
-    written to `folder`, a file for every block and level.
+    A score's masks lie inside each other, so one byte a weight (two from 256 levels on) says at how many levels it stays.
+    What a solver makes is written to `folder`, a file for every group of matrices with one input and every level.
     """
 
     walk: Walk
@@ -103,27 +95,49 @@ class Levels:
         ladders: Mapping[str, Sequence[float]],
         folder: Path,
     ) -> Levels:
-        """Made block by block; files of an earlier process are kept. Other ladders need another folder."""
+        """Made group by group, so that what depends on the input alone is computed once for all levels; files of an earlier
+        process are kept. Other ladders need another folder.
+        """
         dense = {m.name: m.weight.clone() for m in walk.matrices}
         levels = cls(walk, ladders, folder, dense, {})
         for block in range(walk.blocks()):
-            for level in range(max(len(ladder) for ladder in ladders.values())):
-                levels._make(grams, pruner, block, level)
+            wanted = [m.name for m in walk.of_block(block) if pruner.criterion.score is not None or levels._missing(m)]
+            for matrices, statistics in grams.groups(block, wanted):
+                levels._make(pruner, matrices, statistics)
             workspace.progress("pruning to every level", block + 1, walk.blocks(), "blocks")
         return levels
 
-    def _make(self, grams: Grams, pruner: Pruner, block: int, level: int) -> None:
-        file = self._file(block, level)
-        shares = {m.name: self.ladders[m.name][level] for m in self.walk.of_block(block)}
-        if pruner.criterion.score is not None:
-            for name, weight in pruner.block(grams, block, shares).items():
-                at = self.stays.setdefault(name, (self.dense[name] != 0).to(torch.uint8) * 0)
-                at += weight != 0
-        elif not file.is_file():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            stored = {name: weight.contiguous() for name, weight in pruner.block(grams, block, shares).items()}
-            with writing(file):
-                files.write_with(file, lambda part: save_file(stored, part))
+    def _make(self, pruner: Pruner, matrices: Sequence[Matrix], statistics: Statistics) -> None:
+        """A group at every level, or at those without a file."""
+        score = pruner.criterion.score is not None
+        for level in range(self.count) if score else self._missing(matrices[0]):
+            shares = {m.name: self.ladders[m.name][level] for m in matrices}
+            new = dict(zip(shares, pruner.prune(matrices, statistics, shares), strict=True))
+            if score:
+                self._mark(new)
+            else:
+                self._write(self._file(matrices[0], level), new)
+
+    def _mark(self, new: Mapping[str, torch.Tensor]) -> None:
+        counts = torch.uint8 if self.count < 2**8 else torch.int16
+        for name, weight in new.items():
+            at = self.stays.setdefault(name, torch.zeros_like(weight, dtype=counts))
+            at += weight != 0
+
+    def _write(self, file: Path, new: Mapping[str, torch.Tensor]) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        stored = {name: weight.contiguous() for name, weight in new.items()}
+        with writing(file):
+            files.write_with(file, lambda part: save_file(stored, part))
+
+    @property
+    def count(self) -> int:
+        """How many levels there are."""
+        return max(len(ladder) for ladder in self.ladders.values())
+
+    def _missing(self, matrix: Matrix) -> list[int]:
+        """The levels at which the matrix's group has no file yet."""
+        return [level for level in range(self.count) if not self._file(matrix, level).is_file()]
 
     def put(self, matrix: Matrix, level: int | None) -> None:
         """Writes the matrix into the model at a level; None as it was."""
@@ -133,7 +147,7 @@ class Levels:
         elif self.stays:
             torch.mul(dense, self.stays[matrix.name] > level, out=matrix.weight)
         else:
-            with safe_open(self._file(matrix.block, level), "pt", device=str(dense.device)) as stored:
+            with safe_open(self._file(matrix, level), "pt", device=str(dense.device)) as stored:
                 matrix.weight.copy_(stored.get_tensor(matrix.name))
 
     def leave(self) -> None:
@@ -145,5 +159,5 @@ class Levels:
         """Removes the files, once nobody will go on with them."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _file(self, block: int, level: int) -> Path:
-        return self.folder / f"block-{block}-{level}.safetensors"
+    def _file(self, matrix: Matrix, level: int) -> Path:
+        return self.folder / f"block-{matrix.block}-{matrix.group}-{level}.safetensors"

@@ -20,7 +20,7 @@ from engine.errors import UsageError
 from engine.pruning.configs import Changes, Shapes, fitting, shapes_of
 from engine.pruning.evidence import Evidence, best, counts
 from engine.pruning.parts import Link, of_kind
-from engine.pruning.refit import Inputs, observe, refit
+from engine.pruning.refit import Inputs, observed, refit
 from engine.pruning.structured import Job, Smaller
 from engine.subject import Origin, Subject
 from engine.workspace import Workspace
@@ -30,23 +30,23 @@ TRIES = 6  # numbers of parts, nearest first, that a configuration is looked for
 
 @dataclass(frozen=True)
 class Plan:
-    """The links of all blocks, how many parts stay in each, and the configuration of that model."""
+    """The links of all blocks, how many parts stay in each and were wanted, and the configuration of that model."""
 
     links: list[Link]
     count: int
+    wanted: int
     config: Changes
 
 
 @dataclass
 class Narrowing:
-    """The walk at work: what stays, per block, and how far the outputs moved."""
+    """The walk at work: what stays, per block."""
 
     job: Job
     walk: Walk
     plan: Plan
     part: str
     stays: list[torch.Tensor] = field(default_factory=list)
-    errors: list[float] = field(default_factory=list)
 
     @property
     def workspace(self) -> Workspace:
@@ -63,7 +63,7 @@ class Narrowing:
                     stay.copy_(self.block(index, hidden, calls[index]))
                     kept.save(index, weights)
                 self.stays.append(stay)
-                hidden = self.walk.forward(index, calls[index], hidden)
+                hidden = self.walk.forward(index, calls[index], hidden, discard=True)
                 self.workspace.progress("pruning", index + 1, self.walk.blocks(), "blocks")
 
     def block(self, index: int, hidden: list[torch.Tensor], calls: list[BlockCall]) -> torch.Tensor:
@@ -71,7 +71,8 @@ class Narrowing:
         began, link, options = time.perf_counter(), self.plan.links[index], self.job.options
         parameters = dict(self.walk.block(index).named_parameters())
         weight_OI = view(parameters[link.consumer].data, link)
-        found, _ = observe(self.walk, index, hidden, calls, {"x": weight_OI}, want_gram=True)
+        with observed(self.walk, {"x": weight_OI}, want_gram=True) as found:
+            self.walk.pass_through(index, calls, hidden)
         generator = self.job.generator(f"{self.part} {index}")
         with torch.autocast(weight_OI.device.type, enabled=False):
             known = evidence(link, parameters, found["x"], generator)
@@ -90,7 +91,6 @@ class Narrowing:
 
     def _tell(self, index: int, stay: torch.Tensor, error: float, seconds: float) -> None:
         parts, blocks = self.plan.links[index].parts, self.walk.blocks()
-        self.errors.append(error)
         event = ev.PartsRemoved(
             step=self.workspace.step, part=self.part, block=index, removed=others(stay, parts), of=parts, error=error,
             seconds=round(seconds, 3), done=index + 1, total=blocks,
@@ -100,13 +100,21 @@ class Narrowing:
 
 def narrow(job: Job, part: str, *, wide: bool) -> Smaller:
     """The model with fewer parts of a kind in every block; `wide` parts fill several columns each (attention heads)."""
-    plan_ = plan(job, wide)
-    work = Narrowing(job, Walk.over(job.workspace), plan_, part)
+    workspace, plan_ = job.workspace, plan(job, wide)
+    count, parts = plan_.count, plan_.links[0].parts
+    if count != plan_.wanted:
+        workspace.log(f"{count} of {parts} stay: no model of this kind has {plan_.wanted}", "warning")
+    work = Narrowing(job, Walk.over(workspace), plan_, part)
     work.run()
-    summary = {"parts": part, "kept": plan_.count, "of": plan_.links[0].parts}
-    if work.errors:
-        summary["mean_error"] = sum(work.errors) / len(work.errors)
-    return Smaller(plan_.config, sliced(job.workspace.subject, work), Origin(), summary, masked=True)
+    summary = {"parts": part, "kept": count, "of": parts, "mean_error": mean_error(workspace)}
+    return Smaller(plan_.config, sliced(workspace.subject, work), Origin(), summary, masked=True)
+
+
+def mean_error(workspace: Workspace) -> float | None:
+    """Over all blocks of this step, those of an earlier process too; None where nothing was told."""
+    removals = (removal for removal in workspace.state.removals if removal.step == workspace.step)
+    errors = [removal.error for removal in removals if removal.error is not None]
+    return sum(errors) / len(errors) if errors else None
 
 
 def plan(job: Job, wide: bool) -> Plan:
@@ -118,9 +126,7 @@ def plan(job: Job, wide: bool) -> Plan:
     for count in possible[:TRIES]:
         config = configuration(subject, links, count)
         if config is not None:
-            if count != possible[0]:
-                job.workspace.log(f"{count} of {link.parts} stay: no model of this kind has {possible[0]}", "warning")
-            return Plan(links, count, config)
+            return Plan(links, count, possible[0], config)
     message = (
         f"no configuration of this model has {possible[0]} of its {link.parts} {options.pattern}, all else the same"
     )

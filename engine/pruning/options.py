@@ -40,7 +40,7 @@ class PruneOptions(StepOptions):
     trial_windows: int = Field(default=4, ge=1)
     """atp, sensitivity, search: calibration windows on which models are compared with the dense one"""
     levels: int = Field(default=5, ge=1)
-    """sensitivity, search: steps that a sparsity may be from the mean, or from where the search begins"""
+    """sensitivity, search: steps that a sparsity may be from the mean, or outside the range that the search begins with"""
     level_step: float = Field(default=0.04, gt=0.0, lt=1.0)
     """sensitivity, search: size of such a step"""
     unit: Literal["block", "matrix"] = "block"

@@ -9,15 +9,15 @@ Shapes: T tokens, O out, I in.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 
-from engine.blockcall import BlockCall
 from engine.calibration import Walk
-from engine.errors import EngineError
 from engine.matrices import Products, gram_matrix, sum_of_squares
+from engine.pruning.quadratic import energy, factors, relative
 
 
 @dataclass
@@ -57,15 +57,9 @@ class Inputs:
         return (self.squares - self.mean.square()).clamp_min(0)
 
 
-def observe(
-    walk: Walk,
-    block: int,
-    hidden: Sequence[torch.Tensor],
-    calls: Sequence[BlockCall],
-    weights: Mapping[str, torch.Tensor],
-    want_gram: bool,
-) -> tuple[dict[str, Inputs], list[torch.Tensor]]:
-    """The inputs of the matrices {name: weight [O, I]} while the block runs, and the block's outputs, chunk by chunk."""
+@contextmanager
+def observed(walk: Walk, weights: Mapping[str, torch.Tensor], want_gram: bool) -> Iterator[dict[str, Inputs]]:
+    """The inputs of the matrices {name: weight [O, I]}, gathered while their block runs inside."""
     names = {weight.data_ptr(): name for name, weight in weights.items()}
     found: dict[str, Inputs] = {}
 
@@ -77,8 +71,7 @@ def observe(
                 found[name] = found[name].merged(new) if name in found else new
 
     with Products(seen):
-        outputs = walk.forward(block, list(calls), list(hidden))
-    return found, outputs
+        yield found
 
 
 @dataclass(frozen=True)
@@ -105,7 +98,9 @@ def refit(
     gone = torch.ones(weight_OI.shape[1], dtype=torch.bool, device=weight_OI.device)
     gone[kept] = False
     plain_OI = weight_OI.masked_fill(gone, 0)
-    plain = Refit(plain_OI, bias, relative_error(weight_OI, plain_OI, bias, bias, inputs))
+    assert inputs.gram is not None
+    whole = energy(weight_OI, inputs.gram)
+    plain = Refit(plain_OI, bias, relative(output_error(weight_OI - plain_OI, None, inputs), whole))
     if not compensate:
         return plain
     gram = inputs.centred(bias is not None)
@@ -113,7 +108,8 @@ def refit(
     new_OI[:, kept] += weight_OI[:, gone] @ transfer(gram, kept, gone, damping)
     new_OI[weight_OI == 0] = 0
     new_bias = None if bias is None else bias + (weight_OI - new_OI) @ inputs.mean
-    done = Refit(new_OI, new_bias, relative_error(weight_OI, new_OI, bias, new_bias, inputs))
+    shift = None if bias is None or new_bias is None else bias - new_bias
+    done = Refit(new_OI, new_bias, relative(output_error(weight_OI - new_OI, shift, inputs), whole))
     return done if done.error <= plain.error else plain
 
 
@@ -124,30 +120,14 @@ def transfer(gram_II: torch.Tensor, kept: torch.Tensor, gone: torch.Tensor, damp
 
 
 def factored(gram_II: torch.Tensor, damping: float) -> torch.Tensor:
-    """The lower Cholesky factor of the damped Gram matrix; ten times the damping, and so on, where it does not exist.
-
-    Raises EngineError when nothing helps.
-    """
-    mean = gram_II.diagonal().mean().clamp_min(1e-12)
-    for attempt in range(6):
-        damped = gram_II.clone()
-        damped.diagonal().add_(damping * 10**attempt * mean)
-        factor, failed = torch.linalg.cholesky_ex(damped)
-        if not failed:
-            lower: torch.Tensor = factor
-            return lower
-    raise EngineError("the Gram matrix of the calibration inputs is not positive definite", hint="raise the damping")
+    """The lower Cholesky factor of the Gram matrix, damped by a share of its mean diagonal, or by more where it has none."""
+    return next(factors(gram_II, damping * gram_II.diagonal().mean().clamp_min(1e-12)))
 
 
-def relative_error(
-    old_OI: torch.Tensor, new_OI: torch.Tensor, old: torch.Tensor | None, new: torch.Tensor | None, inputs: Inputs
-) -> float:
-    """||X(W - W')ᵀ + (b - b')||² / ||XWᵀ||², from the statistics alone."""
+def output_error(difference_OI: torch.Tensor, shift_O: torch.Tensor | None, inputs: Inputs) -> float:
+    """||X(W - W')ᵀ + (b - b')||² / T, from the statistics alone."""
     assert inputs.gram is not None
-    difference = old_OI - new_OI
-    error = (difference @ inputs.gram * difference).sum()
-    if old is not None and new is not None:
-        shift = old - new
-        error = error + 2 * shift @ (difference @ inputs.mean) + shift.square().sum()
-    reference = (old_OI @ inputs.gram * old_OI).sum().clamp_min(1e-30)
-    return max(0.0, float(error / reference))
+    error = energy(difference_OI, inputs.gram)
+    if shift_O is not None:
+        error += float(2 * shift_O @ (difference_OI @ inputs.mean) + shift_O.square().sum())
+    return error

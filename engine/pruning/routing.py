@@ -132,7 +132,7 @@ class Watch:
             began = time.perf_counter()
             mine = [layer for layer in self.layers if layer.block == index]
             with self._watching(mine), self.walk.context():
-                hidden = self.walk.forward(index, calls[index], hidden)
+                hidden = self.walk.forward(index, calls[index], hidden, discard=True)
             for layer in mine:
                 self.activity[layer.name].seconds = time.perf_counter() - began
             yield index

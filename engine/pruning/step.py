@@ -16,6 +16,7 @@ from engine.errors import EngineError, UsageError
 from engine.grams import Grams
 from engine.matrices import Matrix, Statistics
 from engine.pruning import allocation, structured
+from engine.pruning.allocation import Request
 from engine.pruning.criterion import Criterion, Settings, generator
 from engine.pruning.masks import Pattern
 from engine.pruning.options import PruneOptions
@@ -36,11 +37,15 @@ class Pruning:
     done: int = 0
     unreached: int = 0
 
+    def pattern_of(self, matrix: Matrix) -> Pattern:
+        """With the matrix's own share of the zeros."""
+        return replace(self.pattern, sparsity=self.shares[matrix.name])
+
     def matrices(self, matrices: list[Matrix], statistics: Statistics) -> None:
         """Prunes the matrices that share this input, in place."""
         self.workspace.check_stop()
         began = time.perf_counter()
-        patterns = [replace(self.pattern, sparsity=self.shares[m.name]) for m in matrices]
+        patterns = [self.pattern_of(m) for m in matrices]
         before = [m.weight.float() for m in matrices]
         generators = [generator(self.workspace.profile.seed, m.name) for m in matrices]
         after = self.criterion.prune(before, statistics, patterns, self.settings, generators)
@@ -69,12 +74,13 @@ def run(workspace: Workspace, options: PruneOptions) -> dict[str, Any]:
     criterion: Criterion = CRITERIA.load(options.criterion).CRITERION
     walk = Walk.over(workspace)
     kept = BlockCheckpoints(workspace)
-    pruning = plan(workspace, walk, criterion, options)
+    request = Request(workspace, walk, options)
+    pruning = plan(request, criterion)
     threshold = None
     if options.criterion == "importance":
-        threshold = max(thresholds(walk, pruning.pattern))
+        threshold = max(thresholds(walk, pruning))
     zeros = 0
-    for block in passes(workspace, walk, pruning, options):
+    for block in passes(request, pruning):
         kept.save(block, walk.weights(block))
         zeros += sum(int((m.weight == 0).sum()) for m in walk.of_block(block))
         workspace.progress("pruning", block + 1, walk.blocks(), "blocks")
@@ -83,13 +89,15 @@ def run(workspace: Workspace, options: PruneOptions) -> dict[str, Any]:
     return summary(workspace, walk.matrices, options, zeros, threshold)
 
 
-def passes(workspace: Workspace, walk: Walk, pruning: Pruning, options: PruneOptions) -> Iterator[int]:
+def passes(request: Request, pruning: Pruning) -> Iterator[int]:
     """Prunes block by block, in one walk or with the dense model's statistics; yields each block when it is done."""
-    if options.statistics == "sequential":
+    walk = request.walk
+    if request.options.statistics == "sequential":
         want_gram = pruning.criterion.needs == "gram"
         yield from walk.run(lambda index: visit(pruning, walk, index), want_gram)
         return
-    grams = Grams.of(workspace, walk)  # before anything is changed or, on resume, put back
+    # looked for again, as a long search may have left the cache to be trimmed; before anything is changed or put back
+    grams = Grams.of(request.workspace, walk)
     for block in range(walk.blocks()):
         with walk.holding(block):
             if visit(pruning, walk, block):
@@ -107,14 +115,15 @@ def restore(workspace: Workspace, options: PruneOptions) -> None:
     BlockCheckpoints(workspace).restore([walk.weights(block) for block in range(walk.blocks())])
 
 
-def plan(workspace: Workspace, walk: Walk, criterion: Criterion, options: PruneOptions) -> Pruning:
+def plan(request: Request, criterion: Criterion) -> Pruning:
     """The pattern, the split of the sparsity over the matrices, the solver's numbers."""
+    options, matrices = request.options, request.matrices
     scope = criterion.scope if options.scope == "auto" else options.scope
     pattern = Pattern(options.amount, options.n_of_m, scope, options.threshold)
-    check_options(walk.matrices, options)
-    shares = allocation.plan(workspace, walk, options).shares
+    check_options(matrices, options)
+    shares = allocation.plan(request).shares
     settings = Settings(options.damping, options.block_size, options.iterations, options.polish)
-    return Pruning(workspace, criterion, settings, pattern, shares, len(walk.matrices))
+    return Pruning(request.workspace, criterion, settings, pattern, shares, len(matrices))
 
 
 def check_options(matrices: list[Matrix], options: PruneOptions) -> None:
@@ -191,11 +200,11 @@ def summary(
     return out if threshold is None else {**out, "threshold": threshold}
 
 
-def thresholds(walk: Walk, pattern: Pattern) -> Iterator[float]:
+def thresholds(walk: Walk, pruning: Pruning) -> Iterator[float]:
     """Every matrix's equal threshold."""
     for block in range(walk.blocks()):
         with walk.holding(block):
-            yield from [equal_threshold(m.weight, pattern) for m in walk.of_block(block)]
+            yield from [equal_threshold(m.weight, pruning.pattern_of(m)) for m in walk.of_block(block)]
 
 
 def equal_threshold(weight_OI: torch.Tensor, pattern: Pattern) -> float:

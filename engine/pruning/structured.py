@@ -6,7 +6,6 @@ model from them, puts it in the workspace, and keeps it for resume.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -19,6 +18,7 @@ from engine import files, runs
 from engine.errors import EngineError, UsageError
 from engine.model import watchable
 from engine.pruning.configs import changed, shapes_of
+from engine.pruning.criterion import generator
 from engine.pruning.evidence import Score, missing
 from engine.pruning.options import PruneOptions
 from engine.pruning.parts import small_walk
@@ -51,8 +51,7 @@ class Job:
 
     def generator(self, name: str) -> torch.Generator:
         """Random numbers that depend on the seed and the name alone."""
-        digest = hashlib.sha256(f"{self.workspace.profile.seed} {name}".encode()).digest()
-        return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+        return generator(self.workspace.profile.seed, name)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from engine.calibration import Walk
 from engine.evaluation.trial import Trial
 from engine.grams import Grams
 from engine.matrices import Matrix
-from engine.pruning.levels import Pruner, gram_error
+from engine.pruning.levels import Pruner
+from engine.pruning.quadratic import energy, gram_error
 
 Tell = Callable[[int, int], None]
 """done, total"""
@@ -30,10 +31,11 @@ def error_curves(
     for block in range(walk.blocks()):
         for matrices, statistics in grams.groups(block):
             assert statistics.gram is not None
+            wholes = [energy(m.weight, statistics.gram) for m in matrices]
             for ratio in ratios:
                 new = pruner.prune(matrices, statistics, {m.name: ratio for m in matrices})
-                for matrix, weight in zip(matrices, new, strict=True):
-                    curves[matrix.name].append(gram_error(matrix.weight, weight, statistics.gram))
+                for matrix, weight, whole in zip(matrices, new, wholes, strict=True):
+                    curves[matrix.name].append(gram_error(matrix.weight, weight, statistics.gram, whole))
         tell(block + 1, walk.blocks())
     return curves
 

@@ -69,10 +69,13 @@ def mask_of(weight: torch.Tensor) -> torch.Tensor | None:
 def relative_error(forward: Forward, targets: Sequence[torch.Tensor]) -> float:
     """||f - f'||² / ||f||² over all batches."""
     with torch.no_grad():
-        difference = sum(
-            float((forward(i).float() - target.float()).square().sum()) for i, target in enumerate(targets)
-        )
+        difference = sum(float(distance(forward(i), target)) for i, target in enumerate(targets))
     return difference / max(1e-30, sum(float(target.float().square().sum()) for target in targets))
+
+
+def distance(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """||f - f'||² in float32; the target may wait on another device."""
+    return (output.float() - target.to(output.device).float()).square().sum()
 
 
 def train(
@@ -95,7 +98,7 @@ def train(
         order = order or torch.randperm(len(targets), generator=generator).tolist()
         index = order.pop()
         with torch.enable_grad():
-            loss = (forward(index).float() - targets[index].float()).square().sum() / scale
+            loss = distance(forward(index), targets[index]) / scale
             torch.autograd.backward(loss)
         if not torch.isfinite(loss.detach()):
             raise EngineError(f"the loss is {loss.item()} at step {step + 1}", hint="lower the learning rate")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from engine import events as ev
 from engine.blockcall import BlockCall
@@ -39,7 +40,7 @@ class Stream:
     def advance(self, block: int) -> None:
         """Puts the data through a block."""
         with self.walk.context():
-            self.hidden = self.walk.forward(block, self.calls[block], self.hidden)
+            self.hidden = self.walk.forward(block, self.calls[block], self.hidden, discard=True)
 
 
 def run(workspace: Workspace, options: RecoverOptions) -> dict[str, Any]:
@@ -81,8 +82,7 @@ def recover(workspace: Workspace, options: RecoverOptions, mine: Stream, targets
     done = block * schedule.steps
 
     def forward(index: int) -> torch.Tensor:
-        dtype = next(module.parameters()).dtype  # float32 while it is trained, whatever the model's
-        return calls[index].to(dtype)(module, mine.hidden[index].to(dtype))
+        return output(module, calls[index], mine.hidden[index])
 
     def tell() -> None:
         nonlocal done
@@ -106,6 +106,14 @@ def recover(workspace: Workspace, options: RecoverOptions, mine: Stream, targets
             done=block + 1, total=mine.walk.blocks(),
         )
     )  # fmt: skip
+
+
+def output(module: nn.Module, call: BlockCall, hidden: torch.Tensor) -> torch.Tensor:
+    """The block's output, in the number format of its weights (float32 while it is trained) and where these are: states may
+    wait elsewhere.
+    """
+    weight = next(module.parameters())
+    return call.to(weight.dtype)(module, hidden.to(weight.device, weight.dtype))
 
 
 def weights(walk: Walk, block: int) -> Weights:

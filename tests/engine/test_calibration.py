@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -47,6 +48,20 @@ def pruner(criterion: str, seen: dict[str, Statistics] | None = None) -> Callabl
             matrix.weight.copy_(how.prune([matrix.weight], statistics, [pattern], Settings(), [generator])[0])
 
     return action
+
+
+def test_outputs_take_the_files_of_discarded_inputs_alone(tmp_path: Path) -> None:
+    walk = Walk(subject("llama"), tokens(), 4, torch.float32, spill=tmp_path / "states")
+    with walk.context():
+        hidden, calls = walk.enter()
+        before = [part.clone() for part in hidden]
+        kept = walk.forward(0, calls[0], hidden)
+        walk.pass_through(0, calls[0], hidden)
+        assert all(torch.equal(part, old) for part, old in zip(hidden, before, strict=True))
+        places = [part.data_ptr() for part in hidden]
+        written = walk.forward(0, calls[0], hidden, discard=True)
+    assert [part.data_ptr() for part in written] == places
+    assert all(torch.equal(one, other) for one, other in zip(kept, written, strict=True))
 
 
 def watcher(seen: dict[str, Statistics]) -> Callable[[list[Matrix], Statistics], None]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from engine import figures
 from engine.pruning.allocation import HIGHEST, Plan, Request
-from engine.pruning.levels import pruned
 
 REACH = 0.2
 """the steepest ramp's ends lie this far from the asked sparsity"""
@@ -15,14 +14,20 @@ PATIENCE = 2
 
 def allocate(request: Request) -> Plan:
     """s_i = S - β(L - 1)/2 + βi for block i of L; β grows from 0 in equal steps."""
+    return planned(request, judged(request)[0]) if len(slopes(request)) > 1 else Plan(ramp(request, 0.0))
+
+
+def slopes(request: Request) -> list[float]:
+    """The β that are tried; 0 alone where nothing else can be."""
     last = request.walk.blocks() - 1
     reach = min(REACH, request.sparsity, HIGHEST - request.sparsity)
-    slopes = [2 * reach * k / (TRIES - 1) / last for k in range(TRIES)] if last and reach > 0 else [0.0]
-    if len(slopes) == 1:
-        return Plan(ramp(request, 0.0))
-    best = judged(request, slopes)
-    half = figures.share(best * last / 2)
-    return Plan(ramp(request, best), {m.name: f"a ramp from -{half} to +{half}" for m in request.matrices})
+    return [2 * reach * k / (TRIES - 1) / last for k in range(TRIES)] if last and reach > 0 else [0.0]
+
+
+def planned(request: Request, slope: float) -> Plan:
+    """The plan of one slope."""
+    half = figures.share(slope * (request.walk.blocks() - 1) / 2)
+    return Plan(ramp(request, slope), {m.name: f"a ramp from -{half} to +{half}" for m in request.matrices})
 
 
 def ramp(request: Request, slope: float) -> dict[str, float]:
@@ -31,14 +36,13 @@ def ramp(request: Request, slope: float) -> dict[str, float]:
     return request.by_block([request.sparsity + slope * (i - (blocks - 1) / 2) for i in range(blocks)])
 
 
-def judged(request: Request, slopes: list[float]) -> float:
-    """The slope whose pruned model is nearest to the dense one."""
-    trial, grams, pruner = request.trial(), request.grams(), request.pruner()
-    found: list[float] = []
-    for number, slope in enumerate(slopes):
-        request.workspace.progress("judging ramps", number, len(slopes), "ramps")
-        with pruned(request.walk, grams, pruner, ramp(request, slope)):
-            found.append(trial.divergence())
+def judged(request: Request) -> tuple[float, float]:
+    """The slope whose pruned model is nearest to the dense one, and how far from it that is."""
+    tried, found = slopes(request), []
+    for number, slope in enumerate(tried):
+        request.workspace.progress("judging ramps", number, len(tried), "ramps")
+        found.append(request.loss(ramp(request, slope)))
         if number - found.index(min(found)) >= PATIENCE:
             break
-    return slopes[found.index(min(found))]
+    best = min(found)
+    return tried[found.index(best)], best

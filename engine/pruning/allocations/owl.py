@@ -11,7 +11,7 @@ from engine.pruning.allocation import Plan, Request
 
 def allocate(request: Request) -> Plan:
     """S_i = 1 - D_i with the outlier ratios D moved and scaled to the asked mean and a range of 2λ, within S ± λ."""
-    grams, spread = request.grams(), request.options.spread
+    grams, spread = request.grams, request.options.spread
     ratios = [outlier_ratio(grams, block, request.options.outlier) for block in range(request.walk.blocks())]
     low, high = min(ratios), max(ratios)
     wishes = [1 - 2 * spread * (ratio - low) / (high - low) if high > low else 1.0 for ratio in ratios]

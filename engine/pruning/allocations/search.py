@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,11 +16,13 @@ from engine.evaluation.trial import Trial
 from engine.matrices import Matrix
 from engine.pruning.allocation import HIGHEST, Plan, Request
 from engine.pruning.allocations import atp, sensitivity
-from engine.pruning.levels import Levels, pruned
+from engine.pruning.levels import Levels
 from engine.sensitivity.measure import units
 
 MOST = 3
 """trades in one mutation"""
+ROUNDING = 1e-9
+"""of a number of steps"""
 
 Position = tuple[int, ...]
 """every unit's step away from where the search began"""
@@ -33,20 +35,18 @@ def allocate(request: Request) -> Plan:
     base = Plan(**known["base"]) if known else begin(request)
     parts = units(request.walk, request.options.unit)
     step, reach = request.options.level_step, request.options.levels
-    limits = [limit(base.shares, part, step, reach) for part in parts]
+    limits = [limit(base.shares, part, step, bounds(base.shares, step * reach)) for part in parts]
     if not any(low < high for low, high in limits) or len(parts) == 1:
         return base
-    ladders = {name: [min(HIGHEST, max(0.0, share + step * k)) for k in range(-reach, reach + 1)]
-               for name, share in base.shares.items()}  # fmt: skip
     state = known or {"base": vars(base), "generation": 0, "position": [0] * len(parts)}
 
     def keep(generation: int, position: Sequence[int]) -> None:
         files.write_text(file, json.dumps({**state, "generation": generation, "position": position}))
 
     keep(state["generation"], state["position"])
-    levels = request.levels(ladders)
+    levels = request.levels(ladders(base.shares, parts, limits, step))
     try:
-        search = Search(request, parts, limits, levels, request.trial())
+        search = Search(request, parts, limits, levels, request.trial)
         search.settle(tuple(state["position"]))
         search.run(state["generation"], keep)
     finally:
@@ -57,18 +57,32 @@ def allocate(request: Request) -> Plan:
 
 def begin(request: Request) -> Plan:
     """The plan that diverges least: the best ramp, uniform being one, or the sensitivity allocation."""
-    plans = [atp.allocate(request), sensitivity.allocate(request)]
-    trial, grams, pruner, found = request.trial(), request.grams(), request.pruner(), []
-    for plan in plans:
-        with pruned(request.walk, grams, pruner, plan.shares):
-            found.append(trial.divergence())
-    return plans[found.index(min(found))]
+    slope, loss = atp.judged(request)
+    other = sensitivity.allocate(request)
+    return other if request.loss(other.shares) < loss else atp.planned(request, slope)
 
 
-def limit(shares: dict[str, float], part: Sequence[Matrix], step: float, reach: int) -> tuple[int, int]:
+def bounds(shares: Mapping[str, float], reach: float) -> tuple[float, float]:
+    """What any unit may come to, wherever it begins: so far below the densest and above the sparsest of the plan."""
+    low, high = min(shares.values()), max(shares.values())
+    return max(0.0, low - reach), max(high, min(HIGHEST, high + reach))
+
+
+def limit(
+    shares: Mapping[str, float], part: Sequence[Matrix], step: float, within: tuple[float, float]
+) -> tuple[int, int]:
     """How many steps denser (negative) and sparser a unit may become."""
     low, high = min(shares[m.name] for m in part), max(shares[m.name] for m in part)
-    return -min(reach, int(low / step)), max(0, min(reach, int((HIGHEST - high) / step)))
+    return -int((low - within[0]) / step + ROUNDING), int((within[1] - high) / step + ROUNDING)
+
+
+def ladders(
+    shares: Mapping[str, float], parts: Sequence[Sequence[Matrix]], limits: Sequence[tuple[int, int]], step: float
+) -> dict[str, list[float]]:
+    """Every matrix's sparsities from its unit's lower limit on, all lists as long as the longest: ends are repeated."""
+    count = max(high - low for low, high in limits) + 1
+    return {m.name: [max(0.0, shares[m.name] + step * min(low + k, high)) for k in range(count)]
+            for part, (low, high) in zip(parts, limits, strict=True) for m in part}  # fmt: skip
 
 
 def moved(base: Plan, parts: Sequence[Sequence[Matrix]], position: Position, step: float) -> Plan:
@@ -136,7 +150,7 @@ class Search:
         changed = [i for i in range(len(new)) if old[i] != new[i]]
         for i in changed:
             for matrix in self.parts[i]:
-                self.levels.put(matrix, new[i] + self.request.options.levels)
+                self.levels.put(matrix, new[i] - self.limits[i][0])
         return min((self.parts[i][0].block for i in changed), default=None)
 
     def mutated(self, chance: random.Random) -> Position:

@@ -17,13 +17,13 @@ def allocate(request: Request) -> Plan:
     ratios = request.ladder()
     if len(ratios) == 1:
         return Plan({m.name: request.sparsity for m in request.matrices})
-    workspace, walk, grams, pruner = request.workspace, request.walk, request.grams(), request.pruner()
+    workspace, walk, grams, pruner = request.workspace, request.walk, request.grams, request.pruner
     errors = measure.error_curves(
         walk, grams, pruner, ratios, partial(workspace.progress, "error curves", unit="blocks")
     )
     parts = measure.units(walk, request.options.unit)
     tell = partial(workspace.progress, "losses", unit=f"{request.options.unit}s")
-    losses = measure.losses(walk, grams, pruner, request.trial(), parts, request.sparsity, tell)
+    losses = measure.losses(walk, grams, pruner, request.trial, parts, request.sparsity, tell)
     at = ratios.index(request.sparsity)
     costs: dict[str, list[float]] = {}
     reasons: dict[str, str] = {}

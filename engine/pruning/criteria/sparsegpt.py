@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import torch
 
-from engine.errors import EngineError
 from engine.matrices import Statistics
 from engine.pruning.criterion import Criterion, Settings
 from engine.pruning.masks import Stack
+from engine.pruning.quadratic import factors
 
 GROUP = 32  # columns whose updates stay within the group at first
 
@@ -40,15 +40,11 @@ def inverse_factor(gram_II: torch.Tensor, damping: float) -> tuple[torch.Tensor,
     """
     dead = gram_II.diagonal() == 0
     mean = gram_II.diagonal().mean().clamp_min(torch.finfo(gram_II.dtype).tiny)
-    for attempt in range(6):
-        hessian = gram_II.clone()
-        hessian.diagonal().add_(dead.to(gram_II.dtype) * mean + damping * 10**attempt * mean)
-        lower, failed = torch.linalg.cholesky_ex(hessian)
-        if not failed:
-            upper, failed = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
-        if not failed:
-            return dead, upper
-    raise EngineError("the Gram matrix of the calibration inputs is not positive definite", hint="raise the damping")
+    regular_II = gram_II.clone()
+    regular_II.diagonal()[dead] = mean
+    uppers = (torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
+              for lower in factors(regular_II, damping * mean))  # fmt: skip
+    return dead, next(upper for upper, failed in uppers if not failed)
 
 
 def _block(w_BO: torch.Tensor, rest_RO: torch.Tensor, factor: torch.Tensor, stack: Stack, group: int) -> None:

@@ -1,28 +1,23 @@
 """Experts of a mixture: in every layer those whose gated outputs are smallest on the calibration data leave (REAP).
 
 Saliency of expert j: the mean over the tokens routed to it of gate_j(x) * ||f_j(x)||, in the model as it is before the step
-(Lasby et al. 2025). `criterion = "random"` is the control. The router loses the rows of the removed experts and chooses among
-the others; shared experts stay. Which tensors and which settings of the configuration hold the number of experts is learned by
-building the smaller model on the meta device and comparing shapes.
+(Lasby et al. 2025). `score = "random"` is the control. The router loses the rows of the removed experts and chooses among
+the others; shared experts stay. Which tensors hold an entry an expert is read off an empty model with fewer of them.
 """
 
 from __future__ import annotations
 
-import copy
-import hashlib
-import itertools
 from typing import Any
 
 import torch
 
 from engine import events as ev
 from engine.calibration import Walk
-from engine.errors import EngineError, UsageError
+from engine.errors import UsageError
+from engine.pruning.configs import Changes, Shapes, changed, empty, fitting, shapes_of
 from engine.pruning.routing import Activity, Layer, Watch, find
 from engine.pruning.structured import Job, Smaller
 from engine.subject import Origin, Subject
-
-Shapes = dict[str, tuple[int, ...]]
 
 
 def shrink(job: Job) -> Smaller:
@@ -31,7 +26,7 @@ def shrink(job: Job) -> Smaller:
     layers = expert_layers(job)
     groups = groups_of(subject)
     kept = remaining(job, layers, groups)
-    settings, changed = resized(subject, layers, kept)
+    settings = configuration(job, layers, kept)
     watch = Watch(Walk.over(workspace), layers)
     stays: dict[str, list[int]] = {}
     for block in watch.run():
@@ -39,14 +34,17 @@ def shrink(job: Job) -> Smaller:
             stays[layer.name] = survivors(ranking(job, layer, watch.activity[layer.name]), kept, groups)
             tell(job, layer, stays, watch.activity[layer.name].seconds, len(layers))
         workspace.progress("watching experts", block + 1, watch.walk.blocks(), "blocks")
-    weights = cut(subject, changed, stays)
+    after = stored(empty(changed(subject.module.config, settings)))
+    shorter = shortened(stored(subject.module), after, layers[0].experts, kept)
+    weights = cut(subject, shorter, stays)
     summary = {"experts": kept, "of": layers[0].experts, "layers": len(layers), **losses(watch.activity, stays)}
     return Smaller(settings, weights, Origin(), summary)
 
 
 def check(job: Job) -> None:
     """Raises UsageError when the model, as it is, cannot lose these experts."""
-    remaining(job, expert_layers(job), groups_of(job.workspace.subject))
+    layers = expert_layers(job)
+    configuration(job, layers, remaining(job, layers, groups_of(job.workspace.subject)))
 
 
 def expert_layers(job: Job) -> list[Layer]:
@@ -102,9 +100,7 @@ def remaining(job: Job, layers: list[Layer], groups: int) -> int:
 def ranking(job: Job, layer: Layer, activity: Activity) -> list[int]:
     """The layer's experts, those to keep first: by saliency, then by tokens met."""
     if job.options.score == "random":
-        digest = hashlib.sha256(f"{job.workspace.profile.seed} {layer.name}".encode()).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
-        return torch.randperm(layer.experts, generator=generator).tolist()
+        return torch.randperm(layer.experts, generator=job.generator(layer.name)).tolist()
     keys = list(zip(activity.saliency.tolist(), activity.tokens.tolist(), strict=True))
     return sorted(range(layer.experts), key=lambda expert: keys[expert], reverse=True)
 
@@ -135,45 +131,30 @@ def losses(activity: dict[str, Activity], stays: dict[str, list[int]]) -> dict[s
     return out
 
 
-def resized(subject: Subject, layers: list[Layer], kept: int) -> tuple[dict[str, Any], dict[str, int]]:
-    """The fewest settings that make a model of `kept` experts a layer, and which tensors are shorter in it, by dimension."""
-    config: Any = subject.module.config
-    count = layers[0].experts
+def configuration(job: Job, layers: list[Layer], kept: int) -> Changes:
+    """The keys that change in a model of `kept` experts a layer. Raises UsageError without any."""
+    subject, count = job.workspace.subject, layers[0].experts
     if kept == count:
-        return {}, {}
-    held = [key for key, value in config.to_dict().items() if type(value) is int and value == count]
-    held.sort(key=lambda key: "expert" not in key)  # the likely ones first: each guess builds a model
-    before = shapes_of(subject.module)
-    for keys in itertools.chain(*(itertools.combinations(held, size) for size in range(1, len(held) + 1))):
-        settings = dict.fromkeys(keys, kept)
-        changed = shortened(before, planned(config, settings), count, kept)
-        if changed and all(changed.get(f"{layer.name}.{name}") == 0 for layer in layers for name in stacks(layer)):
-            return settings, changed
-    hint = f"looked for a setting of {count} that makes the expert layers smaller and nothing else"
-    raise EngineError("the configuration does not say the number of experts", where=subject.source, hint=hint)
-
-
-def stacks(layer: Layer) -> list[str]:
-    """The names of the layer's own 3-D parameters."""
-    return [name for name, parameter in layer.module.named_parameters(recurse=False) if parameter.ndim == 3]
-
-
-def shapes_of(module: torch.nn.Module) -> Shapes:
-    return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-
-
-def planned(config: Any, settings: dict[str, Any]) -> Shapes:
-    """The shapes of a model with these settings; none where there can be no such model."""
-    from transformers import AutoModelForCausalLM
-
-    config = copy.deepcopy(config)
-    try:
-        for key, value in settings.items():
-            setattr(config, key, value)
-        with torch.device("meta"):
-            return shapes_of(AutoModelForCausalLM.from_config(config))
-    except Exception:  # a setting that means something else may fail in any way
         return {}
+    before = shapes_of(subject.module)
+    stacks = [f"{layer.name}.{name}" for layer in layers for name, p in layer.module.named_parameters(recurse=False)
+              if p.ndim == 3]  # fmt: skip
+
+    def accept(shapes: Shapes) -> bool:
+        shorter = shortened(before, shapes, count, kept)
+        return all(shorter.get(name) == 0 for name in stacks)
+
+    changes = fitting(subject.module.config, {count: kept}, accept)
+    if changes is None:
+        raise UsageError(f"no configuration of this model has {kept} experts a layer instead of {count}, all else the same",
+                         where=f"step.{job.workspace.step}.pattern",
+                         hint="try another pattern: compress-tui list structures")  # fmt: skip
+    return changes
+
+
+def stored(module: torch.nn.Module) -> Shapes:
+    """The shapes of all that is stored, what routers keep beside their parameters included."""
+    return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
 
 
 def shortened(before: Shapes, after: Shapes, count: int, kept: int) -> dict[str, int]:
@@ -192,10 +173,10 @@ def shortened(before: Shapes, after: Shapes, count: int, kept: int) -> dict[str,
     return dims
 
 
-def cut(subject: Subject, changed: dict[str, int], stays: dict[str, list[int]]) -> dict[str, torch.Tensor]:
-    """All weights; those in `changed` with the entries of the experts that stay in the nearest expert layer."""
+def cut(subject: Subject, shorter: dict[str, int], stays: dict[str, list[int]]) -> dict[str, torch.Tensor]:
+    """All weights; those in `shorter` with the entries of the experts that stay in the nearest expert layer."""
     weights: dict[str, torch.Tensor] = dict(subject.module.state_dict())
-    for name, dim in changed.items():
+    for name, dim in shorter.items():
         layer = max(stays, key=lambda layer: _shared(name.split("."), layer.split(".")))
         index = torch.tensor(stays[layer], device=weights[name].device)
         weights[name] = weights[name].index_select(dim, index)

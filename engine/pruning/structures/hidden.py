@@ -25,7 +25,7 @@ from engine.pruning.evidence import Evidence, best, counts
 from engine.pruning.narrowing import TRIES, bias_of, others, prefixes
 from engine.pruning.norms import Norm, norms_of
 from engine.pruning.parts import links, small_walk
-from engine.pruning.refit import Inputs, observe, refit
+from engine.pruning.refit import Inputs, observed, refit
 from engine.pruning.structured import Job, Smaller, built
 from engine.subject import Origin, Subject
 
@@ -36,9 +36,10 @@ LEVEL = 0.005  # a factor nearer to 1 is rounding
 
 @dataclass(frozen=True)
 class Plan:
-    """How many dimensions stay of how many, the configuration, and {weight's name: its axes on the stream}."""
+    """How many dimensions stay, were wanted, and are there; the configuration; {weight's name: its axes on the stream}."""
 
     count: int
+    wanted: int
     of: int
     config: Changes
     axes: dict[str, list[int]]
@@ -84,7 +85,8 @@ class Stream:
             for index in range(self.walk.blocks()):
                 readers = self.readers(index)
                 first = {name: matrices[0].weight for name, matrices in readers.items()}
-                found, hidden = observe(self.walk, index, hidden, calls[index], first, want_gram)
+                with observed(self.walk, first, want_gram) as found:
+                    hidden = self.walk.forward(index, calls[index], hidden, discard=True)
                 yield readers, found
                 self.job.workspace.progress(label, index + 1, self.walk.blocks(), "blocks")
 
@@ -132,6 +134,8 @@ def check(job: Job) -> None:
 def shrink(job: Job) -> Smaller:
     workspace, began = job.workspace, time.perf_counter()
     stream = Stream(job, Walk.over(workspace), plan(job))
+    if stream.plan.count != stream.plan.wanted:
+        workspace.log(f"hidden size {stream.plan.count}: no model of this kind has {stream.plan.wanted}", "warning")
     stay = best(stream.scores(), stream.plan.count)
     norms = norms_of(stream.walk, stream.plan.axes, stay, NORM_SAMPLES)
     stream.mask(stay)
@@ -160,9 +164,7 @@ def plan(job: Job) -> Plan:
     for count in possible[:TRIES]:
         config = configuration(subject, of, count, off_stream)
         if config is not None:
-            if count != possible[0]:
-                job.workspace.log(f"hidden size {count}: no model of this kind has {possible[0]}", "warning")
-            return Plan(count, of, config, axes_on_stream(subject, config))
+            return Plan(count, possible[0], of, config, axes_on_stream(subject, config))
     message = f"no configuration of this model has a hidden size of {possible[0]} instead of {of}, all else the same"
     raise UsageError(message, where="step.pattern", hint="try another pattern: compress-tui list structures")
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from fixtures.killing import Killed, die_when, nth
 from fixtures.models import DEVICES, TEXT, VOCABULARY, subject, tiny, tokenizer
+from fixtures.workspaces import workspace
 from torch import nn
 from torch.nn import functional
 from transformers import AutoModelForCausalLM
@@ -18,6 +19,9 @@ from transformers import AutoModelForCausalLM
 from engine import events as ev
 from engine import runs
 from engine.calibration import Walk
+from engine.errors import UsageError
+from engine.pruning import structured
+from engine.pruning.options import PruneOptions
 from engine.pruning.routing import Watch, find
 from engine.pruning.structures import experts
 from engine.runs import Run
@@ -266,12 +270,12 @@ def test_the_setting_is_found_among_others_of_the_same_value(begin: Callable[...
     assert (config.num_local_experts, config.num_key_value_heads, config.num_hidden_layers) == (1, 2, 2)
 
 
-def test_a_configuration_that_does_not_say_the_number_of_experts() -> None:
+def test_a_configuration_that_does_not_say_the_number_of_experts_is_refused_early(tmp_path: Path) -> None:
     mine = subject("mixtral")
-    layers = find(mine, torch.zeros(1, 8, dtype=torch.long))
     mine.module.config.num_local_experts = 7
-    with pytest.raises(experts.EngineError, match="does not say the number"):
-        experts.resized(mine, layers, 2)
+    options = PruneOptions(use="prune", pattern="experts", sparsity=0.34)
+    with pytest.raises(UsageError, match="2 experts a layer instead of 3"):
+        structured.check(workspace(tmp_path / "run", mine), options)
 
 
 def test_a_tensor_counts_experts_in_one_dimension_or_the_guess_is_wrong() -> None:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from fixtures.models import subject
+from fixtures.workspaces import workspace
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engine import builtin
+from engine.calibration import Walk
 from engine.errors import UsageError
 from engine.matrices import Matrix, Statistics
+from engine.pruning import step
 from engine.pruning.criteria import importance
 from engine.pruning.criterion import Settings
 from engine.pruning.masks import Pattern
+from engine.pruning.options import PruneOptions
 from engine.pruning.step import check_threshold, equal_threshold
 
 NOTHING = Statistics.none(1, False, torch.device("cpu"))
@@ -92,3 +98,12 @@ def test_the_built_in_model_is_the_ridge_solution_of_its_data(seed: int) -> None
     np.testing.assert_allclose(x.T @ (x @ w) + w, x.T @ y, atol=1e-3)  # (X'X + I) w = X'y
     again, _ = builtin.linear(seed)
     assert torch.equal(again.linear.weight, module.linear.weight)
+
+
+def test_the_threshold_told_is_that_of_every_matrixs_own_share(tmp_path: Path) -> None:
+    space = workspace(tmp_path / "run", subject("llama"))
+    dense = {m.name: (m.block, m.weight.clone()) for m in Walk.over(space).matrices}
+    shares = {"0": 0.2, "1": 0.8}
+    told = step.run(space, PruneOptions(use="prune", criterion="importance", sparsity=0.5, shares=shares))["threshold"]
+    own = {name: equal_threshold(w, Pattern(shares[str(block)])) for name, (block, w) in dense.items()}
+    assert told == pytest.approx(max(own.values()), rel=1e-6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from fixtures.workspaces import workspace
 
 from engine.calibration import Walk
 from engine.grams import Grams
+from engine.pruning.criteria import sparsegpt
 from engine.pruning.criterion import Criterion, Settings
 from engine.pruning.levels import Levels, Pruner, pruned
 from engine.registry import CRITERIA
@@ -47,3 +49,37 @@ def test_every_level_is_what_pruning_gives(name: str, architecture: str, device:
     levels.remove()
     assert not (tmp_path / "levels").exists()
     assert all(torch.equal(value, before[key]) for key, value in mine.module.state_dict().items())
+
+
+def test_what_depends_on_an_input_alone_is_computed_once_for_all_levels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    factored = Mock(side_effect=sparsegpt.inverse_factor)
+    monkeypatch.setattr(sparsegpt, "inverse_factor", factored)
+    space = workspace(tmp_path / "run", subject("llama"))
+    walk = Walk.over(space)
+    grams, criterion = Grams.of(space, walk), sparsegpt.CRITERION
+    pruner = Pruner(criterion, Settings(), criterion.scope, 0)
+
+    def made() -> Levels:
+        return Levels.of(space, walk, grams, pruner, {m.name: RATIOS for m in walk.matrices}, tmp_path / "levels")
+
+    levels = made()
+    groups = {(m.block, m.group) for m in walk.matrices}
+    assert factored.call_count == len(groups)
+    next((tmp_path / "levels").iterdir()).unlink()
+    made()
+    assert factored.call_count == len(groups) + 1, "files of an earlier process are kept"
+    levels.put(walk.matrices[0], 2)
+    assert float((walk.matrices[0].weight == 0).float().mean()) == pytest.approx(0.6, abs=1e-3)
+
+
+def test_only_the_statistics_that_are_needed_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    space = workspace(tmp_path / "run", subject("llama"))
+    walk = Walk.over(space)
+    grams, criterion = Grams.of(space, walk), CRITERIA.load("wanda").CRITERION
+    read = Mock(side_effect=grams.statistics)
+    monkeypatch.setattr(Grams, "statistics", lambda self, matrix: read(matrix))
+    down = next(m for m in walk.of_block(0) if "down_proj" in m.name)
+    assert list(Pruner(criterion, Settings(), criterion.scope, 0).block(grams, 0, {down.name: 0.5})) == [down.name]
+    assert [call.args[0].name for call in read.call_args_list] == [down.name]

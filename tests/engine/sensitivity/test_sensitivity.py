@@ -12,7 +12,7 @@ from fixtures.workspaces import workspace
 
 from engine import events as ev
 from engine.calibration import Walk
-from engine.pruning.levels import gram_error
+from engine.pruning.quadratic import energy, gram_error
 from engine.sensitivity import measure, step
 from engine.sensitivity.options import SensitivityOptions
 from engine.subject import Subject
@@ -69,7 +69,10 @@ def test_curves_are_those_of_the_inputs_and_rise(tmp_path: Path) -> None:
     for ratio, error in zip([0.2, 0.5, 0.8], layers[0].errors, strict=True):
         limit = order[round(ratio * order.numel()) - 1]
         after = matrix.weight * (matrix.weight.abs() > limit)
-        assert error == pytest.approx(gram_error(matrix.weight, after, x_TI.T @ x_TI / len(x_TI)), rel=1e-3)
+        gram_II = x_TI.T @ x_TI / len(x_TI)
+        assert error == pytest.approx(
+            gram_error(matrix.weight, after, gram_II, energy(matrix.weight, gram_II)), rel=1e-3
+        )
     assert all(layer.errors == sorted(layer.errors) and layer.loss is None and not layer.heads for layer in layers)
 
 

@@ -11,14 +11,17 @@ from typing import Any
 import pytest
 import torch
 from fixtures.killing import Condition, Killed, die_when
-from fixtures.models import TEXT, save, subject
+from fixtures.models import DEVICES, TEXT, save, subject
 from safetensors.torch import load_file
+from torch import nn
 
 from engine import events as ev
 from engine import runs
+from engine.blockcall import BlockCall
 from engine.runs import Run
 from engine.subject import Origin
-from engine.training.recover import block_ends, targets
+from engine.training.blockwise import distance
+from engine.training.recover import block_ends, output, targets
 from engine.worker import execute
 
 PROFILE = """
@@ -130,6 +133,29 @@ def test_half_precision_models_are_trained_in_float32(begin: Callable[..., Run],
     run = begin(architecture, dtype="bfloat16")
     assert execute(run) == 0, run.state().failure
     assert all(r.after < r.before for r in run.state().recoveries)
+
+
+def test_states_and_targets_may_wait_elsewhere_than_the_weights() -> None:
+    """The meta device stands for an accelerator: torch refuses to mix it with the CPU as it does any other."""
+    block = nn.Linear(4, 3, device="meta", dtype=torch.bfloat16)
+    found = output(block, BlockCall((), {}, "input"), torch.ones(2, 4))
+    assert (found.device.type, found.dtype) == ("meta", torch.bfloat16)
+    assert distance(found, torch.ones(2, 3)).device.type == "meta"
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_states_on_disk_give_what_states_in_memory_give(tmp_path: Path, device: str) -> None:
+    (tmp_path / "text.txt").write_text(TEXT)
+    save("llama", tmp_path / "model")
+    found = []
+    for states in ("memory", "disk"):
+        text = PROFILE.format(folder=tmp_path, dtype="float32", pattern="unstructured")
+        text = text.replace('device = "cpu"', f'device = "{device}"')
+        text = text.replace("[calibration]", f'[calibration]\nstates = "{states}"')
+        run = runs.create("recover", text, tmp_path / states)
+        assert execute(run) == 0, run.state().failure
+        found.append(weights(run))
+    assert found[0] == found[1]
 
 
 def test_a_module_without_text_is_refused(tmp_path: Path) -> None:
