@@ -61,9 +61,9 @@ class Workspace:
             self._tasks[name] = load_task(name, self.profile.task.get(name), self.profile.seed)
         return self._tasks[name]
 
-    def checkpoint(self, name: str) -> Path:
-        """A file of this step under checkpoints/."""
-        return self.run.checkpoints / f"step-{self.step}-{name}"
+    def checkpoint(self, name: str, step: int | None = None) -> Path:
+        """A file of this step, or another one, under checkpoints/."""
+        return self.run.checkpoints / f"step-{self.step if step is None else step}-{name}"
 
     def spill(self) -> Path | None:
         """The folder for data that waits on disk between blocks; None when it waits in memory."""

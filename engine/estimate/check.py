@@ -75,21 +75,22 @@ def check(workspace: Workspace, matrices: Sequence[Matrix]) -> None:
 
 
 def pieces(workspace: Workspace, sizes: Sizes) -> list[Piece]:
-    """The run's steps that are not finished yet, each with the measurement that follows it."""
-    done = [(workspace.run.checkpoints / f"step-{index}-done.json").is_file()
-            for index in range(-1, len(workspace.profile.step))]  # fmt: skip
-    evaluate = workspace.profile.evaluate
+    """The run's steps that are not finished yet, each with the measurement that follows it. What a streamed model holds is
+    not in memory before a step works on it: it counts with the step.
+    """
+    evaluate, scene = workspace.profile.evaluate, Scene(workspace, sizes)
+    unread = sizes.loaded if sizes.streamed else 0
     found = []
-    if not done[0]:
+    if not workspace.checkpoint("done.json", -1).is_file():
         known = measured_before(workspace) is not None
-        cached = Needs(work=parts.READING)
-        found.append(Piece(-1, "measure", cached if known else steps.measure(Scene(workspace, sizes), evaluate)))
+        needs = Needs(work=parts.READING) if known else steps.measure(scene, evaluate).beside(unread)
+        found.append(Piece(-1, "measure", needs))
     for index, options in enumerate(workspace.profile.step):
-        scene = Scene(workspace, sizes)
-        needs = Needs() if done[index + 1] else steps.of_step(scene, options)
-        sizes = steps.after_step(scene, options)
-        if STEPS[options.use].stage and not done[index + 1]:
-            needs = needs.then(steps.measure(Scene(workspace, sizes), evaluate))
+        done = workspace.checkpoint("done.json", index).is_file()
+        needs = Needs() if done else steps.of_step(scene, options).beside(unread)
+        scene = steps.after_step(scene, options)
+        if STEPS[options.use].stage and not done:
+            needs = needs.then(steps.measure(scene, evaluate).beside(unread))
         found.append(Piece(index, options.use, needs))
     return found
 
@@ -120,8 +121,8 @@ def check_disks(workspace: Workspace, found: Sequence[Piece], matrices: int) -> 
 
 
 def tell_time(workspace: Workspace, found: Sequence[Piece]) -> None:
-    sizes = (workspace.profile.calibration.compute, str(workspace.subject.dtype).removeprefix("torch."), "float32")
-    rates = machine.rates(sizes, workspace.subject.device)
+    formats = (workspace.profile.calibration.compute, str(workspace.subject.dtype).removeprefix("torch."), "float32")
+    rates = machine.rates(formats, workspace.subject.device)
     seconds = sum(piece.needs.work.seconds(rates) for piece in found)
     workspace.emit(ev.Estimated(name="time", value=seconds, unit="s"))
 

@@ -41,10 +41,13 @@ def activations(sizes: Sizes, tokens: float, number: int) -> float:
 
 
 def text(sizes: Sizes, windows: int, length: int) -> Needs:
-    """Perplexity: one window at a time, its logits [length, vocabulary] also in float32 and as log-probabilities."""
+    """Perplexity: one window at a time, its logits [length, vocabulary] also in float32 and as log-probabilities; all windows'
+    hidden states wait where each block is read for all of them.
+    """
     logits = length * sizes.vocabulary * (2 * FLOAT + (sizes.number if sizes.number != FLOAT else 0))
     work = forward(sizes, windows * length, length, sizes.dtype, windows * length)
-    return Needs(logits + activations(sizes, length, sizes.number), work=READING + work + calls(sizes, windows))
+    waiting = windows * length * sizes.hidden * sizes.number if sizes.streamed else 0
+    return Needs(logits + activations(sizes, length, sizes.number) + waiting, work=READING + work + calls(sizes, windows))
 
 
 def rows(sizes: Sizes, count: float, tokens: float, prefix: float = 0.0, prompts: float = 1) -> Needs:

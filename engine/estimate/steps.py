@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from engine.data.tasks import Row
@@ -19,7 +19,7 @@ from engine.prompts.options import SelectPromptOptions
 from engine.prompts.pool import BASELINE
 from engine.prompts.template import Prompt
 from engine.pruning.options import PruneOptions
-from engine.registry import CRITERIA
+from engine.registry import CRITERIA, STEPS
 from engine.subject import DTYPES
 from engine.training.options import RecoverOptions
 from engine.workspace import Workspace
@@ -34,10 +34,13 @@ LOADING = 4  # how often a model's bytes are passed over until it is loaded and 
 
 @dataclass(frozen=True)
 class Scene:
-    """The workspace and the sizes of its model at the point of the run that is looked at."""
+    """The workspace and the sizes of its model at the point of the run that is looked at, and whether a step before has
+    changed the weights.
+    """
 
     workspace: Workspace
     sizes: Sizes
+    changed: bool = False
 
     def tokens(self, rows: Sequence[Row], template: str) -> float:
         """Tokens of a row in the template, on the mean, times the sequences that its choices take."""
@@ -107,7 +110,7 @@ def recover(scene: Scene, options: RecoverOptions) -> Needs:
     return (
         Needs(block + backward + hidden, disk=everything * sizes.number, work=training)
         .then(loading(sizes))
-        .beside(sizes.parameters * sizes.number)
+        .beside(sizes.loaded)
     )
 
 
@@ -132,7 +135,7 @@ def select_prompt(scene: Scene, options: SelectPromptOptions) -> Needs:
     if not options.control:
         return out
     again = parts.rows(sizes, 2 * min(len(dev), scored), per_row, prefix, 2).then(trial).then(loading(sizes))
-    return out.then(again.beside(sizes.parameters * sizes.number))
+    return out.then(again.beside(sizes.loaded))
 
 
 def evaluate(scene: Scene, options: EvaluateStepOptions) -> Needs:
@@ -141,17 +144,18 @@ def evaluate(scene: Scene, options: EvaluateStepOptions) -> Needs:
 
 
 def export(scene: Scene, options: ExportOptions) -> Needs:
-    """The folder, a converted copy while it is written, and the reloaded model while it is measured."""
+    """The folder, a converted copy while it is written (of a streamed model one tensor's), and the reloaded model while it
+    is measured.
+    """
     sizes = scene.sizes
     number = sizes.number if options.dtype == "auto" else DTYPES[options.dtype].itemsize
     size = sizes.parameters * number
-    written = Needs(
-        size if number != sizes.number else 0, disk=size + TOKENIZER * sizes.vocabulary, work=Work(traffic=size)
-    )
+    converted = 0 if number == sizes.number else number * (sizes.embedding if sizes.streamed else sizes.parameters)
+    written = Needs(converted, disk=size + TOKENIZER * sizes.vocabulary, work=Work(traffic=size))
     if not options.verify:
         return written
     measured = measure(scene, scene.workspace.profile.evaluate, tasks=number != sizes.number)
-    return written.then(loading(sizes).then(measured).beside(size))
+    return written.then(loading(sizes).then(measured).beside(sizes.held * number))
 
 
 NEEDS: dict[str, Callable[[Scene, Any], Needs]] = {
@@ -166,8 +170,10 @@ def of_step(scene: Scene, options: StepOptions) -> Needs:
     return parts.calibration_pass(scene.sizes, gram=True)
 
 
-def after_step(scene: Scene, options: StepOptions) -> Sizes:
-    """The model's sizes when the step is done."""
+def after_step(scene: Scene, options: StepOptions) -> Scene:
+    """The scene when the step is done."""
+    if STEPS[options.use].stage:
+        scene = replace(scene, changed=True)
     if isinstance(options, PruneOptions) and options.structure:
-        return scene.sizes.smaller(options.amount)
-    return scene.sizes
+        return replace(scene, sizes=scene.sizes.smaller(options.amount))
+    return scene
