@@ -13,8 +13,8 @@ from engine import figures, files, inspection, memory, model
 from engine.errors import EngineError, UsageError
 from engine.estimate import machine, parts, steps
 from engine.estimate.needs import Needs
+from engine.estimate.scene import Scene
 from engine.estimate.sizes import Sizes
-from engine.estimate.steps import Scene
 from engine.evaluation.measure import measured_before
 from engine.matrices import Matrix
 from engine.profile import ModelOptions
@@ -27,6 +27,7 @@ NOTES = 64_000  # bytes of profile, report and the events that every run has
 EVENTS = 900  # bytes of events and results for each matrix
 HINTS = {
     "measure": "lower evaluate.length",
+    "sensitivity": "lower step.{index}.windows, calibration.samples or calibration.length",
     "prune": "set calibration.chunk = 1, or lower calibration.samples or calibration.length",
     "recover": "lower step.{index}.batch, calibration.samples or calibration.length",
     "select_prompt": "set step.{index}.control = false, or use fewer demonstrations",
@@ -109,6 +110,7 @@ def check_disks(workspace: Workspace, found: Sequence[Piece], matrices: int) -> 
     """The run's folder, with what is in it already; the cache, which may lie on the same disk."""
     folder, cache_folder = workspace.run.path, files.cache_folder()
     new = sum(piece.needs.disk for piece in found) + NOTES + EVENTS * matrices
+    new += max((piece.needs.scratch for piece in found), default=0.0)
     there = files.folder_bytes(folder)
     cache = sum(piece.needs.cache for piece in found)
     (device, free), (cache_device, cache_free) = machine.disk(folder), machine.disk(cache_folder)

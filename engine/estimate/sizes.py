@@ -19,7 +19,8 @@ class Sizes:
     """Widths in numbers, not bytes; `number` is the bytes of one in the run's format, `compute` the calibration's format.
 
     `active` is the share of the experts' work that a token causes, 1 for dense models. `samples` windows of `length` tokens
-    calibrate, `chunk` of them at a time. `streamed` models are read block by block.
+    calibrate, `chunk` of them at a time. `streamed` models are read block by block; hidden states
+    that are `spilled` wait on disk between blocks.
     """
 
     language: bool
@@ -37,6 +38,7 @@ class Sizes:
     length: int
     chunk: int
     streamed: bool = False
+    spilled: bool = False
 
     @classmethod
     def of(cls, subject: Subject, matrices: Sequence[Matrix], calibration: CalibrationOptions) -> Sizes:
@@ -50,7 +52,7 @@ class Sizes:
             hidden=hidden, widest=max([hidden, *(max(m.shape) for m in matrices)]), vocabulary=vocabulary,
             keys=_keys(subject, hidden), active=_active(subject, matrices), samples=samples,
             length=calibration.length if subject.is_language_model else 1, chunk=min(samples, calibration.chunk or samples),
-            streamed=subject.stream is not None,
+            streamed=subject.stream is not None, spilled=calibration.states == "disk",
         )  # fmt: skip
 
     @property
