@@ -1,6 +1,6 @@
 """`make bench`, one after the other: cold starts, pruning against its peer and beyond memory, the prompt claim.
 
-Each script also runs alone; allocation.py, zeroshot.py and estimates.py, which take hours, only do. Figures are kept in
+Each script also runs alone; allocation.py, zeroshot.py and estimates.py only do. Figures are kept in
 bench/RESULTS.md, what did not work in bench/LOG.md.
 """
 
