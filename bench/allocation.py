@@ -95,7 +95,8 @@ def everything(arguments: argparse.Namespace) -> None:
 def one_case(criterion: str, sparsity: float, allocation: str, arguments: argparse.Namespace, known: dict) -> None:
     more = [f"step.0.statistics={arguments.statistics}", *arguments.set]
     setting = f"{criterion} {sparsity:g} windows {arguments.start}+{arguments.windows} {arguments.statistics}"
-    extra = "" if allocation == "uniform" else "".join(f" {item.removeprefix('step.0.')}" for item in arguments.set)
+    setting += "" if arguments.compute == "float32" else f" scored in {arguments.compute}"
+    extra = "".join(f" {item.removeprefix('step.0.')}" for item in arguments.set)
     key = f"{setting} {allocation}{extra}"
     if key not in known:
         folder = arguments.runs / re.sub(r"[^\w.+=-]", "-", key)
@@ -106,7 +107,7 @@ def one_case(criterion: str, sparsity: float, allocation: str, arguments: argpar
         shutil.rmtree(folder)
         if arguments.keep:
             arguments.keep.write_text(json.dumps(known))
-    print(line(key, known[key], known.get(f"{setting} uniform")), flush=True)
+    print(line(key, known[key], known.get(f"{setting} uniform{extra}")), flush=True)
 
 
 def line(key: str, case: dict, uniform: dict | None) -> str:

@@ -24,7 +24,8 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
-from engine.export.sharded import HEADER, ShardWriter, save_settings
+from engine.export.sharded import HEADER, ShardWriter
+from engine.weights import save_settings
 
 CONFIG = {"hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 22, "num_attention_heads": 32,
           "num_key_value_heads": 4, "vocab_size": 32000, "max_position_embeddings": 2048, "tie_word_embeddings": False,

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from engine import streaming
 from engine.blockcall import BlockCall
 from engine.matrices import Matrix, Products, Statistics, find_matrices
 from engine.spill import on_disk
@@ -107,7 +108,7 @@ class Walk:
     def _single_pass(
         self, index: int, call: BlockCall, hidden: torch.Tensor, action: Visit, want_gram: bool
     ) -> torch.Tensor:
-        groups = self._groups(index)
+        groups = self.groups(index)
         done: set[int] = set()
 
         def seen(x: torch.Tensor, w: torch.Tensor) -> None:
@@ -125,7 +126,7 @@ class Walk:
     def _two_pass_statistics(
         self, index: int, calls: list[BlockCall], hidden: list[torch.Tensor], action: Visit, want_gram: bool
     ) -> None:
-        groups = self._groups(index)
+        groups = self.groups(index)
         statistics: dict[int, Statistics] = {}
         for call, part in zip(calls, hidden, strict=True):
             counted: set[int] = set()
@@ -157,7 +158,8 @@ class Walk:
         """Statistics and solvers work in float32, outside the walk's autocast."""
         return torch.autocast(self.subject.device.type, enabled=False)
 
-    def _groups(self, index: int) -> dict[int, list[Matrix]]:
+    def groups(self, index: int) -> dict[int, list[Matrix]]:
+        """A block's matrices, those that share an input together."""
         groups: dict[int, list[Matrix]] = {}
         for matrix in self.of_block(index):
             groups.setdefault(matrix.group, []).append(matrix)
@@ -172,7 +174,7 @@ class Walk:
 
     def prefix(self, index: int) -> str:
         """The block's name in the model."""
-        return self._prefix(self._blocks[index])
+        return streaming.name_of(self._blocks[index], self.subject.module)
 
     def pass_on(self, index: int) -> None:
         """Makes the block return its input from now on, as if it were not there."""
@@ -245,7 +247,7 @@ class Walk:
             first.append(received)
             return received
 
-        with self.subject.rest(), self._standing_in(passed_on) as calls:
+        with self._standing_in(passed_on) as calls:
             self._decoder()(input_ids=part, use_cache=False)
         return first[0], calls
 
@@ -317,15 +319,11 @@ class Walk:
     def _found(self, index: int, watched: list[tuple[int, torch.Tensor]], is_tuple: bool) -> None:
         """Takes note of what a block that is in memory multiplies with and returns."""
         block = self._blocks[index]
-        matrices = find_matrices(block, index, self._prefix(block), watched)
+        matrices = find_matrices(block, index, self.prefix(index), watched)
         self.matrices += matrices
         self._tuples[index] = is_tuple
         if self.subject.stream is not None:
             self.subject.stream.found(matrices)
-
-    def _prefix(self, block: nn.Module) -> str:
-        names: list[str] = [name for name, module in self.subject.module.named_modules() if module is block]
-        return names[0]
 
     @contextmanager
     def context(self) -> Iterator[None]:

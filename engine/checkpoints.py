@@ -47,11 +47,12 @@ class BlockCheckpoints:
         """Puts every block back. Raises EngineError when one is missing."""
         streamed = self.workspace.subject.stream is not None  # a streamed block is put back when somebody holds it
         for index, weights in enumerate(blocks):
-            if not (self._file(index).is_file() if streamed else self.load(index, weights)):
-                raise EngineError(
-                    f"the checkpoint of block {index} is gone", where=str(self._file(index)), hint="start a new run"
-                )
-            self._tell(index, self._file(index))
+            file = self._file(index)
+            if streamed and file.is_file():
+                self._tell(index, file)
+            elif streamed or not self.load(index, weights):
+                message = f"the checkpoint of block {index} is gone"
+                raise EngineError(message, where=str(file), hint="start a new run")
 
     def _tell(self, block: int, file: Path) -> None:
         """A streamed model drops the block and reads it again later: from then on with this file's weights."""

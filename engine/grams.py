@@ -11,7 +11,8 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -30,6 +31,9 @@ from engine.workspace import Workspace
 LAYOUT = 2  # of the files; part of the key, so that older entries are not read
 KEPT = 4  # entries in the cache; the longest unused goes first
 ABANDONED = 24 * 3600.0  # seconds after which what a killed process was writing may go
+SPARED = (
+    3600.0  # seconds since its last use in which an entry stays, however many there are: a run may be at work with it
+)
 PARTS = ("tokens", "gram", "rows")
 
 
@@ -48,7 +52,8 @@ class Grams:
             grams.folder.parent.mkdir(parents=True, exist_ok=True)
             check_space(walk, grams.folder.parent)
             files.write_folder(grams.folder, lambda part: collect(workspace, walk, part))
-        os.utime(grams.folder)
+        with grams.there():
+            os.utime(grams.folder)
         trim(grams.folder.parent)
         return grams
 
@@ -60,11 +65,9 @@ class Grams:
         """The block's matrices, those that share an input together, with the statistics of that input: one after the
         other, so that one Gram matrix is in memory at a time. With `names`, groups without any of these are not read.
         """
-        os.utime(self.folder)  # in use: another process that trims the cache takes others first
-        groups: dict[int, list[Matrix]] = {}
-        for matrix in self.walk.of_block(block):
-            groups.setdefault(matrix.group, []).append(matrix)
-        for matrices in groups.values():
+        with self.there():
+            os.utime(self.folder)  # in use: another process that trims the cache takes others first
+        for matrices in self.walk.groups(block).values():
             if names is not None and not any(m.name in names for m in matrices):
                 continue
             yield matrices, self.statistics(matrices[0])
@@ -72,10 +75,19 @@ class Grams:
     def statistics(self, matrix: Matrix) -> Statistics:
         """Of the group whose first matrix this is."""
         device = matrix.weight.device
-        with safe_open(file_of(self.folder, matrix), "pt", device=str(device)) as stored:
+        with self.there(), safe_open(file_of(self.folder, matrix), "pt", device=str(device)) as stored:
             tensor = {part: stored.get_tensor(part) for part in PARTS}
         diagonal = tensor["gram"].diagonal().clone()
         return Statistics(int(tensor["tokens"]), diagonal, tensor["gram"], tensor["rows"])
+
+    @contextmanager
+    def there(self) -> Iterator[None]:
+        """Raises EngineError inside when the entry has gone since: another process has trimmed or emptied the cache."""
+        try:
+            yield
+        except FileNotFoundError as error:
+            hint = "resuming the run collects the statistics again"
+            raise EngineError("the statistics have left the cache", where=str(self.folder), hint=hint) from error
 
 
 def firsts(walk: Walk) -> list[Matrix]:
@@ -113,9 +125,15 @@ def collect(workspace: Workspace, walk: Walk, folder: Path) -> None:
         workspace.progress("collecting statistics", block + 1, walk.blocks(), "blocks")
 
 
+def entry_bytes(widths: Iterable[int], tokens: int) -> int:
+    """Of an entry, for groups whose inputs are so wide: a Gram matrix and some rows each."""
+    return sum(4 * width * (width + min(SAMPLE, tokens)) for width in widths)
+
+
 def check_space(walk: Walk, folder: Path) -> None:
     """Raises EngineError when the statistics do not fit on the disk."""
-    needed = sum(4 * width * (width + SAMPLE) for width in (first.shape[1] for first in firsts(walk)))
+    tokens = walk.inputs.numel() if walk.subject.is_language_model else len(walk.inputs)
+    needed = entry_bytes((first.shape[1] for first in firsts(walk)), tokens)
     free = shutil.disk_usage(folder).free
     if needed > free:
         message = f"the statistics take {needed / 1e9:.1f} GB of disk, and {free / 1e9:.1f} GB are free"
@@ -134,11 +152,13 @@ def key(workspace: Workspace, walk: Walk) -> str:
 
 
 def trim(folder: Path) -> None:
-    """Removes the longest unused entries, and what processes that are no more had begun."""
+    """Removes the longest unused entries that nobody has used lately, and what processes that are no more had begun."""
     entries = sorted(folder.iterdir(), key=used, reverse=True)
     begun = [entry for entry in entries if entry.name.startswith(".")]
     finished = [entry for entry in entries if not entry.name.startswith(".")]
-    for entry in [*finished[KEPT:], *(part for part in begun if time.time() - used(part) > ABANDONED)]:
+    now = time.time()
+    unused = [entry for entry in finished[KEPT:] if now - used(entry) > SPARED]
+    for entry in [*unused, *(part for part in begun if now - used(part) > ABANDONED)]:
         shutil.rmtree(entry, ignore_errors=True)
 
 

@@ -18,7 +18,10 @@ from engine.data.features import load_features
 from engine.errors import Unavailable, UsageError
 from engine.profile import ModelOptions
 from engine.subject import DTYPES, Subject
-from engine.weights import check_finite, finite, weights_hash
+from engine.weights import check_finite, finite_weights, weights_hash
+
+FETCHED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+LEFT = ["*/*", "consolidated*"]  # of those: the same weights once more, in other layouts; `*` matches slashes too
 
 
 def resolve(options: ModelOptions) -> ModelOptions:
@@ -114,7 +117,7 @@ def _streamed(options: ModelOptions) -> Subject:
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise _unloadable(options.source, error, hub) from error
     watchable(stream.module)
-    digest = weights_hash(stream.module, tokenizer, finite(stream.tensors(), options.source))
+    digest = weights_hash(stream.module, tokenizer, finite_weights(stream.tensors(), stream.module, options.source))
     return Subject(stream.module, options.source, digest, tokenizer, stream=stream)
 
 
@@ -123,7 +126,7 @@ def _fetched(name: str, source: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]))
+        return Path(snapshot_download(name, allow_patterns=FETCHED, ignore_patterns=LEFT))
     except (OSError, ValueError) as error:
         raise _unloadable(source, error, hub=True) from error
 

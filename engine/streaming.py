@@ -60,12 +60,12 @@ class Streamed:
     def _read(self, part: int) -> None:
         missing = self.shards.put(self.empty[part], self.device)
         for name in missing:
-            if not value(self.module, name).is_meta:  # a buffer with a value of its own stays
+            if not self.module.get_parameter_or_buffer(name).is_meta:  # a buffer with a value of its own stays
                 del self.empty[part][name]
         if part == REST:
             self.module.tie_weights(missing_keys=missing, recompute_mapping=False)
         for name in self.empty[part]:
-            if value(self.module, name).is_meta:
+            if self.module.get_parameter_or_buffer(name).is_meta:
                 raise Unavailable(f"the files lack the weight {name}", hint="fetch the model again, whole")
         self.module.requires_grad_(False)
         self._bind(part)
@@ -98,7 +98,7 @@ class Streamed:
             for part, group in groupby(names, owner.get):
                 with nullcontext() if part is None else self.holding(part):
                     for name in group:
-                        yield name, value(self.module, name)
+                        yield name, self.module.get_parameter_or_buffer(name).data
 
     def state(self, part: int) -> dict[str, torch.Tensor]:
         """The state dict of a part that is held; what belongs to no part goes with the rest."""
@@ -126,13 +126,6 @@ class Streamed:
         with torch.no_grad(), safe_open(file, "pt") as stored:
             for name in stored.keys():  # noqa: SIM118  (no mapping)
                 views[name].copy_(stored.get_tensor(name))
-
-
-def value(module: nn.Module, name: str) -> torch.Tensor:
-    """A parameter or buffer by its full name."""
-    path, _, attribute = name.rpartition(".")
-    found: torch.Tensor = getattr(module.get_submodule(path), attribute)
-    return found.data
 
 
 def put(module: nn.Module, name: str, tensor: torch.Tensor) -> None:
@@ -167,9 +160,7 @@ def load(folder: Path, dtype: torch.dtype, device: torch.device) -> Streamed:
 
 def parts(module: nn.Module, blocks: list[nn.Module]) -> dict[int, dict[str, torch.Tensor]]:
     """{part: {name: parameter or buffer}} of everything that is stored."""
-    prefixes = {
-        next(name for name, found in module.named_modules() if found is block): i for i, block in enumerate(blocks)
-    }
+    prefixes = {name_of(block, module): index for index, block in enumerate(blocks)}
     found: dict[int, dict[str, torch.Tensor]] = {part: {} for part in (REST, *prefixes.values())}
     for name, tensor in module.state_dict(keep_vars=True).items():
         pieces = name.split(".")
@@ -177,6 +168,12 @@ def parts(module: nn.Module, blocks: list[nn.Module]) -> dict[int, dict[str, tor
         part = next((prefixes[head] for head in heads if head in prefixes), REST)
         found[part][name] = tensor
     return found
+
+
+def name_of(part: nn.Module, module: nn.Module) -> str:
+    """A part's name in the module; empty for the module itself."""
+    names: list[str] = [name for name, found in module.named_modules() if found is part]
+    return names[0]
 
 
 def on_meta(tensor: torch.Tensor) -> torch.Tensor:

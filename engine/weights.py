@@ -20,14 +20,20 @@ BOOKKEEPING = {"transformers_version", "dtype", "architectures"}
 
 def check_finite(subject: Subject) -> None:
     """Raises Unavailable that names the first weight with a NaN or an infinity."""
-    for _ in finite(subject.module.named_parameters(), subject.source):
+    for _ in finite_weights(subject.module.named_parameters(), subject.module, subject.source):
         pass
 
 
-def finite(tensors: Iterable[tuple[str, torch.Tensor]], source: str) -> Iterator[tuple[str, torch.Tensor]]:
-    """The tensors, each looked at first. Raises Unavailable that names the first with a NaN or an infinity."""
+def finite_weights(
+    tensors: Iterable[tuple[str, torch.Tensor]], module: nn.Module, source: str
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """The module's tensors, each parameter looked at first; an infinity in a buffer, as in a mask, is no damage.
+
+    Raises Unavailable that names the first parameter with a NaN or an infinity.
+    """
+    weights = {name for name, _ in module.named_parameters()}
     for name, tensor in tensors:
-        if not is_finite(tensor):
+        if name in weights and not is_finite(tensor):
             hint = "the checkpoint is damaged; fetch it again"
             raise Unavailable(f"weight {name} holds NaN or infinite values", where=source, hint=hint)
         yield name, tensor
@@ -43,16 +49,23 @@ def is_finite(tensor: torch.Tensor) -> bool:
 def save_language_model(subject: Subject, folder: Path, dtype: torch.dtype) -> None:
     """Writes a folder that plain transformers loads."""
     model: Any = subject.module
-    own = model.dtype
     with writing(folder):
-        model.save_pretrained(folder, state_dict=converted(model.state_dict(), dtype) if dtype != own else None)
-    try:
-        model.config.dtype = dtype  # save_pretrained has put the dtype in memory there
-        model.config.save_pretrained(folder)
-    finally:
-        model.config.dtype = own
+        model.save_pretrained(folder, state_dict=converted(model.state_dict(), dtype) if dtype != model.dtype else None)
+    save_settings(model, folder, dtype)  # save_pretrained has put the dtype in memory there
     assert subject.tokenizer is not None
     subject.tokenizer.save_pretrained(folder)
+
+
+def save_settings(model: Any, folder: Path, dtype: torch.dtype) -> None:
+    """config.json and generation_config.json beside weights in this format, as transformers' save_pretrained writes them."""
+    model.config.architectures = [type(model).__name__]
+    try:
+        model.config.dtype = dtype
+        model.config.save_pretrained(folder)
+    finally:
+        model.config.dtype = model.dtype
+    if model.can_generate():
+        model.generation_config.save_pretrained(folder)
 
 
 @contextmanager

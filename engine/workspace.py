@@ -14,7 +14,7 @@ import torch
 from engine import events as ev
 from engine import files, runs
 from engine.data.tasks import Task, load_task
-from engine.data.text import load_text, windows
+from engine.data.text import Purpose, Text, load_text, windows
 from engine.errors import Cancelled, UsageError
 from engine.model import load
 from engine.profile import Profile
@@ -40,6 +40,8 @@ class Workspace:
     stage: str = "dense"
     step: int = -1
     _tasks: dict[str, Task] = field(default_factory=dict)
+    _texts: dict[tuple[str, Purpose], Text] = field(default_factory=dict)
+    _tokens: dict[str, torch.Tensor] = field(default_factory=dict)
     _calibration: torch.Tensor | None = None
 
     def progress(self, label: str, done: int, total: int, unit: str) -> None:
@@ -61,9 +63,23 @@ class Workspace:
             self._tasks[name] = load_task(name, self.profile.task.get(name), self.profile.seed)
         return self._tasks[name]
 
-    def checkpoint(self, name: str) -> Path:
-        """A file of this step under checkpoints/."""
-        return self.run.checkpoints / f"step-{self.step}-{name}"
+    def text(self, source: str, purpose: Purpose) -> Text:
+        """A text as it is, read once."""
+        if (source, purpose) not in self._texts:
+            self._texts[source, purpose] = load_text(source, purpose=purpose)
+        return self._texts[source, purpose]
+
+    def evaluation_tokens(self, source: str, subject: Subject) -> torch.Tensor:
+        """A text's token ids; another model than the one under compression tokenizes for itself, its tokenizer is tried too."""
+        if subject is not self.subject:
+            return subject.token_ids(self.text(source, "evaluation").joined())
+        if source not in self._tokens:
+            self._tokens[source] = subject.token_ids(self.text(source, "evaluation").joined())
+        return self._tokens[source]
+
+    def checkpoint(self, name: str, step: int | None = None) -> Path:
+        """A file of this step, or another one, under checkpoints/."""
+        return self.run.checkpoints / f"step-{self.step if step is None else step}-{name}"
 
     def spill(self) -> Path | None:
         """The folder for data that waits on disk between blocks; None when it waits in memory."""

@@ -13,8 +13,8 @@ from engine import figures, files, inspection, memory, model
 from engine.errors import EngineError, UsageError
 from engine.estimate import machine, parts, steps
 from engine.estimate.needs import Needs
+from engine.estimate.scene import Scene
 from engine.estimate.sizes import Sizes
-from engine.estimate.steps import Scene
 from engine.evaluation.measure import measured_before
 from engine.matrices import Matrix
 from engine.profile import ModelOptions
@@ -27,6 +27,7 @@ NOTES = 64_000  # bytes of profile, report and the events that every run has
 EVENTS = 900  # bytes of events and results for each matrix
 HINTS = {
     "measure": "lower evaluate.length",
+    "sensitivity": "lower step.{index}.windows, calibration.samples or calibration.length",
     "prune": "set calibration.chunk = 1, or lower calibration.samples or calibration.length",
     "recover": "lower step.{index}.batch, calibration.samples or calibration.length",
     "select_prompt": "set step.{index}.control = false, or use fewer demonstrations",
@@ -75,21 +76,22 @@ def check(workspace: Workspace, matrices: Sequence[Matrix]) -> None:
 
 
 def pieces(workspace: Workspace, sizes: Sizes) -> list[Piece]:
-    """The run's steps that are not finished yet, each with the measurement that follows it."""
-    done = [(workspace.run.checkpoints / f"step-{index}-done.json").is_file()
-            for index in range(-1, len(workspace.profile.step))]  # fmt: skip
-    evaluate = workspace.profile.evaluate
+    """The run's steps that are not finished yet, each with the measurement that follows it. What a streamed model holds is
+    not in memory before a step works on it: it counts with the step.
+    """
+    evaluate, scene = workspace.profile.evaluate, Scene(workspace, sizes)
+    unread = sizes.loaded if sizes.streamed else 0
     found = []
-    if not done[0]:
+    if not workspace.checkpoint("done.json", -1).is_file():
         known = measured_before(workspace) is not None
-        cached = Needs(work=parts.READING)
-        found.append(Piece(-1, "measure", cached if known else steps.measure(Scene(workspace, sizes), evaluate)))
+        needs = Needs(work=parts.READING) if known else steps.measure(scene, evaluate).beside(unread)
+        found.append(Piece(-1, "measure", needs))
     for index, options in enumerate(workspace.profile.step):
-        scene = Scene(workspace, sizes)
-        needs = Needs() if done[index + 1] else steps.of_step(scene, options)
-        sizes = steps.after_step(scene, options)
-        if STEPS[options.use].stage and not done[index + 1]:
-            needs = needs.then(steps.measure(Scene(workspace, sizes), evaluate))
+        done = workspace.checkpoint("done.json", index).is_file()
+        needs = Needs() if done else steps.of_step(scene, options).beside(unread)
+        scene = steps.after_step(scene, options)
+        if STEPS[options.use].stage and not done:
+            needs = needs.then(steps.measure(scene, evaluate).beside(unread))
         found.append(Piece(index, options.use, needs))
     return found
 
@@ -108,6 +110,7 @@ def check_disks(workspace: Workspace, found: Sequence[Piece], matrices: int) -> 
     """The run's folder, with what is in it already; the cache, which may lie on the same disk."""
     folder, cache_folder = workspace.run.path, files.cache_folder()
     new = sum(piece.needs.disk for piece in found) + NOTES + EVENTS * matrices
+    new += max((piece.needs.scratch for piece in found), default=0.0)
     there = files.folder_bytes(folder)
     cache = sum(piece.needs.cache for piece in found)
     (device, free), (cache_device, cache_free) = machine.disk(folder), machine.disk(cache_folder)
@@ -120,8 +123,8 @@ def check_disks(workspace: Workspace, found: Sequence[Piece], matrices: int) -> 
 
 
 def tell_time(workspace: Workspace, found: Sequence[Piece]) -> None:
-    sizes = (workspace.profile.calibration.compute, str(workspace.subject.dtype).removeprefix("torch."), "float32")
-    rates = machine.rates(sizes, workspace.subject.device)
+    formats = (workspace.profile.calibration.compute, str(workspace.subject.dtype).removeprefix("torch."), "float32")
+    rates = machine.rates(formats, workspace.subject.device)
     seconds = sum(piece.needs.work.seconds(rates) for piece in found)
     workspace.emit(ev.Estimated(name="time", value=seconds, unit="s"))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from engine.estimate.machine import Rates
 
@@ -40,20 +40,26 @@ class Work:
 
 @dataclass(frozen=True)
 class Needs:
-    """Bytes and work: `memory` is the most at one time beside the loaded model, `disk` in the run's folder, `cache` in
-    the user's.
+    """Bytes and work: `memory` is the most at one time beside the loaded model, `disk` in the run's folder, `scratch` there
+    too but given back, `cache` in the user's.
     """
 
     memory: float = 0.0
     disk: float = 0.0
     cache: float = 0.0
     work: Work = Work()
+    scratch: float = 0.0
 
     def then(self, later: Needs) -> Needs:
-        """Both, one after the other: memory is given back between them."""
+        """Both, one after the other: memory and scratch are given back between them."""
         return Needs(max(self.memory, later.memory), self.disk + later.disk, self.cache + later.cache,
-                     self.work + later.work)  # fmt: skip
+                     self.work + later.work, max(self.scratch, later.scratch))  # fmt: skip
 
     def beside(self, memory: float) -> Needs:
         """The same while so many more bytes are held."""
-        return Needs(self.memory + memory, self.disk, self.cache, self.work)
+        return replace(self, memory=self.memory + memory)
+
+    def during(self, other: Needs) -> Needs:
+        """Both at the same time."""
+        return Needs(self.memory + other.memory, self.disk + other.disk, self.cache + other.cache,
+                     self.work + other.work, self.scratch + other.scratch)  # fmt: skip

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from engine import grams
 from engine.estimate.needs import Needs, Work
 from engine.estimate.sizes import Sizes
 from engine.evaluation.speed import DECODE, PREFILL, REPEATS
@@ -23,6 +24,7 @@ BACKWARD_HIDDEN, BACKWARD_WIDE = 14, 8  # the same with what the backward pass n
 SELECT = 400  # bytes passed over to sort a weight among its competitors and to check the result
 GRAM = 5 / 8  # of a full product: the lower blocks are mirrored
 READING = Work(fixed=1.5)  # a text of a megabyte read and tokenized
+LOADING = 4  # how often a model's bytes are passed over until it is loaded and checked
 REPEATED = 1.5  # keys and values while a batch's rows are appended to the repeated prefix
 
 
@@ -41,10 +43,13 @@ def activations(sizes: Sizes, tokens: float, number: int) -> float:
 
 
 def text(sizes: Sizes, windows: int, length: int) -> Needs:
-    """Perplexity: one window at a time, its logits [length, vocabulary] also in float32 and as log-probabilities."""
+    """Perplexity: one window at a time, its logits [length, vocabulary] also in float32 and as log-probabilities; all windows'
+    hidden states wait where each block is read for all of them.
+    """
     logits = length * sizes.vocabulary * (2 * FLOAT + (sizes.number if sizes.number != FLOAT else 0))
     work = forward(sizes, windows * length, length, sizes.dtype, windows * length)
-    return Needs(logits + activations(sizes, length, sizes.number), work=READING + work + calls(sizes, windows))
+    found = Needs(logits + activations(sizes, length, sizes.number), work=READING + work + calls(sizes, windows))
+    return found.during(waiting(sizes, windows * length, sizes.number)) if sizes.streamed else found
 
 
 def rows(sizes: Sizes, count: float, tokens: float, prefix: float = 0.0, prompts: float = 1) -> Needs:
@@ -76,13 +81,24 @@ def calibration_pass(sizes: Sizes, gram: bool) -> Needs:
     chunk_tokens, number = sizes.chunk * sizes.length, 2 if sizes.compute == "bfloat16" else FLOAT
     twice = 1 if chunks == 1 else 2
     work = forward(sizes, sizes.tokens, sizes.length, sizes.compute, 0) * twice + calls(sizes, chunks * twice)
-    memory = activations(sizes, chunk_tokens, number) + (chunks > 1) * sizes.tokens * sizes.hidden * FLOAT
+    memory = activations(sizes, chunk_tokens, number)
     widths = [group[0][1] for group in sizes.groups]
     if gram:
         products = sum(2 * sizes.tokens * sizes.active * width**2 * GRAM for width in widths)
         work += Work({"float32": products})
         memory += FLOAT * (chunk_tokens * max(widths, default=0) + gram_numbers(sizes, chunks > 1))
-    return Needs(memory, work=work)
+    return Needs(memory, work=work).during(waiting(sizes, sizes.tokens) if chunks > 1 else Needs())
+
+
+def waiting(sizes: Sizes, tokens: float, number: int = FLOAT) -> Needs:
+    """Hidden states of so many tokens between two blocks."""
+    states = tokens * sizes.hidden * number
+    return Needs(scratch=states) if sizes.spilled else Needs(states)
+
+
+def loading(sizes: Sizes) -> Needs:
+    """Another model read from disk; its own bytes are the caller's, what is held here is one copied matrix."""
+    return Needs(sizes.embedding * sizes.number, work=Work(traffic=LOADING * sizes.parameters * sizes.number))
 
 
 def gram_numbers(sizes: Sizes, whole_block: bool) -> int:
@@ -93,9 +109,9 @@ def gram_numbers(sizes: Sizes, whole_block: bool) -> int:
     return sum(squares) // max(1, len(sizes.blocks)) + max(squares, default=0)
 
 
-def statistics_bytes(sizes: Sizes) -> float:
-    """The cache of one calibration pass: for every group a Gram matrix and some rows."""
-    return float(sum(FLOAT * (width**2 + min(SAMPLE, sizes.tokens) * width) for ((_, width), *_) in sizes.groups))
+def statistics_bytes(sizes: Sizes) -> int:
+    """The cache of one calibration pass."""
+    return grams.entry_bytes((group[0][1] for group in sizes.groups), sizes.tokens)
 
 
 Cost = Callable[[int, int, PruneOptions], Work]

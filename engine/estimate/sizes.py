@@ -19,7 +19,8 @@ class Sizes:
     """Widths in numbers, not bytes; `number` is the bytes of one in the run's format, `compute` the calibration's format.
 
     `active` is the share of the experts' work that a token causes, 1 for dense models. `samples` windows of `length` tokens
-    calibrate, `chunk` of them at a time.
+    calibrate, `chunk` of them at a time. `streamed` models are read block by block; hidden states
+    that are `spilled` wait on disk between blocks.
     """
 
     language: bool
@@ -36,6 +37,8 @@ class Sizes:
     samples: int
     length: int
     chunk: int
+    streamed: bool = False
+    spilled: bool = False
 
     @classmethod
     def of(cls, subject: Subject, matrices: Sequence[Matrix], calibration: CalibrationOptions) -> Sizes:
@@ -49,11 +52,22 @@ class Sizes:
             hidden=hidden, widest=max([hidden, *(max(m.shape) for m in matrices)]), vocabulary=vocabulary,
             keys=_keys(subject, hidden), active=_active(subject, matrices), samples=samples,
             length=calibration.length if subject.is_language_model else 1, chunk=min(samples, calibration.chunk or samples),
+            streamed=subject.stream is not None, spilled=calibration.states == "disk",
         )  # fmt: skip
 
     @property
     def number(self) -> int:
         return DTYPES[self.dtype].itemsize
+
+    @property
+    def held(self) -> int:
+        """Parameters of one loaded model that are in memory together: of a streamed one the largest block and the rest."""
+        return max(self.blocks) + self.parameters - sum(self.blocks) if self.streamed else self.parameters
+
+    @property
+    def loaded(self) -> int:
+        """Bytes that one loaded model holds."""
+        return self.held * self.number
 
     @property
     def tokens(self) -> int:

@@ -16,7 +16,6 @@ import torch
 
 from engine import events as ev
 from engine import files, runs, statistics
-from engine.data.text import load_text
 from engine.estimate.machine import peak_memory
 from engine.evaluation.options import EvaluateOptions
 from engine.evaluation.perplexity import perplexity
@@ -75,8 +74,7 @@ class Measurement:
         source, options = self.options.perplexity, self.options
         if source in (None, "none"):
             return
-        text = load_text(str(source), purpose="evaluation")
-        token_ids = self.subject.token_ids(text.joined())
+        token_ids = self.workspace.evaluation_tokens(str(source), self.subject)
         tell = partial(self._progress, f"perplexity, {self.stage}", unit="windows")
         spill = self.workspace.spill()
         found = perplexity(self.subject, token_ids, options.windows, options.length, options.start, tell, spill)
@@ -153,7 +151,7 @@ def _key(workspace: Workspace) -> str:
     profile, options = workspace.profile, workspace.profile.evaluate
     data = [workspace.task(name).fingerprint for name in options.tasks]
     if workspace.subject.is_language_model and options.perplexity not in (None, "none"):
-        data.append(load_text(str(options.perplexity), purpose="evaluation").fingerprint)
+        data.append(workspace.text(str(options.perplexity), "evaluation").fingerprint)
     if workspace.subject.features is not None:
         data.append(workspace.subject.features.fingerprint)
     parts = (workspace.subject.fingerprint, profile.model.device, profile.model.dtype, profile.threads, socket.gethostname(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -38,3 +38,13 @@ class EvaluateStepOptions(StepOptions):
     """other tasks than the [evaluate] section's"""
     rows: int | None = Field(default=None, ge=1)
     """test rows of each task"""
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """What is asked for otherwise than in the [evaluate] section."""
+        own = {name: getattr(self, name) for name in ("perplexity", "tasks", "rows")}
+        return {name: value for name, value in own.items() if value is not None}
+
+    def over(self, section: EvaluateOptions) -> EvaluateOptions:
+        """The section's options with this step's own in their place."""
+        return section.model_copy(update=self.changes)

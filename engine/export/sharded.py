@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +16,7 @@ import torch
 from engine.inspection import INDEX, WEIGHTS
 from engine.shards import STORED
 from engine.subject import Subject
+from engine.weights import save_settings
 
 HEADER = 1 << 20  # bytes kept free for a shard's header, which is known when its last tensor is
 ENTRY = 200  # bytes that a tensor's entry takes besides its name, at most
@@ -98,34 +98,20 @@ class ShardWriter:
 
 def write_streamed(subject: Subject, folder: Path, dtype: torch.dtype, largest: int = LARGEST) -> None:
     """The folder of a streamed model, one block in memory at a time; plain transformers loads it."""
-    stream, model = subject.stream, subject.module
+    stream = subject.stream
     assert stream is not None
     with ShardWriter(folder, largest) as writer:
         for part in stream.empty:
             with stream.holding(part):
-                _add(writer, stream.shards.as_stored(stream.state(part)), dtype)
-    save_settings(model, folder, dtype)
+                add_part(writer, stream.shards.as_stored(stream.state(part)), dtype)
+    save_settings(subject.module, folder, dtype)
     assert subject.tokenizer is not None
     subject.tokenizer.save_pretrained(folder)
 
 
-def save_settings(model: Any, folder: Path, dtype: torch.dtype) -> None:
-    """config.json and generation_config.json beside the weights, as transformers' own save_pretrained writes them."""
-    own = model.config.dtype
-    model.config.architectures = [type(model).__name__]
-    try:
-        model.config.dtype = dtype
-        model.config.save_pretrained(folder)
-    finally:
-        model.config.dtype = own
-    if model.can_generate():
-        model.generation_config.save_pretrained(folder)
-
-
-def _add(writer: ShardWriter, state: dict[str, torch.Tensor], dtype: torch.dtype) -> None:
-    for name, tensor in _ordered(state.items()):
+def add_part(writer: ShardWriter, state: dict[str, torch.Tensor], dtype: torch.dtype) -> None:
+    """A part's tensors, those with the largest numbers first: each is then aligned behind the one before."""
+    stored = {name: (dtype if tensor.is_floating_point() else tensor.dtype).itemsize for name, tensor in state.items()}
+    for name in sorted(state, key=lambda name: (-stored[name], name)):
+        tensor = state[name]
         writer.add(name, tensor.to(dtype) if tensor.is_floating_point() else tensor)
-
-
-def _ordered(state: Iterable[tuple[str, torch.Tensor]]) -> list[tuple[str, torch.Tensor]]:
-    return sorted(state, key=lambda pair: pair[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from copy import deepcopy
+from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,11 @@ from engine.workspace import Workspace
 def verify(workspace: Workspace, folder: Path, options: ExportOptions, dtype: str) -> dict[str, Any]:
     """Measures the reloaded model as stage "exported". Raises EngineError when it differs from the one in memory."""
     again = reloaded(workspace, folder, dtype)
-    zeros = {"memory": count_zeros(workspace.subject), "file": count_zeros(again)}
-    if zeros["file"] < zeros["memory"]:
-        raise EngineError(f"{zeros['memory'] - zeros['file']} zeros were lost in the file", where=str(folder))
+    found = compared(workspace.subject, again)
+    if found.other_zeros < found.zeros:
+        raise EngineError(f"{found.zeros - found.other_zeros} zeros were lost in the file", where=str(folder))
     Measurement(workspace, again, workspace.profile.evaluate, "exported").all()
-    return {"identical": identical(workspace.subject, again), **compare(workspace, options, folder)}
+    return {"identical": found.identical, **compare(workspace, options, folder)}
 
 
 def reloaded(workspace: Workspace, folder: Path, dtype: str) -> Subject:
@@ -56,11 +57,24 @@ def compare(workspace: Workspace, options: ExportOptions, folder: Path) -> dict[
     return out
 
 
-def count_zeros(subject: Subject) -> int:
-    return sum(int((tensor == 0).sum()) for _, tensor in subject.tensors())
+@dataclass(frozen=True)
+class Comparison:
+    """Zeros in two models' tensors, and whether all of these are equal bit for bit."""
+
+    zeros: int
+    other_zeros: int
+    identical: bool
 
 
-def identical(a: Subject, b: Subject) -> bool:
-    """Whether all weights are equal bit for bit."""
-    pairs = zip_longest(a.tensors(), b.tensors())  # None, where one model has more
-    return all(one and other and one[0] == other[0] and torch.equal(one[1], other[1]) for one, other in pairs)
+def compared(one: Subject, other: Subject) -> Comparison:
+    """One reading of both models."""
+    zeros, other_zeros, identical = 0, 0, True
+    for mine, theirs in zip_longest(one.tensors(), other.tensors()):  # None, where one model has more
+        zeros += count_zeros(mine)
+        other_zeros += count_zeros(theirs)
+        identical = identical and bool(mine and theirs and mine[0] == theirs[0] and torch.equal(mine[1], theirs[1]))
+    return Comparison(zeros, other_zeros, identical)
+
+
+def count_zeros(named: tuple[str, torch.Tensor] | None) -> int:
+    return 0 if named is None else int((named[1] == 0).sum())

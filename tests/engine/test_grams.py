@@ -270,6 +270,28 @@ def test_trimming_keeps_the_newest(cache: Path) -> None:
     assert sorted(path.name for path in cache.iterdir()) == [f"entry-{number}" for number in (2, 3, 4, 5)]
 
 
+def test_what_was_used_lately_stays_whatever_the_number(cache: Path) -> None:
+    for number in range(grams.KEPT + 3):
+        os.utime(entry(cache, f"entry-{number}", 0.0))
+    grams.trim(cache)
+    assert len(list(cache.iterdir())) == grams.KEPT + 3
+
+
+def test_an_entry_that_goes_while_it_is_read_is_told_and_made_anew(bench: Any) -> None:
+    workspace, said = bench(subject("llama"))
+    found = Grams.of(workspace, walk_over(workspace.subject))
+    reading = found.groups(0)
+    next(reading)
+    shutil.rmtree(found.folder)
+    for read in (lambda: next(reading), lambda: next(found.groups(1))):
+        with pytest.raises(EngineError, match="have left the cache") as caught:
+            read()
+        assert caught.value.where == str(found.folder)
+        assert "resuming" in str(caught.value.hint)
+    assert kept(Grams.of(workspace, walk_over(workspace.subject)))
+    assert passes(said) == 2
+
+
 def test_use_counts_as_new(bench: Any, cache: Path) -> None:
     workspace, said = bench(subject("llama"))
     mine = Grams.of(workspace, walk_over(workspace.subject))

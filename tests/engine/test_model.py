@@ -135,6 +135,18 @@ def test_weights_that_are_no_numbers_are_refused(value: float, tmp_path: Path) -
         load(tmp_path)
 
 
+def test_an_infinity_in_a_buffer_is_no_damage() -> None:
+    """As in a causal mask; both ways of loading look at the tensors through this."""
+    module = nn.Linear(2, 2)
+    module.register_buffer("mask", torch.full((2, 2), float("-inf")))
+    tensors = [*module.named_parameters(), *module.named_buffers()]
+    assert [name for name, _ in weights.finite_weights(iter(tensors), module, "here")] == ["weight", "bias", "mask"]
+    with torch.no_grad():
+        module.bias[0] = float("inf")
+    with pytest.raises(Unavailable, match="weight bias holds"):
+        list(weights.finite_weights(iter(tensors), module, "here"))
+
+
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(Unavailable) as caught:
         load(tmp_path / "nowhere")
@@ -214,6 +226,21 @@ def test_only_a_named_hub_may_use_the_network(monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
         model.go_offline(source, texts)
         assert (os.environ.get("HF_HUB_OFFLINE") == "1") is offline, source
+
+
+def test_weights_are_fetched_once_and_in_one_layout(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+    from huggingface_hub.utils import filter_repo_objects
+
+    offered = ["config.json", "model-00001-of-00002.safetensors", "model.safetensors.index.json", "tokenizer.json", "README.md",
+               "consolidated.safetensors", "consolidated.00.pth", "onnx/config.json", "original/consolidated.00.safetensors",
+               "pytorch_model.bin", "chat_template.jinja"]  # fmt: skip
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **found: asked.update(found) or "/folder")
+    model._fetched("org/name", "hub:org/name")
+    taken = ["config.json", "model-00001-of-00002.safetensors", "model.safetensors.index.json", "tokenizer.json",
+             "chat_template.jinja"]  # fmt: skip
+    assert list(filter_repo_objects(offered, **asked)) == taken
 
 
 def test_the_demo_models_folder_is_the_gguf(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from engine import profile as profiles
 from engine.calibration import Walk
 from engine.errors import Unavailable, UsageError
 from engine.evaluation.logits import window_logits
-from engine.export.sharded import ShardWriter, write_streamed
+from engine.export.sharded import ShardWriter, add_part, write_streamed
 from engine.profile import ModelOptions
 from engine.runs import Run
 from engine.spill import on_disk
@@ -163,6 +163,15 @@ def test_a_shard_is_closed_before_it_is_too_large_or_misaligned(tmp_path: Path) 
     assert index["metadata"]["total_size"] == 5 + 48 + 400 + 8
     for name, file in index["weight_map"].items():
         assert torch.equal(load_file(tmp_path / file)[name], tensors[name])
+
+
+def test_a_part_of_mixed_formats_is_one_shard(tmp_path: Path) -> None:
+    state = {"a": torch.arange(5, dtype=torch.uint8), "b": torch.randn(3), "c": torch.arange(3), "d": torch.randn(5)}
+    with ShardWriter(tmp_path) as writer:
+        add_part(writer, state, torch.bfloat16)
+    found = load_file(tmp_path / "model.safetensors")
+    assert all(torch.equal(found[name], state[name]) for name in "ac")
+    assert all(torch.equal(found[name], state[name].bfloat16()) for name in "bd")
 
 
 def test_a_file_that_lacks_a_weight(tmp_path: Path) -> None:

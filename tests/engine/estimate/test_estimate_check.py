@@ -10,7 +10,8 @@ import pytest
 from fixtures.models import TEXT, save
 
 from engine import events as ev
-from engine import files, inspection, memory, model, runs
+from engine import files, inspection, memory, model, pipeline, runs
+from engine import profile as profiles
 from engine.errors import UsageError
 from engine.estimate import check, machine
 from engine.profile import ModelOptions
@@ -203,6 +204,24 @@ def test_disk_is_estimated_within_a_factor_of_two(begin: Callable[..., Run], ste
     found, used = estimates(run)["disk"].value, run.state().used["disk"]
     assert used <= files.folder_bytes(run.path)
     assert used / 2 < found < used * 2 + 2 * check.NOTES, (found, used)
+
+
+@pytest.mark.parametrize("last", [EXPORT, RECOVER])
+def test_a_streamed_run_needs_less_than_the_model(last: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the model, nor what export reads back, nor recovery's dense model is in memory as a whole."""
+    monkeypatch.setattr(memory, "held_memory", lambda device: 0)
+    save("llama", tmp_path / "model", hidden_size=128, intermediate_size=384, num_hidden_layers=40)
+    (tmp_path / "text.txt").write_text(TEXT)
+    needed, size = {}, 0
+    for mode in ("resident", "stream"):
+        text = PROFILE.format(folder=tmp_path).replace('"resident"', f'"{mode}"') + PRUNE + last
+        told: list[ev.Event] = []
+        run = runs.create("x", text, tmp_path / mode)
+        workspace = pipeline.prepare(run, profiles.parse(text, "test"), told.append, lambda: False, allow_code=False)
+        needed[mode] = next(e.value for e in told if isinstance(e, ev.Estimated) and e.name == "memory")
+        size = workspace.subject.bytes
+    assert needed["resident"] > size
+    assert needed["stream"] < size / 2
 
 
 def test_the_cache_of_statistics_is_estimated_closely(

@@ -127,3 +127,21 @@ def test_a_smaller_model_is_smaller() -> None:
     half = SIZES.smaller(0.5)
     assert half.parameters == SIZES.parameters - 4000
     assert half.matrix_weights == SIZES.matrix_weights / 2
+
+
+def test_a_streamed_model_holds_its_largest_block_and_the_rest() -> None:
+    uneven = replace(SIZES, blocks=(4000, 5000), dtype="bfloat16")
+    assert uneven.loaded == 2 * 10_000
+    assert replace(uneven, streamed=True).loaded == 2 * (5000 + 1000)
+
+
+def test_states_wait_in_memory_or_on_disk() -> None:
+    chunked = replace(SIZES, chunk=2, length=2000)
+    here, there = (parts.calibration_pass(replace(chunked, spilled=spilled), gram=True) for spilled in (False, True))
+    states = 8 * 2000 * 32 * 4
+    assert (here.memory - there.memory, here.scratch, there.scratch) == (states, 0, states)
+
+
+def test_all_windows_wait_where_every_block_is_read_once() -> None:
+    one, all_of_them = (parts.text(replace(SIZES, streamed=streamed), 10, 16).memory for streamed in (False, True))
+    assert all_of_them == one + 10 * 16 * 32 * 4

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from fixtures.models import DEVICES, TEXT, subject
+from fixtures.workspaces import workspace
 
 from engine.errors import Unavailable
 from engine.evaluation.perplexity import Perplexity, perplexity
@@ -81,3 +83,18 @@ def test_speed_is_positive(changes: dict[str, int], device: str) -> None:
     found = speed(model)
     assert found.prefill > 0
     assert found.decode > 0
+
+
+def test_the_text_is_read_and_tokenized_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another model's tokenizer is asked: it may be what is being checked."""
+    file = tmp_path / "text.txt"
+    file.write_text(TEXT)
+    space, other = workspace(tmp_path / "run", subject("llama")), subject("llama")
+    asked: list[Subject] = []
+    plain = Subject.token_ids
+    monkeypatch.setattr(Subject, "token_ids", lambda self, text: asked.append(self) or plain(self, text))
+    first = space.evaluation_tokens(f"file:{file}", space.subject)
+    file.unlink()
+    for model in (space.subject, other):
+        assert torch.equal(space.evaluation_tokens(f"file:{file}", model), first)
+    assert [id(model) for model in asked] == [id(space.subject), id(other)]

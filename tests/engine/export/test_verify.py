@@ -13,7 +13,7 @@ from fixtures.models import subject
 from engine import events as ev
 from engine.errors import EngineError
 from engine.export.options import ExportOptions
-from engine.export.verify import compare, count_zeros, identical
+from engine.export.verify import compare, compared
 
 OPTIONS = ExportOptions(use="export", tolerance=0.01)
 
@@ -29,16 +29,29 @@ def measured(memory: float, file: float, name: str = "perplexity") -> Any:
 
 def test_identical_means_every_bit() -> None:
     one, other = subject("llama"), subject("llama")
-    assert identical(one, other)
+    assert compared(one, other).identical
     other.module.model.layers[1].mlp.up_proj.weight[0, 0] += 1e-3
-    assert not identical(one, other)
+    assert not compared(one, other).identical
+    assert not compared(one, subject("llama", num_hidden_layers=1)).identical
 
 
 def test_zeros_are_counted() -> None:
-    model = subject("llama")
-    before = count_zeros(model)
+    model, other = subject("llama"), subject("llama")
+    before = compared(model, other)
+    assert before.zeros == before.other_zeros
     model.module.model.layers[0].mlp.up_proj.weight[:5] = 0
-    assert count_zeros(model) == before + 5 * 32
+    assert compared(model, other).zeros == before.zeros + 5 * 32
+    assert compared(other, model).other_zeros == before.zeros + 5 * 32
+
+
+def test_both_models_are_read_once() -> None:
+    reads = []
+    models = [subject("llama"), subject("llama")]
+    for model in models:
+        plain = model.tensors
+        model.tensors = lambda plain=plain: reads.append(1) or plain()
+    compared(*models)
+    assert len(reads) == 2
 
 
 @pytest.mark.parametrize(
