@@ -4,8 +4,8 @@
     python bench/zeroshot.py --cases dense wanda admm      prune as bench/prune.py does, then score
 
 Multiple choice: the answer with the highest log-likelihood, per character where answers are longer than a token (BoolQ's are
-not: " yes", " no"). LAMBADA: whether greedy decoding gives the last word. Prints accuracy with its 95% Wilson interval for each,
-and the mean of the four.
+not: " yes", " no"). LAMBADA: whether greedy decoding gives the last word. Prints accuracy and 95% Wilson interval for each, and
+the mean of the four.
 """
 
 from __future__ import annotations

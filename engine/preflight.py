@@ -9,7 +9,7 @@ from dataclasses import replace
 from engine.errors import UsageError
 from engine.evaluation.options import EvaluateStepOptions
 from engine.matrices import Matrix
-from engine.prompts.options import SelectPromptOptions
+from engine.prompts.options import PromptStepOptions
 from engine.pruning import step as pruning
 from engine.pruning import structured
 from engine.pruning.options import PruneOptions
@@ -78,7 +78,7 @@ def tasks(workspace: Workspace) -> list[str]:
     """Every task that the run will need."""
     names = list(workspace.profile.evaluate.tasks)
     for step in workspace.profile.step:
-        if isinstance(step, SelectPromptOptions):
+        if isinstance(step, PromptStepOptions):
             names.append(step.task)
         elif isinstance(step, EvaluateStepOptions):
             names += step.tasks or []

@@ -31,6 +31,7 @@ HINTS = {
     "prune": "set calibration.chunk = 1, or lower calibration.samples or calibration.length",
     "recover": "lower step.{index}.batch, calibration.samples or calibration.length",
     "select_prompt": "set step.{index}.control = false, or use fewer demonstrations",
+    "adjust_prompt": "set step.{index}.control = false, or use fewer demonstrations",
     "export": "set step.{index}.verify = false",
 }
 

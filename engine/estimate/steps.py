@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,9 @@ from engine.evaluation.options import EvaluateOptions, EvaluateStepOptions
 from engine.export.options import ExportOptions
 from engine.options import StepOptions
 from engine.prompts import pool
-from engine.prompts.options import SelectPromptOptions
+from engine.prompts.options import AdjustPromptOptions, PromptStepOptions, SelectPromptOptions
+from engine.prompts.pool import BASELINE
+from engine.prompts.template import Prompt
 from engine.pruning.options import PruneOptions
 from engine.registry import CRITERIA, STEPS
 from engine.sensitivity.options import SensitivityOptions
@@ -84,21 +86,36 @@ def recover(scene: Scene, options: RecoverOptions) -> Needs:
 
 
 def select_prompt(scene: Scene, options: SelectPromptOptions) -> Needs:
+    task = scene.workspace.task(options.task)
+    return prompt_step(scene, options, pool.build(task, options, scene.workspace.profile.seed), finalists=2)
+
+
+def adjust_prompt(scene: Scene, options: AdjustPromptOptions) -> Needs:
+    """About as many prompts of the start's length as the budget lets meet their rows."""
+    task = scene.workspace.task(options.task)
+    shown = tuple(task.train[: options.demonstrations])
+    start = Prompt(BASELINE, task.template, options.instruction or task.description, shown)
+    count = 1 + int(options.budget * (1 - options.final)) // options.rows
+    return prompt_step(scene, options, [start] * count, finalists=3)
+
+
+def prompt_step(scene: Scene, options: PromptStepOptions, prompts: Sequence[Prompt], finalists: int) -> Needs:
+    """A race within the budget, the finalists on the test split, and these on the dense model as well if asked for."""
     workspace, sizes = scene.workspace, scene.sizes
     task = workspace.task(options.task)
-    prompts = pool.build(task, options, workspace.profile.seed)
     dev, test = task.dev[: options.dev_rows], task.test[: options.test_rows]
     per_row = scene.tokens(dev, task.template)
     tokenizer: Any = workspace.subject.tokenizer
     prefix = sum(len(ids) for ids in tokenizer([p.text() for p in prompts]).input_ids) / len(prompts)
     scored = min(options.budget, len(prompts) * len(dev))
     race = parts.rows(sizes, scored, per_row, prefix, 2 * len(prompts))
-    trial = parts.rows(sizes, 2 * len(test), per_row, prefix, 2)
+    trial = parts.rows(sizes, finalists * len(test), per_row, prefix, finalists)
     written = sum(len(row.text) + EXAMPLE for row in test)
     out = race.then(trial).then(Needs(disk=written))
     if not options.control:
         return out
-    again = parts.rows(sizes, 2 * min(len(dev), scored), per_row, prefix, 2).then(trial).then(parts.loading(sizes))
+    met = finalists * min(len(dev), scored)
+    again = parts.rows(sizes, met, per_row, prefix, finalists).then(trial).then(parts.loading(sizes))
     return out.then(again.beside(sizes.loaded))
 
 
@@ -122,8 +139,8 @@ def export(scene: Scene, options: ExportOptions) -> Needs:
 
 
 NEEDS: dict[str, Callable[[Scene, Any], Needs]] = {
-    "sensitivity": sensitivity, "prune": prune, "recover": recover, "select_prompt": select_prompt, "evaluate": evaluate,
-    "export": export,
+    "sensitivity": sensitivity, "prune": prune, "recover": recover, "select_prompt": select_prompt,
+    "adjust_prompt": adjust_prompt, "evaluate": evaluate, "export": export,
 }  # fmt: skip
 
 

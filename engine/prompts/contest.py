@@ -30,6 +30,7 @@ class Contest:
     options: PromptStepOptions
     task: Task
     scorer: Scorer
+    cache: ScoreCache
     race: Race = field(init=False)
     began: float = field(default_factory=time.perf_counter)
 
@@ -47,14 +48,20 @@ class Contest:
             raise UsageError("prompts need a language model", where=f"step.{workspace.step}")
         task = workspace.task(options.task)
         check_calibration(task, options)
-        scorer = Scorer(workspace.subject, ScoreCache(), lambda done, total: workspace.check_stop())
-        return cls(workspace, options, task, scorer)
+        cache = ScoreCache()
+        scorer = Scorer(workspace.subject, cache, lambda done, total: workspace.check_stop())
+        return cls(workspace, options, task, scorer, cache)
+
+    def find(self, prompt: Prompt) -> int | None:
+        """The index of the candidate with the prompt's text."""
+        text = prompt.text()
+        return next((i for i, known in enumerate(self.race.prompts) if known.text() == text), None)
 
     def enter(self, prompt: Prompt) -> int:
         """The prompt's index in the race; a text that is in it already keeps its place."""
-        for index, known in enumerate(self.race.prompts):
-            if known.text() == prompt.text():
-                return index
+        known = self.find(prompt)
+        if known is not None:
+            return known
         tokenizer = self.workspace.subject.tokenizer
         assert tokenizer is not None
         tokens = len(tokenizer(prompt.text()).input_ids)

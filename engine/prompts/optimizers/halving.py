@@ -19,7 +19,11 @@ EQUAL = 1e-9  # a smaller spread of differences is rounding, and no test can use
 
 def choose(race: Race) -> int:
     """The winner's index."""
-    alive = list(range(len(race.prompts)))
+    return halve(race, list(range(len(race.prompts))))
+
+
+def halve(race: Race, alive: list[int]) -> int:
+    """The winner among `alive`, with what is left of the budget."""
     rounds = max(1, math.ceil(math.log2(len(alive))))
     for number in range(1, rounds + 1):
         left = (race.budget - race.spent) // (rounds - number + 1)

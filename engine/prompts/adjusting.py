@@ -1,0 +1,47 @@
+"""What an adjuster is told and how it asks: it yields prompts, and gets back how each did on the same development rows.
+
+An adjuster is a file in `adjusters/` with
+
+    def adjust(setting: Setting) -> Adjuster
+
+It never scores, counts, writes or stops by itself: the `adjust_prompt` step owns budget, cache, events and resume (the cache
+makes a repeated search cheap, and with the seed it is the same search). An adjuster that has no more ideas returns.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+
+from engine.data.tasks import Row, Task
+from engine.prompts.options import AdjustPromptOptions
+from engine.prompts.race import Standing
+from engine.prompts.template import Prompt
+from engine.prompts.writer import Writer
+from engine.subject import Subject
+
+Adjuster = Generator[Sequence[Prompt], Sequence[Standing], None]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where to begin and what may be used: the task's training rows for demonstrations and gradients, the development `rows`
+    that every prompt meets, the model itself, and what it writes when asked. All chance comes from `generator`.
+    """
+
+    start: Prompt
+    task: Task
+    rows: Sequence[Row]
+    options: AdjustPromptOptions
+    subject: Subject
+    writer: Writer
+    generator: random.Random
+
+    def instruction(self) -> str:
+        """What to begin with: the start's instruction, else the task's description."""
+        return self.start.instruction or self.task.description
+
+    def with_instruction(self, text: str, origin: str) -> Prompt:
+        """The start with another instruction."""
+        return replace(self.start, instruction=text, origin=origin)

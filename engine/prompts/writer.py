@@ -1,0 +1,78 @@
+"""Text that the local model writes when asked: paraphrases, instructions, corrections. Kept on disk like scores."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from engine.prompts.cache import ScoreCache
+from engine.subject import Subject
+from engine.weights import weights_hash
+
+BATCH = 16  # requests that are answered together
+
+
+@dataclass
+class Writer:
+    """Answers requests by sampling, the same ones for the same seed; `check()` is called between batches and may raise."""
+
+    subject: Subject
+    cache: ScoreCache
+    seed: int
+    check: Callable[[], None] = lambda: None
+    weights: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.weights = weights_hash(self.subject.module)
+
+    def write(self, requests: Sequence[str], tokens: int = 48, temperature: float = 0.8) -> list[str]:
+        """One answer a request, at most `tokens` long; greedy at temperature 0."""
+        out: list[str] = []
+        for begin in range(0, len(requests), BATCH):
+            self.check()
+            out += self._batch(list(requests[begin : begin + BATCH]), tokens, temperature)
+        return out
+
+    def _batch(self, requests: list[str], tokens: int, temperature: float) -> list[str]:
+        """A batch is asked and kept as a whole, so that its answers do not depend on what was known of it."""
+        about = (self.weights, self.seed, tokens, temperature, torch.__version__, requests)
+        keys = [hashlib.blake2b(repr((about, i)).encode(), digest_size=16).hexdigest() for i in range(len(requests))]
+        known = self.cache.get(keys)
+        if len(known) < len(keys):
+            answers = self._generate(requests, tokens, temperature)
+            known = dict(zip(keys, answers, strict=True))
+            self.cache.put(known)
+        tokenizer: Any = self.subject.tokenizer
+        texts = [tokenizer.decode([int(i) for i in known[key]], skip_special_tokens=True) for key in keys]
+        return [text.strip() for text in texts]
+
+    @torch.inference_mode()
+    def _generate(self, requests: list[str], tokens: int, temperature: float) -> list[list[float]]:
+        tokenizer: Any = self.subject.tokenizer
+        model: Any = self.subject.module
+        prompts = [self._prompt(request) for request in requests]
+        length = max(len(ids) for ids in prompts)
+        pad = next((i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None), 0)
+        ids = torch.tensor([[pad] * (length - len(p)) + p for p in prompts], device=self.subject.device)
+        mask = torch.tensor([[0] * (length - len(p)) + [1] * len(p) for p in prompts], device=self.subject.device)
+        sampling = (
+            {"do_sample": True, "temperature": temperature, "top_p": 0.95} if temperature else {"do_sample": False}
+        )
+        with torch.random.fork_rng(devices=[self.subject.device] if self.subject.device.type == "cuda" else []):
+            torch.manual_seed(self.seed)
+            out = model.generate(ids, attention_mask=mask, max_new_tokens=tokens, pad_token_id=pad, **sampling)
+        return [[float(i) for i in row] for row in out[:, length:].tolist()]
+
+    def _prompt(self, request: str) -> list[int]:
+        """The request as the model's chat template has it, or as it is where there is none."""
+        tokenizer: Any = self.subject.tokenizer
+        text = request
+        if getattr(tokenizer, "chat_template", None):
+            turns = [{"role": "user", "content": request}]
+            text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+            return list(tokenizer(text, add_special_tokens=False).input_ids)
+        return list(tokenizer(text).input_ids)
