@@ -87,8 +87,8 @@ def test_result_is_json_with_stable_keys(state: RunState) -> None:
     result = json.loads(json.dumps(report.result(state, {"torch": "2.13.0"})))
     assert list(result) == [
         "schema", "run", "profile", "description", "source", "status", "exit_code", "seconds", "failure", "model",
-        "rows", "stages", "steps", "winners", "prompts", "comparisons", "layers", "gates", "artifacts", "estimates",
-        "environment",
+        "rows", "stages", "steps", "winners", "prompts", "comparisons", "layers", "sensitivities",
+        "removals", "recoveries", "gates", "artifacts", "estimates", "environment",
     ]  # fmt: skip
     assert result["winners"] == [
         {"step": 1, "task": "sst2", "stage": "pruned", "winner": "c01", "baseline": "plain", "calibration": "batch"}
