@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from recorded import RECORDED
 
 from engine import events as ev
-from engine import means
 from engine.state import LayerState, RunState
 from tui.blocks import blocks, gone, members, newest, removed, whole_model
 
@@ -27,19 +24,6 @@ def test_shares_are_weighted_by_parameters() -> None:
     found = blocks(RunState(layers={layer.name: layer for layer in layers}))
     assert [found[n].sparsity for n in found] == [pytest.approx(0.5), pytest.approx(0.1), None]
     assert [found[n].error for n in found] == [pytest.approx(0.2), None, None]  # errors are not weighted
-
-
-@given(st.lists(st.tuples(st.integers(0, 3), st.none() | st.floats(0, 1), st.integers(1, 9)), max_size=20))
-def test_means_are_those_of_the_definition(entries: list[tuple[int, float | None, int]]) -> None:
-    found = means.by_block(entries)
-    for block in range(4):
-        known = [(value, size) for at, value, size in entries if at == block and value is not None]
-        weights = [value for value, size in known for _ in range(size)]
-        assert (block in found) == bool(known)
-        if known:
-            assert found[block] == pytest.approx(sum(weights) / len(weights))
-    assert list(found) == sorted(found)
-    assert means.mean([]) is None
 
 
 def test_a_recorded_plan_by_block() -> None:

@@ -30,6 +30,20 @@ def test_what_a_run_needs_plans_measures_and_recovers() -> None:
     )
 
 
+def test_a_long_work_is_told_once_a_tenth_and_each_recovered_block_once() -> None:
+    narrate, lines, steps = Narrator("again"), [], 300
+    for block in range(20):
+        for step in range(1, steps + 1):
+            done = block * steps + step
+            progress = ev.Progress(step=0, label="recovering", done=done, total=20 * steps, time=2.0 * done)
+            lines += narrate(progress)
+        lines += narrate(ev.BlockRecovered(step=0, block=block, before=0.2, after=0.1, seconds=600.0, done=block + 1,
+                                           total=20, time=2.0 * done))  # fmt: skip
+    assert sum(line.strip().startswith("recovered") for line in lines) == 20
+    told = [line.split()[1] for line in lines if line.strip().startswith("recovering")]
+    assert told == ["1/6000", *(f"{600 * tenth}/6000" for tenth in range(1, 11))]
+
+
 def test_what_was_taken_out() -> None:
     lines = told("structured")
     assert "removed 384 of 1536 channels of block 29, error 0.088" in lines
