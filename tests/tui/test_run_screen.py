@@ -418,6 +418,17 @@ async def test_the_layers_pane_says_when_layers_appear_and_keeps_the_keys(
         assert "layers appear" not in words(app)
 
 
+async def test_a_need_in_a_smaller_unit_than_what_there_is_stays_readable(make_run: MakeRun) -> None:
+    run = make_run("running", alive=True)
+    append(run, ev.to_json(ev.Estimated(name="memory", value=460e6, available=22.9e9, unit="B", seq=5000, time=1.0)))
+    app = app_on(run)
+    async with app.run_test(size=SMALL) as pilot:
+        await settle(pilot)
+        app.screen.activate(app.screen.query_one("#steps-pane"))
+        await settle(pilot)
+        assert "memory 460 MB of" in words(app)
+
+
 async def test_a_run_that_ended_before_its_model_was_loaded_says_so(make_run: MakeRun) -> None:
     run = make_run("running")
     first = run.events_file.read_text().splitlines()[0]

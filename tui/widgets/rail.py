@@ -65,7 +65,9 @@ def _facts(state: RunState, width: int) -> list[Text]:
         lines.append(("wrote", artifact.path.rsplit("/", 1)[-1]))
         lines.append(("", figures.size(artifact.bytes)))
     text = [Text("─" * width, "bright_black")] if lines else []
-    text += [Text.assemble((f"{key:<7}", "bright_black"), elide(value, width - 7, "end")) for key, value in lines]
+    for key, value in lines:
+        keep = "start" if key in state.estimates else "end"  # what is needed says more than what there is
+        text.append(Text.assemble((f"{key:<7}", "bright_black"), elide(value, width - 7, keep)))
     for gate in state.gates:
         text.append(mark("gate met" if gate.passed else "gate missed"))
         text.append(Text("  " + elide(gate.name.replace("_", " "), width - 2)))
