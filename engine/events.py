@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -172,10 +173,20 @@ class LayerSensitivity(Event):
     total: int
     heads: list[float] = field(default_factory=list)
 
+    @property
+    def error(self) -> float:
+        """The error at the middle ratio: the matrix's sensitivity in one number."""
+        return middle(self.errors)
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """What matrices are ranked by: loss where it was measured, then error."""
+        return self.loss or 0.0, self.error
+
 
 @dataclass(frozen=True, kw_only=True)
 class Estimated(Event):
-    """What the run is expected to need (`name`: memory, disk, cache in bytes; time in seconds) and what there is."""
+    """What the run is expected to need (`name`: memory, disk, cache; time) in `unit` (B, s) and what there is."""
 
     kind: ClassVar[str] = "estimated"
     name: str
@@ -325,6 +336,11 @@ class Unknown(Event):
     kind: ClassVar[str] = "unknown"
     name: str
     data: dict[str, Any]
+
+
+def middle(values: Sequence[float]) -> float:
+    """The middle one of the ratios, or of the errors at them: where a loss is measured. The lower of two."""
+    return values[(len(values) - 1) // 2]
 
 
 KINDS: dict[str, type[Event]] = {

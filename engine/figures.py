@@ -78,12 +78,20 @@ def rough(seconds: float | None) -> str:
     return f"{max(1, round(seconds))} s"
 
 
-def need(name: str, value: float, available: float | None = None) -> str:
-    """One estimated need: 2.1 GB memory (23 GB free), or 5 m."""
-    if name == "time":
+def need(name: str, value: float, unit: str, available: float | None = None) -> str:
+    """One estimated need in bytes (B) or seconds (s): 2.1 GB memory (23 GB free), or 5 m."""
+    if unit == "s":
         return rough(value)
     there = "" if available is None else f" ({size(available)} free)"
     return f"{size(value)} {name}{there}"
+
+
+def need_of(value: float, unit: str, available: float | None = None) -> str:
+    """A need without its name, for a narrow place: 2.1 of 7.9 GB, about 12 m."""
+    if unit == "s" or available is None:
+        return f"about {need('', value, unit).rstrip()}"
+    wanted, there = size(value), size(available)
+    return f"{wanted.split()[0] if wanted.split()[-1] == there.split()[-1] else wanted} of {there}"
 
 
 def age(seconds: float | None) -> str:

@@ -4,71 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 from engine import events as ev
+from engine.records import CandidateState as CandidateState
+from engine.records import LayerState as LayerState
+from engine.records import StepState as StepState
+from engine.records import Used as Used
 
 LOG_LINES = 2000
-
-
-@dataclass
-class StepState:
-    """One step: pending, running, done, or where the run stopped in it (failed, cancelled)."""
-
-    use: str
-    status: str = "pending"
-    title: str = ""
-    started: float | None = None
-    seconds: float | None = None
-    resumed: bool = False
-    label: str = ""
-    done: int = 0
-    total: int = 0
-    unit: str = ""
-    first: int = 0
-    summary: dict[str, Any] = field(default_factory=dict)
-
-    def eta(self, now: float) -> float | None:
-        """Seconds left at the rate since the work's first event; None while nothing is known."""
-        if self.status != "running" or self.done <= self.first or self.started is None:
-            return None
-        return (now - self.started) / (self.done - self.first) * (self.total - self.done)
-
-
-@dataclass
-class LayerState:
-    """One matrix: its shape, the sparsity it is to get, and after pruning its sparsity, relative output error and seconds.
-
-    `ratios` and `sensitivity` are its error curve over sparsities, `loss` what the model's loss moved with it, `heads` what
-    it moved with each head group of an attention's output.
-    """
-
-    name: str
-    block: int
-    shape: list[int]
-    parameters: int
-    sparsity: float | None = None
-    error: float | None = None
-    seconds: float | None = None
-    planned: float | None = None
-    reason: str = ""
-    ratios: list[float] = field(default_factory=list)
-    sensitivity: list[float] = field(default_factory=list)
-    loss: float | None = None
-    heads: list[float] = field(default_factory=list)
-
-
-@dataclass
-class CandidateState:
-    """One prompt and its latest figures per (stage, split, calibration)."""
-
-    name: str
-    text: str
-    origin: str
-    tokens: int
-    alive: bool = True
-    round: int = 0
-    scores: dict[tuple[str, str, str], ev.CandidateScored] = field(default_factory=dict)
 
 
 @dataclass
@@ -76,6 +19,8 @@ class RunState:
     """Everything known of a run. `status`: empty, running, done, failed or cancelled; apply() is the only mutator.
 
     `metrics` is {stage: {name: Metric}} in the order of measurement; `history` {curve: [(time, value)]} feeds charts.
+    `layers` are the matrices as the last step that changed shapes left them; `sensitivities` {name: event} and `plans`
+    {step: event} stay as they were told, by the names of that time (see `renumbered`).
     """
 
     run: str = ""
@@ -98,10 +43,11 @@ class RunState:
     artifacts: list[ev.ArtifactWritten] = field(default_factory=list)
     gates: list[ev.GateChecked] = field(default_factory=list)
     plans: dict[int, ev.SparsityPlanned] = field(default_factory=dict)
+    sensitivities: dict[str, ev.LayerSensitivity] = field(default_factory=dict)
     removals: list[ev.PartsRemoved] = field(default_factory=list)
     recoveries: list[ev.BlockRecovered] = field(default_factory=list)
     estimates: dict[str, ev.Estimated] = field(default_factory=dict)
-    used: dict[str, float] = field(default_factory=dict)
+    used: dict[str, Used] = field(default_factory=dict)
     log: list[ev.Log] = field(default_factory=list)
     history: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     unknown: int = 0
@@ -127,6 +73,18 @@ class RunState:
     def finished(self) -> bool:
         return self.status in ("done", "failed", "cancelled")
 
+    @property
+    def renumbered(self) -> int:
+        """The last step that took blocks out of the model loaded, -2 for none: older names mean other matrices by now."""
+        shaped = self.model.step if self.model else -1
+        return max((r.step for r in self.removals if r.part == "blocks" and r.step <= shaped), default=-2)
+
+    @property
+    def tried(self) -> dict[str, ev.LayerSensitivity]:
+        """The sensitivities of the matrices in `layers`."""
+        since = self.renumbered
+        return {name: event for name, event in self.sensitivities.items() if event.step > since}
+
     def _on_run_started(self, event: ev.RunStarted) -> None:
         self.run, self.profile, self.source = event.run, event.profile, event.source
         self.description, self.status, self.failure, self.exit_code = event.description, "running", None, None
@@ -144,6 +102,8 @@ class RunState:
         self.model = event
         for matrix in event.matrices:
             self.layers.setdefault(matrix["name"], LayerState(**matrix))
+        for plan in self.plans.values():
+            self._plan(plan)
 
     def _on_step_started(self, event: ev.StepStarted) -> None:
         step = self.steps.setdefault(event.step, StepState(event.use))
@@ -175,8 +135,12 @@ class RunState:
 
     def _on_sparsity_planned(self, event: ev.SparsityPlanned) -> None:
         self.plans[event.step] = event
+        self._plan(event)
+
+    def _plan(self, event: ev.SparsityPlanned) -> None:
+        stale = event.step <= self.renumbered
         for name, share in event.shares.items():
-            if name in self.layers:
+            if name in self.layers and not stale:
                 self.layers[name].planned, self.layers[name].reason = share, event.reasons.get(name, "")
 
     def _on_parts_removed(self, event: ev.PartsRemoved) -> None:
@@ -191,9 +155,8 @@ class RunState:
         self._point("block error after recovery", event.time, event.after)
 
     def _on_layer_sensitivity(self, event: ev.LayerSensitivity) -> None:
-        layer = self.layers.setdefault(event.layer, LayerState(event.layer, event.block, [0, 0], 0))
-        layer.ratios, layer.sensitivity, layer.loss = event.ratios, event.errors, event.loss
-        layer.heads = event.heads
+        if event.errors:
+            self.sensitivities[event.layer] = event
 
     def _on_estimated(self, event: ev.Estimated) -> None:
         self.estimates[event.name] = event
@@ -231,8 +194,8 @@ class RunState:
 
     def _on_run_finished(self, event: ev.RunFinished) -> None:
         self.status, self.seconds, self.exit_code = "done", event.seconds, event.exit_code
-        used = {"memory": event.memory, "disk": event.disk, "time": event.seconds}
-        self.used = {name: value for name, value in used.items() if value is not None}
+        used = (("memory", event.memory, "B"), ("disk", event.disk, "B"), ("time", event.seconds, "s"))
+        self.used = {name: Used(value, unit) for name, value, unit in used if value is not None}
 
     def _on_run_failed(self, event: ev.RunFailed) -> None:
         self._stop("failed")

@@ -61,8 +61,7 @@ class CompressApp(FollowingApp, inherit_bindings=False):
         self.ansi_theme_dark, self.ansi_theme_light = DARK_SIGNS, LIGHT_SIGNS
 
     def on_mount(self) -> None:
-        if self.follower:
-            self.follower.poll()
+        self._look()
         self.switch_mode("run" if self.follower else "profiles")
         self.set_interval(INTERVAL, self.tick)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from engine import events as ev
+from engine import means
 from engine.state import LayerState, RunState
 
 
@@ -43,6 +44,8 @@ def blocks(state: RunState) -> dict[int, Block]:
         else:
             entry.before, entry.after = event.before, event.after
             entry.seconds = (entry.seconds or 0.0) + event.seconds
+    for number, error in sensitivities(state).items():
+        found.setdefault(number, Block()).sensitivity = error
     for number in gone(state):
         found.setdefault(number, Block()).gone = True
     return dict(sorted(found.items()))
@@ -64,20 +67,25 @@ def gone(state: RunState) -> list[int]:
     return sorted(set(every) - set(_left(state.removals, every)))
 
 
-def means(values: Mapping[str, float], matrices: Iterable[LayerState]) -> dict[int, float]:
-    """The mean by block of a value of each matrix, weighted by parameters."""
-    sums: dict[int, tuple[float, int]] = {}
-    for matrix in matrices:
-        if matrix.name in values:
-            total, weight = sums.get(matrix.block, (0.0, 0))
-            own = max(1, matrix.parameters)  # 0 where the run has not said
-            sums[matrix.block] = (total + values[matrix.name] * own, weight + own)
-    return {block: total / weight for block, (total, weight) in sorted(sums.items())}
+def dense_layers(state: RunState) -> dict[str, LayerState]:
+    """The matrices by their names in the dense model; none once blocks have left, as the rest has other names since."""
+    return {} if state.renumbered >= 0 else state.layers
 
 
-def middle(layer: LayerState) -> float | None:
-    """A matrix's error at the middle one of the measured sparsities: its sensitivity."""
-    return layer.sensitivity[len(layer.sensitivity) // 2] if layer.sensitivity else None
+def dense_sensitivities(state: RunState) -> dict[str, ev.LayerSensitivity]:
+    """What was measured of matrices before any block left, by their names in the dense model."""
+    first = min((event.step for event in state.removals if event.part == "blocks"), default=None)
+    return {name: event for name, event in state.sensitivities.items() if first is None or event.step < first}
+
+
+def sensitivities(state: RunState) -> dict[int, float]:
+    """Mean error of the blocks' matrices alone pruned, by the block's number in the dense model."""
+    every = _all_numbers(state)
+    entries = [
+        (_at(_left([r for r in state.removals if r.step < event.step], every), event.block), event.error, 1)
+        for event in state.sensitivities.values()
+    ]
+    return means.by_block(entries)
 
 
 def by_block(state: RunState) -> bool:
@@ -148,18 +156,11 @@ def _all_numbers(state: RunState) -> list[int]:
 def _of_layers(layers: list[LayerState]) -> Block:
     seconds = [layer.seconds for layer in layers if layer.seconds is not None]
     return Block(
-        planned=_weighted([(layer.planned, layer.parameters) for layer in layers]),
-        sparsity=_weighted([(layer.sparsity, layer.parameters) for layer in layers]),
-        error=_weighted([(layer.error, 1) for layer in layers]),
-        sensitivity=_weighted([(middle(layer), 1) for layer in layers]),
+        planned=means.weighted((layer.planned, layer.parameters) for layer in layers),
+        sparsity=means.weighted((layer.sparsity, layer.parameters) for layer in layers),
+        error=means.mean(layer.error for layer in layers),
         seconds=sum(seconds) if seconds else None,
     )
-
-
-def _weighted(pairs: Iterable[tuple[float | None, int]]) -> float | None:
-    known = [(value, weight) for value, weight in pairs if value is not None]
-    total = sum(weight for _, weight in known)
-    return sum(value * weight for value, weight in known) / total if total else None
 
 
 def _add_removal(entry: Block, event: ev.PartsRemoved) -> None:

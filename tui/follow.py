@@ -48,7 +48,7 @@ class Follower:
         self.state = RunState()
         self.requests = 0
         self._reader = runs.EventReader(run.events_file)
-        self._alive = False
+        self._alive = self._read = False
 
     def poll(self) -> bool:
         """Folds in what was written since the last call (1 MiB at most). True when anything changed."""
@@ -70,7 +70,7 @@ class Follower:
         """Takes over what a look found. True when anything changed."""
         for event in look.events:
             self.state.apply(event)
-        self._alive = look.alive
+        self._alive, self._read = look.alive, True
         if look.death is not None and look.process is self.process:  # not one that another worker has replaced
             self.state.apply(look.death)
             return True
@@ -93,6 +93,8 @@ class Follower:
     @property
     def status(self) -> str:
         """The state's word, with crashed and gate missed told apart."""
+        if not self._read and self.process is None:
+            return "reading"
         return status_of(self.state.status, self.state.failure, self.state.exit_code)
 
     def resumed_by(self, process: subprocess.Popen[bytes]) -> None:

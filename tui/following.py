@@ -40,7 +40,7 @@ class FollowingApp(App[int], inherit_bindings=False):
         self.model_source = ""
         self.follower: Follower | None = Follower(run) if run else None
         self._paused_at: float | None = None
-        self._looking = False
+        self._looking: Follower | None = None
         self._held: Callable[[], bool] | None = None
         self._had_terminal = os.isatty(STDIN)
 
@@ -59,8 +59,13 @@ class FollowingApp(App[int], inherit_bindings=False):
             os._exit(INTERRUPTED)  # the connection dropped: nothing here to save, no terminal to restore, runs go on
         if self.follower is None:
             self.update_screen()
-        elif not self.paused and not self._looking:
-            self._looking = True
+        elif not self.paused:
+            self._look()
+
+    def _look(self) -> None:
+        """Reads on in a thread, unless it is at it."""
+        if self.follower is not None and self._looking is not self.follower:
+            self._looking = self.follower
             self._follow(self.follower)
 
     @work(group="follow")
@@ -68,12 +73,13 @@ class FollowingApp(App[int], inherit_bindings=False):
         try:
             look = await asyncio.to_thread(follower.look)
         finally:
-            self._looking = False
-        if self.paused:  # since the look began
+            if self._looking is follower:  # another run may have been opened meanwhile
+                self._looking = None
+        if self.paused and follower is self.follower:  # since the look began
             self._held = partial(follower.fold, look)
-        else:
-            follower.fold(look)
-            self.update_screen()
+            return
+        follower.fold(look)
+        self.update_screen()
 
     def update_screen(self) -> None:
         """Shows the state as it is."""
@@ -153,9 +159,9 @@ class FollowingApp(App[int], inherit_bindings=False):
     # runs
 
     def attach(self, follower: Follower) -> None:
-        """Opens a run and shows it."""
-        follower.poll()
-        self.follower, self._paused_at = follower, None
+        """Opens a run and shows it, as far as it was read."""
+        self.follower, self._paused_at, self._held = follower, None, None
+        self._look()
         self.switch_mode("run")
 
     def start(self, profile: Profile) -> None:

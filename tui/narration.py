@@ -1,6 +1,6 @@
 """A run's events as lines for people: what `run` and `attach --plain` say on stderr.
 
-A pure function of the events, throttled by their own time stamps, so that a replay reads as the live run did.
+A pure function of the events, throttled by their own counts and time stamps, so that a replay reads as the live run did.
 """
 
 from __future__ import annotations
@@ -9,11 +9,15 @@ from collections.abc import Callable
 from typing import Any
 
 from engine import events as ev
-from engine import figures
+from engine import figures, means
 
 EVERY = 5.0
-"""seconds between two progress lines"""
+"""seconds between two progress lines, at least"""
+PARTS = 10
+"""progress lines of one work, at most, beside its first and its last"""
 INDENT = "      "
+Counted = ev.Progress | ev.LayerPruned | ev.PartsRemoved | ev.LayerSensitivity
+"""events that say how far a work is"""
 
 
 class Narrator:
@@ -23,7 +27,7 @@ class Narrator:
         self._resume = resume
         self._uses: list[str] = []
         self._matrices: list[dict[str, Any]] = []
-        self._told: dict[str, str] = {}
+        self._told: dict[str, tuple[int, str]] = {}
         self._needs: list[str] = []
         self._spoke = 0.0
 
@@ -45,8 +49,8 @@ class Narrator:
 
     def _estimated(self, event: ev.Estimated) -> list[str]:
         """One line of all of them, when the last one, the time, is known."""
-        need = figures.need(event.name, event.value, event.available)
-        if event.name != "time":
+        need = figures.need(event.name, event.value, event.unit, event.available)
+        if event.unit != "s":
             self._needs.append(need)
             return []
         room, self._needs = ", ".join(self._needs), []
@@ -64,30 +68,26 @@ class Narrator:
 
     def _progress(self, event: ev.Progress) -> list[str]:
         text = f"{event.label} {event.done}/{event.total} {event.unit}".rstrip()
-        return self._sometimes(event.label, event.time, event.done >= event.total, text)
+        return self._sometimes(event.label, event, text)
 
     def _sparsity_planned(self, event: ev.SparsityPlanned) -> list[str]:
         """The mean of every block, in per cent; one figure where all are the same."""
-        blocks: dict[int, list[tuple[float, int]]] = {}
-        for matrix in self._matrices:
-            if matrix["name"] in event.shares:
-                blocks.setdefault(matrix["block"], []).append((event.shares[matrix["name"]], matrix["parameters"]))
-        means = [sum(s * n for s, n in found) / sum(n for _, n in found) for _, found in sorted(blocks.items())]
-        if len(set(event.shares.values())) == 1 or not means:
+        found = means.by_block((m["block"], event.shares.get(m["name"]), m["parameters"]) for m in self._matrices)
+        if len(set(event.shares.values())) == 1 or not found:
             return [f"{INDENT}plan ({event.allocation}): {figures.share(event.sparsity)} everywhere"]
-        rows = " ".join(f"{100 * mean:.0f}" for mean in means)
+        rows = " ".join(f"{100 * mean:.0f}" for mean in found.values())
         return [f"{INDENT}plan ({event.allocation}): {figures.share(event.sparsity)}, by block {rows}"]
 
     def _layer_pruned(self, event: ev.LayerPruned) -> list[str]:
         error = "" if event.error is None else f", error {event.error:.3g}"
         text = f"pruned {event.done}/{event.total} {event.layer} to {figures.share(event.sparsity)}{error}"
-        return self._sometimes("pruned", event.time, event.done == event.total, text)
+        return self._sometimes("pruned", event, text)
 
     def _parts_removed(self, event: ev.PartsRemoved) -> list[str]:
         error = "" if event.error is None else f", error {event.error:.3g}"
         place = "" if event.block is None else f" of block {event.block}"
         text = f"removed {len(event.removed)} of {event.of} {event.part}{place}{error}"
-        return self._sometimes("removed", event.time, event.done == event.total, text)
+        return self._sometimes("removed", event, text)
 
     def _block_recovered(self, event: ev.BlockRecovered) -> list[str]:
         change = f"{event.before:.3g} -> {event.after:.3g}"
@@ -99,7 +99,7 @@ class Narrator:
         errors = ", ".join(f"{error:.3g} at {figures.share(ratio, 0)}" for error, ratio in pairs)
         loss = "" if event.loss is None else f", loss {event.loss:+.3g}"
         text = f"tried {event.done}/{event.total} {event.layer}: error {errors}{loss}"
-        return self._sometimes("tried", event.time, event.done == event.total, text)
+        return self._sometimes("tried", event, text)
 
     def _metric(self, event: ev.Metric) -> list[str]:
         figure = figures.metric(event.name, event.value, event.low, event.high)
@@ -145,11 +145,12 @@ class Narrator:
     def _place(self, step: int) -> str:
         return f"[{step + 1}/{len(self._uses)}]"
 
-    def _sometimes(self, label: str, time: float, last: bool, text: str) -> list[str]:
-        """A progress line at the start of a work, at its end, and every few seconds between; none twice."""
-        first = label not in self._told
-        quiet = not (first or last) and time - self._spoke < EVERY
-        if quiet or self._told.get(label) == text:
+    def _sometimes(self, label: str, event: Counted, text: str) -> list[str]:
+        """A progress line at the start of a work, at its end, and between them one a tenth, seconds apart; none twice."""
+        part = PARTS * event.done // max(1, event.total)
+        told, said = self._told.get(label, (None, ""))
+        due = part != told and event.time - self._spoke >= EVERY
+        if said == text or not (told is None or due or event.done >= event.total):
             return []
-        self._told[label], self._spoke = text, time
+        self._told[label], self._spoke = (part, text), event.time
         return [INDENT + text]

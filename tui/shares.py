@@ -1,26 +1,27 @@
 """The sparsities of a prune step's blocks while they are edited by hand: changing one, the mean, meeting the target.
 
-Pure numbers; which keys do what and how it looks is in `screens/sharespane`. What is stored is the step's option `shares`.
+Pure numbers; which keys do what and how it looks is in `screens/shares`. What is stored is the step's option `shares`.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from engine import means
 from engine.errors import Unavailable
+from engine.pruning.balance import HIGHEST, TOLERANCE, balanced
 from engine.state import RunState
+from tui.names import block_of, short
 
 if TYPE_CHECKING:
     from engine.profile import Profile
 
-HIGHEST = 0.99
-"""no block is set sparser than this"""
 EXACT = 5e-4
 """a mean nearer to the target than this meets it"""
-IN_BLOCK = re.compile(r"^(?:blk|.*?\b(?:layers|h|blocks))\.(\d+)\.")
+Sizes = dict[int, dict[str, int]]
+"""parameters of each matrix of each block, by short names (see `names.short`)"""
 
 
 @dataclass
@@ -30,9 +31,12 @@ class Shares:
     step: int
     target: float
     sizes: dict[int, int]
+    """without those of the matrices that have a share of their own"""
     values: dict[int, float]
     matrices: dict[str, float] = field(default_factory=dict)
     """shares of single matrices, by name: kept as they are"""
+    named: dict[str, int] = field(default_factory=dict)
+    """parameters of `matrices`, of those that the model has"""
     stored: dict[int, float] = field(default_factory=dict)
     origin: str = "as in the profile"
     """where the values come from, in words"""
@@ -54,8 +58,13 @@ class Shares:
 
     @property
     def mean(self) -> float:
-        """Mean sparsity, weighted by size."""
-        return sum(share * self.sizes[block] for block, share in self.values.items()) / sum(self.sizes.values())
+        """Mean sparsity, weighted by size, matrices with a share of their own included."""
+        return self._zeros(self.blocks) / (sum(self.sizes.values()) + sum(self.named.values()))
+
+    @property
+    def refused(self) -> bool:
+        """Whether a run would not begin with these shares: their mean is too far from the target."""
+        return abs(self.mean - self.target) > TOLERANCE
 
     @property
     def changed(self) -> bool:
@@ -72,14 +81,21 @@ class Shares:
 
     def balance(self) -> bool:
         """Moves the blocks not changed by hand by one number so that the mean meets the target. False where they cannot."""
-        start, others = dict(self.values), [block for block in self.values if block not in self.by_hand]
-        low, high = -1.0, 1.0
-        for _ in range(60):
-            middle = (low + high) / 2
-            self.values |= {block: _clipped(start[block] + middle) for block in others}
-            low, high = (middle, high) if self.mean < self.target else (low, middle)
-        self.values |= {block: round(share, 4) for block, share in self.values.items()}
+        others = [block for block in self.blocks if block not in self.by_hand]
+        room = sum(self.sizes[block] for block in others)
+        if room:
+            pinned = self._zeros(block for block in self.blocks if block in self.by_hand)
+            total = sum(self.sizes.values()) + sum(self.named.values())
+            left = min(HIGHEST, max(0.0, (self.target * total - pinned) / room))
+            sizes = {str(block): self.sizes[block] for block in others}
+            moved = balanced({str(block): self.values[block] for block in others}, sizes, left)
+            self.values |= {block: round(moved[str(block)], 4) for block in others}
         return abs(self.mean - self.target) < EXACT
+
+    def _zeros(self, blocks: Iterable[int]) -> float:
+        """Weights that are to be zero in these blocks, and in the matrices with a share of their own."""
+        own = sum(self.matrices[name] * size for name, size in self.named.items())
+        return own + sum(self.values[block] * self.sizes[block] for block in blocks)
 
     def reset(self) -> None:
         """Back to what the profile says."""
@@ -104,41 +120,51 @@ def editable(profile: Profile) -> list[int]:
     ]
 
 
-def shares(profile: Profile, step: int, sizes: dict[int, int], plan: Mapping[int, float]) -> Shares:
-    """What the step's own shares say, else `plan` where it is one of the same target, else the target everywhere."""
+def shares(profile: Profile, step: int, sizes: Sizes, plan: Mapping[str, float]) -> Shares:
+    """What the step's own shares say, else `plan` ({matrix name: share}) where it covers the model, else the target."""
     options = profile.step[step]
     target, own = float(getattr(options, "amount", 0.5)), dict(getattr(options, "shares", {}))
-    base = plan if plan.keys() >= sizes.keys() else {}
+    planned = _by_block(sizes, plan)
+    base = planned if planned.keys() >= sizes.keys() else {}
     origin = "as in the profile" if own else "the plan of the open run" if base else "the same everywhere"
-    values = {block: float(own.get(str(block), base.get(block, target))) for block in sizes}
+    values = {block: round(float(own.get(str(block), base.get(block, target))), 4) for block in sizes}
     matrices = {name: share for name, share in own.items() if not name.isdecimal()}
-    return Shares(
-        step, target, sizes, {block: round(share, 4) for block, share in values.items()}, matrices, origin=origin
-    )
+    named = {name: size for name in matrices if (size := sizes.get(block_of(name) or 0, {}).get(short(name)))}
+    apart = {short(name) for name in named}
+    left = {block: sum(size for name, size in found.items() if name not in apart) for block, found in sizes.items()}
+    return Shares(step, target, left, values, matrices, named, origin=origin)
 
 
-def sizes_of_run(state: RunState) -> dict[int, int]:
-    """Parameters by block, as a run of the model told them."""
-    sizes: dict[int, int] = {}
-    for layer in state.layers.values():
-        sizes[layer.block] = sizes.get(layer.block, 0) + layer.parameters
+def sizes_of_run(state: RunState) -> Sizes:
+    """Parameters as a run of the model told them; nothing before it is loaded, or once a step has changed its shapes."""
+    sizes: Sizes = {}
+    if state.model is not None and state.model.step < 0:
+        for layer in state.layers.values():
+            sizes.setdefault(layer.block, {})[short(layer.name)] = layer.parameters
     return dict(sorted(sizes.items()))
 
 
-def sizes_of_model(source: str) -> dict[int, int]:
-    """Parameters by block, from a model's file headers: its tensors of two and more dimensions. Raises Unavailable."""
+def sizes_of_model(source: str) -> Sizes:
+    """Parameters from a model's file headers: its tensors of two and more dimensions in blocks. Raises Unavailable."""
     if source.startswith(("builtin:", "python:")):
         raise Unavailable("made by code: its blocks are known when a run of it is open", where=source)
     from engine import inspection
 
-    sizes: dict[int, int] = {}
+    sizes: Sizes = {}
     for tensor in inspection.inspect(source).tensors:
-        found = IN_BLOCK.match(tensor.name)
-        if found and len(tensor.shape) >= 2:
-            sizes[int(found[1])] = sizes.get(int(found[1]), 0) + tensor.parameters
+        block = block_of(tensor.name)
+        if block is not None and len(tensor.shape) >= 2:
+            sizes.setdefault(block, {})[short(tensor.name)] = tensor.parameters
     if not sizes:
         raise Unavailable("no blocks in its headers", where=source)
     return dict(sorted(sizes.items()))
+
+
+def _by_block(sizes: Sizes, plan: Mapping[str, float]) -> dict[int, float]:
+    """The plan's mean in each block."""
+    planned = {short(name): share for name, share in plan.items()}
+    entries = [(block, planned.get(name), size) for block, found in sizes.items() for name, size in found.items()]
+    return means.by_block(entries)
 
 
 def _clipped(share: float) -> float:

@@ -16,14 +16,14 @@ from engine.errors import UsageError, did_you_mean
 from engine.evaluation.trial import Trial
 from engine.grams import Grams
 from engine.matrices import Matrix
+from engine.pruning.balance import HIGHEST as HIGHEST
+from engine.pruning.balance import TOLERANCE
+from engine.pruning.balance import balanced as balanced
 from engine.pruning.criterion import Criterion, Settings
 from engine.pruning.levels import Levels, Pruner, pruned
 from engine.pruning.options import PruneOptions
 from engine.registry import ALLOCATIONS, CRITERIA
 from engine.workspace import Workspace
-
-HIGHEST = 0.99
-"""no matrix is planned sparser than this, unless the asked sparsity is"""
 
 
 @dataclass(frozen=True)
@@ -95,24 +95,6 @@ class Request:
 
 
 Allocate = Callable[[Request], Plan]
-
-
-def balanced(
-    wishes: Mapping[str, float], sizes: Mapping[str, int], mean: float, low: float = 0.0, high: float = HIGHEST
-) -> dict[str, float]:
-    """The wishes, all moved by one number and kept within [low, high], so that their mean weighted by size is `mean`."""
-    low, high = min(low, mean), max(high, mean)
-    total = sum(sizes[name] for name in wishes)
-
-    def moved(by: float) -> dict[str, float]:
-        return {name: min(high, max(low, wish + by)) for name, wish in wishes.items()}
-
-    start, end = low - max(wishes.values()), high - min(wishes.values())
-    for _ in range(100):
-        middle = (start + end) / 2
-        found = sum(share * sizes[name] for name, share in moved(middle).items()) / total
-        start, end = (middle, end) if found < mean else (start, middle)
-    return moved(end)
 
 
 def plan(request: Request) -> Plan:
@@ -190,6 +172,6 @@ def check_shares(matrices: Sequence[Matrix], options: PruneOptions) -> None:
         raise UsageError(f"the other matrices would need a sparsity of {left:.3f} to keep the mean {options.amount:g}",
                          where="step.shares", hint="change the shares or the step's sparsity")  # fmt: skip
     mean = sum(share * sizes[name] for name, share in own.items()) / sum(sizes.values())
-    if not free and abs(mean - options.amount) > 2e-3:
+    if not free and abs(mean - options.amount) > TOLERANCE:
         raise UsageError(f"the shares' mean is {mean:.4f}, not the step's sparsity {options.amount:g}",
                          where="step.shares", hint=f"sparsity = {mean:.4f}")  # fmt: skip

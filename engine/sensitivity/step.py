@@ -53,7 +53,7 @@ def part_losses(
     if trial is None or options.unit == "none":
         return {}
     parts, tell = measure.units(walk, options.unit), partial(workspace.progress, "losses", unit=f"{options.unit}s")
-    found = measure.losses(walk, grams, pruner, trial, parts, middle(options), tell)
+    found = measure.losses(walk, grams, pruner, trial, parts, ev.middle(options.ratios), tell)
     return {m.name: loss for part, loss in zip(parts, found, strict=True) for m in part}
 
 
@@ -67,16 +67,12 @@ def head_losses(workspace: Workspace, walk: Walk, trial: Trial | None) -> dict[s
     return found
 
 
-def middle(options: SensitivityOptions) -> float:
-    return options.ratios[(len(options.ratios) - 1) // 2]
-
-
 def write(workspace: Workspace, options: SensitivityOptions, layers: list[ev.LayerSensitivity]) -> None:
     """artifacts/sensitivity.json."""
     keys = ("layer", "block", "errors", "loss", "heads")
     content = {
         "criterion": options.criterion, "ratios": options.ratios, "stage": workspace.stage,
-        "loss": {"unit": options.unit, "ratio": middle(options), "windows": options.windows,
+        "loss": {"unit": options.unit, "ratio": ev.middle(options.ratios), "windows": options.windows,
                  "what": "KL divergence from the dense model, nats a token"},
         "layers": [{key: getattr(layer, key) for key in keys} for layer in layers],
     }  # fmt: skip
@@ -89,13 +85,8 @@ def write(workspace: Workspace, options: SensitivityOptions, layers: list[ev.Lay
 
 def summary(options: SensitivityOptions, layers: list[ev.LayerSensitivity]) -> dict[str, Any]:
     """The extremes, by loss where it was measured and else by error at the middle ratio."""
-    ranked = sorted(layers, key=partial(weight, options))
-    out: dict[str, Any] = {"criterion": options.criterion, "ratio": middle(options),
+    ranked = sorted(layers, key=lambda layer: layer.rank)
+    out: dict[str, Any] = {"criterion": options.criterion, "ratio": ev.middle(options.ratios),
                            "most": ranked[-1].layer, "least": ranked[0].layer}  # fmt: skip
     heads = [(loss, f"{layer.layer} group {i}") for layer in layers for i, loss in enumerate(layer.heads)]
     return out | ({"critical_head": max(heads)[1]} if heads else {})
-
-
-def weight(options: SensitivityOptions, layer: ev.LayerSensitivity) -> tuple[float, float]:
-    """What layers are ranked by: loss, then error."""
-    return layer.loss or 0.0, layer.errors[options.ratios.index(middle(options))]

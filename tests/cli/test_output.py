@@ -17,7 +17,6 @@ from engine import events as ev
 from engine import registry
 from engine.runs import Run
 from tui import output
-from tui.narration import Narrator
 
 Cli, Golden, Record = Callable[..., Any], Callable[[str, str], None], Callable[..., Run]
 COMMANDS = ["run", "inspect", "runs", "attach", "cancel", "report", "compare", "list", "profile"]
@@ -227,63 +226,7 @@ def test_attach_plain_ends_as_the_run_did(
     assert cli("attach", "ab12", "--plain").code == code
 
 
-# Narration, colour, control characters
-
-
-def test_narration_is_sparse_and_never_misses_the_end() -> None:
-    narrate = Narrator("again")
-    lines = []
-    for done in range(1, 101):
-        event = ev.Progress(step=0, label="windows", done=done, total=100, unit="windows", time=done * 0.5)
-        lines += narrate(event)
-    assert len(lines) == 11
-    assert "1/100" in lines[0]
-    assert "100/100" in lines[-1]
-
-
-def test_narration_of_two_works_at_once_is_as_sparse() -> None:
-    narrate = Narrator("again")
-    lines = []
-    for done in range(1, 101):
-        for label in ("layers", "blocks"):
-            lines += narrate(ev.Progress(step=0, label=label, done=done, total=100, time=done * 0.5))
-            lines += narrate(ev.Progress(step=0, label=label, done=done, total=100, time=done * 0.5))
-    assert len(lines) <= 14
-    assert len(set(lines)) == len(lines)
-
-
-def test_what_a_run_needs_is_one_line() -> None:
-    narrate = Narrator("again")
-    needs = [
-        ev.Estimated(name="memory", value=2.1e9, available=23e9, unit="B"),
-        ev.Estimated(name="disk", value=1.24e9, available=80.4e9, unit="B"),
-    ]
-    assert [line for event in needs for line in narrate(event)] == []
-    line = "needs about 2.1 GB memory (23.0 GB free), 1.2 GB disk (80.4 GB free), about 5 m"
-    assert narrate(ev.Estimated(name="time", value=310.0, unit="s")) == [line]
-    narrate(needs[0])  # refused; on resuming, the line starts anew
-    narrate(ev.RunStarted(run="r", profile="p", source="demo", steps=[], resumed=True))
-    assert narrate(ev.Estimated(name="time", value=1.2, unit="s")) == ["needs about 1 s"]
-
-
-def test_a_resumed_run_names_the_steps_that_were_done() -> None:
-    narrate = Narrator("again")
-    narrate(ev.RunStarted(run="r", profile="p", source="demo", steps=["prune", "export"], resumed=True))
-    finished = [ev.StepFinished(step=step, seconds=0.0, resumed=True) for step in (-1, 0)]
-    assert [narrate(event) for event in finished] == [["[0/2] measure: ✓ done before"], ["[1/2] prune: ✓ done before"]]
-
-
-def test_a_plan_is_one_line_with_a_figure_a_block() -> None:
-    narrate = Narrator("again")
-    matrices = [{"name": f"{block}.{part}", "block": block, "shape": [1, size], "parameters": size}
-                for block in (0, 1) for part, size in (("a", 10), ("b", 30))]  # fmt: skip
-    narrate(ev.ModelLoaded(source="demo", device="cpu", dtype="float32", architecture="A", parameters=80, bytes=320,
-                           threads=1, matrices=matrices))  # fmt: skip
-    shares = {"0.a": 0.2, "0.b": 0.4, "1.a": 0.65, "1.b": 0.65}
-    (line,) = narrate(ev.SparsityPlanned(step=0, allocation="owl", sparsity=0.5, shares=shares))
-    assert line.strip() == "plan (owl): 50.0%, by block 35 65"
-    (line,) = narrate(ev.SparsityPlanned(step=0, allocation="uniform", sparsity=0.5, shares=dict.fromkeys(shares, 0.5)))
-    assert line.strip() == "plan (uniform): 50.0% everywhere"
+# Colour, control characters
 
 
 def test_colour_only_on_a_terminal_without_no_color(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -323,12 +266,3 @@ def test_inspect_nothing(cli: Cli, tmp_path: Path) -> None:
     result = cli("inspect", str(tmp_path / "nothing"))
     assert (result.code, result.out) == (3, "")
     assert result.err.startswith("error: ")
-
-
-def test_the_narration_tells_what_left() -> None:
-    narrate = Narrator("again")
-    common = {"step": 0, "seconds": 1.0, "total": 2}
-    first = ev.PartsRemoved(part="channels", block=0, removed=[1, 2], of=8, error=0.0312, done=1, **common)
-    last = ev.PartsRemoved(part="blocks", block=None, removed=[3], of=4, error=None, done=2, **common)
-    assert narrate(first) == ["      removed 2 of 8 channels of block 0, error 0.0312"]
-    assert narrate(last) == ["      removed 1 of 4 blocks"]

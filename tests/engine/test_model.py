@@ -307,5 +307,5 @@ def test_the_demo_models_disk_is_estimated_within_a_factor_of_two(tmp_path: Path
     """
     run = runs.create("demo", text, tmp_path / "run")
     assert execute(run) == 0, run.state().failure
-    used = run.state().used["disk"]
+    used = run.state().used["disk"].value
     assert used / 2 < run.state().estimates["disk"].value < used * 2

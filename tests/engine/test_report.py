@@ -87,8 +87,8 @@ def test_result_is_json_with_stable_keys(state: RunState) -> None:
     result = json.loads(json.dumps(report.result(state, {"torch": "2.13.0"})))
     assert list(result) == [
         "schema", "run", "profile", "description", "source", "status", "exit_code", "seconds", "failure", "model",
-        "rows", "stages", "steps", "winners", "prompts", "comparisons", "layers", "gates", "artifacts", "estimates",
-        "environment",
+        "rows", "stages", "steps", "winners", "prompts", "comparisons", "layers", "sensitivities",
+        "removals", "recoveries", "gates", "artifacts", "estimates", "environment",
     ]  # fmt: skip
     assert result["winners"] == [
         {"step": 1, "task": "sst2", "stage": "pruned", "winner": "c01", "baseline": "plain", "calibration": "batch"}
@@ -137,6 +137,31 @@ def test_what_was_estimated_stands_beside_what_was_used(story: list[ev.Event]) -
     assert "Estimated" not in report.markdown(RunState.of(story))
 
 
+def test_what_was_done_to_the_parts_is_in_both_files(state: RunState) -> None:
+    common = {"step": 0, "seconds": 1.0, "done": 1, "total": 1}
+    removed = ev.PartsRemoved(part="channels", block=1, removed=list(range(20)), of=32, error=0.05, **common)
+    blocks = ev.PartsRemoved(part="blocks", block=None, removed=[0], of=2, error=None, **(common | {"step": 1}))
+    recovered = ev.BlockRecovered(block=0, before=0.2, after=0.1, **common)
+    tried = ev.LayerSensitivity(step=0, layer="layers.1.k", block=1, ratios=[0.3, 0.5, 0.7], errors=[0.1, 0.2, 0.3],
+                                loss=0.02, heads=[0.4], done=1, total=1)  # fmt: skip
+    assert state.model is not None
+    smaller = replace(state.model, step=1, seq=0, matrices=state.model.matrices[:1])
+    for event in (tried, removed, blocks, recovered, smaller):
+        state.apply(event)
+    text, result = report.markdown(state), json.loads(json.dumps(report.result(state)))
+    for line in (
+        "| layers.1.k | 0.02 | 0.1 | 0.2 | 0.3 |",
+        "| layers.1.k | 0 | 0.4 |",
+        f"| 1 | channels | 1 | 12 of 32 | 0.05 | {', '.join(map(str, range(16)))}, and 4 more |",
+        "| 2 | blocks | all | 1 of 2 | - | 0 |",
+        "| 1 | 0 | 0.2 | 0.1 |",
+    ):
+        assert line in text
+    assert [entry["layer"] for entry in result["sensitivities"]] == ["layers.1.k"]
+    assert result["removals"][0]["removed"] == list(range(20))
+    assert (result["recoveries"][0]["before"], result["recoveries"][0]["after"]) == (0.2, 0.1)
+
+
 def test_a_failure_is_told(story: list[ev.Event]) -> None:
     state = RunState.of([*story[:5], ev.RunFailed(message="the disk\nis full", where="/data", seq=99, time=1.0)])
     assert "> /data: the disk\n> is full" in report.markdown(state)
@@ -171,6 +196,12 @@ def test_a_failure_is_told(story: list[ev.Event]) -> None:
         (figures.age(200), "3m"),
         (figures.age(5 * 86400), "5d"),
         (figures.size(None), "-"),
+        (figures.need("memory", 2.1e9, "B", 23e9), "2.1 GB memory (23.0 GB free)"),
+        (figures.need("time", 310.0, "s"), "5 m"),
+        (figures.need_of(2.1e9, "B", 7.9e9), "2.1 of 7.9 GB"),
+        (figures.need_of(210e6, "B", 7.9e9), "210 MB of 7.9 GB"),
+        (figures.need_of(743.0, "s"), "about 12 m"),
+        (figures.need_of(2.1e9, "B"), "about 2.1 GB"),
     ],
 )
 def test_figures_as_people_read_them(shown: str, expected: str) -> None:

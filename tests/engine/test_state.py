@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
+from statistics import median_low
 
 import pytest
 from hypothesis import given
@@ -148,6 +150,49 @@ def loaded(step: int, shape: list[int], seq: int, **more: object) -> ev.ModelLoa
         source="s", device="cpu", dtype="float32", architecture="A", parameters=matrix["parameters"], bytes=1, threads=1,
         matrices=[matrix], step=step, seq=seq,
     )  # fmt: skip
+
+
+def sensed(name: str, step: int, seq: int) -> ev.LayerSensitivity:
+    return ev.LayerSensitivity(step=step, layer=name, block=0, ratios=[0.3, 0.5], errors=[0.1, 0.2], loss=0.01,
+                               heads=[0.3], done=1, total=1, seq=seq)  # fmt: skip
+
+
+def left(step: int, seq: int, part: str = "blocks") -> ev.PartsRemoved:
+    return ev.PartsRemoved(step=step, part=part, block=None, removed=[0], of=2, error=None, seconds=1.0, done=1, total=1,
+                           seq=seq)  # fmt: skip
+
+
+def test_new_shapes_leave_what_was_measured_and_planned_where_names_still_mean_the_same() -> None:
+    planned = ev.SparsityPlanned(step=0, allocation="owl", sparsity=0.5, shares={"a": 0.4}, reasons={"a": "so"}, seq=3)
+    state = RunState.of(
+        [loaded(-1, [8, 4], 1), sensed("a", 0, 2), planned, left(1, 4, "channels"), loaded(1, [6, 4], 5)]
+    )
+    assert state.tried == state.sensitivities == {"a": sensed("a", 0, 2)}
+    assert (state.layers["a"].planned, state.layers["a"].reason) == (0.4, "so")
+
+
+def test_once_blocks_have_left_an_older_name_means_another_matrix() -> None:
+    planned = ev.SparsityPlanned(step=0, allocation="owl", sparsity=0.5, shares={"a": 0.4}, seq=3)
+    state = RunState.of([loaded(-1, [8, 4], 1), sensed("a", 0, 2), planned, left(1, 4)])
+    assert list(state.tried) == ["a"]  # the smaller model is not loaded yet
+    state.apply(loaded(1, [8, 4], 5))
+    assert (state.tried, list(state.sensitivities), list(state.plans)) == ({}, ["a"], [0])
+    assert state.layers["a"].planned is None
+    again = state.apply(sensed("a", 2, 6)).tried
+    assert again == {"a": sensed("a", 2, 6)}
+
+
+def test_work_that_is_done_again_after_a_resume_is_told_once() -> None:
+    recovered = ev.BlockRecovered(step=1, block=0, before=0.2, after=0.1, seconds=1.0, done=1, total=1, seq=2)
+    state = RunState.of([left(0, 1), recovered, left(0, 3), replace(recovered, after=0.05, seq=4)])
+    assert [event.seq for event in state.removals] == [3]
+    assert [event.after for event in state.recoveries] == [0.05]
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=9))
+def test_the_middle_is_the_lower_median_of_what_is_in_order(values: list[float]) -> None:
+    ordered = sorted(values)
+    assert ev.middle(ordered) == median_low(ordered)
 
 
 def test_new_shapes_replace_the_layers_and_a_resumed_run_does_not_bring_the_old_ones_back() -> None:

@@ -16,6 +16,22 @@ from tui.app import CompressApp
 RECORDED = Path(__file__).parent.parent / "fixtures" / "events"
 SMALL, MIDDLE, LARGE = (80, 24), (120, 30), (160, 45)
 MakeRun = Callable[..., runs.Run]
+MINE = """# mine
+name = "mine"
+[model]
+source = "demo"
+[[step]]
+use = "prune"  # half
+sparsity = 0.6
+[[step]]
+use = "prune"
+pattern = "2:4"
+[[step]]
+use = "prune"
+sparsity = 0.7
+shares = {2 = 0.5, "model.layers.0.mlp.up_proj.weight" = 0.4}
+"""
+"""a profile with two steps that have a strip, the second with shares of its own"""
 
 
 class FakeProcess:

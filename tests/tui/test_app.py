@@ -12,6 +12,7 @@ from engine import events as ev
 from engine import profile, runs
 from engine.errors import UsageError
 from tui.app import CompressApp
+from tui.follow import Follower
 from tui.screens.dialogs import Choice
 
 
@@ -147,12 +148,16 @@ async def test_the_run_is_never_read_by_the_thread_that_draws(
 
         monkeypatch.setattr(owner, name, call)
 
-    run = make_run("running", alive=True)
-    app = app_on(run)
+    run, other = make_run("running", alive=True), make_run("failed", name="20251123T160000-demo-old1")
+    watch(runs.EventReader, "read")
+    watch(runs.Run, "owner")
+    app = app_on(other)
     async with app.run_test(size=SMALL) as pilot:
         await settle(pilot)
-        watch(runs.EventReader, "read")
-        watch(runs.Run, "owner")
+        app.attach(Follower(run))
+        assert app.follower.status == "reading"
+        await settle(pilot)
+        assert "▶ running" in words(app)
         for key in ("j", "3", "2", "4", "2"):
             await pilot.press(key)
             append(run, ev.to_json(ev.Log(message=key, seq=5000 + len(reading), time=1.0)))

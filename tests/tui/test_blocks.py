@@ -7,7 +7,7 @@ from recorded import RECORDED
 
 from engine import events as ev
 from engine.state import LayerState, RunState
-from tui.blocks import blocks, gone, means, members, newest, removed, whole_model
+from tui.blocks import blocks, gone, members, newest, removed, whole_model
 
 
 def recorded(name: str) -> RunState:
@@ -19,8 +19,11 @@ def matrix(name: str, block: int, parameters: int) -> dict[str, object]:
 
 
 def test_shares_are_weighted_by_parameters() -> None:
-    layers = [LayerState("a", 0, [1, 3], 3), LayerState("b", 0, [1, 1], 1), LayerState("c", 1, [1, 5], 5)]
-    assert means({"a": 0.4, "b": 0.8, "c": 0.1, "d": 9}, layers) == {0: pytest.approx(0.5), 1: 0.1}
+    layers = [LayerState("a", 0, [1, 3], 3, 0.4, 0.1), LayerState("b", 0, [1, 1], 1, 0.8, 0.3),
+              LayerState("c", 1, [1, 5], 5, 0.1), LayerState("d", 2, [1, 7], 7)]  # fmt: skip
+    found = blocks(RunState(layers={layer.name: layer for layer in layers}))
+    assert [found[n].sparsity for n in found] == [pytest.approx(0.5), pytest.approx(0.1), None]
+    assert [found[n].error for n in found] == [pytest.approx(0.2), None, None]  # errors are not weighted
 
 
 def test_a_recorded_plan_by_block() -> None:

@@ -146,7 +146,7 @@ async def test_sensitivity_is_shown_worst_first_and_explained(
         assert "worst 29: 0.0711" in shown
         table = app.screen.query_one("#sensitivity", LiveTable)
         assert table.order[0] == "model.layers.29.mlp.down_proj.weight"
-        assert str(table.get_cell(table.order[0], "curve")) == "▂▃█"
+        assert str(table.get_cell(table.order[0], "curve")) == "▁▃█"
         losses = [str(table.get_cell(name, "loss")) for name in table.order]
         assert losses[:30] == sorted(losses[:30], key=float, reverse=True)
         assert set(losses[30:]) == {"-"}

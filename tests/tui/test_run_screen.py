@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 
 import pytest
@@ -10,7 +11,7 @@ from recorded import LARGE, MIDDLE, SMALL, MakeRun, app_on, append, kill, notice
 
 from engine import events as ev
 from engine import runs
-from tui.follow import Follower
+from tui.follow import Follower, Look
 from tui.screens.dialogs import Choice, Reader
 from tui.widgets.chart import RunChart
 from tui.widgets.table import LiveTable
@@ -395,3 +396,70 @@ async def test_a_run_with_nothing_loaded_says_when_blocks_appear(make_run: MakeR
     async with app.run_test(size=LARGE) as pilot:
         await settle(pilot)
         assert "blocks appear when the model is loaded" in words(app)
+
+
+@SIZES
+async def test_the_layers_pane_says_when_layers_appear_and_keeps_the_keys(
+    size: tuple[int, int], make_run: MakeRun
+) -> None:
+    run = make_run("running", alive=True)
+    events = run.events_file.read_text().splitlines()
+    run.events_file.write_text("\n".join(events[:2]) + "\n")
+    app = app_on(run)
+    async with app.run_test(size=size) as pilot:
+        await settle(pilot)
+        assert "layers appear when the model is loaded" in " ".join(words(app).split())
+        assert app.screen.active.id == "layers-pane"
+        append(run, *events[2:])
+        await settle(pilot)
+        table = app.screen.query_one("#layers", LiveTable)
+        assert app.focused is table
+        assert table.selected == "model.layers.11.mlp.down_proj.weight"
+        assert "layers appear" not in words(app)
+
+
+async def test_a_need_in_a_smaller_unit_than_what_there_is_stays_readable(make_run: MakeRun) -> None:
+    run = make_run("running", alive=True)
+    append(run, ev.to_json(ev.Estimated(name="memory", value=460e6, available=22.9e9, unit="B", seq=5000, time=1.0)))
+    app = app_on(run)
+    async with app.run_test(size=SMALL) as pilot:
+        await settle(pilot)
+        app.screen.activate(app.screen.query_one("#steps-pane"))
+        await settle(pilot)
+        assert "memory 460 MB of" in words(app)
+
+
+async def test_a_run_that_ended_before_its_model_was_loaded_says_so(make_run: MakeRun) -> None:
+    run = make_run("running")
+    first = run.events_file.read_text().splitlines()[0]
+    run.events_file.write_text(f"{first}\n{ev.to_json(ev.RunFailed(message='no such model', seq=2, time=1.0))}\n")
+    app = app_on(run)
+    async with app.run_test(size=LARGE) as pilot:
+        await settle(pilot)
+        assert "The run ended before its model was loaded." in words(app)
+
+
+async def test_a_look_at_the_run_before_does_not_hold_back_the_open_one(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, look = threading.Event(), Follower.look
+    other = make_run("failed", name="20251123T160000-demo-old1")
+    app = app_on(make_run("finished"))
+    async with app.run_test(size=SMALL) as pilot:
+        await settle(pilot)
+        before = app.follower
+
+        def slowly(follower: Follower) -> Look:
+            assert follower is not before or go_on.wait(20)
+            return look(follower)
+
+        monkeypatch.setattr(Follower, "look", slowly)
+        app.tick()
+        await pilot.pause()
+        try:
+            app.attach(Follower(other))
+            while app.follower.status == "reading":
+                await pilot.pause()
+            assert app.follower.state.status == "failed"
+        finally:
+            go_on.set()

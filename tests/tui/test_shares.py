@@ -1,46 +1,35 @@
-"""Editing shares by hand: the laws of the numbers, and the strip of the Profiles screen with its keys."""
+"""Editing shares by hand: the laws of the numbers, and that they are the engine's. The pane is in `test_shares_pane`."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 import tomli
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from recorded import LARGE, MIDDLE, SMALL, MakeRun, app_on, notices, settle, words
+from recorded import MINE, RECORDED
 
 from engine import events as ev
-from engine import profile, runs
-from engine.errors import Unavailable
-from tui.screens.profiles import ProfilesScreen
-from tui.shares import EXACT, HIGHEST, Shares, editable, shares, sizes_of_model
+from engine import profile
+from engine.errors import Unavailable, UsageError
+from engine.matrices import Matrix
+from engine.pruning.allocation import check_shares
+from engine.pruning.balance import HIGHEST
+from engine.pruning.options import PruneOptions
+from engine.state import RunState
+from tui.names import block_of, short
+from tui.shares import EXACT, Shares, Sizes, editable, shares, sizes_of_model, sizes_of_run
 from tui.widgets import drafts
-from tui.widgets.table import LiveTable
-
-SIZES = pytest.mark.parametrize("size", [SMALL, LARGE], ids=["80x24", "160x45"])
-MINE = """# mine
-name = "mine"
-[model]
-source = "demo"
-[[step]]
-use = "prune"  # half
-sparsity = 0.6
-[[step]]
-use = "prune"
-pattern = "2:4"
-[[step]]
-use = "prune"
-sparsity = 0.7
-shares = {2 = 0.5, "model.layers.0.mlp.up_proj.weight" = 0.4}
-"""
 
 
 def strip(values: dict[int, float], target: float = 0.5) -> Shares:
     return Shares(0, target, {block: 100 + 10 * block for block in values}, values)
 
 
-# The numbers
+def sizes_of(blocks: int) -> Sizes:
+    return {block: {f"{block}.a": 10, f"{block}.mlp.up_proj": 30} for block in range(blocks)}
 
 
 @given(st.dictionaries(st.integers(0, 40), st.floats(0.2, 0.8).map(lambda x: round(x, 3)), min_size=3, max_size=30),
@@ -90,154 +79,82 @@ def test_what_is_kept_reads_back_through_the_profile() -> None:
 def test_only_steps_whose_blocks_can_differ_are_edited() -> None:
     checked = profile.parse(MINE, "mine")
     assert editable(checked) == [0, 2]
-    own = shares(checked, 2, {0: 1, 1: 1, 2: 1}, {})
+    own = shares(checked, 2, sizes_of(3), {})
     assert own.values == {0: 0.7, 1: 0.7, 2: 0.5}
     assert list(own.matrices) == ["model.layers.0.mlp.up_proj.weight"]
-    planned = shares(checked, 0, {0: 1, 1: 1}, {0: 0.55, 1: 0.65})
-    assert planned.values == {0: 0.55, 1: 0.65}
-    assert shares(checked, 0, {0: 1, 1: 1}, {0: 0.55}).values == {0: 0.6, 1: 0.6}  # a plan of another model
+
+
+def test_a_plan_is_taken_where_it_covers_the_model() -> None:
+    checked, sizes = profile.parse(MINE, "mine"), sizes_of(2)
+    plan = {f"model.layers.{block}.{part}.weight": share for block, part, share in
+            [(0, "a", 0.4), (0, "mlp.up_proj", 0.6), (1, "a", 0.5), (1, "mlp.up_proj", 0.9)]}  # fmt: skip
+    planned = shares(checked, 0, sizes, plan)
+    assert planned.values == {0: 0.55, 1: 0.8}  # by size: 10 and 30
+    assert planned.origin == "the plan of the open run"
+    partly = {name: share for name, share in plan.items() if ".0." in name}
+    assert shares(checked, 0, sizes, partly).values == {0: 0.6, 1: 0.6}  # a plan of another model
+
+
+@given(st.lists(st.tuples(st.floats(0.2, 0.9), st.none() | st.floats(0, 0.99)), min_size=2, max_size=12))
+def test_the_mean_is_that_of_all_matrices_and_the_engine_refuses_the_same_strips(
+    drawn: list[tuple[float, float | None]],
+) -> None:
+    sizes = sizes_of(len(drawn))
+    own = {str(block): round(share, 3) for block, (share, _) in enumerate(drawn)}
+    own |= {f"model.layers.{b}.a.weight": round(x, 3) for b, (_, x) in enumerate(drawn) if x is not None}
+    pairs = ", ".join(f'"{name}" = {share}' for name, share in own.items())
+    checked = profile.parse(MINE, "mine", [f"step.0.shares={{{pairs}}}"])
+    edited = shares(checked, 0, sizes, {})
+    each = [(own.get(f"model.layers.{name}.weight", own[str(block)]), size)
+            for block, found in sizes.items() for name, size in found.items()]  # fmt: skip
+    assert edited.mean == pytest.approx(sum(share * size for share, size in each) / sum(size for _, size in each))
+    for _ in range(2):  # as given, then balanced
+        assert edited.refused == engine_refuses(edited, sizes)
+        edited.balance()
+
+
+def engine_refuses(edited: Shares, sizes: Sizes) -> bool:
+    _, own = drafts.value(edited.keep())
+    options = PruneOptions.model_validate({"use": "prune", "sparsity": edited.target, "shares": own})
+    matrices = [Matrix(f"model.layers.{name}.weight", block, torch.zeros(1, size), 0)
+                for block, found in sizes.items() for name, size in found.items()]  # fmt: skip
+    try:
+        check_shares(matrices, options)
+    except UsageError:
+        return True
+    return False
+
+
+def test_balancing_makes_up_for_matrices_by_name() -> None:
+    checked = profile.parse(MINE, "mine")
+    edited = shares(checked, 2, sizes_of(4), {})  # one of 30 parameters at 0.4, block 2 at 0.5
+    assert edited.sizes == {0: 10, 1: 40, 2: 40, 3: 40}
+    assert edited.mean == pytest.approx((30 * 0.4 + 10 * 0.7 + 40 * (0.7 + 0.5 + 0.7)) / 160)
+    assert edited.balance()
+    assert edited.mean == pytest.approx(0.7, abs=EXACT)
+
+
+@pytest.mark.parametrize(
+    ("name", "block", "left"),
+    [
+        ("model.layers.3.self_attn.q_proj.weight", 3, "3.self_attn.q_proj"),
+        ("blk.12.ffn_gate.weight", 12, "12.mlp.gate_proj"),
+        ("transformer.h.0.mlp.c_fc", 0, "0.mlp.c_fc"),
+        ("model.embed_tokens.weight", None, "model.embed_tokens"),
+    ],
+)
+def test_a_matrix_has_one_name_in_every_format(name: str, block: int | None, left: str) -> None:
+    assert (block_of(name), short(name)) == (block, left)
+
+
+def test_a_run_tells_sizes_until_a_step_has_changed_them() -> None:
+    state = RunState.of(map(ev.from_json, (RECORDED / "finished.jsonl").read_text().splitlines()))
+    assert sizes_of_run(state)[29]["29.mlp.down_proj"] == 576 * 1536
+    assert state.model is not None
+    state.model = replace(state.model, step=0)  # blocks have left: the rest are numbered anew
+    assert sizes_of_run(state) == {}
 
 
 def test_a_model_made_by_code_has_no_headers() -> None:
     with pytest.raises(Unavailable, match="made by code"):
         sizes_of_model("builtin:linear")
-
-
-# The pane
-
-
-async def _to_shares(pilot: object) -> ProfilesScreen:
-    screen = pilot.app.screen
-    assert isinstance(screen, ProfilesScreen)
-    screen.activate(screen.query_one("#shares-pane"))
-    await settle(pilot)
-    return screen
-
-
-@SIZES
-async def test_the_strip_is_edited_stored_and_run(
-    size: tuple[int, int], make_run: MakeRun, started: list[tuple[runs.Run, bool]]
-) -> None:
-    Path("mine.toml").write_text(MINE)
-    app = app_on(make_run("finished"), profile="mine.toml")  # a run of the same model: its blocks are known
-    async with app.run_test(size=size) as pilot:
-        await pilot.press("4")
-        await settle(pilot)
-        screen = await _to_shares(pilot)
-        assert screen.strip is not None
-        assert list(screen.strip.values.values()) == [0.6] * 30
-        assert "✓ met" in words(app)
-        assert "enter store" in str(screen.query_one("#foot").content)
-        await pilot.press("right", "l", "up", "up", "K", "shift+up")
-        await settle(pilot)
-        assert (screen.strip.block, screen.strip.values[2]) == (2, pytest.approx(0.72))
-        shown = words(app)
-        for text in ("block 2 72.0%", "was 60.0%", "mean 60.40% target 60.00% ▲ +0.40", "~ changed"):
-            assert text in shown
-        await pilot.press("b")
-        assert "mean 60.00% target 60.00% ✓ met" in words(app)
-        assert screen.strip.values[2] == pytest.approx(0.72)
-        await pilot.press("enter")
-        await settle(pilot)
-        assert "stored in the draft" in notices(app)[-1]
-        assert not started
-        draft = screen.draft
-        assert draft is not None
-        text = draft.edited()
-        assert text.startswith("# mine")
-        assert "# half" in text
-        assert tomli.loads(text)["step"][0]["shares"]["2"] == 0.72
-        assert "as in the profile" in words(app)
-        assert screen.strip.block == 2
-        await pilot.press("escape", "enter")
-        await settle(pilot)
-    resolved = tomli.loads(started[0][0].profile_file.read_text())
-    assert resolved["step"][0]["shares"]["2"] == 0.72
-
-
-async def test_it_starts_from_the_plan_of_the_open_run(make_run: MakeRun) -> None:
-    Path("mine.toml").write_text(MINE)
-    app = app_on(make_run("allocated"), profile="mine.toml")
-    async with app.run_test(size=MIDDLE) as pilot:
-        await pilot.press("4")
-        await settle(pilot)
-        screen = await _to_shares(pilot)
-        assert screen.strip is not None
-        assert (screen.strip.values[0], screen.strip.values[28]) == (0.36, 0.688)  # both were asked for 60%
-        assert "the plan of the open run" in words(app)
-        await pilot.press("up")
-        app.follower.state.plans[1] = ev.SparsityPlanned(
-            step=1,
-            allocation="atp",
-            sparsity=0.6,
-            shares=dict.fromkeys(app.follower.state.layers, 0.6),
-            seq=9000,
-        )
-        app.follower.state.seq = 9000
-        await settle(pilot)
-        assert screen.strip.values[0] == pytest.approx(0.37)  # what hands changed stays
-        await pilot.press("u")
-        app.follower.state.seq = 9001
-        await settle(pilot)
-        assert screen.strip is not None
-        assert set(screen.strip.values.values()) == {0.6}
-
-
-async def test_undo_takes_back_the_strip_first_and_then_what_was_stored(make_run: MakeRun) -> None:
-    Path("mine.toml").write_text(MINE)
-    app = app_on(make_run("finished"), profile="mine.toml")
-    async with app.run_test(size=MIDDLE) as pilot:
-        await pilot.press("4")
-        await settle(pilot)
-        screen = await _to_shares(pilot)
-        await pilot.press("down", "s", "J")
-        await settle(pilot)
-        assert screen.strip is not None
-        assert screen.strip.values[0] == pytest.approx(0.54)
-        await pilot.press("u")
-        assert screen.strip.values[0] == pytest.approx(0.59)
-        await pilot.press("u")
-        await settle(pilot)
-        assert screen.strip.values[0] == pytest.approx(0.6)
-        assert screen.draft is not None
-        assert screen.draft.changes == []
-
-
-async def test_each_step_that_can_be_edited_has_a_strip_of_its_own(make_run: MakeRun) -> None:
-    Path("mine.toml").write_text(MINE)
-    app = app_on(make_run("finished"), profile="mine.toml")
-    async with app.run_test(size=MIDDLE) as pilot:
-        await pilot.press("4")
-        await settle(pilot)
-        screen = await _to_shares(pilot)
-        await pilot.press("n")
-        await settle(pilot)
-        assert screen.strip is not None
-        assert (screen.strip.step, screen.strip.values[2], screen.strip.target) == (2, 0.5, 0.7)
-        assert "Shares · step 2 · n next" in words(app)
-        assert "beside 1 by name" in words(app)
-
-
-async def test_what_has_no_strip_says_why() -> None:
-    Path("chunks.toml").write_text('[model]\nsource = "demo"\n[[step]]\nuse = "prune"\npattern = "2:4"\n')
-    Path("broken.toml").write_text('[model]\nsorce = "demo"\n')
-    app = app_on()
-    async with app.run_test(size=LARGE) as pilot:
-        await settle(pilot)
-        screen = await _to_shares(pilot)
-        said = {
-            "worked-example": "made by code",
-            "chunks": "No prune step here",
-            "broken": "The profile has problems",
-        }
-        table = screen.query_one("#profiles-table", LiveTable)
-        for name, why in said.items():
-            table.select(next(key for key in table.order if Path(key).stem == name))
-            await settle(pilot)
-            assert why in words(app)
-            await pilot.press("b")
-            await pilot.pause()
-            assert notices(app)[-1]
-        await pilot.press("escape", "b")
-        await pilot.pause()
-        assert notices(app)[-1] == "this is for the strip in Shares: tab goes there"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tui.widgets.strip import AXIS, GLYPHS, Bar, draw, scale
+from tui.widgets.states import EIGHTHS
+from tui.widgets.strip import AXIS, Bar, draw, scale
 
 SHARES = st.lists(st.floats(0, 1), min_size=1, max_size=130)
 
@@ -33,7 +34,7 @@ def test_every_line_fits_and_there_are_as_many_as_asked(shares: list[float], wid
 @given(SHARES)
 def test_a_sparser_block_is_never_lower(shares: list[float]) -> None:
     lines = draw([Bar(share) for share in shares], None, range(len(shares)), AXIS + len(shares), 7).plain.split("\n")
-    heights = [sum(GLYPHS.index(line[AXIS + i]) for line in lines[:-1]) for i in range(len(shares))]
+    heights = [sum(EIGHTHS.index(line[AXIS + i]) for line in lines[:-1]) for i in range(len(shares))]
     assert all(height > 0 for height in heights)
     ranked = sorted(range(len(shares)), key=shares.__getitem__)
     assert [heights[i] for i in ranked] == sorted(heights)

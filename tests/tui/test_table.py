@@ -46,6 +46,21 @@ async def test_cells_are_rewritten_one_by_one(monkeypatch: pytest.MonkeyPatch) -
         assert table.order == ["a"]
 
 
+async def test_a_row_chosen_before_the_table_has_a_place_is_chosen_when_it_gets_one() -> None:
+    app = TableApp()
+    async with app.run_test(size=(80, 20)) as pilot:
+        table = LiveTable(COLUMNS)
+        table.display = False
+        await app.mount(table)
+        table.show(ROWS)
+        table.select("c")
+        await pilot.pause()
+        assert table.selected is None
+        table.display = True
+        await pilot.pause()
+        assert table.selected == "c"
+
+
 async def test_sorting_goes_through_the_columns_and_keeps_the_unknown_last() -> None:
     app = TableApp()
     async with app.run_test(size=(80, 20)):

@@ -14,8 +14,9 @@ from textual.widgets import DataTable, Static, Tree
 
 from engine import figures
 from engine.errors import EngineError, Unavailable
+from engine.events import LayerSensitivity
 from engine.state import LayerState, RunState
-from tui import actions
+from tui import actions, blocks
 from tui.screens.base import WorkScreen
 from tui.screens.dialogs import Ask
 from tui.widgets import explain, modeltext
@@ -91,15 +92,26 @@ class InspectScreen(WorkScreen):
     @property
     def matrices(self) -> Mapping[str, LayerState]:
         """The matrices of the open run, where it is a run of this model."""
+        state = self._state
+        return blocks.dense_layers(state) if state else {}
+
+    @property
+    def tried(self) -> Mapping[str, LayerSensitivity]:
+        """The sensitivities that the open run measured, where it is a run of this model."""
+        state = self._state
+        return blocks.dense_sensitivities(state) if state else {}
+
+    @property
+    def _state(self) -> RunState | None:
         follower = self.tui.follower
-        return follower.state.layers if follower and follower.concerns(self.source) else {}
+        return follower.state if follower and follower.concerns(self.source) else None
 
     def show_state(self, state: RunState) -> None:
-        layers = self.matrices
+        layers, tried = self.matrices, self.tried
         self.query_one(ModelTree).show_layers(layers)
         other = "" if self.follower and self.follower.concerns(self.source) else state.source
-        self.query_one(Sensitivity).show(layers, other)
-        self.query_one("#sensitivity-pane", Pane).border_subtitle = ratios(layers)
+        self.query_one(Sensitivity).show(tried, layers, other)
+        self.query_one("#sensitivity-pane", Pane).border_subtitle = ratios(tried)
         self._show_detail()
 
     def why_not(self, name: str) -> str | None:
@@ -142,7 +154,7 @@ class InspectScreen(WorkScreen):
     def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
         if event.data_table.has_focus:  # not because rows arrived
             self._matrix = event.row_key.value
-            self.query_one(Sensitivity).mark(self.matrices)
+            self.query_one(Sensitivity).mark(self.tried)
             self._show_detail()
 
     def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
@@ -161,13 +173,17 @@ class InspectScreen(WorkScreen):
 
     def _show_detail(self) -> None:
         tree = self.query_one(ModelTree)
-        node, layer = tree.cursor_node, self.matrices.get(self._matrix or "")
+        node, layer, tried = tree.cursor_node, self.matrices.get(self._matrix or ""), self.tried
         if layer is not None:
-            text = Text.assemble((f"{layer.name}\n\n", "bold"), explain.matrix(layer))
+            text = Text.assemble((f"{layer.name}\n\n", "bold"), explain.matrix(layer, tried.get(layer.name)))
+        elif (alone := tried.get(self._matrix or "")) is not None:
+            text = Text.assemble((f"{alone.layer}\n\n", "bold"), explain.curve(alone))
         elif node is not None and node.data is not None and self.summary is not None:
             path = tree.path_of(node)
             sparsity = tree.sparsity(node.data, path)
-            text = modeltext.detail(node.data, path, self.summary.bytes, tree.layer_of(path), sparsity)
+            layer = tree.layer_of(path)
+            known = tried.get(layer.name if layer else path)
+            text = modeltext.detail(node.data, path, self.summary.bytes, layer, known, sparsity)
         else:
             return
         text.append_text(modeltext.heat(self.matrices.values()))

@@ -28,6 +28,9 @@ from tui.widgets.rail import StepRail
 from tui.widgets.states import bar, mark
 from tui.widgets.table import LiveTable
 
+LOADING = "The layers appear when the model is loaded; until then the log says what is done."
+NEVER_LOADED = "The run ended before its model was loaded."
+
 
 class RunScreen(WorkScreen):
     """Mode 2."""
@@ -51,7 +54,8 @@ class RunScreen(WorkScreen):
         with Vertical(classes="column", id="left"):
             yield Pane(StepRail(id="rail"), title="Steps", widget_id="steps-pane", side=True)
         with Vertical(classes="column", id="centre"):
-            yield Pane(LiveTable(LAYER_COLUMNS, widget_id="layers"), title="Layers", widget_id="layers-pane")
+            table, empty = LiveTable(LAYER_COLUMNS, widget_id="layers"), Static(id="no-layers")
+            yield Pane(empty, table, title="Layers", widget_id="layers-pane")
             yield Pane(BlockView(), title="Blocks", widget_id="blocks-pane")
         with Vertical(classes="column", id="right"):
             chart = Pane(RunChart(widget_id="chart"), title="Chart", widget_id="chart-pane")
@@ -89,6 +93,7 @@ class RunScreen(WorkScreen):
 
     def _show_layers(self, state: RunState) -> None:
         """Fills the table; the cursor goes along with the newest matrix until it is moved by hand."""
+        self._show_no_layers(state)
         table = self.query_one("#layers", LiveTable)
         following = table.sort_key is None and table.selected in (None, self._newest)
         table.show(layer_rows(state))
@@ -96,6 +101,18 @@ class RunScreen(WorkScreen):
         self._newest = done[-1] if done else next(iter(state.layers), None)
         if following and self._newest and state.status == "running":
             table.select(self._newest)
+
+    def _show_no_layers(self, state: RunState) -> None:
+        """Words in the table's place while there are no layers; the keys stay with the pane that has them."""
+        table, empty = self.query_one("#layers", LiveTable), self.query_one("#no-layers", Static)
+        empty.update(NEVER_LOADED if state.finished else LOADING)
+        if table.display == bool(state.layers):
+            return
+        if self.focused is table:  # a focused widget that is hidden gives its focus to another pane
+            self.set_focus(None)
+        table.display, empty.display = bool(state.layers), not state.layers
+        if self.active.id == "layers-pane":
+            self.call_after_refresh(self.focus_pane)
 
     def show_time(self, state: RunState, now: float) -> None:
         self.query_one(StepRail).show(state, now)
@@ -122,7 +139,7 @@ class RunScreen(WorkScreen):
             return
         state, key = self.follower.state, target.selected
         if target.id == "layers" and key in state.layers:
-            self.app.push_screen(Reader(key, explain.matrix(state.layers[key])))
+            self.app.push_screen(Reader(key, explain.matrix(state.layers[key], state.tried.get(key))))
         elif target.id == "blocks":
             self.app.push_screen(Reader(f"Block {key}", explain.block(state, int(key))))
 

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from textual import work
 
 from engine import events as ev
+from engine import figures
 from engine.errors import EngineError, ProfileError
 from engine.state import RunState
-from tui import blocks
 from tui.actions import Action
 from tui.screens.base import WorkScreen
-from tui.shares import Shares, editable, shares, sizes_of_model, sizes_of_run
+from tui.shares import Shares, Sizes, editable, shares, sizes_of_model, sizes_of_run
 from tui.widgets.drafts import Draft
 from tui.widgets.sharesview import SharesView
 
@@ -26,7 +26,12 @@ if TYPE_CHECKING:
     from engine.profile import Profile
 
 FINE, COARSE = 0.01, 0.05
+Key = tuple[object, ...]
+"""a draft, and what its strip is made from: other changes of the draft leave the strip as hands made it"""
+Asked = tuple[Key, object, bool]
+"""what a strip is made for: its key, the plan it starts from, whether sizes were known"""
 ACTIONS = ("left", "right", "raise", "lower", "balance", "next_step")
+READING = "reading the blocks …"
 BROKEN = "The profile has problems; see Check."
 NO_STEP = (
     "No prune step here whose sparsity can differ by block (an unstructured pattern, no threshold). "
@@ -40,10 +45,12 @@ class SharesScreen(WorkScreen):
     def __init__(self) -> None:
         super().__init__()
         self.strip: Shares | None = None
-        self._strips: dict[tuple[object, ...], Shares] = {}
-        self._sizes: dict[str, dict[int, int]] = {}
+        self._strips: dict[Key, tuple[Shares, object]] = {}
+        self._sizes: dict[str, Sizes] = {}
         self._nth: dict[str, int] = {}
-        self._shown_strip: tuple[object, ...] | None = None
+        self._key: Key = ()
+        self._asked: Asked | None = None
+        self._at = 0
         self._problem = ""
 
     @property
@@ -68,17 +75,27 @@ class SharesScreen(WorkScreen):
     def show_shares(self, draft: Draft, checked: Profile | ProfileError) -> None:
         """Shows the strip of a draft; the model's blocks are read in a thread, once for each model."""
         if isinstance(checked, ProfileError) or not (steps := editable(checked)):
-            self._shown_strip = None
+            self._key, self._asked = (), None
             self._put(None, BROKEN if isinstance(checked, ProfileError) else NO_STEP)
             return
         nth = self._nth.get(str(draft.path), 0) % len(steps)
+        self.query_one("#shares-pane").border_title = f"Shares · step {steps[nth]}" + " · n next" * (len(steps) > 1)
         plan = self._plan(checked, steps[nth])
-        key = (str(draft.path), draft.text, *draft.changes, nth, plan and (plan.time, plan.seq))
-        edited = self.strip is not None and self.strip.changed and (self._shown_strip or ())[:-1] == key[:-1]
-        if key != self._shown_strip and not edited:  # a plan that arrives leaves what hands have changed
-            self._shown_strip = key
-            self.query_one("#shares-pane").border_title = f"Shares · step {steps[nth]}" + " · n next" * (len(steps) > 1)
-            self._load(key, checked, steps[nth], plan)
+        key, told = _key(draft, checked, steps[nth]), plan and (plan.time, plan.seq)
+        self._key, (held, of) = key, self._strips.get(key, (None, None))
+        if held is not None and (held.changed or of == told):  # a plan that arrives leaves what hands have changed
+            self._asked = None
+            if self.strip is not held:
+                self._put(held, "")
+            return
+        sizes = self._known_sizes(checked.model.source)
+        if self._asked != (asked := (key, told, bool(sizes))):
+            self._asked = asked
+            if sizes:
+                self._begin(asked, checked, steps[nth], sizes)
+            else:
+                self._put(None, READING)
+                self._load(asked, checked, steps[nth])
 
     def _state(self, source: str) -> RunState | None:
         """The open run, where it is one of this model."""
@@ -86,31 +103,42 @@ class SharesScreen(WorkScreen):
         return follower.state if follower and follower.concerns(source) else None
 
     def _plan(self, checked: Profile, step: int) -> ev.SparsityPlanned | None:
-        """The open run's last plan for as much as this step removes."""
+        """The open run's last plan for as much as this step removes, made before any block had left the model."""
         state, target = self._state(checked.model.source), float(getattr(checked.step[step], "amount", 0.5))
-        plans = [plan for plan in state.plans.values() if abs(plan.sparsity - target) < 1e-9] if state else []
+        if state is None:
+            return None
+        left = min((event.step for event in state.removals if event.part == "blocks"), default=len(state.steps))
+        plans = [plan for plan in state.plans.values() if abs(plan.sparsity - target) < 1e-9 and plan.step < left]
         return plans[-1] if plans else None
 
-    @work(group="shares", exclusive=True)
-    async def _load(
-        self, key: tuple[object, ...], checked: Profile, step: int, plan: ev.SparsityPlanned | None
-    ) -> None:
-        source = checked.model.source
+    def _known_sizes(self, source: str) -> Sizes:
+        """The sizes of the model's matrices, nothing where its headers have to be read first."""
         state = self._state(source)
+        return (sizes_of_run(state) if state else {}) or self._sizes.get(source, {})
+
+    @work(group="shares", exclusive=True)
+    async def _load(self, asked: Asked, checked: Profile, step: int) -> None:
         try:
-            sizes = sizes_of_run(state) if state else self._sizes.get(source, {})
-            sizes = sizes or await asyncio.to_thread(sizes_of_model, source)
+            sizes = await asyncio.to_thread(sizes_of_model, checked.model.source)
         except EngineError as error:
-            self._put(None, "\n".join(error.lines()).removeprefix("error: "))
-            return
-        self._sizes[source] = sizes
-        if key not in self._strips:
-            planned = blocks.means(plan.shares, state.layers.values()) if state and plan else {}
-            self._strips[key] = shares(checked, step, sizes, planned)
-            self._strips[key].at = min(self.strip.at, len(sizes) - 1) if self.strip else 0
-        self._put(self._strips[key], "")
+            if self._asked == asked:
+                self._put(None, "\n".join(error.lines()).removeprefix("error: "))
+        else:
+            self._begin(asked, checked, step, sizes)
+
+    def _begin(self, asked: Asked, checked: Profile, step: int, sizes: Sizes) -> None:
+        """Shows a new strip, unless something else was asked for while its sizes were read."""
+        self._sizes[checked.model.source] = sizes
+        if self._asked == asked:
+            plan = self._plan(checked, step)
+            strip = shares(checked, step, sizes, plan.shares if plan else {})
+            strip.at = min(self._at, len(sizes) - 1)
+            self._strips[asked[0]] = strip, plan and (plan.time, plan.seq)
+            self._asked = None
+            self._put(strip, "")
 
     def _put(self, strip: Shares | None, problem: str) -> None:
+        self._at = self.strip.at if self.strip else self._at
         self.strip, self._problem = strip, problem
         self.query_one(SharesView).show(strip, problem)
 
@@ -121,8 +149,12 @@ class SharesScreen(WorkScreen):
 
     def store(self) -> None:
         """Puts the strip into the draft as the step's `shares`."""
-        if self.strip is not None:
-            self._strips.pop(self._shown_strip or (), None)  # what it started from is read from the profile again
+        if self.strip is not None and self.strip.refused:
+            mean, target = figures.share(self.strip.mean, 2), figures.share(self.strip.target, 2)
+            said = f"not stored: the mean is {mean}, not {target}, and a run would refuse it: b balances, u takes back"
+            self.notify(said, severity="warning", timeout=4)
+        elif self.strip is not None:
+            self._strips.pop(self._key, None)  # what it started from is read from the profile again
             self.take(self.strip.keep())
             self.notify("stored in the draft: w saves it, enter in Profiles runs it", timeout=3)
 
@@ -187,3 +219,9 @@ class SharesScreen(WorkScreen):
     def refresh_draft(self) -> None:
         """Shows the selected draft again."""
         raise NotImplementedError
+
+
+def _key(draft: Draft, checked: Profile, step: int) -> Key:
+    options = checked.step[step]
+    own = sorted(getattr(options, "shares", {}).items())
+    return (str(draft.path), checked.model.source, step, getattr(options, "amount", 0.5), *own)

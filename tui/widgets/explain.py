@@ -8,9 +8,8 @@ from engine import events as ev
 from engine import figures
 from engine.state import LayerState, RunState
 from tui.blocks import blocks, members
-from tui.widgets.states import bar
+from tui.widgets.states import bar, height
 
-SPARKS = "▁▂▃▄▅▆▇█"
 LISTED = 64
 LISTED_HEADS = 8
 
@@ -26,7 +25,7 @@ def lines(pairs: list[tuple[str, str]], width: int = 12) -> Text:
 
 def spark(errors: list[float], top: float) -> str:
     """An error curve as one character a point, as high as its share of `top`."""
-    return "".join(SPARKS[max(0, min(7, round(7 * error / top)))] if top > 0 else SPARKS[0] for error in errors)
+    return "".join(height(error, top) for error in errors)
 
 
 def fate(layer: LayerState) -> Text:
@@ -41,33 +40,33 @@ def fate(layer: LayerState) -> Text:
     return text
 
 
-def curve(layer: LayerState) -> Text:
+def curve(tried: ev.LayerSensitivity | None) -> Text:
     """A matrix's relative output error at each measured sparsity, and what the model's loss moved."""
-    if not layer.sensitivity:
+    if tried is None:
         return Text()
-    text, top = Text.assemble(("\nError alone pruned\n", "underline")), max(layer.sensitivity)
-    for ratio, error in zip(layer.ratios, layer.sensitivity, strict=False):
+    text, top = Text.assemble(("\nError alone pruned\n", "underline")), max(tried.errors)
+    for ratio, error in zip(tried.ratios, tried.errors, strict=False):
         text.append(f"{figures.share(ratio, 0):>5} ", "bright_black")
         text.append(f"{figures.number(error, 5):>9} ")
         text.append_text(bar(round(1000 * error), max(1, round(1000 * top)), 10))
         text.append("\n")
-    if layer.loss is not None:
-        at = figures.share(layer.ratios[len(layer.ratios) // 2], 0) if layer.ratios else "?"
-        text.append_text(lines([(f"loss at {at}", f"{layer.loss:+.4f} nats a token")]))
-    for group, moved in sorted(enumerate(layer.heads), key=lambda pair: -pair[1])[:LISTED_HEADS]:
+    if tried.loss is not None:
+        at = figures.share(ev.middle(tried.ratios), 0)
+        text.append_text(lines([(f"loss at {at}", f"{tried.loss:+.4f} nats a token")]))
+    for group, moved in sorted(enumerate(tried.heads), key=lambda pair: -pair[1])[:LISTED_HEADS]:
         text.append_text(lines([(f"head group {group}", f"{moved:+.4f} when silent")], 14))
     return text
 
 
-def matrix(layer: LayerState) -> Text:
+def matrix(layer: LayerState, tried: ev.LayerSensitivity | None) -> Text:
     """Everything that a run knows of a matrix."""
     shape = "×".join(map(str, layer.shape))
     text = lines([("block", str(layer.block)), ("shape", shape), ("parameters", figures.count(layer.parameters))])
     if layer.sparsity is not None:
         text.append_text(lines([("sparsity", figures.share(layer.sparsity, 2))]))
     text.append_text(fate(layer))
-    text.append_text(curve(layer))
-    if layer.sparsity is None and layer.planned is None and not layer.sensitivity:
+    text.append_text(curve(tried))
+    if layer.sparsity is None and layer.planned is None and tried is None:
         text.append("\nthe run has neither planned, tried nor pruned it so far\n", "bright_black")
     return text
 

@@ -8,9 +8,8 @@ from typing import Any
 from rich.text import Text
 
 from engine import events as ev
-from engine import figures
+from engine import figures, means
 from engine.state import RunState
-from tui.blocks import middle
 from tui.widgets.table import Column, Shown
 
 
@@ -46,17 +45,17 @@ NAMES = {
 
 def layer_rows(state: RunState) -> dict[str, dict[str, Any]]:
     """One row a matrix, in order of calculation; what all names begin or end with is left out."""
-    names = short_names(state.layers)
+    names, tried = short_names(state.layers), state.tried
     return {
         name: {
             "layer": names[name],
             "shape": tuple(layer.shape),
-            "sensitivity": middle(layer),
+            "sensitivity": tried[name].error if name in tried else None,
             "planned": layer.planned,
             "sparsity": layer.sparsity,
             "error": layer.error,
             "seconds": layer.seconds,
-            "loss": layer.loss,
+            "loss": tried[name].loss if name in tried else None,
             "reason": layer.reason or None,
         }
         for name, layer in state.layers.items()
@@ -87,14 +86,13 @@ def layers_line(state: RunState) -> Text:
     """The table's figures in one line: how many matrices are done, their sparsity and mean error."""
     done = [layer for layer in state.layers.values() if layer.sparsity is not None]
     if not done:
-        measured = sum(bool(layer.sensitivity) for layer in state.layers.values())
+        measured = len(state.layers.keys() & state.tried.keys())
         tried = f" · {measured} of them tried alone" if measured else ""
         return Text(f"{len(state.layers)} matrices{tried}")
-    weights = sum(layer.parameters for layer in done)
-    sparsity = sum(layer.parameters * (layer.sparsity or 0.0) for layer in done) / max(1, weights)
-    errors = [layer.error for layer in done if layer.error is not None]
-    mean = f" · mean error {figures.number(sum(errors) / len(errors), 4)}" if errors else ""
-    return Text(f"{len(done)} of {len(state.layers)} · sparse {figures.share(sparsity)}{mean}")
+    sparsity = means.weighted((layer.sparsity, layer.parameters) for layer in done)
+    error = means.mean(layer.error for layer in done)
+    told = "" if error is None else f" · mean error {figures.number(error, 4)}"
+    return Text(f"{len(done)} of {len(state.layers)} · sparse {figures.share(sparsity)}{told}")
 
 
 def figure_rows(state: RunState) -> dict[str, dict[str, Any]]:

@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from engine import figures
+from engine import events as ev
+from engine import figures, means
 from engine.state import LayerState
-from tui.blocks import means
 from tui.widgets import explain
 from tui.widgets.explain import lines
-from tui.widgets.states import bar
+from tui.widgets.states import bar, height
 
 if TYPE_CHECKING:
     from engine.inspection import ModelSummary, Node
 
-HEAT = " ▁▂▃▄▅▆▇█"
 CONFIG = (
     "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "vocab_size",
     "max_position_embeddings", "num_experts", "num_local_experts",
@@ -51,7 +50,14 @@ def totals(summary: ModelSummary) -> Text:
     return text
 
 
-def detail(node: Node, path: str, total: int, layer: LayerState | None, sparsity: float | None) -> Text:
+def detail(
+    node: Node,
+    path: str,
+    total: int,
+    layer: LayerState | None,
+    tried: ev.LayerSensitivity | None,
+    sparsity: float | None,
+) -> Text:
     text = Text.assemble((f"{path}\n\n", "bold"))
     tensor = node.tensor
     if tensor is not None:
@@ -65,19 +71,18 @@ def detail(node: Node, path: str, total: int, layer: LayerState | None, sparsity
         text.append_text(lines([("sparsity", figures.share(sparsity, 2))]))
     if layer is not None:
         text.append_text(explain.fate(layer))
-        text.append_text(explain.curve(layer))
+    text.append_text(explain.curve(tried))
     return text
 
 
 def heat(layers: Iterable[LayerState]) -> Text:
     """Mean error of each block as one character, so that a bad block stands out."""
-    known = {layer.name: layer for layer in layers if layer.error is not None}
-    by_block = means({name: layer.error or 0.0 for name, layer in known.items()}, known.values())
+    by_block = means.by_block((layer.block, layer.error, 1) for layer in layers)
     if not by_block:
         return Text()
     top, worst = max(by_block.values()), max(by_block, key=by_block.__getitem__)
     text = Text.assemble(("\nError by block\n", "underline"))
     for value in by_block.values():
-        text.append(HEAT[max(1, round(8 * value / top))] if top else HEAT[1], "cyan")
+        text.append(height(value, top), "cyan")
     text.append(f"\nfrom block {min(by_block)} to {max(by_block)}; worst {worst}: {figures.number(top, 4)}\n")
     return text

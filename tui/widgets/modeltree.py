@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from rich.style import Style
@@ -14,21 +12,13 @@ from textual.widgets.tree import TreeNode
 
 from engine import figures
 from engine.state import LayerState
+from tui.names import short
 from tui.widgets.states import elide
 
 if TYPE_CHECKING:
     from engine.inspection import Node
 
 ORDERS = ("file", "bytes", "sparsity")
-GGUF_NAMES = {
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
 # label, width, smallest width of the tree that shows it
 COLUMNS = (
     ("shape", 13, 60),
@@ -64,7 +54,7 @@ class ModelTree(Tree["Node"]):
 
     def show_layers(self, layers: Mapping[str, LayerState]) -> None:
         """Takes over what a run of this model knows of its matrices; nothing, for a run of another."""
-        self.matrices = {_short(name): layer for name, layer in layers.items()}
+        self.matrices = {short(name): layer for name, layer in layers.items()}
         self.pruned = {name: layer for name, layer in self.matrices.items() if layer.sparsity is not None}
         self._invalidate()
         self.refresh()
@@ -119,7 +109,7 @@ class ModelTree(Tree["Node"]):
         return sum(layer.parameters * (layer.sparsity or 0.0) for layer, _ in found) / total if total else None
 
     def layer_of(self, path: str) -> LayerState | None:
-        return self.matrices.get(_short(path))
+        return self.matrices.get(short(path))
 
     def heading(self) -> Text:
         """The line above the tree that names its columns."""
@@ -207,14 +197,6 @@ class ModelTree(Tree["Node"]):
 
     def _pruned(self, node: Node, path: str) -> list[tuple[str, LayerState]]:
         if node.tensor is not None:
-            layer = self.pruned.get(_short(path))
+            layer = self.pruned.get(short(path))
             return [(path, layer)] if layer else []
         return [p for child in node.children.values() for p in self._pruned(child, f"{path}.{child.name}".lstrip("."))]
-
-
-@lru_cache(maxsize=65536)
-def _short(name: str) -> str:
-    """A matrix's name without what differs between a checkpoint and the loaded model: 3.self_attn.q_proj."""
-    name = re.sub(r"^(blk|.*?\b(layers|h|blocks))\.(?=\d)", "", name.removesuffix(".weight"))
-    block, dot, rest = name.partition(".")
-    return f"{block}{dot}{GGUF_NAMES.get(rest, rest)}" if dot else name

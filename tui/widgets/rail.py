@@ -6,7 +6,6 @@ from rich.text import Text
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
-from engine import events as ev
 from engine import figures
 from engine.state import RunState, StepState
 from tui.widgets.states import LOOKS, bar, elide, mark
@@ -54,7 +53,9 @@ def _step(step: StepState, now: float, width: int) -> Text:
 
 
 def _facts(state: RunState, width: int) -> list[Text]:
-    lines = [(name, needs(event)) for name, event in state.estimates.items()]
+    lines = [
+        (name, figures.need_of(event.value, event.unit, event.available)) for name, event in state.estimates.items()
+    ]
     if state.model:
         model = state.model
         lines += [("model", model.source.rsplit("/", 1)[-1]), ("", model.architecture.removesuffix("ForCausalLM"))]
@@ -64,20 +65,11 @@ def _facts(state: RunState, width: int) -> list[Text]:
         lines.append(("wrote", artifact.path.rsplit("/", 1)[-1]))
         lines.append(("", figures.size(artifact.bytes)))
     text = [Text("─" * width, "bright_black")] if lines else []
-    text += [Text.assemble((f"{key:<7}", "bright_black"), elide(value, width - 7, "end")) for key, value in lines]
+    for key, value in lines:
+        keep = "start" if key in state.estimates else "end"  # what is needed says more than what there is
+        text.append(Text.assemble((f"{key:<7}", "bright_black"), elide(value, width - 7, keep)))
     for gate in state.gates:
         text.append(mark("gate met" if gate.passed else "gate missed"))
         text.append(Text("  " + elide(gate.name.replace("_", " "), width - 2)))
         text.append(Text(f"  {figures.number(gate.value)} of at most {figures.number(gate.bound)}", "bright_black"))
     return text
-
-
-def needs(event: ev.Estimated) -> str:
-    """What an estimate says: 2.1 of 7.9 GB, about 12 m."""
-    if event.name == "time":
-        return f"about {figures.rough(event.value)}"
-    need = figures.size(event.value)
-    if event.available is None:
-        return f"about {need}"
-    there = figures.size(event.available)
-    return f"{need.split()[0] if need.split()[-1] == there.split()[-1] else need} of {there}"

@@ -10,12 +10,13 @@ from rich.text import Text
 from textual.containers import Vertical
 from textual.widgets import Static
 
-from engine import figures
+from engine import events as ev
+from engine import figures, means
 from engine.state import LayerState
-from tui.blocks import means, middle
-from tui.widgets.explain import SPARKS, spark
+from tui.widgets.explain import spark
 from tui.widgets.layers import short_names
 from tui.widgets.line import Line
+from tui.widgets.states import height
 from tui.widgets.table import Column, LiveTable, Shown
 
 COLUMNS = (
@@ -31,6 +32,7 @@ EMPTY = (
     "No sensitivity yet. A run of this model with the step\n\n  [[step]]\n  use = \"sensitivity\"\n\n"
     "measures it; open that run with o."
 )  # fmt: skip
+Tried = Mapping[str, ev.LayerSensitivity]
 OTHER = "The open run compresses another model:\n{source}\n\no opens another run, m another model."
 
 
@@ -46,48 +48,47 @@ class Sensitivity(Vertical):
     def table(self) -> LiveTable:
         return self.query_one(LiveTable)
 
-    def show(self, layers: Mapping[str, LayerState], other: str) -> None:
-        """Shows what was measured; `other` is the model of an open run that is not this one."""
-        found = {name: layer for name, layer in layers.items() if layer.sensitivity}
+    def show(self, found: Tried, layers: Mapping[str, LayerState], other: str) -> None:
+        """Shows what was measured, and planned from it; `other` is the model of an open run that is not this one."""
         self.table.display = self.query_one("#heat").display = bool(found)
         empty = self.query_one("#no-sensitivity", Static)
         empty.display = not found
         empty.update(OTHER.format(source=other) if other else EMPTY)
         if found:
-            self.table.show(rows(found))
-            self.mark(layers)
+            self.table.show(rows(found, layers))
+            self.mark(found)
 
-    def mark(self, layers: Mapping[str, LayerState]) -> None:
+    def mark(self, found: Tried) -> None:
         """Draws the heat strip with the selected matrix's block marked."""
-        found = {name: layer for name, layer in layers.items() if layer.sensitivity}
         self.query_one("#heat", Line).put(heat(found, found.get(self.table.selected or ""), self.size.width))
 
 
-def rows(found: Mapping[str, LayerState]) -> dict[str, dict[str, Any]]:
-    """One row a matrix, those that move the model.s loss most first, then by error."""
-    names, top = short_names(found), max(max(layer.sensitivity) for layer in found.values())
-    ordered = sorted(found.values(), key=lambda layer: (layer.loss or 0.0, middle(layer) or 0.0), reverse=True)
+def rows(found: Tried, layers: Mapping[str, LayerState]) -> dict[str, dict[str, Any]]:
+    """One row a matrix, those that move the model's loss most first, then by error."""
+    names, top = short_names(found), max(max(event.errors) for event in found.values())
+    ordered = sorted(found.values(), key=lambda event: event.rank, reverse=True)
+    return {event.layer: _row(event, layers.get(event.layer), names[event.layer], top) for event in ordered}
+
+
+def _row(event: ev.LayerSensitivity, layer: LayerState | None, name: str, top: float) -> dict[str, Any]:
     return {
-        layer.name: {
-            "layer": names[layer.name],
-            "curve": Shown(max(layer.sensitivity), spark(layer.sensitivity, top)),
-            "error": middle(layer),
-            "errors": " ".join(f"{error:.3g}" for error in layer.sensitivity),
-            "loss": layer.loss,
-            "planned": layer.planned,
-            "reason": layer.reason or None,
-        }
-        for layer in ordered
+        "layer": name,
+        "curve": Shown(max(event.errors), spark(event.errors, top)),
+        "error": event.error,
+        "errors": " ".join(f"{error:.3g}" for error in event.errors),
+        "loss": event.loss,
+        "planned": layer.planned if layer else None,
+        "reason": layer.reason or None if layer else None,
     }
 
 
-def ratios(layers: Mapping[str, LayerState]) -> str:
+def ratios(found: Tried) -> str:
     """At which sparsities the errors were measured, in words."""
-    measured = next((layer.ratios for layer in layers.values() if layer.ratios), [])
+    measured = next((event.ratios for event in found.values()), [])
     return f"error at {' '.join(figures.share(ratio, 0) for ratio in measured)} sparsity" if measured else ""
 
 
-def heat(found: Mapping[str, LayerState], chosen: LayerState | None, width: int) -> Text:
+def heat(found: Tried, chosen: ev.LayerSensitivity | None, width: int) -> Text:
     """What each block moves as one character (of a few blocks: the largest, where there is no room for all): the model's
     loss where it was measured, else the mean error; below it the worst and the chosen matrix's block with their numbers.
     """
@@ -100,7 +101,7 @@ def heat(found: Mapping[str, LayerState], chosen: LayerState | None, width: int)
     for start in range(0, len(numbers), each):
         part = numbers[start : start + each]
         value = max(0.0, *(by_block[number] for number in part))
-        text.append(SPARKS[round(7 * value / top)] if top > 0 else SPARKS[0], _style(chosen, part))
+        text.append(height(value, top), _style(chosen, part))
     worst = max(by_block, key=by_block.__getitem__)
     text.append(f"\n worst {worst}: {figures.number(top, 4)}")
     if chosen and chosen.block in by_block:
@@ -108,12 +109,10 @@ def heat(found: Mapping[str, LayerState], chosen: LayerState | None, width: int)
     return text
 
 
-def _by_block(found: Mapping[str, LayerState]) -> tuple[str, dict[int, float]]:
-    losses = {name: layer.loss for name, layer in found.items() if layer.loss is not None}
-    if losses:
-        return "loss", means(losses, found.values())
-    return "error", means({name: middle(layer) or 0.0 for name, layer in found.items()}, found.values())
+def _by_block(found: Tried) -> tuple[str, dict[int, float]]:
+    losses = means.by_block((event.block, event.loss, 1) for event in found.values())
+    return ("loss", losses) if losses else ("error", means.by_block((e.block, e.error, 1) for e in found.values()))
 
 
-def _style(chosen: LayerState | None, part: list[int]) -> str:
+def _style(chosen: ev.LayerSensitivity | None, part: list[int]) -> str:
     return "bold yellow" if chosen and chosen.block in part else "cyan"

@@ -49,7 +49,9 @@ def _numbers(shares: Shares) -> Text:
     if share != shares.stored[block]:
         text.append(f" was {figures.share(shares.stored[block])}", "bright_black")
     if shares.matrices:
-        text.append(f" · beside {len(shares.matrices)} by name", "bright_black")
+        missing = len(shares.matrices) - len(shares.named)
+        unknown = f" ({missing} not in the model)" if missing else ""
+        text.append(f" · beside {len(shares.matrices)} by name{unknown}", "bright_black")
     off = shares.mean - shares.target
     text.append(f"\n mean {figures.share(shares.mean, 2)} target {figures.share(shares.target, 2)} ")
     if abs(off) < EXACT:

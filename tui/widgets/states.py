@@ -6,9 +6,11 @@ from rich.text import Text
 
 BAR = "━"
 REST = "─"
+EIGHTHS = " ▁▂▃▄▅▆▇█"
 LOOKS = {
     "waiting": ("○", "bright_black"),
     "pending": ("○", "bright_black"),
+    "reading": ("…", "cyan"),
     "starting": ("…", "cyan"),
     "not started": ("○", "bright_black"),
     "running": ("▶", "cyan"),
@@ -41,6 +43,11 @@ def bar(done: int, total: int, width: int) -> Text:
     """A progress bar of `width` characters that reads without colour too."""
     filled = min(width, round(width * done / total)) if total else 0
     return Text.assemble((BAR * filled, "cyan"), (REST * (width - filled), "bright_black"))
+
+
+def height(value: float, top: float) -> str:
+    """A value as one character, as high as its share of `top`; one that is there is seen."""
+    return EIGHTHS[max(1, min(8, round(8 * value / top)))] if top > 0 else EIGHTHS[1]
 
 
 def elide(text: str, width: int, keep: str = "start") -> str:

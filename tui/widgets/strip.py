@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from rich.text import Text
 from textual.widgets import Static
 
-GLYPHS = " ▁▂▃▄▅▆▇█"
+from tui.widgets.states import EIGHTHS
+
 AXIS = 5
 
 
@@ -90,7 +91,7 @@ def _glyph(bar: Bar, row: int, rows: int, low: float, high: float) -> str:
     eighths = round(8 * rows * (bar.value - low) / (high - low)) - 8 * row
     if row == 0:
         eighths = max(1, eighths)  # a bar that is there is seen
-    glyph = GLYPHS[max(0, min(8, eighths))]
+    glyph = EIGHTHS[max(0, min(8, eighths))]
     return glyph if bar.done or glyph != "█" else "▒"
 
 

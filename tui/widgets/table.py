@@ -68,6 +68,7 @@ class LiveTable(DataTable[Text]):
         self._source: dict[str, Row] = {}
         self._shown: dict[str, Row] = {}
         self._flexible = 0
+        self._awaited: str | None = None
         self.sort_key: str | None = None
         self.descending = False
         self.filter_text = ""
@@ -91,7 +92,8 @@ class LiveTable(DataTable[Text]):
         self._sync()
 
     def select(self, key: str) -> None:
-        """Moves the cursor to a row, where it is shown."""
+        """Moves the cursor to a row, where it is shown; in a table without a place yet, when it gets one."""
+        self._awaited = None if self._shown_columns else key
         if key in self._shown:
             self.move_cursor(row=self.get_row_index(key), animate=False)
 
@@ -130,14 +132,14 @@ class LiveTable(DataTable[Text]):
         """Chooses the columns for `width` and gives the flexible one the rest."""
         if not width:
             return
-        columns, flexible = fitting([c for c in self._all_columns if self._has_values(c)], width)
-        if columns == self._shown_columns and flexible == self._flexible:
+        fits = fitting([c for c in self._all_columns if self._has_values(c)], width)
+        if fits == (self._shown_columns, self._flexible):
             return
-        self._shown_columns, self._flexible = columns, flexible
-        key = self.selected
+        self._shown_columns, self._flexible = fits
+        key, self._awaited = self.selected or self._awaited, None
         self.clear(columns=True)
-        for column in columns:
-            self.add_column(self._label(column), key=column.key, width=column.width or flexible)
+        for column in self._shown_columns:
+            self.add_column(self._label(column), key=column.key, width=column.width or self._flexible)
         self._shown = {}
         self._sync()
         if key:
@@ -182,8 +184,7 @@ class LiveTable(DataTable[Text]):
         """Rewrites the cells whose value changed. Returns the columns concerned."""
         changed = set()
         for key, old in self._shown.items():
-            row = wanted.get(key)
-            if row is None or row == old:
+            if (row := wanted.get(key)) is None or row == old:
                 continue
             for column in self._shown_columns:
                 if row.get(column.key) != old.get(column.key):
@@ -198,8 +199,7 @@ class LiveTable(DataTable[Text]):
         if isinstance(shown, Text):
             cell = Cell(shown.plain, shown.style, justify=justify, spans=list(shown.spans))
         else:
-            width = column.width or self._flexible
-            cell = Cell(elide(shown, width, column.keep), justify=justify)
+            cell = Cell(elide(shown, column.width or self._flexible, column.keep), justify=justify)
         cell.no_wrap, cell.overflow, cell.row = True, "ellipsis", key
         if value is None:
             cell.stylize("bright_black")
@@ -208,7 +208,7 @@ class LiveTable(DataTable[Text]):
     def _matches(self, key: str, row: Row) -> bool:
         if not self.filter_text:
             return True
-        text = " ".join([key, *(str(value) for value in row.values())]).lower()
+        text = " ".join([key, *map(str, row.values())]).lower()
         return all(word in text for word in self.filter_text.lower().split())
 
     def _resort(self, selected: str | None = None) -> None:
