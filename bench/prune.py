@@ -1,6 +1,6 @@
 """Pruning side by side with llm-compressor, in one run: seconds, ratio, the solver's share, perplexity of the exported folders.
 
-    python bench/prune.py [--only CASE...] [--seeds 0 1 2] [--no-peer] [--start 0] [--model DIR_OR_GGUF]
+    python bench/prune.py [--only CASE...] [--seeds 0 1 2] [--no-peer] [--start 0] [--model DIR_OR_GGUF] [--keep FOLDER]
 
 Same model, calibration text and windows, two runs one after the other. Ours is timed from the prune step's first event to its
 last matrix, drawing and tokenizing the calibration text included; the peer's is what its `oneshot` took (SparseGPT's stands
@@ -40,7 +40,7 @@ def prune(criterion: str, sparsity: float = 0.5, pattern: str = "unstructured") 
     return f'{{use="prune", criterion="{criterion}", sparsity={sparsity}, pattern="{pattern}"}}'
 
 
-RECOVER = '{use="recover"}'
+RECOVER = f'{EXPORT}, {{use="recover"}}'
 CASES = {
     "wanda": Case(prune("wanda"), 38.9, ("wanda", "unstructured"), 0.35),
     "sparsegpt": Case(prune("sparsegpt"), 30.9, ("sparsegpt", "unstructured"), 0.40),
@@ -55,12 +55,13 @@ CASES = {
 
 @dataclass(frozen=True)
 class Ours:
-    """Seconds of pruning and of recovery, the solver's share of the first, the exported folder."""
+    """Seconds of pruning and of recovery, the solver's share of the first, the exported folder, and the one before recovery."""
 
     seconds: float
     solver: float
     recovery: float
     folder: Path
+    before: Path | None
 
 
 def ours(steps: str, model: str, seed: int, folder: Path) -> Ours:
@@ -72,7 +73,8 @@ def ours(steps: str, model: str, seed: int, folder: Path) -> Ours:
     began = next(e["time"] for e in events if e["kind"] == "step_started" and e["use"] == "prune")
     seconds = max(e["time"] for e in layers) - began
     recovered = sum(e["seconds"] for e in events if e["kind"] == "block_recovered")
-    return Ours(seconds, sum(e["seconds"] for e in layers) / seconds, recovered, folder / "artifacts" / "model")
+    *before, last = [folder / e["path"] for e in events if e["kind"] == "artifact_written"]
+    return Ours(seconds, sum(e["seconds"] for e in layers) / seconds, recovered, last, before[0] if before else None)
 
 
 def dense(model: str, folder: Path) -> Path:
@@ -136,7 +138,9 @@ class Bench:
         found = score(mine.folder, self.start)
         line = (f"{name}, seed {seed}: perplexity {found['perplexity']} (bound {case.bound}), sparsity "
                 f"{found['sparsity']}, {mine.seconds:.1f} s, solver's share {mine.solver:.2f}")  # fmt: skip
-        line += f", recovery {mine.recovery:.1f} s" if mine.recovery else ""
+        if mine.before is not None:
+            before = score(mine.before, self.start)
+            line += f", recovery {mine.recovery:.1f} s from {before['perplexity']}, sparsity {before['sparsity']}"
         line += f", 2:4 in every group {two_of_four(mine.folder)}" if "2:4" in name else ""
         if self.python is not None and case.peer is not None:
             theirs, other = self.peer(*case.peer, seed)
@@ -163,11 +167,12 @@ def main() -> None:
     parser.add_argument("--no-peer", action="store_true")
     parser.add_argument("--start", type=int, default=0, help="first window of the test text; 20 while developing")
     parser.add_argument("--model", default="demo", help="a folder or a GGUF file of another model")
+    parser.add_argument("--keep", type=Path, help="a new folder for the runs; thrown away by default")
     arguments = parser.parse_args()
     python = None if arguments.no_peer else place.environment("peer", "torch==2.13.0", "llmcompressor")
     source = arguments.model if arguments.model == "demo" else str(Path(arguments.model).resolve())
     with tempfile.TemporaryDirectory() as name:
-        work = Path(name)
+        work = arguments.keep or Path(name)
         model = dense(source, work / "dense")
         print(f"dense: perplexity {score(model, arguments.start)['perplexity']}", flush=True)
         bench = Bench(python, source, model, arguments.start, work)
