@@ -69,7 +69,7 @@ def ours(steps: str, model: str, seed: int, folder: Path) -> Ours:
                "--set", f'model.source="{model}"', "--set", f"seed={seed}", "--set", f"step=[{steps}, {EXPORT}]"]  # fmt: skip
     out = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
     events = [json.loads(line) for line in out.splitlines()]
-    layers = [e for e in events if e["kind"] == "layer_pruned"]
+    layers = [e for e in events if e["kind"] in ("layer_pruned", "parts_removed")]
     began = next(e["time"] for e in events if e["kind"] == "step_started" and e["use"] == "prune")
     seconds = max(e["time"] for e in layers) - began
     recovered = sum(e["seconds"] for e in events if e["kind"] == "block_recovered")

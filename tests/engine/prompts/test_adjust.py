@@ -1,0 +1,79 @@
+"""The `adjust_prompt` step: its budget, where it begins, what it compares with, and that a stop in the middle changes nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fixtures.models import subject
+from fixtures.prompting import INSTRUCTION, options, toy
+from fixtures.workspaces import workspace
+
+from engine import events as ev
+from engine.errors import Cancelled, UsageError
+from engine.prompts.adjust import run
+from engine.prompts.adjusters import grips
+from engine.prompts.finals import WINNER
+from engine.prompts.options import AdjustPromptOptions
+from engine.workspace import Workspace
+
+QUICK = {"rows": 8, "budget": 160, "finalists": 3, "calibration": "batch"}
+
+
+def at_work(folder: Path, told: list[ev.Event] | None = None) -> Workspace:
+    made = workspace(folder, subject("llama", seed=4), told=told)
+    made._tasks["toy"] = toy()
+    return made
+
+
+def winner(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "artifacts" / "adjusted-prompts" / WINNER).read_text())
+    return found
+
+
+def adjusted(folder: Path, options: AdjustPromptOptions) -> tuple[dict[str, Any], list[ev.Event]]:
+    told: list[ev.Event] = []
+    made = at_work(folder, told)
+    made.profile = made.profile.model_copy(update={"step": [options]})
+    return run(made, options), told
+
+
+def test_it_ends_within_its_budget_and_compares_with_both_beginnings(tmp_path: Path) -> None:
+    summary, told = adjusted(tmp_path / "run", options(**QUICK))
+    scored = [e for e in told if isinstance(e, ev.CandidateScored)]
+    search = {e.candidate for e in scored if e.split == "dev"}
+    assert {"plain", "start"} <= search and len(search) > 6
+    assert summary["scored"] <= 160 + 2 * 40  # what the baselines may catch up
+    compared = {(e.a, e.b, e.calibration) for e in told if isinstance(e, ev.PromptsCompared)}
+    for base in {"plain", "start"} - {summary["winner"]}:
+        assert {(summary["winner"], base, kind) for kind in ("none", "batch")} <= compared
+    assert winner(tmp_path / "run")["name"] == summary["winner"]
+    assert summary["rows"] == 30
+
+
+def test_a_budget_that_shows_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="a budget of 3 examples"):
+        adjusted(tmp_path / "run", options(**{**QUICK, "budget": 3}))
+
+
+@pytest.mark.parametrize("stop", [5, 23, 60])
+def test_stopped_anywhere_and_run_again_it_chooses_the_same(stop: int, tmp_path: Path) -> None:
+    whole, _ = adjusted(tmp_path / "whole", options(**QUICK))
+    checks = iter(range(10_000))
+    broken = at_work(tmp_path / "broken")
+    broken.should_stop = lambda: next(checks) >= stop
+    broken.profile = broken.profile.model_copy(update={"step": [options(**QUICK)]})
+    with pytest.raises(Cancelled):
+        run(broken, options(**QUICK))
+    again, _ = adjusted(tmp_path / "broken", options(**QUICK))
+    assert again == whole
+    assert winner(tmp_path / "broken") == winner(tmp_path / "whole")
+
+
+def test_phrases_cut_at_marks_and_after_four_words() -> None:
+    found = grips.phrases("Read it, then say whether the writer liked the film. Answer yes or no.")
+    assert found == ["Read it,", "then say whether", "the writer liked", "the film.", "Answer yes or no."]
+    assert " ".join(grips.phrases(INSTRUCTION)) == INSTRUCTION
+    assert grips.phrases("") == []
