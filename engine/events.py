@@ -266,6 +266,39 @@ class PromptsCompared(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PromptTrained(Event):
+    """An epoch of training a prompt's virtual tokens (0: as they began, no `loss` yet) and how they did on the `n` rows that
+    every epoch is checked on; `best` so far or not.
+    """
+
+    kind: ClassVar[str] = "prompt_trained"
+    step: int
+    candidate: str
+    epoch: int
+    epochs: int
+    loss: float | None
+    accuracy: float
+    skill: float
+    n: int
+    best: bool
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptRead(Event):
+    """A token for every trained virtual one and the cosine between them: the vocabulary's nearest where `form` is "soft", the
+    one that it began as where it is "prefix".
+    """
+
+    kind: ClassVar[str] = "prompt_read"
+    step: int
+    candidate: str
+    form: str
+    tokens: list[str]
+    cosines: list[float]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ArtifactWritten(Event):
     """A file or folder under artifacts/, complete on disk. `path` is relative to the run's folder."""
 
@@ -348,7 +381,7 @@ KINDS: dict[str, type[Event]] = {
     for cls in (
         RunStarted, ModelLoaded, StepStarted, StepFinished, Progress, Estimated, SparsityPlanned, LayerSensitivity,
         LayerPruned, PartsRemoved, BlockRecovered, Metric, CandidateAdded, CandidateScored, PromptsCompared,
-        ArtifactWritten, GateChecked, Log, RunFinished, RunFailed, RunCancelled,
+        PromptTrained, PromptRead, ArtifactWritten, GateChecked, Log, RunFinished, RunFailed, RunCancelled,
     )
 }  # fmt: skip
 FINAL = (RunFinished, RunFailed, RunCancelled)

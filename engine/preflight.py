@@ -9,7 +9,7 @@ from dataclasses import replace
 from engine.errors import UsageError
 from engine.evaluation.options import EvaluateStepOptions
 from engine.matrices import Matrix
-from engine.prompts.options import PromptStepOptions
+from engine.prompts.options import EmbedPromptOptions, PromptStepOptions
 from engine.pruning import step as pruning
 from engine.pruning import structured
 from engine.pruning.options import PruneOptions
@@ -107,6 +107,8 @@ def check_lengths(workspace: Workspace) -> None:
     lengths = {"calibration.length": profile.calibration.length}
     if profile.evaluate.perplexity not in (None, "none"):
         lengths["evaluate.length"] = profile.evaluate.length
+    embedded = ((f"step.{i}.tokens", s.tokens) for i, s in enumerate(profile.step) if isinstance(s, EmbedPromptOptions))
+    lengths |= dict(embedded)
     for key, length in lengths.items():
         if length > limit:
             raise UsageError(

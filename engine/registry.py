@@ -105,6 +105,7 @@ STEPS = {
     "recover": StepEntry("engine.training.options:RecoverOptions", "engine.training.recover", stage="recovered"),
     "select_prompt": StepEntry("engine.prompts.options:SelectPromptOptions", "engine.prompts.select"),
     "adjust_prompt": StepEntry("engine.prompts.options:AdjustPromptOptions", "engine.prompts.adjust"),
+    "embed_prompt": StepEntry("engine.prompts.options:EmbedPromptOptions", "engine.prompts.embed"),
     "evaluate": StepEntry("engine.evaluation.options:EvaluateStepOptions", "engine.evaluation.step"),
     "export": StepEntry("engine.export.options:ExportOptions", "engine.export.step"),
 }

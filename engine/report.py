@@ -32,6 +32,8 @@ def markdown(state: RunState, environment: Mapping[str, Any] | None = None) -> s
         sections.sensitivity(state),
         sections.removals(state),
         sections.recoveries(state),
+        sections.trainings(state),
+        sections.readings(state),
         section("Gates", ["gate", "bound", "value", "result"], [_gate(gate) for gate in state.gates]),
         section("Artifacts", ["path", "format", "size"], [_artifact(a) for a in state.artifacts]),
         _environment(state, environment or {}),
@@ -63,6 +65,8 @@ def result(state: RunState, environment: Mapping[str, Any] | None = None) -> dic
         "sensitivities": [_event(event) for event in state.sensitivities.values()],
         "removals": [_event(event) for event in state.removals],
         "recoveries": [_event(event) for event in state.recoveries],
+        "trainings": [_event(event) for event in state.trainings],
+        "readings": [_event(event) for event in state.readings],
         "gates": [_fields(gate) for gate in state.gates],
         "artifacts": [_fields(artifact) for artifact in state.artifacts],
         "estimates": {

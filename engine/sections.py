@@ -86,6 +86,27 @@ def recoveries(state: RunState) -> str:
     return section("Recovered blocks", ["step", "block", "error before", "error after"], body)
 
 
+def trainings(state: RunState) -> str:
+    """Every epoch of training virtual tokens, checked on development rows; the best so far are marked."""
+    body = [
+        [str(t.step + 1), t.candidate, str(t.epoch), _error(t.loss), figures.share(t.accuracy), f"{t.skill:.3f}",
+         str(t.n), "yes" if t.best else ""] for t in state.trainings
+    ]  # fmt: skip
+    return section(
+        "Trained prompts", ["step", "prompt", "epoch", "loss", "accuracy", "skill", "n", "best so far"], body
+    )
+
+
+def readings(state: RunState) -> str:
+    """What every virtual token is nearest to, or began as."""
+    body = [
+        [str(r.step + 1), r.candidate, str(position), token.strip() or repr(token), f"{cosine:.3f}"]
+        for r in state.readings
+        for position, (token, cosine) in enumerate(zip(r.tokens, r.cosines, strict=False))
+    ]
+    return section("Virtual tokens", ["step", "prompt", "position", "token", "cosine"], body)
+
+
 def _block(found: list[LayerState]) -> list[str]:
     sparsity = means.weighted((x.sparsity, x.parameters) for x in found)
     return [figures.share(sparsity), _error(means.mean(x.error for x in found))]

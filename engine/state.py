@@ -46,6 +46,8 @@ class RunState:
     sensitivities: dict[str, ev.LayerSensitivity] = field(default_factory=dict)
     removals: list[ev.PartsRemoved] = field(default_factory=list)
     recoveries: list[ev.BlockRecovered] = field(default_factory=list)
+    trainings: list[ev.PromptTrained] = field(default_factory=list)
+    readings: list[ev.PromptRead] = field(default_factory=list)
     estimates: dict[str, ev.Estimated] = field(default_factory=dict)
     used: dict[str, Used] = field(default_factory=dict)
     log: list[ev.Log] = field(default_factory=list)
@@ -181,6 +183,15 @@ class RunState:
         key = (event.step, event.a, event.b, event.stage, event.split, event.calibration)
         kept = [c for c in self.comparisons if (c.step, c.a, c.b, c.stage, c.split, c.calibration) != key]
         self.comparisons = [*kept, event]
+
+    def _on_prompt_trained(self, event: ev.PromptTrained) -> None:
+        self.trainings = [*(t for t in self.trainings if (t.step, t.epoch) != (event.step, event.epoch)), event]
+        if event.loss is not None:
+            self._point("prompt training loss", event.time, event.loss)
+        self._point("prompt training skill", event.time, event.skill)
+
+    def _on_prompt_read(self, event: ev.PromptRead) -> None:
+        self.readings = [*(r for r in self.readings if r.step != event.step), event]
 
     def _on_artifact_written(self, event: ev.ArtifactWritten) -> None:
         self.artifacts = [*(a for a in self.artifacts if a.path != event.path), event]

@@ -118,6 +118,13 @@ class Narrator:
         against = f"{event.a} against {event.b} ({event.stage}, {event.split}, {event.calibration})"
         return [f"{INDENT}{against}: {figure}, p {figures.p_value(event.p_value)}, n {event.n}: {event.verdict}"]
 
+    def _prompt_trained(self, event: ev.PromptTrained) -> list[str]:
+        loss = "" if event.loss is None else f"loss {event.loss:.3g}, "
+        figure = f"{loss}accuracy {figures.share(event.accuracy)}, skill {event.skill:.3f}, n {event.n}"
+        best = ", the best so far" if event.best else ""
+        took = figures.duration(event.seconds)
+        return [f"{INDENT}trained {event.candidate} {event.epoch}/{event.epochs} epochs: {figure}{best}, {took}"]
+
     def _artifact_written(self, event: ev.ArtifactWritten) -> list[str]:
         return [f"{INDENT}wrote {event.path} ({event.format}, {figures.size(event.bytes)})"]
 

@@ -32,6 +32,7 @@ HINTS = {
     "recover": "lower step.{index}.batch, calibration.samples or calibration.length",
     "select_prompt": "set step.{index}.control = false, or use fewer demonstrations",
     "adjust_prompt": "set step.{index}.control = false, or use fewer demonstrations",
+    "embed_prompt": "lower step.{index}.batch, or use fewer demonstrations",
     "export": "set step.{index}.verify = false",
 }
 

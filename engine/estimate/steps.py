@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from engine.data.tasks import Row
 from engine.estimate import parts, planning
 from engine.estimate.needs import Needs, Work
 from engine.estimate.parts import FLOAT
@@ -14,7 +15,7 @@ from engine.evaluation.options import EvaluateOptions, EvaluateStepOptions
 from engine.export.options import ExportOptions
 from engine.options import StepOptions
 from engine.prompts import pool
-from engine.prompts.options import AdjustPromptOptions, PromptStepOptions, SelectPromptOptions
+from engine.prompts.options import AdjustPromptOptions, EmbedPromptOptions, PromptStepOptions, SelectPromptOptions
 from engine.prompts.pool import BASELINE
 from engine.prompts.template import Prompt
 from engine.pruning.options import PruneOptions
@@ -99,6 +100,41 @@ def adjust_prompt(scene: Scene, options: AdjustPromptOptions) -> Needs:
     return prompt_step(scene, options, [start] * count, finalists=3)
 
 
+def embed_prompt(scene: Scene, options: EmbedPromptOptions) -> Needs:
+    """The dense model's answers, epochs of training with a check each, and the race of four prompts."""
+    task = scene.workspace.task(options.task)
+    rows = task.train[: options.train_rows]
+    per_row = scene.tokens(rows, task.template)
+    shown = tuple(task.train[: options.demonstrations])
+    start = Prompt(BASELINE, task.template, options.instruction or task.description, shown)
+    tokenizer: Any = scene.workspace.subject.tokenizer
+    prefix = options.tokens + len(tokenizer(start.head()).input_ids)
+    checked = (options.epochs + 1) * min(options.rows, len(task.dev))
+    checks = parts.rows(scene.sizes, checked, per_row, prefix, options.epochs + 1)
+    trained = tuning(scene, options, rows, per_row, prefix).then(checks)
+    needs = trained.then(prompt_step(scene, options, [start] * 4, finalists=4))
+    if not options.alpha:
+        return needs
+    taught = parts.rows(scene.sizes, len(rows), per_row, prefix)
+    if scene.changed:
+        taught = taught.then(parts.loading(scene.sizes)).beside(scene.sizes.loaded)
+    return taught.then(needs)
+
+
+def tuning(scene: Scene, options: EmbedPromptOptions, rows: Sequence[Row], per_row: float, prefix: float) -> Needs:
+    """Forward and backward of a batch behind its prefix; no weight has a gradient, so that a step is three forwards."""
+    sizes, batch = scene.sizes, min(options.batch, len(rows))
+    steps = options.epochs * -(-len(rows) // options.batch)
+    sequences = batch * max((scene.sequences(row) for row in rows[:1]), default=1)
+    tokens = batch * per_row + prefix
+    number = 2 if sizes.compute == "bfloat16" else FLOAT
+    once = parts.forward(sizes, tokens, per_row + prefix, sizes.compute, sequences) + parts.calls(sizes, 2)
+    kept = tokens * (parts.BACKWARD_HIDDEN * sizes.hidden * FLOAT + parts.BACKWARD_WIDE * sizes.widest * number)
+    keys = parts.REPEATED * sequences * (prefix + per_row) * sizes.keys * number
+    logits = 2 * FLOAT * sequences * sizes.vocabulary
+    return Needs(len(sizes.blocks) * (kept + keys) + logits, work=once * (3 * steps))
+
+
 def prompt_step(scene: Scene, options: PromptStepOptions, prompts: Sequence[Prompt], finalists: int) -> Needs:
     """A race within the budget, the finalists on the test split, and these on the dense model as well if asked for."""
     workspace, sizes = scene.workspace, scene.sizes
@@ -140,7 +176,7 @@ def export(scene: Scene, options: ExportOptions) -> Needs:
 
 NEEDS: dict[str, Callable[[Scene, Any], Needs]] = {
     "sensitivity": sensitivity, "prune": prune, "recover": recover, "select_prompt": select_prompt,
-    "adjust_prompt": adjust_prompt, "evaluate": evaluate, "export": export,
+    "adjust_prompt": adjust_prompt, "embed_prompt": embed_prompt, "evaluate": evaluate, "export": export,
 }  # fmt: skip
 
 

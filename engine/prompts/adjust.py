@@ -13,7 +13,7 @@ from engine.prompts.adjusting import Adjuster, Setting
 from engine.prompts.contest import Contest, prefix
 from engine.prompts.finals import latest_winner
 from engine.prompts.optimizers import halving
-from engine.prompts.options import AdjustPromptOptions
+from engine.prompts.options import AdjustPromptOptions, EmbedPromptOptions
 from engine.prompts.race import Standing
 from engine.prompts.template import Prompt
 from engine.prompts.writer import Writer
@@ -40,7 +40,7 @@ def run(workspace: Workspace, options: AdjustPromptOptions) -> dict[str, Any]:
     return contest.settle(final(contest, options), baselines, workspace.artifact("adjusted-prompts").name)
 
 
-def starting(workspace: Workspace, contest: Contest, options: AdjustPromptOptions) -> Prompt:
+def starting(workspace: Workspace, contest: Contest, options: AdjustPromptOptions | EmbedPromptOptions) -> Prompt:
     """The prompt to begin with. Raises UsageError when more demonstrations are asked for than there are rows."""
     task = contest.task
     if options.instruction is None and not options.demonstrations:

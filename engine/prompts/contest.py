@@ -53,20 +53,19 @@ class Contest:
         return cls(workspace, options, task, scorer, cache)
 
     def find(self, prompt: Prompt) -> int | None:
-        """The index of the candidate with the prompt's text."""
-        text = prompt.text()
-        return next((i for i, known in enumerate(self.race.prompts) if known.text() == text), None)
+        """The index of the candidate that is the same prompt under whatever name."""
+        return next((i for i, known in enumerate(self.race.prompts) if known.same(prompt)), None)
 
     def enter(self, prompt: Prompt) -> int:
-        """The prompt's index in the race; a text that is in it already keeps its place."""
+        """The prompt's index in the race; one that is in it already keeps its place."""
         known = self.find(prompt)
         if known is not None:
             return known
         tokenizer = self.workspace.subject.tokenizer
         assert tokenizer is not None
-        tokens = len(tokenizer(prompt.text()).input_ids)
+        tokens = len(tokenizer(prompt.text()).input_ids) + (prompt.soft.tokens if prompt.soft else 0)
         self.race.enter(prompt, tokens)
-        added = ev.CandidateAdded(step=self.workspace.step, candidate=prompt.name, text=prompt.text(),
+        added = ev.CandidateAdded(step=self.workspace.step, candidate=prompt.name, text=prompt.shown(),
                                   origin=prompt.origin, tokens=tokens)  # fmt: skip
         self.workspace.emit(added)
         return len(self.race.prompts) - 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,13 @@ import torch
 from engine import events as ev
 from engine import files, statistics
 from engine.data.tasks import Row, Task
-from engine.prompts import calibration
+from engine.prompts import calibration, soft
 from engine.prompts.cache import ScoreCache
 from engine.prompts.options import PromptStepOptions
 from engine.prompts.race import Race, Standing, standing
 from engine.prompts.scorer import Scorer
 from engine.prompts.template import Prompt
+from engine.subject import Subject
 from engine.workspace import Workspace
 
 WINNER = "winner.json"
@@ -62,7 +63,7 @@ class Finals:
     def control(self) -> None:
         """The same prompts on the dense model: without this a gain can be plain adaptation to the task.
 
-        Its calibration is fitted on its own development scores.
+        Its calibration is fitted on its own development scores. Virtual tokens of other sizes than its own are left out.
         """
         check = lambda done, total: self.workspace.check_stop()  # noqa: E731
         scorer = Scorer(self.workspace.dense_subject(), ScoreCache(), check)
@@ -70,9 +71,18 @@ class Finals:
         race = Race(self.race.prompts, rows, len(self.indices) * len(rows), self.race.kind, self.race.tokens,
                     partial(scorer.score, width=self.task.most_choices),
                     partial(calibration.content_free_scores, scorer, row=rows[0]), lambda *_: None)  # fmt: skip
-        for index in self.indices:
+        indices = [index for index in self.indices if self._fits(index, scorer.subject)]
+        for index in indices:
             race.advance(index, len(rows))
-        Finals(self.workspace, self.options, self.task, race, self.indices).compare(scorer, "dense")
+        if indices:
+            Finals(self.workspace, self.options, self.task, race, indices).compare(scorer, "dense")
+
+    def _fits(self, index: int, dense: Subject) -> bool:
+        prompt = self.race.prompts[index]
+        fits = prompt.soft is None or prompt.soft.fits(dense)
+        if not fits:
+            self.workspace.log(f"the dense model has other sizes: {prompt.name} cannot be tried on it", "warning")
+        return fits
 
     def _progress(self, label: str, done: int, total: int) -> None:
         self.workspace.progress(label, done, total, "rows")
@@ -106,6 +116,8 @@ class Finals:
         }  # fmt: skip
         files.write_text(folder / WINNER, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
         files.write_text(folder / "winner.txt", winner.text())
+        if winner.soft is not None:
+            winner.soft.save(folder, self.workspace.subject)
         lines = [json.dumps(self._example(i), ensure_ascii=False) for i in range(len(self.rows))]
         files.write_text(folder / "examples.jsonl", "\n".join(lines) + "\n")
         size = files.folder_bytes(folder)
@@ -146,6 +158,7 @@ def latest_winner(workspace: Workspace, task: str) -> Prompt | None:
     for index in reversed(range(workspace.step)):
         done = workspace.finished(index)
         if done and done["summary"].get("task") == task and "prompts" in done["summary"]:
-            file = Path(workspace.run.artifacts, done["summary"]["prompts"], WINNER)
-            return Prompt.from_json(json.loads(file.read_text(encoding="utf-8")))
+            folder = Path(workspace.run.artifacts, done["summary"]["prompts"])
+            prompt = Prompt.from_json(json.loads((folder / WINNER).read_text(encoding="utf-8")))
+            return replace(prompt, soft=soft.load(folder))
     return None

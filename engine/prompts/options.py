@@ -9,6 +9,8 @@ from pydantic import Field, field_validator
 from engine.options import StepOptions
 from engine.registry import ADJUSTERS, OPTIMIZERS
 
+Form = Literal["soft", "prefix"]
+
 
 class PromptStepOptions(StepOptions):
     """What every prompt step chooses on, and what it shows of its choice."""
@@ -78,3 +80,37 @@ class AdjustPromptOptions(PromptStepOptions):
     @classmethod
     def _known_method(cls, name: str) -> str:
         return ADJUSTERS.check(name)
+
+
+class EmbedPromptOptions(PromptStepOptions):
+    """Train virtual tokens ahead of the best text prompt; they are kept only if better than the text by itself."""
+
+    use: Literal["embed_prompt"]
+    form: Form = "soft"
+    """soft: embeddings of virtual tokens; prefix: keys and values of virtual tokens in every layer"""
+    tokens: int = Field(default=20, ge=1)
+    """how many virtual tokens; they begin as the text prompt's own, cut or repeated"""
+    instruction: str | None = None
+    """the instruction to begin with; by default the prompt that an earlier step chose for the task, else the plain one"""
+    demonstrations: int = Field(default=0, ge=0)
+    """labelled examples of the training split that the given instruction begins with"""
+    epochs: int = Field(default=10, ge=1)
+    """passes over the training rows, at most"""
+    patience: int = Field(default=3, ge=1)
+    """passes without a better check until the training stops"""
+    train_rows: int | None = Field(default=None, ge=1)
+    """rows of the training split to train on; all by default"""
+    rows: int = Field(default=64, ge=1)
+    """development rows that every pass is checked on, at most half of them; the choice is made on the others"""
+    batch: int = Field(default=16, ge=1)
+    """training rows an optimizer step"""
+    learning_rate: float = Field(default=3e-3, gt=0.0)
+    """AdamW's largest step, reached after the warm-up, then falling as a cosine"""
+    warmup: float = Field(default=0.1, ge=0.0, lt=1.0)
+    """share of the optimizer steps in which the learning rate rises"""
+    clip: float = Field(default=1.0, gt=0.0)
+    """largest norm of a step's gradient"""
+    alpha: float = Field(default=0.5, ge=0.0, le=1.0)
+    """weight of the divergence from the dense model's answers with the same text; the rest is for the right answers"""
+    temperature: float = Field(default=1.0, gt=0.0)
+    """softens both models' answers where they are compared"""

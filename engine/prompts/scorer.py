@@ -1,13 +1,12 @@
 """Scores choices by log-likelihood: ℓ(c|p,x) = Σ log P(c_t | p, x, c_<t). The one scorer of every optimizer and of evaluation.
 
-What all rows of a prompt share at the front is encoded once and its key/value cache reused. Rows are batched by
-length, padded on the left. Choices of one token need one forward for all of them. Scores are kept on disk by (weights,
-tokens, choice), so that a repeated or resumed run does not compute them again.
+What all rows of a prompt share at the front, virtual tokens first, is encoded once and its key/value cache reused. Rows
+are batched by length, padded on the left. Choices of one token need one forward for all of them. Scores are kept on disk
+by (weights, virtual tokens, tokens, choice), so that a repeated or resumed run does not compute them again.
 """
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,29 +17,14 @@ import torch
 
 from engine.data.tasks import Row
 from engine.prompts.cache import ScoreCache
+from engine.prompts.forward import Beginning, Sequence_, begin, predictions, target_values
+from engine.prompts.soft import Soft
 from engine.prompts.template import Prompt
 from engine.subject import Subject
 from engine.weights import weights_hash
 
 BATCH_TOKENS = 2048  # tokens of a batch that are computed, padding included
 BATCH_CACHE = 16384  # tokens of a batch whose keys and values are held, the repeated prefix included
-SHORTEST_PREFIX = 8
-
-
-@dataclass(frozen=True)
-class Sequence_:
-    """One forward: `tokens`, and at its end the `targets`: (slot in the result, token ids of the choice).
-
-    With several targets each is a single token; one longer target has its tokens but the last at the sequence's end.
-    """
-
-    tokens: tuple[int, ...]
-    targets: tuple[tuple[int, tuple[int, ...]], ...]
-
-    @property
-    def positions(self) -> int:
-        """How many final positions' predictions are needed."""
-        return max(len(tokens) for _, tokens in self.targets)
 
 
 @dataclass
@@ -61,10 +45,10 @@ class Scorer:
         """Log-likelihoods [rows, width] in float64; `width` is the most choices of any row, -inf pads shorter rows."""
         width = width or max(len(row.choices) for row in rows)
         out = torch.full((len(rows), width), -torch.inf, dtype=torch.float64)
-        sequences = self._sequences(prompt, rows, width)
-        keys = [self._key(s) for s in sequences]
+        sequences = self.sequences(prompt, rows, width)
+        keys = [self._key(s, prompt.soft) for s in sequences]
         known = self.cache.get(keys) if self.cache else {}
-        for key, values in self._forward(list(zip(sequences, keys, strict=True)), known):
+        for key, values in self._forward(list(zip(sequences, keys, strict=True)), known, prompt.soft):
             known[key] = values
         for sequence, key in zip(sequences, keys, strict=True):
             self._place(out, sequence, known[key])
@@ -75,8 +59,8 @@ class Scorer:
         for (slot, _), value in zip(sequence.targets, values, strict=True):
             out.view(-1)[slot] = value
 
-    def _sequences(self, prompt: Prompt, rows: Sequence[Row], width: int) -> list[Sequence_]:
-        """One sequence a row where all its choices are one token, else one a choice.
+    def sequences(self, prompt: Prompt, rows: Sequence[Row], width: int) -> list[Sequence_]:
+        """The prompt's text: one sequence a row where all its choices are one token, else one a choice.
 
         A choice that melts into the prompt's last token takes that token with it, for all choices of the row.
         """
@@ -109,14 +93,14 @@ class Scorer:
         tokenizer: Any = self.subject.tokenizer
         return next((i for i in (tokenizer.bos_token_id, tokenizer.eos_token_id) if i is not None), 0)
 
-    def _padded(self, longest: int) -> bool:
+    def padded(self, longest: int) -> bool:
         """Whether rows may be padded: not where a sliding window would count the padding."""
         config: Any = self.subject.module.config
         window = getattr(config.get_text_config(), "sliding_window", None)
         return window is None or longest <= window
 
     def _forward(
-        self, items: list[tuple[Sequence_, str]], known: Mapping[str, Sequence[float]]
+        self, items: list[tuple[Sequence_, str]], known: Mapping[str, Sequence[float]], soft: Soft | None
     ) -> Iterator[tuple[str, list[float]]]:
         """Yields (key, log-likelihoods) of what is not known yet, batch by batch.
 
@@ -126,16 +110,16 @@ class Scorer:
         missing = {key for _, key in items} - known.keys()
         if not missing:
             return
-        prefix = shared_prefix([s.tokens[: len(s.tokens) - s.positions + 1] for s, _ in items])
-        past = self._encode_prefix(prefix) if len(prefix) >= SHORTEST_PREFIX else None
-        skip = len(prefix) if past is not None else 0
-        padded = self._padded(max(len(s.tokens) for s, _ in items))
+        with torch.inference_mode():
+            begun = begin(self.subject, shared_prefix([s.sharable for s, _ in items]), soft)
+        virtual = begun.length - begun.skip
+        padded = self.padded(virtual + max(len(s.tokens) for s, _ in items))
         total, done = len(missing), 0
-        for whole in batches(items, skip, padded):
+        for whole in batches(items, begun.skip, padded, virtual):
             batch = {key: sequence for sequence, key in whole if key in missing}
             if not batch:
                 continue
-            found = dict(zip(batch, self._batch(list(batch.values()), prefix[:skip], past), strict=True))
+            found = dict(zip(batch, self._batch(list(batch.values()), begun), strict=True))
             missing -= found.keys()
             if self.cache:
                 self.cache.put(found)
@@ -145,44 +129,14 @@ class Scorer:
             self.tell(done, total)
 
     @torch.inference_mode()
-    def _encode_prefix(self, prefix: tuple[int, ...]) -> Any:
-        ids = torch.tensor([prefix], device=self.subject.device)
-        return self.subject.module(ids, use_cache=True, logits_to_keep=1).past_key_values
+    def _batch(self, sequences: list[Sequence_], begun: Beginning) -> list[list[float]]:
+        """Log-likelihoods of each sequence's targets."""
+        logs = predictions(self.subject, sequences, begun)
+        return [target_values(s, row).tolist() for s, row in zip(sequences, logs, strict=True)]
 
-    @torch.inference_mode()
-    def _batch(self, sequences: list[Sequence_], prefix: tuple[int, ...], past: Any) -> list[list[float]]:
-        """Log-likelihoods per sequence; rows are padded on the left, behind the shared prefix."""
-        device, skip = self.subject.device, len(prefix)
-        rows = [s.tokens[skip:] for s in sequences]
-        length = max(len(row) for row in rows)
-        pad = torch.tensor([length - len(row) for row in rows], device=device)
-        ids = torch.tensor([[0] * (length - len(row)) + list(row) for row in rows], device=device)
-        real = torch.arange(length, device=device) >= pad[:, None]
-        mask = torch.cat([torch.ones(len(rows), skip, device=device, dtype=torch.bool), real], dim=1).long()
-        positions = (torch.arange(length, device=device) - pad[:, None]).clamp_min(0) + skip
-        keep = max(s.positions for s in sequences)
-        arguments: dict[str, Any] = {"use_cache": False}
-        if past is not None:
-            cache = copy.deepcopy(past)
-            cache.batch_repeat_interleave(len(rows))
-            arguments = {"past_key_values": cache, "use_cache": True}
-        logits = self.subject.module(
-            ids, attention_mask=mask, position_ids=positions, logits_to_keep=keep, **arguments
-        ).logits
-        return [target_values(s, row) for s, row in zip(sequences, logits.float().log_softmax(-1), strict=True)]
-
-    def _key(self, sequence: Sequence_) -> str:
-        return hashlib.blake2b(repr((self.weights, sequence.tokens, [t for _, t in sequence.targets])).encode(),
-                               digest_size=16).hexdigest()  # fmt: skip
-
-
-def target_values(sequence: Sequence_, log_probs_KV: torch.Tensor) -> list[float]:
-    """Summed log-probabilities of each target, from the predictions at the last K positions."""
-    values = []
-    for _, tokens in sequence.targets:
-        ids = torch.tensor(tokens, device=log_probs_KV.device)
-        values.append(float(log_probs_KV[-len(tokens) :].gather(1, ids[:, None]).double().sum()))
-    return values
+    def _key(self, sequence: Sequence_, soft: Soft | None) -> str:
+        about = (self.weights, sequence.tokens, [t for _, t in sequence.targets], *([soft.digest] if soft else []))
+        return hashlib.blake2b(repr(about).encode(), digest_size=16).hexdigest()
 
 
 def shared_prefix(token_lists: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
@@ -192,7 +146,9 @@ def shared_prefix(token_lists: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
     return shortest[: min(common, min(len(tokens) for tokens in token_lists) - 1)]
 
 
-def batches(items: list[tuple[Sequence_, str]], skip: int, padded: bool) -> list[list[tuple[Sequence_, str]]]:
+def batches(
+    items: list[tuple[Sequence_, str]], skip: int, padded: bool, virtual: int = 0
+) -> list[list[tuple[Sequence_, str]]]:
     """Sequences of similar length together, equal length unless padded; within both bounds."""
     ordered = sorted(items, key=lambda item: len(item[0].tokens))
     out: list[list[tuple[Sequence_, str]]] = [[]]
@@ -200,7 +156,7 @@ def batches(items: list[tuple[Sequence_, str]], skip: int, padded: bool) -> list
         width = len(item[0].tokens) - skip
         differs = bool(out[-1]) and len(out[-1][0][0].tokens) != len(item[0].tokens)
         rows = len(out[-1]) + 1
-        full = width * rows > BATCH_TOKENS or (skip + width) * rows > BATCH_CACHE
+        full = width * rows > BATCH_TOKENS or (virtual + skip + width) * rows > BATCH_CACHE
         if out[-1] and (full or (differs and not padded)):
             out.append([])
         out[-1].append(item)

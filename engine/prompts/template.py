@@ -1,12 +1,13 @@
-"""A candidate prompt as text: instruction, demonstrations, and the template that one row fills."""
+"""A candidate prompt: instruction, demonstrations, the template that one row fills, and virtual tokens ahead of them all."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from engine.data.tasks import Row
+from engine.prompts.soft import Soft
 
 SEPARATOR = "\n\n"
 
@@ -20,6 +21,7 @@ class Prompt:
     instruction: str = ""
     demonstrations: tuple[Row, ...] = ()
     origin: str = ""
+    soft: Soft | None = None
 
     def fill(self, row: Row) -> str:
         """The whole prompt for one row; a choice follows directly."""
@@ -32,16 +34,28 @@ class Prompt:
         return "".join(part + SEPARATOR for part in parts)
 
     def text(self) -> str:
-        """The prompt with its fields unfilled, for people."""
+        """The prompt's text with its fields unfilled."""
         return self.head() + self.template
 
+    def shown(self) -> str:
+        """The whole prompt for people: what no text can show is named."""
+        return (f"<{self.soft.tokens} {self.soft.form} tokens>" if self.soft else "") + self.text()
+
+    def same(self, other: Prompt) -> bool:
+        """Whether a model sees no difference."""
+        return self.text() == other.text() and self.soft == other.soft
+
     def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """The text; virtual tokens are kept in files of their own."""
+        record = asdict(replace(self, soft=None))
+        del record["soft"]
+        return record
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Prompt:
         """The prompt that `as_json` gave; other keys are left aside."""
-        known = {field.name: record[field.name] for field in fields(cls) if field.name in record}
+        names = {field.name for field in fields(cls)} - {"soft"}
+        known = {name: record[name] for name in names if name in record}
         shown = [Row(**{**row, "choices": tuple(row["choices"])}) for row in known.get("demonstrations", ())]
         return cls(**{**known, "demonstrations": tuple(shown)})
 

@@ -1,0 +1,208 @@
+"""The `embed_prompt` step: virtual tokens are trained ahead of the best text prompt, and kept only if better than it.
+
+They stand first in the sequence, where PEFT puts them, and the whole text prompt behind them. The development rows that the
+training is checked on are not those that the choice is made on.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from engine import events as ev
+from engine import files
+from engine.data.tasks import Row
+from engine.errors import EngineError, UsageError
+from engine.prompts import calibration, pool
+from engine.prompts.adjust import START, starting
+from engine.prompts.cache import ScoreCache
+from engine.prompts.contest import Contest, prefix
+from engine.prompts.lessons import Lessons
+from engine.prompts.options import EmbedPromptOptions
+from engine.prompts.race import Standing, standing
+from engine.prompts.reading import Reading, read
+from engine.prompts.scorer import Scorer
+from engine.prompts.soft import Soft, beginning
+from engine.prompts.template import SEPARATOR, Prompt
+from engine.prompts.tuning import Epoch, Tuning
+from engine.subject import DTYPES
+from engine.weights import weights_hash
+from engine.workspace import Workspace
+
+READING = "reading.json"
+
+
+@dataclass
+class Embedding:
+    """The step at work: `start` is the prompt to beat, `rows` are trained on, `checked` judge every epoch."""
+
+    workspace: Workspace
+    options: EmbedPromptOptions
+    contest: Contest
+    start: Prompt
+    rows: list[Row]
+    checked: Sequence[Row]
+
+    @property
+    def name(self) -> str:
+        return prefix(self.workspace) + self.options.form
+
+    @property
+    def text(self) -> Prompt:
+        """The start without virtual tokens: what stands behind those that are trained."""
+        return replace(self.start, soft=None)
+
+    def ids(self) -> list[int]:
+        """The tokens that the training begins with: those of the instruction or the task's description, once and again."""
+        tokenizer: Any = self.workspace.subject.tokenizer
+        words = self.start.instruction or self.contest.task.description or self.start.text()
+        first = tokenizer(words).input_ids
+        more = tokenizer(SEPARATOR + words, add_special_tokens=False).input_ids
+        return list(itertools.islice(itertools.chain(first, itertools.cycle(more)), self.options.tokens))
+
+    def beginning(self) -> tuple[Soft, list[int]]:
+        """What the training begins with, and its tokens: what an earlier step learned in the same form, else real ones."""
+        subject, known = self.workspace.subject, self.start.soft
+        if known and (known.form, known.tokens) == (self.options.form, self.options.tokens) and known.fits(subject):
+            return known, []
+        ids = self.ids()
+        return beginning(self.options.form, subject, ids), ids
+
+    def trained(self, start: Soft) -> Soft:
+        """The best of the training. Raises EngineError when it changed the model."""
+        workspace, options = self.workspace, self.options
+        before = weights_hash(workspace.subject.module)
+        lessons = Lessons.of(
+            self.contest.scorer, self.text, self.rows, options.tokens, self.teacher(), options.alpha,
+            options.temperature, DTYPES[workspace.profile.calibration.compute],
+        )  # fmt: skip
+        label = f"training the {options.form} prompt"
+        tuning = Tuning(
+            lessons, options, workspace.profile.seed, workspace.checkpoint("prompt.safetensors"), self.check, self.tell,
+            lambda done, total: workspace.progress(label, done, total, "optimizer steps"),
+            lambda message: workspace.log(message, "warning"),
+        )  # fmt: skip
+        soft = tuning.run(start)
+        if weights_hash(workspace.subject.module) != before:
+            raise EngineError("training a prompt changed the model's weights", where=f"step.{workspace.step}")
+        return soft
+
+    def teacher(self) -> Any | None:
+        """The dense model's log-likelihoods [rows, choices] with the same text; None where nothing is asked of it."""
+        if not self.options.alpha:
+            return None
+        workspace, scorer = self.workspace, self.contest.scorer
+        if workspace.stage != "dense":
+            scorer = Scorer(workspace.dense_subject(), ScoreCache(), lambda done, total: workspace.check_stop())
+        return scorer.score(self.text, self.rows)
+
+    def check(self, soft: Soft) -> Standing:
+        """How the virtual tokens do on the checked rows, calibrated as the step is."""
+        kind, scorer, rows = self.options.calibration, self.contest.scorer, self.checked
+        prompt = replace(self.start, soft=soft)
+        scores = scorer.score(prompt, rows, self.contest.task.most_choices)
+        free = calibration.content_free_scores(scorer, prompt, rows[0]) if kind == "contextual" else None
+        calibrated = calibration.apply(scores, calibration.offsets(kind, scores, free))
+        return standing(calibrated, [row.gold for row in rows])
+
+    def tell(self, epoch: Epoch) -> None:
+        found = epoch.standing
+        self.workspace.emit(
+            ev.PromptTrained(
+                step=self.workspace.step, candidate=self.name, epoch=epoch.number, epochs=self.options.epochs,
+                loss=epoch.loss, accuracy=found.accuracy, skill=found.skill, n=len(found.correct), best=epoch.best,
+                seconds=round(epoch.seconds, 3),
+            )
+        )  # fmt: skip
+
+    def enter(self, soft: Soft, reading: Reading) -> tuple[list[int], int]:
+        """The texts to beat, the start last: plain and what the virtual tokens say, if anything; and the virtual tokens."""
+        names = prefix(self.workspace)
+        learned = f"{soft.tokens} {soft.form} tokens, trained ahead of {self.start.name}"
+        others = [plain(self.contest, names)]
+        if reading.text:
+            said = SEPARATOR.join(part for part in (reading.text, self.start.instruction) if part)
+            others.append(
+                replace(self.text, name=names + "projected", instruction=said, origin=f"{self.name} as a text")
+            )
+        index = self.contest.enter(self.start)
+        entered = [*(i for i in map(self.contest.enter, others) if i != index), index]
+        virtual = replace(self.start, name=self.name, soft=soft, origin=learned)
+        return list(dict.fromkeys(entered)), self.contest.enter(virtual)
+
+
+def run(workspace: Workspace, options: EmbedPromptOptions) -> dict[str, Any]:
+    """Trains virtual tokens for the model as it is now; returns the step's summary."""
+    contest = Contest.open(workspace, options)
+    names = prefix(workspace)
+    contest.enter(plain(contest, names))
+    start = replace(starting(workspace, contest, options), name=names + START)
+    start = contest.race.prompts[contest.enter(start)]
+    contest.check_budget(4)
+    work = Embedding(
+        workspace, options, contest, start, contest.task.train[: options.train_rows], held_back(contest, options)
+    )
+    check_room(work)
+    begun, ids = work.beginning()
+    soft = work.trained(begun)
+    return settle(work, soft, read(soft, begun, ids, workspace.subject))
+
+
+def settle(work: Embedding, soft: Soft, reading: Reading) -> dict[str, Any]:
+    """The race on development rows, then the test split; the virtual tokens are refused unless they win."""
+    workspace, contest, race = work.workspace, work.contest, work.contest.race
+    folder = workspace.artifact("soft-prompt")
+    tell_reading(work, reading)
+    files.write_folder(folder, lambda part: files.write_text(part / READING, json.dumps(asdict(reading), indent=2)))
+    others, learned = work.enter(soft, reading)
+    for index in (*others, learned):
+        race.advance(index, race.budget // (len(others) + 1))
+        race.tell(index, 1, True)
+    summary = contest.settle(learned, others, folder.name)
+    kept = summary["winner"] == race.prompts[learned].name
+    if not kept:
+        skills = [f"{race.standing(i).skill:.3f} of {race.prompts[i].name}" for i in (learned, *others)]
+        message = f"{work.name} is refused, not being the best on {race.met(learned)} development rows: "
+        workspace.log(message + ", ".join(skills))
+    return summary | {"form": soft.form, "virtual_tokens": soft.tokens, "kept": kept}
+
+
+def plain(contest: Contest, names: str) -> Prompt:
+    """The task's own template."""
+    return Prompt(names + pool.BASELINE, contest.task.template, origin="the task's template")
+
+
+def held_back(contest: Contest, options: EmbedPromptOptions) -> Sequence[Row]:
+    """Takes the last development rows, at most half of them, out of the race for the training's checks."""
+    rows = contest.race.rows
+    count = min(options.rows, len(rows) // 2)
+    if not count:
+        raise UsageError("one development row cannot both check the training and choose", where=f"task {contest.task.name}",
+                         hint="more dev rows, or a larger dev_rows")  # fmt: skip
+    contest.race.rows = rows[:-count]
+    return rows[-count:]
+
+
+def check_room(work: Embedding) -> None:
+    """Raises UsageError for a task without training rows, and for virtual tokens that the context has no room for."""
+    task, where = work.contest.task, f"step.{work.workspace.step}"
+    if not work.rows:
+        raise UsageError("there are no rows to train on", where=f"task {task.name}", hint="name a file for train")
+    module: Any = work.workspace.subject.module
+    limit = getattr(module.config.get_text_config(), "max_position_embeddings", None)
+    rows = [*work.rows, *task.dev, *task.test[: work.options.test_rows]]
+    longest = max(len(s.tokens) for s in work.contest.scorer.sequences(work.text, rows, 1))
+    if limit is not None and longest + work.options.tokens > limit:
+        message = f"{work.options.tokens} virtual tokens ahead of {longest} do not fit in the model's {limit} positions"
+        raise UsageError(
+            message, where=f"{where}.tokens", hint=f"tokens = {max(1, limit - longest)}, or a shorter prompt"
+        )
+
+
+def tell_reading(work: Embedding, reading: Reading) -> None:
+    told = ev.PromptRead(step=work.workspace.step, candidate=work.name, form=work.options.form, tokens=reading.tokens,
+                         cosines=reading.cosines)  # fmt: skip
+    work.workspace.emit(told)

@@ -1,0 +1,99 @@
+"""One forward of scored sequences. What they all begin with, virtual tokens first, is encoded once; the rest in a batch.
+
+Scoring and training call it, without and with gradients. Shapes: R rows, K last positions, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from engine.prompts.soft import Soft
+from engine.subject import Subject
+
+SHORTEST_PREFIX = 8
+
+
+@dataclass(frozen=True)
+class Sequence_:
+    """One forward: `tokens`, and at its end the `targets`: (slot in the result, token ids of the choice).
+
+    With several targets each is a single token; one longer target has its tokens but the last at the sequence's end.
+    """
+
+    tokens: tuple[int, ...]
+    targets: tuple[tuple[int, tuple[int, ...]], ...]
+
+    @property
+    def positions(self) -> int:
+        """How many final positions' predictions are needed."""
+        return max(len(tokens) for _, tokens in self.targets)
+
+    @property
+    def sharable(self) -> tuple[int, ...]:
+        """The tokens whose predictions nobody needs, and one more."""
+        return self.tokens[: len(self.tokens) - self.positions + 1]
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """The key/value cache of one sequence with `length` positions, the last `skip` of them tokens of the text."""
+
+    past: Any | None
+    length: int
+    skip: int
+
+
+def begin(subject: Subject, tokens: tuple[int, ...], soft: Soft | None) -> Beginning:
+    """Encodes the virtual tokens and the text's shared ones; few of the latter are left to the rows."""
+    module: Any = subject.module
+    past, length = (soft.past(subject), soft.tokens) if soft else (None, 0)
+    if len(tokens) < SHORTEST_PREFIX:
+        return Beginning(past, length, 0)
+    ids = torch.tensor([tokens], device=subject.device)
+    behind = {} if past is None else {"past_key_values": past}
+    past = module(ids, use_cache=True, logits_to_keep=1, **behind).past_key_values
+    return Beginning(past, length + len(tokens), len(tokens))
+
+
+def predictions(subject: Subject, sequences: Sequence[Sequence_], begun: Beginning) -> torch.Tensor:
+    """Log-probabilities [R, K, V] in float32 at the last positions; rows are padded on the left, behind the beginning."""
+    module: Any = subject.module
+    device = subject.device
+    rows = [s.tokens[begun.skip :] for s in sequences]
+    length = max(len(row) for row in rows)
+    pad = torch.tensor([length - len(row) for row in rows], device=device)
+    ids = torch.tensor([[0] * (length - len(row)) + list(row) for row in rows], device=device)
+    real = torch.arange(length, device=device) >= pad[:, None]
+    before = torch.ones(len(rows), begun.length, device=device, dtype=torch.bool)
+    positions = (torch.arange(length, device=device) - pad[:, None]).clamp_min(0) + begun.length
+    arguments: dict[str, Any] = {"use_cache": False}
+    if begun.past is not None:
+        arguments = {"past_key_values": repeated(begun.past, len(rows)), "use_cache": True}
+    logits = module(
+        ids, attention_mask=torch.cat([before, real], dim=1).long(), position_ids=positions,
+        logits_to_keep=max(s.positions for s in sequences), **arguments,
+    ).logits  # fmt: skip
+    found: torch.Tensor = logits.float().log_softmax(-1)
+    return found
+
+
+def repeated(past: Any, rows: int) -> Any:
+    """The cache for so many rows. Its layers are new and their tensors are, so that the given one does not grow."""
+    cache = copy.copy(past)
+    cache.layers = [copy.copy(layer) for layer in past.layers]
+    cache.batch_repeat_interleave(rows)
+    return cache
+
+
+def target_values(sequence: Sequence_, log_probs_KV: torch.Tensor) -> torch.Tensor:
+    """Summed log-probabilities of each target in float64, from the predictions at the last K positions."""
+    values = []
+    for _, tokens in sequence.targets:
+        ids = torch.tensor(tokens, device=log_probs_KV.device)
+        values.append(log_probs_KV[-len(tokens) :].gather(1, ids[:, None]).double().sum())
+    return torch.stack(values)

@@ -1,0 +1,196 @@
+"""Training virtual tokens: the loss in closed form, gradients in nothing else, a training that ends with its best."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fixtures.models import subject
+from fixtures.prompting import TEMPLATE, toy
+
+from engine.prompts.lessons import Lessons, choice_loss
+from engine.prompts.options import EmbedPromptOptions, Form
+from engine.prompts.race import Standing
+from engine.prompts.scorer import Scorer
+from engine.prompts.soft import Soft, beginning
+from engine.prompts.template import Prompt
+from engine.prompts.tuning import Epoch, Tuning
+from engine.subject import Subject
+from engine.weights import weights_hash
+
+TEXT = Prompt("plain", TEMPLATE)
+
+
+def lessons(model: Subject, teacher: torch.Tensor | None = None, alpha: float = 0.5, choices: Any = None) -> Lessons:
+    rows = [replace(row, choices=choices or row.choices) for row in toy().train]
+    return Lessons.of(Scorer(model), TEXT, rows, 6, teacher, alpha, 2.0, torch.float32)
+
+
+def start(model: Subject, form: Form = "soft") -> Soft:
+    return beginning(form, model, [40, 50, 60, 70, 80, 90])
+
+
+def options(**changes: Any) -> EmbedPromptOptions:
+    made = {
+        "use": "embed_prompt",
+        "task": "toy",
+        "tokens": 6,
+        "epochs": 6,
+        "batch": 5,
+        "learning_rate": 3e-2,
+        **changes,
+    }
+    return EmbedPromptOptions.model_validate(made)
+
+
+@pytest.mark.parametrize("choices", [None, (" a very long choice", " no", " yes indeed")], ids=["one-token", "several"])
+@pytest.mark.parametrize("form", ["soft", "prefix"])
+@pytest.mark.parametrize(
+    ("name", "changes"), [("llama", {}), ("gpt2", {}), ("gemma3_text", {"sliding_window": 24}), ("mixtral", {})]
+)
+def test_it_trains_on_the_scores_that_the_scorer_gives(name: str, changes: Any, form: Form, choices: Any) -> None:
+    model = subject(name, **changes)
+    soft, made = start(model, form), lessons(model, choices=choices)
+    rows = [replace(row, choices=choices or row.choices) for row in toy().train]
+    wanted = Scorer(model).score(replace(TEXT, soft=soft), rows)
+    with torch.no_grad():
+        torch.testing.assert_close(made.scores(soft, range(len(rows))), wanted, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(made.scores(soft, [7, 2]), wanted[[7, 2]], atol=1e-4, rtol=1e-4)
+
+
+def test_the_loss_in_closed_form() -> None:
+    scores = torch.tensor([[-1.0, -2.0, -1e9], [-3.0, -0.5, -1.5]], dtype=torch.float64)
+    teacher = torch.tensor([[-0.3, -1.0, -torch.inf], [-2.0, -2.0, -1.0]], dtype=torch.float64)
+    gold = torch.tensor([1, 0])
+    p = scores.softmax(1)
+    right = float(-(p[0, 1].log() + p[1, 0].log()) / 2)
+    assert float(choice_loss(scores, gold, None, 0.5, 2.0)) == pytest.approx(right)
+    assert float(choice_loss(scores, gold, scores, 0.25, 2.0)) == pytest.approx(0.75 * right)
+    q, t = (scores / 2).softmax(1), (teacher / 2).softmax(1)
+    kl = [sum(float(t[r, c] * (t[r, c] / q[r, c]).log()) for c in range(3 - (r == 0))) for r in range(2)]
+    assert float(choice_loss(scores, gold, teacher, 1.0, 2.0)) == pytest.approx(4 * sum(kl) / 2)
+    assert float(choice_loss(scores, gold, teacher, 0.25, 2.0)) == pytest.approx(0.75 * right + 0.25 * 2 * sum(kl))
+
+
+@pytest.mark.parametrize("form", ["soft", "prefix"])
+def test_the_gradient_is_that_of_finite_differences_and_in_the_prompt_alone(form: Form) -> None:
+    model = subject("llama")
+    made = lessons(model, torch.randn(12, 2, generator=torch.Generator().manual_seed(1)))
+    soft = start(model, form)
+    weight = soft.weight_NW.clone().requires_grad_(True)
+    with torch.enable_grad():
+        made.loss(replace(soft, weight_NW=weight), range(12)).backward()
+    assert all(p.grad is None for p in model.module.parameters())
+    assert weight.grad is not None
+    direction = torch.randn(weight.shape, generator=torch.Generator().manual_seed(2))
+    step = 1e-2
+    with torch.no_grad():
+        above, below = (
+            float(made.loss(replace(soft, weight_NW=soft.weight_NW + sign * step * direction), range(12)))
+            for sign in (1, -1)
+        )
+    assert float((weight.grad * direction).sum()) == pytest.approx((above - below) / (2 * step), rel=0.02, abs=1e-4)
+
+
+def test_rows_with_fewer_choices_have_a_finite_gradient() -> None:
+    model, rows = subject("llama"), toy().train
+    rows = [replace(row, choices=(*row.choices, " good")) if i % 2 else row for i, row in enumerate(rows)]
+    teacher = Scorer(model).score(TEXT, rows)
+    made = Lessons.of(Scorer(model), TEXT, rows, 6, teacher, 0.5, 1.0, torch.float32)
+    weight = start(model).weight_NW.clone().requires_grad_(True)
+    with torch.enable_grad():
+        made.loss(replace(start(model), weight_NW=weight), range(12)).backward()
+    assert weight.grad is not None
+    assert bool(torch.isfinite(weight.grad).all())
+
+
+def judged(skill: float) -> Standing:
+    """With an accuracy and a margin that make this skill."""
+    return Standing(2 * skill - 0.5, 0.0, np.ones(4, dtype=bool), np.zeros(4))
+
+
+def tuning(
+    file: Path, model: Subject, skills: list[float], told: list[Epoch], warned: list[str], **changes: Any
+) -> Tuning:
+    return Tuning(
+        lessons(model), options(**changes), 1, file, lambda soft: judged(skills[len(told)]), told.append,
+        lambda done, total: None, warned.append,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["soft", "prefix"])
+def test_the_loss_falls_and_the_model_stays(form: Form, tmp_path: Path) -> None:
+    model, told, warned = subject("llama"), list[Epoch](), list[str]()
+    before = weights_hash(model.module)
+    rising = [0.1 * i for i in range(7)]
+    soft = tuning(tmp_path / "t", model, rising, told, warned).run(start(model, form))
+    losses = [epoch.loss for epoch in told]
+    assert losses[0] is None
+    assert losses[-1] < 0.8 * losses[1]  # type: ignore[operator]
+    assert [epoch.best for epoch in told] == [True] * 7
+    assert soft != start(model, form)
+    assert weights_hash(model.module) == before
+    assert all(p.grad is None for p in model.module.parameters())
+
+
+def test_it_ends_when_checks_get_no_better_and_gives_back_the_best(tmp_path: Path) -> None:
+    model, told, warned = subject("llama"), list[Epoch](), list[str]()
+    skills = [0.5, 0.6, 0.55, 0.6, 0.5]
+    soft = tuning(tmp_path / "a", model, skills, told, warned, patience=3).run(start(model))
+    assert [epoch.number for epoch in told] == [0, 1, 2, 3, 4]
+    assert [epoch.best for epoch in told] == [True, True, False, False, False]
+    short = tuning(tmp_path / "b", model, skills, short_told := list[Epoch](), warned)
+    short.step = lambda done, total: stop_after(short_told, 2)
+    with pytest.raises(KeyboardInterrupt):
+        short.run(start(model))
+    assert soft == replace(start(model), weight_NW=kept(tmp_path / "b"))
+    assert warned == []
+
+
+def stop_after(told: list[Epoch], epochs: int) -> None:
+    if len(told) == epochs:
+        raise KeyboardInterrupt
+
+
+def kept(file: Path) -> torch.Tensor:
+    from safetensors.torch import load_file
+
+    return load_file(file)["weight"]
+
+
+def test_the_start_stays_when_nothing_is_better(tmp_path: Path) -> None:
+    model, told = subject("llama"), list[Epoch]()
+    assert tuning(tmp_path / "t", model, [0.5] * 9, told, []).run(start(model)) == start(model)
+    assert len(told) == 4
+
+
+def test_a_loss_that_is_not_finite_ends_it(tmp_path: Path) -> None:
+    model, told, warned = subject("llama"), list[Epoch](), list[str]()
+    made = tuning(tmp_path / "t", model, [0.5, 0.6, 0.7], told, warned, learning_rate=1e38, clip=1e38, warmup=0.0)
+    soft = made.run(start(model))
+    assert "not finite" in warned[0]
+    assert bool(torch.isfinite(soft.weight_NW).all())
+
+
+@pytest.mark.parametrize("steps", [1, 4, 8, 11])
+def test_stopped_anywhere_and_run_again_it_ends_with_the_same_bits(steps: int, tmp_path: Path) -> None:
+    model = subject("llama")
+    skills = [0.5, 0.6, 0.7, 0.65, 0.8, 0.9, 0.7]
+    told, heard = list[Epoch](), list[Epoch]()
+    wanted = tuning(tmp_path / "whole", model, skills, told, []).run(start(model))
+    first = tuning(tmp_path / "broken", model, skills, heard, [])
+    counted = iter(range(1, 1000))
+
+    def stop(done: int, total: int) -> None:
+        if next(counted) == steps:
+            raise KeyboardInterrupt
+
+    first.step = stop
+    with pytest.raises(KeyboardInterrupt):
+        first.run(start(model))
+    assert tuning(tmp_path / "broken", model, skills, heard, []).run(start(model)) == wanted
+    assert [epoch.number for epoch in heard] == [epoch.number for epoch in told]
