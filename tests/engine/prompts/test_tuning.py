@@ -18,7 +18,7 @@ from engine.prompts.race import Standing
 from engine.prompts.scorer import Scorer
 from engine.prompts.soft import Soft, beginning
 from engine.prompts.template import Prompt
-from engine.prompts.tuning import Epoch, Tuning
+from engine.prompts.tuning import Epoch, Memory, Tuning
 from engine.subject import Subject
 from engine.weights import weights_hash
 
@@ -130,7 +130,7 @@ def test_the_loss_falls_and_the_model_stays(form: Form, tmp_path: Path) -> None:
     soft = tuning(tmp_path / "t", model, rising, told, warned).run(start(model, form))
     losses = [epoch.loss for epoch in told]
     assert losses[0] is None
-    assert losses[-1] < 0.8 * losses[1]  # type: ignore[operator]
+    assert losses[-1] < 0.9 * losses[1]  # type: ignore[operator]
     assert [epoch.best for epoch in told] == [True] * 7
     assert soft != start(model, form)
     assert weights_hash(model.module) == before
@@ -170,9 +170,19 @@ def test_the_start_stays_when_nothing_is_better(tmp_path: Path) -> None:
 
 def test_a_loss_that_is_not_finite_ends_it(tmp_path: Path) -> None:
     model, told, warned = subject("llama"), list[Epoch](), list[str]()
-    made = tuning(tmp_path / "t", model, [0.5, 0.6, 0.7], told, warned, learning_rate=1e38, clip=1e38, warmup=0.0)
+    made = tuning(tmp_path / "t", model, [0.5, 0.6, 0.7], told, warned)
+    update, counted = made._update, iter(range(100))
+
+    def broken(memory: Memory, batch: list[int], rate: float) -> float:
+        if next(counted) == 4:  # in the middle of the second epoch
+            memory.weight_NW.data[0, 0] = torch.nan
+        return update(memory, batch, rate)
+
+    made._update = broken  # type: ignore[method-assign]
     soft = made.run(start(model))
-    assert "not finite" in warned[0]
+    assert "not finite in epoch 2" in warned[0]
+    assert [epoch.number for epoch in told] == [0, 1]
+    assert soft != start(model)
     assert bool(torch.isfinite(soft.weight_NW).all())
 
 
