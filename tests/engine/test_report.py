@@ -162,6 +162,26 @@ def test_what_was_done_to_the_parts_is_in_both_files(state: RunState) -> None:
     assert (result["recoveries"][0]["before"], result["recoveries"][0]["after"]) == (0.2, 0.1)
 
 
+def test_a_trained_prompt_and_what_it_says_are_in_both_files(state: RunState) -> None:
+    common = {"step": 1, "candidate": "soft"}
+    start = ev.PromptTrained(
+        epoch=0, epochs=2, loss=None, accuracy=0.6, skill=0.61, n=64, best=True, seconds=1.0, **common
+    )
+    for event in (start, replace(start, epoch=1, loss=0.412, accuracy=0.75, skill=0.7)):
+        state.apply(event)
+    state.apply(ev.PromptRead(form="soft", tokens=[" good", "\n"], cosines=[0.93, 0.5], **common))
+    text, result = report.markdown(state), json.loads(json.dumps(report.result(state)))
+    for line in (
+        "| 2 | soft | 0 | - | 60.0% | 0.610 | 64 | yes |",
+        "| 2 | soft | 1 | 0.412 | 75.0% | 0.700 | 64 | yes |",
+        "| 2 | soft | 0 | good | 0.930 |",
+        "| 2 | soft | 1 | '\\n' | 0.500 |",
+    ):
+        assert line in text
+    assert [epoch["loss"] for epoch in result["trainings"]] == [None, 0.412]
+    assert result["readings"][0]["tokens"] == [" good", "\n"]
+
+
 def test_a_failure_is_told(story: list[ev.Event]) -> None:
     state = RunState.of([*story[:5], ev.RunFailed(message="the disk\nis full", where="/data", seq=99, time=1.0)])
     assert "> /data: the disk\n> is full" in report.markdown(state)

@@ -189,6 +189,16 @@ def test_work_that_is_done_again_after_a_resume_is_told_once() -> None:
     assert [event.after for event in state.recoveries] == [0.05]
 
 
+def test_an_epoch_that_is_trained_again_after_a_resume_is_told_once() -> None:
+    epoch = ev.PromptTrained(step=1, candidate="soft", epoch=1, epochs=3, loss=0.5, accuracy=0.7, skill=0.68, n=64,
+                             best=True, seconds=2.0, seq=1)  # fmt: skip
+    read = ev.PromptRead(step=1, candidate="soft", form="soft", tokens=[" good"], cosines=[0.9], seq=2)
+    state = RunState.of([epoch, read, replace(epoch, loss=0.4, seq=3), replace(epoch, epoch=2, seq=4)])
+    assert [(event.epoch, event.loss) for event in state.trainings] == [(1, 0.4), (2, 0.5)]
+    assert [value for _, value in state.history["prompt training loss"]] == [0.5, 0.4, 0.5]
+    assert state.apply(replace(read, cosines=[0.8], seq=5)).readings == [replace(read, cosines=[0.8], seq=5)]
+
+
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=9))
 def test_the_middle_is_the_lower_median_of_what_is_in_order(values: list[float]) -> None:
     ordered = sorted(values)

@@ -45,6 +45,7 @@ PRUNE = '[[step]]\nuse = "prune"\ncriterion = "sparsegpt"\n'
 RECOVER = '[[step]]\nuse = "recover"\nepochs = 1\nlearning_rate = 1e-3\n'
 EXPORT = '[[step]]\nuse = "export"\n'
 SELECT = '[[step]]\nuse = "select_prompt"\ntask = "mood"\ncandidates = ["Yes or no?"]\nbudget = 30\n'
+EMBED = '[[step]]\nuse = "embed_prompt"\ntask = "mood"\nepochs = 2\nbatch = 4\nbudget = 60\ncontrol = true\n'
 GB = 10**9
 
 
@@ -196,7 +197,7 @@ def test_a_gguf_that_does_not_fit_into_the_cache_is_refused(monkeypatch: pytest.
 @pytest.mark.parametrize(
     "steps",
     [(), (PRUNE,), (PRUNE, EXPORT), (EXPORT + 'dtype = "bfloat16"\ntolerance = 0.5\n',), (PRUNE, RECOVER, EXPORT, EXPORT),
-     (PRUNE, SELECT), (PRUNE + 'statistics = "dense"\n', PRUNE, EXPORT)],
+     (PRUNE, SELECT), (PRUNE, EMBED), (PRUNE, EMBED + 'form = "prefix"\n'), (PRUNE + 'statistics = "dense"\n', PRUNE, EXPORT)],
 )  # fmt: skip
 def test_disk_is_estimated_within_a_factor_of_two(begin: Callable[..., Run], steps: tuple[str, ...]) -> None:
     run = begin(*steps)
