@@ -25,6 +25,7 @@ from engine.subject import DTYPES
 from engine.training.options import RecoverOptions
 
 ADAM_PASSES = 15  # float32 numbers read or written for each weight in an optimizer step
+TRAINED = 4  # numbers kept for each of a virtual token: itself, the best so far, two moments
 TOKENIZER = 72  # bytes of a tokenizer's files for each entry of the vocabulary
 EXAMPLE = 320  # bytes of a test row in examples.jsonl, beside its text
 MATRIX = 900  # bytes of a matrix in sensitivity.json
@@ -132,7 +133,9 @@ def tuning(scene: Scene, options: EmbedPromptOptions, rows: Sequence[Row], per_r
     kept = tokens * (parts.BACKWARD_HIDDEN * sizes.hidden * FLOAT + parts.BACKWARD_WIDE * sizes.widest * number)
     keys = parts.REPEATED * sequences * (prefix + per_row) * sizes.keys * number
     logits = 2 * FLOAT * sequences * sizes.vocabulary
-    return Needs(len(sizes.blocks) * (kept + keys) + logits, work=once * (3 * steps))
+    virtual = options.tokens * (sizes.hidden if options.form == "soft" else sizes.keys * len(sizes.blocks))
+    memory = len(sizes.blocks) * (kept + keys) + logits + FLOAT * virtual * TRAINED
+    return Needs(memory, disk=FLOAT * virtual * (TRAINED + 1), work=once * (3 * steps))
 
 
 def prompt_step(scene: Scene, options: PromptStepOptions, prompts: Sequence[Prompt], finalists: int) -> Needs:

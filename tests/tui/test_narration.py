@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from recorded import RECORDED
 
 from engine import events as ev
@@ -42,6 +44,16 @@ def test_a_long_work_is_told_once_a_tenth_and_each_recovered_block_once() -> Non
     assert sum(line.strip().startswith("recovered") for line in lines) == 20
     told = [line.split()[1] for line in lines if line.strip().startswith("recovering")]
     assert told == ["1/6000", *(f"{600 * tenth}/6000" for tenth in range(1, 11))]
+
+
+def test_every_epoch_of_a_trained_prompt_is_a_line() -> None:
+    epoch = ev.PromptTrained(step=0, candidate="soft", epoch=1, epochs=10, loss=0.4123, accuracy=0.781, skill=0.7444, n=64,
+                             best=True, seconds=31.0)  # fmt: skip
+    (line,) = Narrator("again")(epoch)
+    figures = "loss 0.412, accuracy 78.1%, skill 0.744, n 64, the best so far, 31.0 s"
+    assert line.strip() == f"trained soft 1/10 epochs: {figures}"
+    (line,) = Narrator("again")(replace(epoch, epoch=0, loss=None, best=False))
+    assert line.strip() == "trained soft 0/10 epochs: accuracy 78.1%, skill 0.744, n 64, 31.0 s"
 
 
 def test_what_was_taken_out() -> None:

@@ -96,7 +96,8 @@ def test_two_are_the_same_when_their_numbers_are() -> None:
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_peft_loads_it_and_answers_the_same(name: str, form: Form, tmp_path: Path) -> None:
-    peft = pytest.importorskip("peft")
+    import peft  # takes seconds
+
     model = subject(name)
     learned = random(model, form)
     learned.save(tmp_path, model)
