@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from engine.data.tasks import Row
+from engine.data.rows import Row
 from engine.estimate import parts, planning
 from engine.estimate.needs import Needs, Work
 from engine.estimate.parts import FLOAT

@@ -14,7 +14,7 @@ from typing import Any
 
 from engine import events as ev
 from engine import files
-from engine.data.tasks import Row
+from engine.data.rows import Row
 from engine.errors import EngineError, UsageError
 from engine.prompts import calibration, pool
 from engine.prompts.adjust import START, starting

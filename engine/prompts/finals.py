@@ -12,8 +12,9 @@ import torch
 
 from engine import events as ev
 from engine import files, statistics
-from engine.data.tasks import Row, Task
-from engine.prompts import calibration, soft
+from engine.data.rows import Row
+from engine.data.tasks import Task
+from engine.prompts import calibration, kept, soft
 from engine.prompts.cache import ScoreCache
 from engine.prompts.options import PromptStepOptions
 from engine.prompts.race import Race, Standing, standing
@@ -21,8 +22,6 @@ from engine.prompts.scorer import Scorer
 from engine.prompts.template import Prompt
 from engine.subject import Subject
 from engine.workspace import Workspace
-
-WINNER = "winner.json"
 
 
 @dataclass
@@ -108,16 +107,12 @@ class Finals:
     def write(self, figures: list[Standing], name: str) -> None:
         """Winner, its text and the finalists' answers per row under artifacts/NAME/."""
         folder = self.workspace.run.artifacts / name
-        folder.mkdir(parents=True, exist_ok=True)
         winner = self.finalists[-1]
-        record = {
-            **winner.as_json(), "task": self.task.name, "labels": self.task.labels,
-            "calibration": self.options.calibration, "offsets": self.race.offsets(self.indices[-1]).tolist(),
-        }  # fmt: skip
-        files.write_text(folder / WINNER, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-        files.write_text(folder / "winner.txt", winner.text())
+        offsets = self.race.offsets(self.indices[-1]).tolist()
+        folder.mkdir(parents=True, exist_ok=True)
         if winner.soft is not None:
             winner.soft.save(folder, self.workspace.subject)
+        kept.write(folder, kept.Kept(winner, self.task.name, self.task.labels, self.options.calibration, offsets))
         lines = [json.dumps(self._example(i), ensure_ascii=False) for i in range(len(self.rows))]
         files.write_text(folder / "examples.jsonl", "\n".join(lines) + "\n")
         size = files.folder_bytes(folder)
@@ -159,6 +154,5 @@ def latest_winner(workspace: Workspace, task: str) -> Prompt | None:
         done = workspace.finished(index)
         if done and done["summary"].get("task") == task and "prompts" in done["summary"]:
             folder = Path(workspace.run.artifacts, done["summary"]["prompts"])
-            prompt = Prompt.from_json(json.loads((folder / WINNER).read_text(encoding="utf-8")))
-            return replace(prompt, soft=soft.load(folder))
+            return replace(kept.read(folder).prompt, soft=soft.load(folder))
     return None

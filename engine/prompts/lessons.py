@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch.nn.functional import cross_entropy
 
-from engine.data.tasks import Row
+from engine.data.rows import Row
 from engine.prompts.forward import Sequence_, begin, predictions, target_values
 from engine.prompts.scorer import Scorer, shared_prefix
 from engine.prompts.soft import Soft

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from engine.data.tasks import Row
+from engine.data.rows import Row
 from engine.prompts.cache import ScoreCache
 from engine.prompts.forward import Beginning, Sequence_, begin, predictions, target_values
 from engine.prompts.soft import Soft

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from engine.data.tasks import Row
-from engine.prompts.soft import Soft
+from engine.data.rows import Row
+
+if TYPE_CHECKING:  # the command line reads prompts without torch
+    from engine.prompts.soft import Soft
 
 SEPARATOR = "\n\n"
 

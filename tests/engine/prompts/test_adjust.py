@@ -1,4 +1,4 @@
-"""The `adjust_prompt` step: its budget, where it begins, what it compares with, and that a stop in the middle changes nothing."""
+"""The `adjust_prompt` step: its budget, where it begins, what it compares with; a stop in the middle changes nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from engine import events as ev
 from engine.errors import Cancelled, UsageError
 from engine.prompts.adjust import run
 from engine.prompts.adjusters import grips
-from engine.prompts.finals import WINNER
+from engine.prompts.kept import WINNER
 from engine.prompts.options import AdjustPromptOptions
 from engine.workspace import Workspace
 
@@ -44,7 +44,8 @@ def test_it_ends_within_its_budget_and_compares_with_both_beginnings(tmp_path: P
     summary, told = adjusted(tmp_path / "run", options(**QUICK))
     scored = [e for e in told if isinstance(e, ev.CandidateScored)]
     search = {e.candidate for e in scored if e.split == "dev"}
-    assert {"plain", "start"} <= search and len(search) > 6
+    assert {"plain", "start"} <= search
+    assert len(search) > 6
     assert summary["scored"] <= 160 + 2 * 40  # what the baselines may catch up
     compared = {(e.a, e.b, e.calibration) for e in told if isinstance(e, ev.PromptsCompared)}
     for base in {"plain", "start"} - {summary["winner"]}:
@@ -59,8 +60,12 @@ def test_a_budget_that_shows_nothing_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stop", [5, 23, 60])
-def test_stopped_anywhere_and_run_again_it_chooses_the_same(stop: int, tmp_path: Path) -> None:
+def test_stopped_anywhere_and_run_again_it_chooses_the_same(
+    stop: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMPRESS_TUI_CACHE", str(tmp_path / "one cache"))
     whole, _ = adjusted(tmp_path / "whole", options(**QUICK))
+    monkeypatch.setenv("COMPRESS_TUI_CACHE", str(tmp_path / "another"))
     checks = iter(range(10_000))
     broken = at_work(tmp_path / "broken")
     broken.should_stop = lambda: next(checks) >= stop
@@ -74,6 +79,6 @@ def test_stopped_anywhere_and_run_again_it_chooses_the_same(stop: int, tmp_path:
 
 def test_phrases_cut_at_marks_and_after_four_words() -> None:
     found = grips.phrases("Read it, then say whether the writer liked the film. Answer yes or no.")
-    assert found == ["Read it,", "then say whether", "the writer liked", "the film.", "Answer yes or no."]
+    assert found == ["Read it,", "then say whether the", "writer liked the film.", "Answer yes or no."]
     assert " ".join(grips.phrases(INSTRUCTION)) == INSTRUCTION
     assert grips.phrases("") == []

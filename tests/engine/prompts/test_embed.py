@@ -16,11 +16,13 @@ from fixtures.workspaces import workspace
 
 from engine import events as ev
 from engine import preflight
-from engine.data.tasks import Row, Task
+from engine.data.rows import Row
+from engine.data.tasks import Task
 from engine.errors import Cancelled, UsageError
 from engine.prompts import embed
 from engine.prompts import soft as soft_prompts
-from engine.prompts.finals import WINNER, latest_winner
+from engine.prompts.finals import latest_winner
+from engine.prompts.kept import WINNER
 from engine.prompts.options import EmbedPromptOptions, Form
 from engine.prompts.reading import nearest_tokens, read
 from engine.prompts.scorer import Scorer
@@ -93,6 +95,7 @@ def test_what_is_better_than_the_text_is_kept(form: Form, tmp_path: Path) -> Non
     folder = made.run.artifacts / "soft-prompt"
     assert soft_prompts.load(folder) == planted(form)
     assert json.loads((folder / WINNER).read_text())["instruction"] == INSTRUCTION
+    assert "virtual_tokens = 6" in (folder / "prompt.toml").read_text()
     assert len(json.loads((folder / embed.READING).read_text())["tokens"]) == 6
     compared = {(e.a, e.b, e.calibration) for e in told if isinstance(e, ev.PromptsCompared)}
     others = {"plain", "start"} | ({"projected"} if form == "soft" else set())

@@ -10,7 +10,7 @@ import pytest
 import torch
 from fixtures.models import DEVICES, subject
 
-from engine.data.tasks import Row
+from engine.data.rows import Row
 from engine.errors import Unavailable, UsageError
 from engine.prompts import soft as soft_prompts
 from engine.prompts.cache import ScoreCache
