@@ -61,7 +61,7 @@ class Scorer:
         """Log-likelihoods [rows, width] in float64; `width` is the most choices of any row, -inf pads shorter rows."""
         width = width or max(len(row.choices) for row in rows)
         out = torch.full((len(rows), width), -torch.inf, dtype=torch.float64)
-        sequences = self._sequences(prompt, rows, width)
+        sequences = self.sequences(prompt, rows, width)
         keys = [self._key(s) for s in sequences]
         known = self.cache.get(keys) if self.cache else {}
         for key, values in self._forward(list(zip(sequences, keys, strict=True)), known):
@@ -75,7 +75,7 @@ class Scorer:
         for (slot, _), value in zip(sequence.targets, values, strict=True):
             out.view(-1)[slot] = value
 
-    def _sequences(self, prompt: Prompt, rows: Sequence[Row], width: int) -> list[Sequence_]:
+    def sequences(self, prompt: Prompt, rows: Sequence[Row], width: int) -> list[Sequence_]:
         """One sequence a row where all its choices are one token, else one a choice.
 
         A choice that melts into the prompt's last token takes that token with it, for all choices of the row.
