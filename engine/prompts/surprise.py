@@ -43,9 +43,10 @@ def of_pieces(subject: Subject, pieces: Sequence[str]) -> list[tuple[float, int]
     text = "".join(pieces)
     ids: list[int] = tokenizer(text).input_ids
     ends = list(itertools.accumulate(len(piece) for piece in pieces))
-    starts = [0, *(_agreeing(tokenizer(text[:end]).input_ids, ids) for end in ends[:-1]), len(ids)]
+    agreeing = (_agreeing(tokenizer(text[:end]).input_ids, ids) for end in ends[:-1])
+    starts = [0, *itertools.accumulate(agreeing, max), len(ids)]
     values = surprisals(subject, [ids])[0]
-    return [(float(values[a:b].sum()), max(0, b - a)) for a, b in itertools.pairwise(starts)]
+    return [(float(values[a:b].sum()), b - a) for a, b in itertools.pairwise(starts)]
 
 
 def _agreeing(some: Sequence[int], whole: Sequence[int]) -> int:
