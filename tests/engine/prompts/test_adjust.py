@@ -14,6 +14,7 @@ from fixtures.workspaces import workspace
 
 from engine import events as ev
 from engine.errors import Cancelled, UsageError
+from engine.prompts import adjust
 from engine.prompts.adjust import run
 from engine.prompts.adjusters import grips
 from engine.prompts.finals import WINNER
@@ -54,6 +55,18 @@ def test_it_ends_within_its_budget_and_compares_with_both_beginnings(tmp_path: P
         assert {(summary["winner"], base, kind) for kind in ("none", "batch")} <= compared
     assert winner(tmp_path / "run")["name"] == summary["winner"]
     assert summary["rows"] == 30
+
+
+@pytest.mark.parametrize("method", ["shorten", "grips"])
+def test_the_shortest_wins_where_length_is_the_aim(method: str, tmp_path: Path) -> None:
+    chosen = options(
+        **QUICK, method=method, demonstrations=3, **({} if method == "shorten" else {"objective": "length"})
+    )
+    summary, told = adjusted(tmp_path / "run", chosen)
+    tokens = {e.candidate: e.tokens for e in told if isinstance(e, ev.CandidateAdded)}
+    assert tokens[summary["winner"]] <= tokens["start"]
+    assert adjust.goal(chosen) == "length"
+    assert adjust.goal(options(method="shorten", objective="accuracy")) == adjust.goal(options()) == "accuracy"
 
 
 def test_a_budget_that_shows_nothing_is_refused(tmp_path: Path) -> None:
