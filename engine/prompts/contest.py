@@ -101,7 +101,7 @@ class Contest:
             "task": self.task.name, "winner": prompts[winner].name, "baseline": prompts[baselines[-1]].name,
             "stage": self.workspace.stage, "calibration": self.options.calibration, "candidates": len(prompts),
             "scored": race.spent, "accuracy": best.accuracy, "baseline_accuracy": base.accuracy, "rows": len(best.correct),
-            "prompts": folder,
+            "tokens": race.tokens[winner], "baseline_tokens": race.tokens[baselines[-1]], "prompts": folder,
         }  # fmt: skip
 
     def _score(self, prompt: Prompt, new: Any) -> torch.Tensor:

@@ -49,9 +49,10 @@ def adjust(setting: Setting) -> Adjuster:
     (standing,) = yield [best]
     skill, idle, known = standing.skill, 0, {best.instruction}
     vocabulary = Vocabulary(setting.subject, setting.options.words_only)
+    scorer = Scorer(setting.subject, setting.writer.cache, lambda done, total: setting.writer.check())
     while idle < PATIENCE:
         idle += 1
-        swaps = [swap for swap in found(best, vocabulary, setting) if swap.text not in known][:PROPOSALS]
+        swaps = [swap for swap in found(best, vocabulary, scorer, setting) if swap.text not in known][:PROPOSALS]
         if not swaps:
             continue
         known |= {swap.text for swap in swaps}
@@ -67,10 +68,9 @@ def told(prompt: Prompt, swap: Swap, vocabulary: Vocabulary, setting: Setting) -
     return f"{vocabulary.pieces[old]!r} became {vocabulary.pieces[swap.new]!r}"
 
 
-def found(prompt: Prompt, vocabulary: Vocabulary, setting: Setting) -> list[Swap]:
+def found(prompt: Prompt, vocabulary: Vocabulary, scorer: Scorer, setting: Setting) -> list[Swap]:
     """Swaps in the prompt's instruction that read back as they are, the most promising first."""
     rows = setting.generator.sample(setting.task.train, min(ROWS, len(setting.task.train)))
-    scorer = Scorer(setting.subject, setting.writer.cache, lambda done, total: setting.writer.check())
     width = max(len(row.choices) for row in rows)
     sequences = scorer.sequences(prompt, rows, width)
     lead = encode(prompt.instruction, setting)

@@ -59,7 +59,7 @@ def test_of_many_draws_the_steepest_descent_is_proposed(monkeypatch: pytest.Monk
         for new in vocabulary.replacements(lead, place).tolist():
             if new != lead[place]:
                 falls[place, new] = float(grad[place, lead[place]] - grad[place, new])
-    best = gcg.found(prompt, vocabulary, at)[0]
+    best = gcg.found(prompt, vocabulary, Scorer(at.subject), at)[0]
     top = sorted(falls.values(), reverse=True)
     assert best.gain == pytest.approx(falls[best.at, best.new], rel=1e-3)
     assert best.gain >= top[min(len(top) - 1, len(lead))] - 1e-6
