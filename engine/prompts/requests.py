@@ -18,7 +18,8 @@ CLIP = 240  # characters of a field that a request shows
 ONLY = "Answer with the new instruction only."
 
 _PREAMBLE = re.compile(r"^(sure|certainly|of course|okay|here(['’]s| is| are))\b[^:\n]*:\s*", re.IGNORECASE)
-_TITLE = re.compile(r"^(the |a )?(\w+ )?(instruction|prompt|phrase|task)s?\s*:\s*", re.IGNORECASE)
+_TITLE = re.compile(r"^(\w+ ){0,3}(instruction|prompt|phrase|task)s?\s*:\s*", re.IGNORECASE)
+_ABOUT = re.compile(r"\b(instructions?|prompts?|rewrit\w*|rephras\w*|paraphras\w*|merg\w*)\b", re.IGNORECASE)
 _BULLET = re.compile(r"^([-*•]|\d+[.)])\s+")
 _ENDS = re.compile(r"[.!?](?=\s|$)")
 
@@ -52,14 +53,14 @@ def succession(task: Task, scored: Sequence[tuple[str, float]]) -> str:
 
 
 def instruction(answer: str) -> str | None:
-    """The instruction in an answer; None when there is none or it is too long."""
+    """The instruction in an answer; None when there is none, it is too long, or it talks about the request."""
     text = _PREAMBLE.sub("", answer.strip())
     line = next((stripped for line in text.split("\n") if (stripped := line.strip())), "")
     line = _TITLE.sub("", _BULLET.sub("", line)).strip().strip("\"“”'`*").strip()
     ends = [match.end() for match in _ENDS.finditer(line)]
     if ends and ends[-1] < len(line):  # the answer was cut off
         line = line[: ends[-1]]
-    return line if 2 <= len(line.split()) <= LONGEST else None
+    return line if 2 <= len(line.split()) <= LONGEST and not _ABOUT.search(line) else None
 
 
 def _shown(task: Task, rows: Sequence[Row]) -> str:

@@ -23,17 +23,25 @@ class Vocabulary:
         self.pieces = readings(tokenizer, min(len(tokenizer), module.get_input_embeddings().weight.shape[0]))
         self._words = words
         plain = [(i, piece) for i, piece in enumerate(self.pieces) if i not in self._special]
-        inner = [i for i, piece in plain if is_word(piece)] if words else [i for i, _ in plain]
-        first = [i for i, piece in plain if is_first(piece)] if words else inner
-        self._inner_ids, self._first_ids = torch.tensor(inner, dtype=torch.long), torch.tensor(first, dtype=torch.long)
+        everything = [i for i, _ in plain]
+        inner = [i for i, piece in plain if is_word(piece)] if words else everything
+        large = [i for i in inner if self.pieces[i][1:2].isupper()] if words else everything
+        small = [i for i in inner if self.pieces[i] == self.pieces[i].lower()] if words else everything
+        first = [i for i, piece in plain if is_first(piece)] if words else everything
+        self._large, self._small, self._first = (torch.tensor(ids, dtype=torch.long) for ids in (large, small, first))
 
     def replacements(self, ids: Sequence[int], at: int) -> torch.Tensor:
-        """Ids of the tokens that may stand at `at` instead; none where the token is special or a part of a word."""
+        """Ids of the tokens that may stand at `at` instead; none where the token is special or a part of a word.
+
+        Words with a capital take the place of such words, others of others.
+        """
         begins = all(i in self._special for i in ids[:at])
         piece = self.pieces[ids[at]]
         if ids[at] in self._special or (self._words and not self._whole(piece, ids, at, begins)):
-            return self._inner_ids[:0]
-        return self._first_ids if begins else self._inner_ids
+            return self._small[:0]
+        if begins:
+            return self._first
+        return self._large if piece[1:2].isupper() else self._small
 
     def _whole(self, piece: str, ids: Sequence[int], at: int, begins: bool) -> bool:
         goes_on = at + 1 < len(ids) and self.pieces[ids[at + 1]][:1].isalnum()

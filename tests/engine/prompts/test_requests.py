@@ -13,6 +13,8 @@ READ = {
     "Sure! Here is the new instruction:\n\nDecide whether it is true.\nIt works because": "Decide whether it is true.",
     "Instruction: Decide whether it is true.": "Decide whether it is true.",
     "The new instruction: **Decide whether it is true.**": "Decide whether it is true.",
+    "Rewrite the instruction: Decide whether it is true.": "Decide whether it is true.",
+    "The two instructions should be mixed.": None,
     "1. Decide whether it is true.\n2. Say yes.": "Decide whether it is true.",
     "Decide whether it is true. Then answer with": "Decide whether it is true.",
     "decide whether it is true": "decide whether it is true",

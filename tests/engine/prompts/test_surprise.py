@@ -64,6 +64,8 @@ def test_only_whole_words_take_the_place_of_words() -> None:
         followed = at + 1 < len(ids) and vocabulary.pieces[ids[at + 1]][:1].isalnum()
         assert bool(found) == (whole and not followed)
         assert all(vocabulary.pieces[i][0] == " " and vocabulary.pieces[i][1:].isalpha() for i in found)
+        capital = vocabulary.pieces[ids[at]][1:2].isupper()
+        assert all(vocabulary.pieces[i][1].isupper() == capital for i in found)
     free = Vocabulary(model, words=False)
     assert len(free.replacements(ids, 2)) == VOCABULARY - 1, "all but the special token"
     assert not len(free.replacements([0, *ids], 0)), "a special token stays"
