@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from engine.data.rows import Row
-from engine.estimate import parts, planning
+from engine.estimate import parts, planning, proposing
 from engine.estimate.needs import Needs, Work
 from engine.estimate.parts import FLOAT
 from engine.estimate.scene import Scene
@@ -93,12 +93,17 @@ def select_prompt(scene: Scene, options: SelectPromptOptions) -> Needs:
 
 
 def adjust_prompt(scene: Scene, options: AdjustPromptOptions) -> Needs:
-    """About as many prompts of the start's length as the budget lets meet their rows."""
+    """About as many prompts of the start's length as the budget lets meet their rows, and what it takes to make them."""
     task = scene.workspace.task(options.task)
-    shown = tuple(task.train[: options.demonstrations])
+    most = options.max_demonstrations if options.method == "capo" else 0
+    shown = tuple(task.train[: max(options.demonstrations, most)])
     start = Prompt(BASELINE, task.template, options.instruction or task.description, shown)
     count = 1 + int(options.budget * (1 - options.final)) // options.rows
-    return prompt_step(scene, options, [start] * count, finalists=3)
+    making = proposing.PROPOSING.get(options.method, proposing.writing)
+    tokenizer: Any = scene.workspace.subject.tokenizer
+    row = scene.tokens(task.train, task.template)
+    made = making(scene.sizes, len(tokenizer(start.text()).input_ids), row, count)
+    return made.then(prompt_step(scene, options, [start] * count, finalists=3))
 
 
 def embed_prompt(scene: Scene, options: EmbedPromptOptions) -> Needs:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from engine.errors import UsageError
-from engine.prompts import pool
+from engine.prompts import pool, shortest
 from engine.prompts.adjusting import Adjuster, Setting
 from engine.prompts.contest import Contest, prefix
 from engine.prompts.finals import latest_winner
@@ -36,8 +37,20 @@ def run(workspace: Workspace, options: AdjustPromptOptions) -> dict[str, Any]:
     writer = Writer(workspace.subject, contest.cache, seed, workspace.check_stop)
     generator = random.Random(f"adjust {seed} {workspace.step}")
     setting = Setting(start, contest.task, rows, options, workspace.subject, writer, generator)
-    search(contest, options, ADJUSTERS.load(options.method).adjust(setting), baselines)
-    return contest.settle(final(contest, options), baselines, workspace.artifact("adjusted-prompts").name)
+    adjuster = ADJUSTERS.load(options.method)
+    search(contest, options, adjuster.adjust(setting), baselines)
+    folder, first = workspace.artifact("adjusted-prompts").name, baselines[-1]
+    winner = final(contest, options, first)
+    if goal(options) == "length":
+        return contest.settle(winner, baselines, folder, partial(shortest.pick, contest.race, first))
+    return contest.settle(winner, baselines, folder)
+
+
+def goal(options: AdjustPromptOptions) -> str:
+    """ "accuracy" or "length": as the options say, else as the adjuster's OBJECTIVE does."""
+    if options.objective != "auto":
+        return options.objective
+    return str(getattr(ADJUSTERS.load(options.method), "OBJECTIVE", "accuracy"))
 
 
 def starting(workspace: Workspace, contest: Contest, options: AdjustPromptOptions | EmbedPromptOptions) -> Prompt:
@@ -86,8 +99,8 @@ def meet(contest: Contest, indices: Sequence[int], rows: int, number: int) -> li
     return out
 
 
-def final(contest: Contest, options: AdjustPromptOptions) -> int:
-    """The winner of a race between the best so far, with what is left of the budget.
+def final(contest: Contest, options: AdjustPromptOptions, start: int) -> int:
+    """The winner among the best so far, or the shortest that keep up with the start, by what is left of the budget.
 
     Of many candidates on the same few rows the best is partly lucky: only more rows tell.
     """
@@ -95,4 +108,6 @@ def final(contest: Contest, options: AdjustPromptOptions) -> int:
     met = [i for i in range(len(race.prompts)) if race.met(i)]
     if not met:
         raise UsageError("the budget ended before a prompt was scored", where=f"step.{contest.workspace.step}.budget")
+    if goal(options) == "length":
+        return shortest.choose(race, met, start, options.finalists)
     return halving.halve(race, race.ranked(met)[: options.finalists])

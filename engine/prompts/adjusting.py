@@ -3,6 +3,7 @@
 An adjuster is a file in `adjusters/` with
 
     def adjust(setting: Setting) -> Adjuster
+    OBJECTIVE = "length"    # only where the winner is to be the shortest that loses nothing, and not the most accurate
 
 It never scores, counts, writes or stops by itself: the `adjust_prompt` step owns budget, cache, events and resume (the cache
 makes a repeated search cheap, and with the seed it is the same search). An adjuster that has no more ideas returns.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import random
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from engine.data.rows import Row
 from engine.data.tasks import Task
@@ -46,3 +48,8 @@ class Setting:
     def with_instruction(self, text: str, origin: str) -> Prompt:
         """The start with another instruction."""
         return replace(self.start, instruction=text, origin=origin)
+
+    def tokens(self, prompt: Prompt) -> int:
+        """How long the prompt is, its fields unfilled."""
+        tokenizer: Any = self.subject.tokenizer
+        return len(tokenizer(prompt.text()).input_ids)

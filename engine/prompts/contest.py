@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -77,15 +78,18 @@ class Contest:
             raise UsageError(f"a budget of {self.options.budget} examples for {least} prompts",
                              where=f"step.{self.workspace.step}.budget", hint=hint)  # fmt: skip
 
-    def settle(self, winner: int, baselines: list[int], folder: str) -> dict[str, Any]:
+    def settle(
+        self, winner: int, baselines: list[int], folder: str, pick: Callable[[Sequence[int]], int] | None = None
+    ) -> dict[str, Any]:
         """The finalists on the test split, their artifact under `folder`; returns the step's summary.
 
-        A baseline meets as many rows as the winner (its calibration is fitted on them), and wins if it is better there.
+        A baseline meets as many rows as the winner (its calibration is fitted on them), and wins if it is better there:
+        `pick` chooses among them, by default by rank.
         """
         race = self.race
         for index in baselines:
             race.catch_up(index, winner)
-        winner = race.ranked([*baselines, winner])[0]
+        winner = pick([*baselines, winner]) if pick else race.ranked([*baselines, winner])[0]
         finals = Finals(self.workspace, self.options, self.task, race, [*baselines, winner])
         figures = finals.compare(self.scorer, self.workspace.stage)
         finals.write(figures, folder)
@@ -96,7 +100,7 @@ class Contest:
             "task": self.task.name, "winner": prompts[winner].name, "baseline": prompts[baselines[-1]].name,
             "stage": self.workspace.stage, "calibration": self.options.calibration, "candidates": len(prompts),
             "scored": race.spent, "accuracy": best.accuracy, "baseline_accuracy": base.accuracy, "rows": len(best.correct),
-            "prompts": folder,
+            "tokens": race.tokens[winner], "baseline_tokens": race.tokens[baselines[-1]], "prompts": folder,
         }  # fmt: skip
 
     def _score(self, prompt: Prompt, new: Any) -> torch.Tensor:

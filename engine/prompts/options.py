@@ -75,6 +75,16 @@ class AdjustPromptOptions(PromptStepOptions):
     """how many of the best meet more rows at the end"""
     final: float = Field(default=0.4, gt=0.0, lt=1.0)
     """share of the budget that is kept for them"""
+    objective: Literal["auto", "accuracy", "length"] = "auto"
+    """what wins: accuracy, or the shortest prompt not significantly worse than the start; auto: what the method is for"""
+    max_demonstrations: int = Field(default=5, ge=0)
+    """capo: labelled examples that a prompt may show"""
+    length_penalty: float = Field(default=0.02, ge=0.0)
+    """capo: accuracy that a prompt as long as the longest of the first population must make good"""
+    readability: float = Field(default=0.1, ge=0.0)
+    """gcg: weight of the instruction's own surprisal, in nats a token, beside the loss of the right answer"""
+    words_only: bool = True
+    """gcg: put in only whole words; otherwise any tokens that read back as themselves"""
 
     @field_validator("method")
     @classmethod

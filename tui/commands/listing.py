@@ -10,7 +10,7 @@ import typer
 from engine.errors import UsageError, did_you_mean
 from tui import output
 
-KINDS = ("criteria", "allocations", "structures", "scores", "optimizers", "formats", "tasks", "steps")
+KINDS = ("criteria", "allocations", "structures", "scores", "optimizers", "adjusters", "formats", "tasks", "steps")
 
 
 def show(

@@ -14,6 +14,8 @@ from engine.prompts.adjusting import Adjuster, Setting
 EDITS = ("delete", "swap", "paraphrase", "add")
 PROPOSALS = 5  # candidates a round (the paper's m)
 PATIENCE = 4  # rounds without a better one before it ends
+TRIES = 3  # edits for each candidate that a round is to have
+PHRASINGS = 3  # answers to choose a paraphrase from
 LONGEST = 4  # words of a phrase
 
 
@@ -24,18 +26,30 @@ def adjust(setting: Setting) -> Adjuster:
         hint = "give the step an instruction, or the task a description"
         raise UsageError("there is no instruction to edit", where="adjust_prompt", hint=hint)
     (standing,) = yield [setting.with_instruction(best, "before the edits")]
-    skill, deleted, idle = standing.skill, list[str](), 0
+    skill, deleted, idle, known = standing.skill, list[str](), 0, {best}
     while idle < PATIENCE:
-        edits = [edited(best, deleted, setting) for _ in range(PROPOSALS)]
-        fresh = {text: what for text, what in edits if text and text != best}
+        fresh = proposals(best, deleted, known, setting)
         idle += 1
         if not fresh:
             continue
+        known |= fresh.keys()
         answers = yield [setting.with_instruction(text, what) for text, what in fresh.items()]
         gained, text = max(zip((a.skill for a in answers), fresh, strict=True), key=lambda pair: pair[0])
         if gained > skill:
             deleted += [phrase for phrase in phrases(best) if phrase not in text]
             best, skill, idle = text, gained, 0
+
+
+def proposals(best: str, deleted: list[str], known: set[str], setting: Setting) -> dict[str, str]:
+    """New texts with what was edited; fewer than PROPOSALS when edits keep leading to known ones."""
+    fresh: dict[str, str] = {}
+    for _ in range(TRIES * PROPOSALS):
+        if len(fresh) == PROPOSALS:
+            break
+        text, what = edited(best, deleted, setting)
+        if text and text not in known:
+            fresh.setdefault(text, what)
+    return fresh
 
 
 def edited(text: str, deleted: list[str], setting: Setting) -> tuple[str, str]:
@@ -74,12 +88,13 @@ def edit(kind: str, text: str, deleted: list[str], setting: Setting) -> tuple[st
 
 
 def paraphrase(phrase: str, setting: Setting) -> str:
-    """The phrase in other words by the local model; as it was when the answer is no single short line."""
+    """The phrase in other words by the local model, one of several; as it was when no answer is a short line."""
     ask = f'Rewrite this phrase in other words. Answer with the new phrase only.\nPhrase: "{phrase}"'
-    (answer,) = setting.writer.write([ask], tokens=24)
-    line = answer.strip().partition("\n")[0].strip().strip('"').strip()
-    short = 0 < len(line.split()) <= 3 * len(phrase.split()) + 3
-    return line if short else phrase
+    answers = setting.writer.write([ask] * PHRASINGS, tokens=24)
+    lines = [answer.strip().partition("\n")[0].strip().strip('"').strip() for answer in answers]
+    most = 3 * len(phrase.split()) + 3
+    good = [line for line in dict.fromkeys(lines) if 0 < len(line.split()) <= most and line != phrase]
+    return setting.generator.choice(good) if good else phrase
 
 
 def phrases(text: str) -> list[str]:

@@ -1,0 +1,63 @@
+"""The shortest prompt that loses nothing: not significantly behind a reference on the development rows that both have met.
+
+The tests are one-sided and paired, and lenient about what counts as a loss: a prompt is given up at alpha = 0.2, so that few
+rows do not let a worse one pass as equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import stats
+
+from engine.prompts.race import Race, Standing
+
+ALPHA = 0.2
+ROUNDS = 2
+
+
+def choose(race: Race, candidates: Sequence[int], start: int, most: int) -> int:
+    """The shortest that stays level with the start while both meet more rows, as far as the budget goes.
+
+    At most `most` go in, shortest first. After every round whoever is behind leaves, and the rest share what is left.
+    """
+    alive = [c for c in by_length(race, candidates) if c != start and lasting(race, c, start)][:most]
+    for left in range(ROUNDS, 0, -1):
+        group = [start, *alive]
+        rows = min(len(race.rows), race.met(start) + (race.budget - race.spent) // left // len(group))
+        for index in group:
+            race.advance(index, rows)
+        alive, before = [c for c in alive if lasting(race, c, start)], alive
+        for index in [start, *before]:
+            race.tell(index, ROUNDS - left + 1, index == start or index in alive)
+    return pick(race, start, [start, *alive])
+
+
+def pick(race: Race, start: int, candidates: Sequence[int]) -> int:
+    """The shortest of the candidates that are not behind the start; the start itself when there is none."""
+    return next((c for c in by_length(race, candidates) if c == start or lasting(race, c, start)), start)
+
+
+def by_length(race: Race, candidates: Sequence[int]) -> list[int]:
+    """Shortest first; of equal length the better one."""
+    return sorted(race.ranked(candidates), key=lambda c: race.tokens[c])
+
+
+def lasting(race: Race, candidate: int, start: int) -> bool:
+    """Whether a candidate that is shorter than the start is level with it."""
+    shorter = race.tokens[candidate] < race.tokens[start]
+    return shorter and not behind(race.standing(candidate), race.standing(start))
+
+
+def behind(one: Standing, other: Standing) -> bool:
+    """Whether `one` is significantly worse than `other` on common rows: in right answers (exact, McNemar) or in margins."""
+    rows = min(len(one.correct), len(other.correct))
+    lost = int((other.correct[:rows] & ~one.correct[:rows]).sum())
+    won = int((one.correct[:rows] & ~other.correct[:rows]).sum())
+    if lost > won and stats.binomtest(lost, lost + won, 0.5, alternative="greater").pvalue < ALPHA:
+        return True
+    difference = other.margins[:rows] - one.margins[:rows]
+    if rows < 2 or np.ptp(difference) < 1e-9:
+        return bool(difference.mean() > 1e-9)
+    return bool(stats.ttest_1samp(difference, 0, alternative="greater").pvalue < ALPHA)

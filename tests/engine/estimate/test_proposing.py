@@ -1,0 +1,47 @@
+"""What adjusters need beside scoring: something, more for more prompts, and for every registered one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fixtures.models import subject
+from fixtures.prompting import options, toy
+from fixtures.workspaces import workspace
+
+from engine.estimate import proposing, steps
+from engine.estimate.needs import Needs
+from engine.estimate.scene import Scene
+from engine.estimate.sizes import Sizes
+from engine.registry import ADJUSTERS
+
+SIZES = Sizes(
+    language=True, dtype="float32", compute="float32", parameters=135 * 10**6, blocks=(3_500_000,) * 30, groups=(),
+    hidden=576, widest=1536, vocabulary=49_152, keys=192, active=1.0, samples=8, length=64, chunk=8,
+)  # fmt: skip
+
+
+def needs(folder: Path, **changes: Any) -> Needs:
+    made = workspace(folder, subject("llama"))
+    made._tasks["toy"] = toy()
+    return steps.adjust_prompt(Scene(made, SIZES), options(**changes))
+
+
+@pytest.mark.parametrize("name", ADJUSTERS.names())
+def test_a_larger_budget_takes_longer(name: str, tmp_path: Path) -> None:
+    some, more = (needs(tmp_path / str(b), method=name, budget=b, rows=8) for b in (400, 1200))
+    assert 0 < some.work.calls < more.work.calls
+    assert 0 < some.work.products["float32"] < more.work.products["float32"]
+
+
+def test_a_gradient_keeps_activations_and_demonstrations_cost_capo(tmp_path: Path) -> None:
+    made = {name: needs(tmp_path / name, method=name) for name in ("grips", "gcg", "capo", "shorten")}
+    assert made["gcg"].memory > 2 * made["shorten"].memory
+    assert made["capo"].work.products["float32"] > made["grips"].work.products["float32"]
+    fewer = needs(tmp_path / "fewer", method="capo", max_demonstrations=1)
+    assert fewer.work.products["float32"] < made["capo"].work.products["float32"]
+
+
+def test_the_table_names_adjusters() -> None:
+    assert set(proposing.PROPOSING) <= set(ADJUSTERS.names())

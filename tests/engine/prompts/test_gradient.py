@@ -1,0 +1,133 @@
+"""The gradient by one-hot tokens against finite differences, and its loss against the scorer's figures."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from fixtures.models import DEVICES, subject
+from fixtures.prompting import INSTRUCTION, TEMPLATE, WORDS
+
+from engine.data.rows import Row
+from engine.prompts import gradient
+from engine.prompts.gradient import Question
+from engine.prompts.scorer import Scorer
+from engine.prompts.surprise import opening
+from engine.prompts.template import Prompt
+from engine.subject import Subject
+
+ARCHITECTURES = ["llama", "gpt2", "gemma3_text", "opt", "mixtral"]
+ONE_TOKEN = (" no", " yes")
+SEVERAL = (" a very long choice", " no", " yes indeed")
+STEPS = {"gpt2": (1e-5, 1e-6), "opt": (1e-5, 1e-6)}
+"""(step, tolerance) by architecture; the others norm in float32 whatever they are in, which leaves no more than this"""
+COARSE = (2e-2, 1e-2)
+
+
+def exact(name: str, device: str = "cpu") -> Subject:
+    made = subject(name)
+    made.module.to(device, torch.float64)
+    return made
+
+
+def asked(
+    model: Subject, choices: tuple[str, ...], count: int = 5
+) -> tuple[Prompt, list[Row], list[int], list[Question]]:
+    """A prompt with a demonstration, rows of different lengths, the instruction's tokens and the questions."""
+    rows = [
+        Row(t, {"text": t}, choices, i % len(choices)) for i in range(count) for t in [" ".join(WORDS[i : 3 * i + 2])]
+    ]
+    prompt = Prompt("p", TEMPLATE, INSTRUCTION, (rows[0],))
+    width = len(choices)
+    sequences = Scorer(model).sequences(prompt, rows, width)
+    questions = [
+        Question(tuple(s for s in sequences if s.targets[0][0] // width == i), i * width, width, row.gold)
+        for i, row in enumerate(rows)
+    ]
+    return prompt, rows, model.tokenizer(INSTRUCTION).input_ids, questions
+
+
+def direction(lead: list[int], everything_VD: torch.Tensor) -> torch.Tensor:
+    """A random change of the one-hot codes [N, V], of length 1 where it arrives in the model."""
+    generator = torch.Generator().manual_seed(1)
+    change = torch.randn(len(lead), len(everything_VD), dtype=torch.float64, generator=generator)
+    return change / (change @ everything_VD).norm()
+
+
+@pytest.mark.parametrize("choices", [ONE_TOKEN, SEVERAL], ids=["one token", "several"])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_tasks_gradient_is_that_of_finite_differences(name: str, choices: tuple[str, ...]) -> None:
+    model = exact(name)
+    _, _, lead, questions = asked(model, choices)
+    offsets = torch.linspace(-0.5, 0.3, len(choices), dtype=torch.float64)
+    found = gradient.task_gradient(model, lead, questions, offsets)
+    everything = gradient.embedded(model, range(found.shape[1]))
+    change = direction(lead, everything)
+    step, tolerance = STEPS.get(name, COARSE)
+
+    def loss(step: float) -> float:
+        lead_ND = gradient.embedded(model, lead) + step * change @ everything
+        with torch.no_grad():
+            return float(gradient.losses(model, lead_ND, questions, offsets).mean())
+
+    expected = (loss(step) - loss(-step)) / (2 * step)
+    assert float((found * change).sum()) == pytest.approx(expected, rel=tolerance)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_surprisals_gradient_is_that_of_finite_differences(name: str) -> None:
+    model = exact(name)
+    lead: list[int] = model.tokenizer(INSTRUCTION).input_ids
+    found = gradient.surprise_gradient(model, lead)
+    size = found.shape[1]
+    everything = gradient.embedded(model, range(size))
+    change = direction(lead, everything)
+    step, tolerance = STEPS.get(name, COARSE)
+    one_hot = torch.nn.functional.one_hot(torch.tensor(lead), size).double()
+
+    def loss(step: float) -> float:
+        relaxed_NV = one_hot + step * change
+        with torch.no_grad():
+            log_probs_NV = gradient.predicted(model, relaxed_NV @ everything, opening(model, lead))
+        return float(-(relaxed_NV * log_probs_NV).sum() / len(lead))
+
+    expected = (loss(step) - loss(-step)) / (2 * step)
+    assert float((found * change).sum()) == pytest.approx(expected, rel=tolerance)
+
+
+@pytest.mark.parametrize("choices", [ONE_TOKEN, SEVERAL], ids=["one token", "several"])
+@pytest.mark.parametrize("device", DEVICES)
+def test_the_loss_is_what_the_scorer_says(device: str, choices: tuple[str, ...]) -> None:
+    model = exact("llama", device)
+    prompt, rows, lead, questions = asked(model, choices)
+    offsets = torch.linspace(-0.5, 0.3, len(choices), dtype=torch.float64)
+    scores = Scorer(model).score(prompt, rows)
+    expected = -(scores.log_softmax(1) - offsets).log_softmax(1)[range(len(rows)), [row.gold for row in rows]]
+    found = gradient.losses(model, gradient.embedded(model, lead), questions, offsets)
+    torch.testing.assert_close(found.cpu(), expected, rtol=1e-5, atol=1e-5)  # the scorer rounds to float32
+
+
+def test_small_batches_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = exact("llama")
+    _, _, lead, questions = asked(model, SEVERAL)
+    offsets = torch.zeros(3, dtype=torch.float64)
+    whole = gradient.task_gradient(model, lead, questions, offsets)
+    monkeypatch.setattr(gradient, "BATCH_TOKENS", 1)
+    monkeypatch.setattr(gradient, "CHUNK", 100)
+    assert [len(batch) for batch in gradient.batches(questions)] == [1] * len(questions)
+    torch.testing.assert_close(gradient.task_gradient(model, lead, questions, offsets), whole)
+
+
+def test_a_token_that_lowers_the_loss_most_is_found_by_trying_all() -> None:
+    """On a model whose loss is nearly linear in the embeddings the first-order choice is the true one, or close to it."""
+    model = exact("llama")
+    prompt, rows, lead, questions = asked(model, ONE_TOKEN)
+    offsets = torch.zeros(2, dtype=torch.float64)
+    grad = gradient.task_gradient(model, lead, questions, offsets)
+    at, size = 3, grad.shape[1]
+    true = torch.stack([
+        gradient.losses(model, gradient.embedded(model, [*lead[:at], new, *lead[at + 1 :]]), questions, offsets).mean()
+        for new in range(size)
+    ])  # fmt: skip
+    order = (-grad[at]).argsort(descending=True)
+    middle = float(true.median())
+    assert float(true[order[: size // 8]].mean()) < middle < float(true[order[-size // 8 :]].mean())

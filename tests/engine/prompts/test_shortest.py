@@ -1,0 +1,52 @@
+"""The shortest prompt that loses nothing, in races with planted accuracies."""
+
+from __future__ import annotations
+
+import pytest
+from fixtures.races import Planted
+
+from engine.prompts import shortest
+from engine.prompts.race import Race
+
+ROWS = 40  # what everybody met before the end
+
+
+def race(accuracies: list[float], tokens: list[int], budget: int = 4000, seed: int = 0) -> Race:
+    made = Planted(accuracies, 300, seed, noise=0.2).race(budget)
+    made.tokens = tokens
+    for candidate in range(len(accuracies)):
+        made.advance(candidate, ROWS)
+    return made
+
+
+def chosen(made: Race, most: int = 6) -> int:
+    return shortest.choose(made, list(range(len(made.prompts))), 0, most)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_much_worse_one_is_not_worth_its_shortness(seed: int) -> None:
+    assert chosen(race([0.8, 0.4, 0.35], [50, 5, 10], seed=seed)) == 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_better_and_shorter_one_wins_and_a_longer_one_does_not(seed: int) -> None:
+    assert chosen(race([0.6, 0.9, 0.95, 0.3], [50, 20, 90, 5], seed=seed)) == 1
+
+
+def test_of_equals_the_shortest_wins() -> None:
+    made = race([0.7, 0.7, 0.7], [50, 30, 40])
+    for candidate in (1, 2):
+        made.scores[candidate] = made.scores[0]
+    assert shortest.pick(made, 0, [0, 1, 2]) == 1
+    assert not shortest.behind(made.standing(1), made.standing(0))
+
+
+def test_nothing_shorter_leaves_the_start() -> None:
+    assert chosen(race([0.6, 0.9], [50, 50])) == 0
+
+
+def test_the_budget_holds_and_all_compared_met_the_same_rows() -> None:
+    made = race([0.6, 0.9, 0.9, 0.9], [50, 20, 30, 40], budget=4 * ROWS + 100)
+    winner = chosen(made)
+    assert made.spent <= 4 * ROWS + 100
+    assert made.met(winner) == made.met(0) > ROWS
