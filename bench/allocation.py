@@ -5,7 +5,8 @@
                                [--set step.0.generations=100 ...]
 
 Settings of bench/profiles/prune.toml. Each exported folder is scored by plain transformers on the same windows of WikiText-2's
-test text, which neither calibration nor the search has seen; the difference of log-perplexity to uniform is the mean over
+test text, which neither calibration nor the search has seen. A plan does not depend on the criterion (models on trial are
+pruned by the proxy), so it is made once and handed on as `shares`. The difference of log-perplexity to uniform is the mean over
 windows, with the 95% interval of that mean. Choose settings on windows 20 to 39, report windows 0 to 19.
 """
 
@@ -28,9 +29,11 @@ from engine.statistics import mean_interval
 ALLOCATIONS = ("uniform", "owl", "atp", "sensitivity", "search")
 
 
-def pruned(criterion: str, sparsity: float, allocation: str, folder: Path, more: list[str]) -> dict[str, object]:
-    """Prunes and exports in one run; its plan by block, and the seconds of the prune step and of planning."""
-    sets = [f"step.0.criterion={criterion}", f"step.0.sparsity={sparsity}", f"step.0.allocation={allocation}", *more]
+def pruned(criterion: str, sparsity: float, allocation: str, folder: Path, more: list[str], shares: dict) -> dict:
+    """Prunes and exports in one run; its plan, the plan by block, and the seconds of the prune step and of planning."""
+    sets = [f"step.0.criterion={criterion}", f"step.0.sparsity={sparsity}", *more]
+    given = ",".join(f"{json.dumps(name)}={share}" for name, share in shares.items())
+    sets.append(f"step.0.shares={{{given}}}" if shares else f"step.0.allocation={allocation}")
     command: list[object] = [place.SCRIPT, "run", "--run-dir", folder, "--json"]
     if folder.exists():
         command.append("--resume")
@@ -45,7 +48,7 @@ def pruned(criterion: str, sparsity: float, allocation: str, folder: Path, more:
     for name, share in plan["shares"].items():
         blocks.setdefault(matrices[name]["block"], []).append(share)
     ended = max(e["time"] for e in events if e["kind"] == "layer_pruned")
-    return {"planning": plan["time"] - began, "seconds": ended - began,
+    return {"planning": plan["time"] - began, "seconds": ended - began, "shares": plan["shares"],
             "blocks": [round(100 * sum(found) / len(found)) for _, found in sorted(blocks.items())]}  # fmt: skip
 
 
@@ -100,7 +103,11 @@ def one_case(criterion: str, sparsity: float, allocation: str, arguments: argpar
     key = f"{setting} {allocation}{extra}"
     if key not in known:
         folder = arguments.runs / re.sub(r"[^\w.+=-]", "-", key)
-        about = pruned(criterion, sparsity, allocation, folder, more)
+        plans: dict[str, dict] = known.setdefault("plans", {})
+        plan = f"{sparsity:g} {allocation}{extra}"
+        shares = {} if allocation == "uniform" else plans.get(plan, {})
+        about = pruned(criterion, sparsity, allocation, folder, more, shares)
+        plans[plan] = about.pop("shares")
         began = time.monotonic()
         found = losses(folder / "artifacts" / "model", arguments.start, arguments.windows, arguments.compute)
         known[key] = {**about, "losses": found, "scoring": time.monotonic() - began}

@@ -136,7 +136,8 @@ class Bench:
         case = CASES[name]
         mine = ours(case.steps, self.source, seed, self.work / f"ours-{name}-{seed}")
         found = score(mine.folder, self.start)
-        line = (f"{name}, seed {seed}: perplexity {found['perplexity']} (bound {case.bound}), sparsity "
+        bound = f" (bound {case.bound})" if self.source == "demo" else ""
+        line = (f"{name}, seed {seed}: perplexity {found['perplexity']}{bound}, sparsity "
                 f"{found['sparsity']}, {mine.seconds:.1f} s, solver's share {mine.solver:.2f}")  # fmt: skip
         if mine.before is not None:
             before = score(mine.before, self.start)

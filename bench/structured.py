@@ -17,7 +17,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import place
 import prune
 
 ROUNDS = 7

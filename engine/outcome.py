@@ -37,6 +37,8 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "sparsity": lambda row: figures.share(row["sparsity"]),
     "peak memory": lambda row: figures.size(row["peak_memory_bytes"]),
 }
+PLAIN = "plain"
+"""the end of the name of a prompt that is the task's template and nothing else"""
 COST = ("size", "parameters", "sparsity", "decode tok/s", "prefill tok/s", "peak memory")
 """the columns on what a stage costs; the others are on how good it is"""
 WORDS = ("stage", "task", "calibration", "verdict")
@@ -87,17 +89,21 @@ def _stage_rows(state: RunState, stage: str) -> list[Row]:
 
 
 def _prompt_rows(state: RunState) -> list[Row]:
-    """Baseline and winner for every comparison on a test split; one row where the winner is the baseline."""
+    """Every finalist on a test split, the winner last and tested against the step's baseline; one row where they are the
+    same."""
     out = []
     for choice in winners(state):
         winner, baseline = choice["winner"], choice["baseline"] or "plain"
+        grouped: dict[tuple[str, str], list[ev.PromptsCompared]] = {}
+        for compared in state.comparisons:
+            if (compared.step, compared.a, compared.split) == (choice["step"], winner, "test"):
+                grouped.setdefault((compared.stage, compared.calibration), []).append(compared)
+        for comparisons in grouped.values():
+            out += [_prompt_row(state, choice, compared, compared.b) for compared in comparisons]
+            against = next((c for c in comparisons if c.b == baseline), None)
+            out += [_prompt_row(state, choice, against, winner)] if against else []
         if winner == baseline:
             out += [_unbeaten(state, choice, key) for key in _test_scores(state, winner)]
-            continue
-        for comparison in state.comparisons:
-            if (comparison.step, comparison.a, comparison.split) == (choice["step"], winner, "test"):
-                out.append(_prompt_row(state, choice, comparison, baseline))
-                out.append(_prompt_row(state, choice, comparison, winner))
     return out
 
 
@@ -107,8 +113,9 @@ def _prompt_row(state: RunState, choice: Row, comparison: ev.PromptsCompared, na
     tested: Row = {"p_value": comparison.p_value, "verdict": comparison.verdict} if best else {}
     known = state.candidates.get(name)
     score = known.scores.get((stage, "test", comparison.calibration)) if known else None
+    kind = "best" if best else "first" if name == choice["baseline"] and not name.endswith(PLAIN) else PLAIN
     return _row(
-        stage=f"{stage} + {'best' if best else 'plain'} prompt", stage_of=stage, prompt=name,
+        stage=f"{stage} + {kind} prompt", stage_of=stage, prompt=name,
         calibration=comparison.calibration, **_weights(state, stage), **_accuracy(score, choice["task"]), **tested,
     )  # fmt: skip
 

@@ -21,8 +21,13 @@ def section(title: str, headers: Sequence[str], body: Sequence[Sequence[str]]) -
     """A heading and a Markdown table; nothing for an empty one."""
     if not body:
         return ""
+    return "\n".join([f"## {title}", "", *table(headers, body)])
+
+
+def table(headers: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table."""
     lines = [headers, ["---"] * len(headers), *([cell.replace("|", "\\|") for cell in row] for row in body)]
-    return "\n".join([f"## {title}", "", *(f"| {' | '.join(line)} |" for line in lines)])
+    return [f"| {' | '.join(line)} |" for line in lines]
 
 
 def layers(state: RunState) -> str:

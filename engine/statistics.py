@@ -37,6 +37,17 @@ def mcnemar(a_only: int, b_only: int) -> float:
     return float(stats.binomtest(a_only, discordant, 0.5).pvalue) if discordant else 1.0
 
 
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's adjustment (1979) of p-values that are looked at together: the k-th smallest of m times m - k + 1, made
+    monotone, at most 1."""
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    out, highest = [0.0] * len(order), 0.0
+    for rank, index in enumerate(order):
+        highest = max(highest, min(1.0, (len(order) - rank) * p_values[index]))
+        out[index] = highest
+    return out
+
+
 @dataclass(frozen=True)
 class Paired:
     """accuracy(a) - accuracy(b) on the same n rows, with interval, p-value and verdict on a."""

@@ -16,8 +16,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
-import string
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,9 @@ from typing import Any
 from engine.data import tables
 from engine.data.clean import CleanCounts, normalize, select
 from engine.data.options import TaskOptions
+from engine.data.rows import Row, check_template
 from engine.data.text import fingerprint
-from engine.errors import Unavailable, UsageError, did_you_mean
+from engine.errors import Unavailable
 from engine.registry import TASKS
 
 SPLITS = ("train", "dev", "test")
@@ -38,17 +38,6 @@ SHARES: dict[tuple[str, ...], tuple[str, dict[str, float]]] = {
     ("train", "dev"): ("dev", {"dev": 0.40, "test": 0.60}),
     ("dev", "test"): ("dev", {"train": 0.20, "dev": 0.80}),
 }
-
-
-@dataclass(frozen=True)
-class Row:
-    """One question: `text`, the `fields` a template may name, the `choices` as they follow the prompt, `gold` the right
-    one's index."""
-
-    text: str
-    fields: dict[str, str]
-    choices: tuple[str, ...]
-    gold: int
 
 
 @dataclass(frozen=True)
@@ -90,18 +79,6 @@ def load_task(name: str, options: TaskOptions | None, seed: int) -> Task:
         name, options.description, options.template, labels, splits["train"], splits["dev"],
         splits["test"], _fingerprint(splits, options.template), counts,
     )  # fmt: skip
-
-
-def check_template(template: str, fields: Iterable[str], where: str) -> None:
-    """Raises UsageError for a template with a field that is not among `fields`, or with unbalanced braces."""
-    try:
-        named = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
-    except ValueError as error:
-        raise UsageError(f"template: {error}", where=where, hint="write {{ and }} for plain braces") from error
-    known = list(fields)
-    for name in named:
-        if name not in known:
-            raise UsageError(f"unknown field {{{name}}} in the template", where=where, hint=did_you_mean(name, known))
 
 
 def complete(splits: Mapping[str, list[Row]], seed: int, name: str) -> dict[str, list[Row]]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engine.data.tasks import Row
+from engine.data.rows import Row
 from engine.estimate.sizes import Sizes
 from engine.prompts.pool import BASELINE
 from engine.prompts.template import Prompt

@@ -16,7 +16,8 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from engine.data.tasks import Row, Task
+from engine.data.rows import Row
+from engine.data.tasks import Task
 from engine.prompts.options import AdjustPromptOptions
 from engine.prompts.race import Standing
 from engine.prompts.template import Prompt

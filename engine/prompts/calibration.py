@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import torch
 
-from engine.data.tasks import Row
+from engine.data.rows import Row
 from engine.prompts.scorer import Scorer
 from engine.prompts.template import Prompt
 

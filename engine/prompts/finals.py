@@ -12,16 +12,15 @@ import torch
 
 from engine import events as ev
 from engine import files, statistics
-from engine.data.tasks import Row, Task
-from engine.prompts import calibration
+from engine.data.rows import Row
+from engine.data.tasks import Task
+from engine.prompts import calibration, kept
 from engine.prompts.cache import ScoreCache
 from engine.prompts.options import PromptStepOptions
 from engine.prompts.race import Race, Standing, standing
 from engine.prompts.scorer import Scorer
 from engine.prompts.template import Prompt
 from engine.workspace import Workspace
-
-WINNER = "winner.json"
 
 
 @dataclass
@@ -98,14 +97,9 @@ class Finals:
     def write(self, figures: list[Standing], name: str) -> None:
         """Winner, its text and the finalists' answers per row under artifacts/NAME/."""
         folder = self.workspace.run.artifacts / name
-        folder.mkdir(parents=True, exist_ok=True)
         winner = self.finalists[-1]
-        record = {
-            **winner.as_json(), "task": self.task.name, "labels": self.task.labels,
-            "calibration": self.options.calibration, "offsets": self.race.offsets(self.indices[-1]).tolist(),
-        }  # fmt: skip
-        files.write_text(folder / WINNER, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-        files.write_text(folder / "winner.txt", winner.text())
+        offsets = self.race.offsets(self.indices[-1]).tolist()
+        kept.write(folder, kept.Kept(winner, self.task.name, self.task.labels, self.options.calibration, offsets))
         lines = [json.dumps(self._example(i), ensure_ascii=False) for i in range(len(self.rows))]
         files.write_text(folder / "examples.jsonl", "\n".join(lines) + "\n")
         size = files.folder_bytes(folder)
@@ -146,6 +140,5 @@ def latest_winner(workspace: Workspace, task: str) -> Prompt | None:
     for index in reversed(range(workspace.step)):
         done = workspace.finished(index)
         if done and done["summary"].get("task") == task and "prompts" in done["summary"]:
-            file = Path(workspace.run.artifacts, done["summary"]["prompts"], WINNER)
-            return Prompt.from_json(json.loads(file.read_text(encoding="utf-8")))
+            return kept.read(Path(workspace.run.artifacts, done["summary"]["prompts"])).prompt
     return None

@@ -7,7 +7,8 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-from engine.data.tasks import Row, Task, check_template
+from engine.data.rows import Row, check_template
+from engine.data.tasks import Task
 from engine.errors import Unavailable, UsageError
 from engine.prompts.options import SelectPromptOptions
 from engine.prompts.template import Prompt

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import special
 
-from engine.data.tasks import Row
+from engine.data.rows import Row
 from engine.prompts import calibration
 from engine.prompts.template import Prompt
 

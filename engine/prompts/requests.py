@@ -10,7 +10,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from engine.data.tasks import Row, Task
+from engine.data.rows import Row
+from engine.data.tasks import Task
 from engine.prompts.template import SEPARATOR, fill
 
 LONGEST = 60  # words of an instruction

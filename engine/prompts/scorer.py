@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from engine.data.tasks import Row
+from engine.data.rows import Row
 from engine.prompts.cache import ScoreCache
 from engine.prompts.template import Prompt
 from engine.subject import Subject

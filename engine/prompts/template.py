@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from engine.data.tasks import Row
+from engine.data.rows import Row
 
 SEPARATOR = "\n\n"
 

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import json
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from engine import figures
-from engine.errors import Unavailable, UsageError
+from engine.errors import DONE, GATE_MISSED, Unavailable, UsageError
 from tui import output
 from tui.commands.runs import Reference
 
 if TYPE_CHECKING:
     from engine import events as ev
+    from engine.prompts.paired import Answers
     from engine.runs import Run
     from engine.state import RunState
+
+
+class Form(StrEnum):
+    """How a comparison is printed."""
+
+    text = "text"
+    markdown = "markdown"
+    csv = "csv"
+    json = "json"
 
 
 def report(
@@ -36,13 +47,31 @@ def report(
 def compare(
     references: Annotated[list[str], typer.Argument(metavar="RUN RUN...", help="Two runs or more.")],
     as_json: Annotated[bool, typer.Option("--json", help="JSON lines.")] = False,
-) -> None:
+    prompts: Annotated[
+        bool, typer.Option("--prompts", help="Test each run's winning prompt against the first run's, row by row.")
+    ] = False,
+    rows: Annotated[bool, typer.Option("--rows", help="With --prompts: every test row with its answers.")] = False,
+    different: Annotated[
+        bool, typer.Option("--different", help="With --rows: only rows answered differently.")
+    ] = False,
+    form: Annotated[Form, typer.Option("--format", help="With --prompts.")] = Form.text,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X", help="With --prompts: exit code 4 when an accuracy is more than X below the first's."
+        ),
+    ] = None,
+) -> int:
     """Compare the figures and the winning prompts of runs, side by side."""
     from engine import outcome, runs
 
     if len(references) < 2:
         raise UsageError("compare needs two runs or more", hint="compress-tui runs lists them")
     found = [runs.find(reference) for reference in references]
+    if prompts:
+        return _paired(found, Form.json if as_json else form, rows or different, different, max_drop)
+    if rows or different or max_drop is not None or form != Form.text:
+        raise UsageError("--rows, --different, --format and --max-drop go with --prompts")
     states = [run.state() for run in found]
     names = [run.name for run in found]
     figures_of = _figures(states)
@@ -51,16 +80,68 @@ def compare(
         for (stage, name), metrics in figures_of.items():
             values = {run: metric and metric.value for run, metric in zip(names, metrics, strict=True)}
             output.data(json.dumps({"stage": stage, "figure": name, "runs": values}))
-        for run, prompts in zip(names, best, strict=True):
-            for prompt in prompts:
+        for run, winners in zip(names, best, strict=True):
+            for prompt in winners:
                 output.data(json.dumps({"run": run, "prompt": prompt}, ensure_ascii=False))
-        return
+        return DONE
     cells = [["", "state", *map(output.status, states)]]
     cells += [[stage, name, *(_shown(name, m) for m in metrics)] for (stage, name), metrics in figures_of.items()]
     output.data("\n".join(output.table(["stage", "figure", *names], cells)))
-    for run, prompts in zip(names, best, strict=True):
-        for prompt in prompts:
+    for run, winners in zip(names, best, strict=True):
+        for prompt in winners:
             output.data("\n" + _prompt_lines(run, prompt))
+    return DONE
+
+
+def _paired(found: list[Run], form: Form, rows: bool, different: bool, max_drop: float | None) -> int:
+    """The paired comparison in the asked form. Returns 4 when a prompt's accuracy is too far below the first one's."""
+    from engine import sections
+    from engine.prompts import paired
+
+    answers = [_answers(run, str(number)) for number, run in enumerate(found, start=1)]
+    compared = paired.differences(answers)
+    records = list(paired.rows(answers, different)) if rows else [paired.record(d) for d in compared]
+    if form == Form.json:
+        for record in records:
+            output.data(json.dumps(record, ensure_ascii=False))
+    elif form == Form.csv:
+        output.data(paired.as_csv([paired.flat(r) for r in records] if rows else records))
+    else:
+        headers, cells = _cells(answers, records) if rows else (list(paired.HEADERS), paired.cells(compared))
+        make = sections.table if form == Form.markdown else output.table
+        output.data("\n".join(make(headers, cells)))
+    for number, run in enumerate(found, start=1):
+        output.note(f"{number} is {run.name}")
+    missed = [d for d in compared if max_drop is not None and d.difference < -max_drop]
+    for d in missed:
+        output.note(
+            f"gate missed: {d.a} is {-100 * d.difference:.1f} points below {d.b}, at most {100 * (max_drop or 0):.1f}"
+        )
+    return GATE_MISSED if missed else DONE
+
+
+def _answers(run: Run, label: str) -> Answers:
+    """The answers of the prompt that the run chose last."""
+    from engine import outcome
+    from engine.prompts import paired
+
+    state = run.state()
+    chosen = outcome.winners(state)
+    if not chosen:
+        hint = "a run with a step that chooses prompts, run to that step's end"
+        raise UsageError("the run chose no prompt", where=run.name, hint=hint)
+    folder = state.steps[chosen[-1]["step"]].summary.get("prompts", "prompts")
+    return paired.winner_of(run.artifacts, folder, label)
+
+
+def _cells(answers: list[Answers], records: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Header and cells of rows with each prompt's answer, marked as right or wrong."""
+    labels = [a.label for a in answers]
+    cells = [
+        [r["gold"], *(("✓ " if r["correct"][x] else "✗ ") + r["choices"][x] for x in labels), r["text"]]
+        for r in records
+    ]
+    return ["gold", *labels, "text"], cells
 
 
 def _figures(states: list[RunState]) -> dict[tuple[str, str], list[ev.Metric | None]]:

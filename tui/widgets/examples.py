@@ -12,7 +12,7 @@ from engine.runs import Run
 from tui.widgets.states import mark
 from tui.widgets.table import Column
 
-FILE = Path("prompts") / "examples.jsonl"
+FILES = "*/examples.jsonl"
 BAR_WIDTH = 20
 
 
@@ -31,26 +31,25 @@ COLUMNS = (
 
 
 def size(run: Run) -> int:
-    """How long the file is, 0 when it is not there."""
-    try:
-        return (run.artifacts / FILE).stat().st_size
-    except OSError:
-        return 0
+    """How long the files are together, 0 when there are none."""
+    return sum(file.stat().st_size for file in _files(run))
 
 
 def read(run: Run) -> list[dict[str, Any]]:
-    """All examples of the run; a line that is not complete yet is left out."""
-    try:
-        lines = (run.artifacts / FILE).read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []
+    """All examples of the run's prompt steps; a line that is not complete yet is left out."""
     examples = []
-    for line in lines:
-        try:
-            examples.append(json.loads(line))
-        except ValueError:
-            continue
+    for file in _files(run):
+        for line in file.read_text(encoding="utf-8").splitlines():
+            try:
+                examples.append(json.loads(line))
+            except ValueError:
+                continue
     return examples
+
+
+def _files(run: Run) -> list[Path]:
+    """One file a prompt step that has finished, as far as there are any."""
+    return sorted(run.artifacts.glob(FILES))
 
 
 def rows(examples: list[dict[str, Any]], base: str, best: str, differ: bool) -> dict[str, dict[str, Any]]:

@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from engine.data.tasks import Row, Task
+from engine.data.rows import Row
+from engine.data.tasks import Task
 from engine.prompts import pool, requests
 from engine.prompts.adjusting import Adjuster, Setting
 from engine.prompts.template import Prompt

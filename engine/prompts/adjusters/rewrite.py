@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from engine.data.tasks import Row
+from engine.data.rows import Row
 from engine.prompts import pool, requests
 from engine.prompts.adjusting import Adjuster, Setting
 from engine.prompts.race import Standing

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from engine.data.options import CleanOptions, TaskOptions
-from engine.data.tasks import SHARES, SPLITS, Row, Task, complete, load_task
+from engine.data.rows import Row
+from engine.data.tasks import SHARES, SPLITS, Task, complete, load_task
 from engine.errors import EngineError, Unavailable, UsageError
 from engine.registry import TASKS
 

@@ -17,7 +17,7 @@ from engine.errors import Cancelled, UsageError
 from engine.prompts import adjust
 from engine.prompts.adjust import run
 from engine.prompts.adjusters import grips
-from engine.prompts.finals import WINNER
+from engine.prompts.kept import WINNER
 from engine.prompts.options import AdjustPromptOptions
 from engine.registry import ADJUSTERS
 from engine.workspace import Workspace

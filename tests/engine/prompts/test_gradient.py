@@ -7,7 +7,7 @@ import torch
 from fixtures.models import DEVICES, subject
 from fixtures.prompting import INSTRUCTION, TEMPLATE, WORDS
 
-from engine.data.tasks import Row
+from engine.data.rows import Row
 from engine.prompts import gradient
 from engine.prompts.gradient import Question
 from engine.prompts.scorer import Scorer

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.data.tasks import Row, Task
+from engine.data.rows import Row
+from engine.data.tasks import Task
 from engine.errors import Unavailable, UsageError
 from engine.prompts import pool
 from engine.prompts.options import SelectPromptOptions

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.data.tasks import Row
+from engine.data.rows import Row
 from engine.prompts.calibration import CONTENT_FREE, apply, content_free_scores, offsets
 from engine.prompts.template import Prompt
 

@@ -8,7 +8,7 @@ from fixtures.models import DEVICES, subject
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.data.tasks import Row
+from engine.data.rows import Row
 from engine.prompts.cache import ScoreCache
 from engine.prompts.scorer import Scorer, shared_prefix
 from engine.prompts.template import Prompt

@@ -1,0 +1,32 @@
+"""One row of a task, and what a template may name of it. No torch here."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from engine.errors import UsageError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Row:
+    """One question: `text`, the `fields` a template may name, the `choices` as they follow the prompt, `gold` the right
+    one's index."""
+
+    text: str
+    fields: dict[str, str]
+    choices: tuple[str, ...]
+    gold: int
+
+
+def check_template(template: str, fields: Iterable[str], where: str) -> None:
+    """Raises UsageError for a template with a field that is not among `fields`, or with unbalanced braces."""
+    try:
+        named = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
+    except ValueError as error:
+        raise UsageError(f"template: {error}", where=where, hint="write {{ and }} for plain braces") from error
+    known = list(fields)
+    for name in named:
+        if name not in known:
+            raise UsageError(f"unknown field {{{name}}} in the template", where=where, hint=did_you_mean(name, known))

@@ -1,0 +1,98 @@
+"""A chosen prompt as files: winner.json for this program, prompt.toml and winner.txt for people, messages.json for chat APIs.
+
+No torch here: the command line reads prompts where no model is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+
+from engine import files
+from engine.data.rows import Row, check_template
+from engine.errors import Unavailable
+from engine.prompts.template import Prompt, fill
+
+WINNER = "winner.json"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The prompt, the task it was chosen for with its label words, and how its scores are calibrated (offsets a choice)."""
+
+    prompt: Prompt
+    task: str
+    labels: dict[str, str]
+    calibration: str
+    offsets: list[float]
+
+
+def write(folder: Path, kept: Kept) -> None:
+    """All forms of the prompt; winner.json last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files.write_text(folder / "winner.txt", kept.prompt.text())
+    files.write_text(folder / "prompt.toml", _toml(kept))
+    text = json.dumps(messages(kept.prompt), indent=2, ensure_ascii=False)
+    files.write_text(folder / "messages.json", text + "\n")
+    about = {"task": kept.task, "labels": kept.labels, "calibration": kept.calibration, "offsets": kept.offsets}
+    record = {**kept.prompt.as_json(), **about}
+    files.write_text(folder / WINNER, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+
+
+def read(folder: Path) -> Kept:
+    """What `write` left. Raises Unavailable when there is nothing, or nothing that can be read."""
+    file = folder / WINNER
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        about = {key: record[key] for key in ("task", "labels", "calibration", "offsets")}
+        return Kept(prompt=Prompt.from_json(record), **about)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Unavailable(f"cannot read the prompt: {error}", where=str(file)) from error
+
+
+def messages(prompt: Prompt, values: Mapping[str, str] | None = None) -> list[dict[str, str]]:
+    """Chat messages as OpenAI's API takes them: the instruction as the system's, a demonstration as a question and its
+    answer, the template as the last question; its fields stay in braces where there are no `values`."""
+    out = [{"role": "system", "content": prompt.instruction}] if prompt.instruction else []
+    for row in prompt.demonstrations:
+        out.append({"role": "user", "content": fill(prompt.template, row)})
+        out.append({"role": "assistant", "content": row.choices[row.gold].strip()})
+    last = prompt.template if values is None else fill(prompt.template, asked(prompt, values))
+    return [*out, {"role": "user", "content": last}]
+
+
+def asked(prompt: Prompt, values: Mapping[str, str]) -> Row:
+    """A row without an answer. Raises UsageError for a field of the template that has no value."""
+    check_template(prompt.template, values, where="the prompt's template")
+    return Row("", dict(values), (), 0)
+
+
+def _toml(kept: Kept) -> str:
+    """The prompt as a person would write it down."""
+    document = tomlkit.document()
+    document.add(tomlkit.comment("fields of the task's rows stand in braces; an answer follows the template directly"))
+    prompt = kept.prompt
+    plain: dict[str, Any] = {
+        "task": kept.task,
+        "name": prompt.name,
+        "origin": prompt.origin,
+        "calibration": kept.calibration,
+    }
+    for key, value in plain.items():
+        document[key] = value
+    document["instruction"] = tomlkit.string(prompt.instruction, multiline="\n" in prompt.instruction)
+    document["template"] = tomlkit.string(prompt.template, multiline="\n" in prompt.template)
+    document["labels"] = kept.labels
+    shown = tomlkit.aot()
+    for row in prompt.demonstrations:
+        table = tomlkit.table()
+        table.update({"fields": row.fields, "answer": row.choices[row.gold]})
+        shown.append(table)
+    if prompt.demonstrations:
+        document["demonstration"] = shown
+    return tomlkit.dumps(document)

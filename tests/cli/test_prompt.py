@@ -1,0 +1,63 @@
+"""`prompt apply`: the chosen prompt, as it is, filled in, as messages; what cannot be is refused with what to do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from engine import events as ev
+from engine.data.rows import Row
+from engine.prompts import kept
+from engine.prompts.template import Prompt
+
+SHOWN = Row("dull", {"text": "dull"}, (" bad", " good"), 0)
+PROMPT = Prompt("c01", "{text}\nSentiment:", "Good or bad?", (SHOWN,))
+
+
+@pytest.fixture
+def chosen(record: Callable[..., Any], story: list[ev.Event]) -> None:
+    run = record(story)
+    kept.write(run.artifacts / "prompts", kept.Kept(PROMPT, "sst2", {"0": " bad", "1": " good"}, "none", [0.0, 0.0]))
+
+
+@pytest.mark.usefixtures("chosen")
+def test_it_prints_the_prompt(cli: Callable[..., Any]) -> None:
+    assert cli("prompt", "apply", "last").out == PROMPT.text() + "\n"
+    filled = cli("prompt", "apply", "last", "text=a fine {film} = yes")
+    assert filled.out == "Good or bad?\n\ndull\nSentiment: bad\n\na fine {film} = yes\nSentiment:\n"
+
+
+@pytest.mark.usefixtures("chosen")
+def test_messages_go_to_a_chat_api(cli: Callable[..., Any]) -> None:
+    found = json.loads(cli("prompt", "apply", "last", "text=fine", "--messages").out)
+    assert found[0] == {"role": "system", "content": "Good or bad?"}
+    assert found[-1] == {"role": "user", "content": "fine\nSentiment:"}
+
+
+@pytest.mark.usefixtures("chosen")
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["txt=fine"], "unknown field {text}"),
+        (["fine"], "'fine' is no FIELD=VALUE"),
+        (["--task", "sst3"], "the run chose no prompt for sst3"),
+    ],
+)
+def test_what_cannot_be_is_refused(cli: Callable[..., Any], arguments: list[str], words: str) -> None:
+    result = cli("prompt", "apply", "last", *arguments)
+    assert result.code == 2
+    assert words in result.err
+    assert "hint:" in result.err
+    assert result.out == ""
+
+
+def test_a_run_without_prompts_is_refused(
+    cli: Callable[..., Any], record: Callable[..., Any], story: list[ev.Event]
+) -> None:
+    record([e for e in story if getattr(e, "step", 0) != 1])
+    result = cli("prompt", "apply", "last")
+    assert result.code == 2
+    assert "the run chose no prompt" in result.err

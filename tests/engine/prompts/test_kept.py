@@ -1,0 +1,62 @@
+"""A kept prompt reads back as it was, in every form; what is missing is refused with its place."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+from fixtures.prompting import toy
+
+from engine.errors import Unavailable, UsageError
+from engine.prompts import kept
+from engine.prompts.template import Prompt
+
+TASK = toy()
+PROMPT = Prompt("a07", 'Say "{text}"\nAnswer:', "Line one.\nLine {{two}}.", tuple(TASK.train[:2]), "by hand")
+
+
+def made(folder: Path) -> kept.Kept:
+    out = kept.Kept(PROMPT, "toy", TASK.labels, "batch", [-0.5, -0.9])
+    kept.write(folder, out)
+    return out
+
+
+def test_it_reads_back(tmp_path: Path) -> None:
+    written = made(tmp_path / "prompts")
+    assert kept.read(tmp_path / "prompts") == written
+
+
+def test_the_forms_for_people_say_the_same(tmp_path: Path) -> None:
+    made(tmp_path)
+    assert (tmp_path / "winner.txt").read_text() == PROMPT.text()
+    table = tomllib.loads((tmp_path / "prompt.toml").read_text())
+    assert (table["instruction"], table["template"], table["labels"]) == (
+        PROMPT.instruction,
+        PROMPT.template,
+        TASK.labels,
+    )
+    assert [d["answer"] for d in table["demonstration"]] == [row.choices[row.gold] for row in PROMPT.demonstrations]
+    chat = json.loads((tmp_path / "messages.json").read_text())
+    assert [m["role"] for m in chat] == ["system", "user", "assistant", "user", "assistant", "user"]
+    assert chat[-1]["content"] == PROMPT.template
+
+
+def test_messages_are_filled() -> None:
+    filled = kept.messages(PROMPT, {"text": "it {is} bound"})
+    assert filled[-1]["content"] == 'Say "it {is} bound"\nAnswer:'
+
+
+def test_a_field_without_a_value_is_refused() -> None:
+    with pytest.raises(UsageError, match="unknown field {text}"):
+        kept.asked(PROMPT, {"txt": "a"})
+
+
+@pytest.mark.parametrize("text", [None, "{", "[]", '{"task": "t"}'])
+def test_a_broken_file_is_refused(text: str | None, tmp_path: Path) -> None:
+    if text is not None:
+        (tmp_path / kept.WINNER).write_text(text)
+    with pytest.raises(Unavailable, match="cannot read the prompt") as caught:
+        kept.read(tmp_path)
+    assert str(tmp_path / kept.WINNER) in str(caught.value.where)

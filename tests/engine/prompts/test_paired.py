@@ -1,0 +1,88 @@
+"""Paired comparison of kept answers against counting by hand; Holm against its definition."""
+
+from __future__ import annotations
+
+import json
+from itertools import permutations
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.errors import Unavailable, UsageError
+from engine.prompts import kept, paired
+from engine.prompts.template import Prompt
+from engine.statistics import holm, mcnemar
+
+
+def answers(label: str, right: str, task: str = "t") -> paired.Answers:
+    """Right where the letter is upper case; the letter is the choice."""
+    keys = [(f"row {i}", "A") for i in range(len(right))]
+    return paired.Answers(label, task, "pruned", dict(zip(keys, right, strict=True)), {
+        key: letter.isupper() for key, letter in zip(keys, right, strict=True)})  # fmt: skip
+
+
+def test_counts_by_hand() -> None:
+    (found,) = paired.differences([answers("base", "AAAbbbbb"), answers("new", "AbAAAAAb")])
+    assert (found.n, found.a_only, found.b_only) == (8, 4, 1)
+    assert (found.accuracy_a, found.accuracy_b) == (6 / 8, 3 / 8)
+    assert found.difference == pytest.approx(3 / 8)
+    assert found.p_value == found.p_holm == mcnemar(4, 1)
+    assert found.verdict == "tie"
+
+
+def test_a_verdict_needs_the_adjusted_p_value_too() -> None:
+    base, better, same = (
+        answers("base", "b" * 6 + "A" * 30),
+        answers("new", "A" * 36),
+        answers("same", "b" * 6 + "A" * 30),
+    )
+    (alone,) = paired.differences([base, better])
+    assert (alone.verdict, alone.p_value < 0.05) == ("better", True)
+    among_many = paired.differences([base, better, same, same])
+    assert among_many[0].p_value == alone.p_value
+    assert among_many[0].p_holm == pytest.approx(3 * alone.p_value)
+    assert among_many[0].verdict == "tie"
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=5))
+def test_holm_rejects_what_the_step_down_rejects(p_values: list[float]) -> None:
+    adjusted = holm(p_values)
+    for alpha in (0.01, 0.05, 0.3):
+        rejected, m = set(), len(p_values)
+        for k, index in enumerate(sorted(range(m), key=lambda i: p_values[i])):
+            if p_values[index] * (m - k) > alpha:
+                break
+            rejected.add(index)
+        assert {i for i in range(m) if adjusted[i] <= alpha} == rejected
+    for order in list(permutations(range(len(p_values))))[:6]:
+        assert [adjusted[i] for i in order] == holm([p_values[i] for i in order])
+
+
+def test_rows_and_what_differs() -> None:
+    found = [answers("1 plain", "AbA"), answers("2 best", "AAA")]
+    assert len(list(paired.rows(found, different=False))) == 3
+    (row,) = paired.rows(found, different=True)
+    assert row == {"text": "row 1", "gold": "A", "choices": {"1 plain": "b", "2 best": "A"},
+                   "correct": {"1 plain": False, "2 best": True}}  # fmt: skip
+    flat = paired.flat(row)
+    assert paired.as_csv([flat]).splitlines() == [
+        "text,gold,1 plain choice,2 best choice,1 plain right,2 best right", "row 1,A,b,A,0,1"]  # fmt: skip
+
+
+def test_other_tasks_are_refused() -> None:
+    with pytest.raises(UsageError, match="answered no row in common"):
+        paired.differences([answers("a", "AA"), answers("b", "AA", task="u")])
+
+
+def test_answers_are_read_from_the_kept_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "prompts"
+    kept.write(folder, kept.Kept(Prompt("c01", "{text}"), "t", {}, "none", [0.0]))
+    with pytest.raises(Unavailable, match="cannot read the answers"):
+        paired.winner_of(tmp_path, "prompts", "1")
+    line = {"row": 0, "text": "fine", "gold": "good", "stage": "pruned",
+            "answers": {"plain": {"choice": "bad", "correct": False}, "c01": {"choice": "good", "correct": True}}}  # fmt: skip
+    (folder / paired.EXAMPLES).write_text(json.dumps(line) + "\n")
+    found = paired.winner_of(tmp_path, "prompts", "1")
+    assert found == paired.Answers("1 c01", "t", "pruned", {("fine", "good"): "good"}, {("fine", "good"): True})
