@@ -128,7 +128,7 @@ def main() -> None:
     if not arguments.folders and not arguments.cases:
         sys.exit("name folders or --cases")
     for folder in arguments.folders:
-        report(folder.name, folder, arguments.rows)
+        report(str(folder), folder, arguments.rows)
     for case in arguments.cases:
         with tempfile.TemporaryDirectory() as work:
             made = Path(work) / "run"
