@@ -247,7 +247,8 @@ class CandidateScored(Event):
 class PromptsCompared(Event):
     """Paired comparison of prompts `a` and `b` on the same rows: difference = accuracy(a) - accuracy(b).
 
-    `p_value` is exact McNemar, `low`/`high` a 95% paired bootstrap interval, `verdict` better / worse / tie.
+    `p_value` is exact McNemar, `p_holm` Holm's over all that `a` is compared with at once (None: not adjusted), `low`/`high` a
+    95% paired bootstrap interval, `verdict` better / worse / tie.
     """
 
     kind: ClassVar[str] = "prompts_compared"
@@ -263,6 +264,7 @@ class PromptsCompared(Event):
     high: float
     p_value: float
     verdict: str
+    p_holm: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ that is inside the noise reads "tie"; a search that found nothing better than th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from engine import events as ev
@@ -19,7 +20,7 @@ WEIGHTS = (
     "perplexity", "bytes", "parameters", "sparsity", "decode_tokens_per_second", "prefill_tokens_per_second",
     "peak_memory_bytes",
 )  # fmt: skip
-PROMPT = ("task", "prompt", "calibration", "accuracy", "low", "high", "n", "p_value", "verdict")
+PROMPT = ("task", "prompt", "calibration", "accuracy", "low", "high", "n", "against", "p_value", "p_holm", "verdict")
 KEYS = ("stage", *WEIGHTS, *PROMPT)
 COLUMNS: dict[str, Callable[[Row], str]] = {
     "stage": lambda row: str(row["stage"]),
@@ -28,7 +29,9 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "accuracy [95%]": lambda row: figures.accuracy(row["accuracy"], row["low"], row["high"]),
     "n": lambda row: figures.NOTHING if row["n"] is None else str(row["n"]),
     "calibration": lambda row: row["calibration"] or figures.NOTHING,
+    "against": lambda row: row["against"] or figures.NOTHING,
     "p": lambda row: figures.p_value(row["p_value"]),
+    "p Holm": lambda row: figures.p_value(row["p_holm"]),
     "verdict": lambda row: row["verdict"] or figures.NOTHING,
     "size": lambda row: figures.size(row["bytes"]),
     "decode tok/s": lambda row: figures.number(row["decode_tokens_per_second"], 1),
@@ -38,10 +41,12 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "peak memory": lambda row: figures.size(row["peak_memory_bytes"]),
 }
 PLAIN = "plain"
-"""the end of the name of a prompt that is the task's template and nothing else"""
+BASELINES = {PLAIN: PLAIN, "start": "first", "projected": "projected"}
+"""the ends of the names of prompts that no search found: the task's template and nothing else; where a search began; what
+virtual tokens say as a text"""
 COST = ("size", "parameters", "sparsity", "decode tok/s", "prefill tok/s", "peak memory")
 """the columns on what a stage costs; the others are on how good it is"""
-WORDS = ("stage", "task", "calibration", "verdict")
+WORDS = ("stage", "task", "calibration", "against", "verdict")
 """the columns that hold words; the others hold numbers"""
 
 
@@ -88,51 +93,69 @@ def _stage_rows(state: RunState, stage: str) -> list[Row]:
     ]
 
 
+def part(name: str) -> str:
+    """What a tested prompt was to its step: plain, first, projected (see BASELINES), or else best."""
+    return BASELINES.get(name.rpartition(".")[2], "best")
+
+
+def unbeaten(name: str) -> str:
+    """Words on a winner that no search found; empty for another."""
+    return f"the {part(name)} prompt, nothing better was found" if part(name) != "best" else ""
+
+
+def turned(compared: ev.PromptsCompared) -> ev.PromptsCompared:
+    """The same comparison, told of its `b`."""
+    verdict = {"better": "worse", "worse": "better"}.get(compared.verdict, compared.verdict)
+    return replace(
+        compared, a=compared.b, b=compared.a, difference=-compared.difference, low=-compared.high, high=-compared.low,
+        verdict=verdict,
+    )  # fmt: skip
+
+
 def _prompt_rows(state: RunState) -> list[Row]:
-    """Every finalist on a test split, the winner last and tested against the step's baseline; one row where they are the
-    same."""
+    """Every finalist on a test split once, the winner last and tested against the step's baseline. A baseline that won is not
+    tested against itself; the other baselines are tested against it."""
     out = []
     for choice in winners(state):
-        winner, baseline = choice["winner"], choice["baseline"] or "plain"
-        grouped: dict[tuple[str, str], list[ev.PromptsCompared]] = {}
-        for compared in state.comparisons:
-            if (compared.step, compared.a, compared.split) == (choice["step"], winner, "test"):
-                grouped.setdefault((compared.stage, compared.calibration), []).append(compared)
-        for comparisons in grouped.values():
-            out += [_prompt_row(state, choice, compared, compared.b) for compared in comparisons]
-            against = next((c for c in comparisons if c.b == baseline), None)
-            out += [_prompt_row(state, choice, against, winner)] if against else []
-        if winner == baseline:
-            out += [_unbeaten(state, choice, key) for key in _test_scores(state, winner)]
+        winner, baseline = choice["winner"], choice["baseline"] or PLAIN
+        for stage, calibration in _tested(state, choice):
+            key = (choice["step"], winner, stage, "test", calibration)
+            found = [c for c in state.comparisons if (c.step, c.a, c.stage, c.split, c.calibration) == key]
+            found = [c for c in found if c.b != winner]
+            told = {c.b: turned(c) if part(winner) != "best" else None for c in found}
+            told[winner] = next((c for c in found if c.b == baseline), None)
+            out += [_prompt_row(state, choice, stage, calibration, *item) for item in told.items()]
     return out
 
 
-def _prompt_row(state: RunState, choice: Row, comparison: ev.PromptsCompared, name: str) -> Row:
-    best = name == comparison.a
-    stage = comparison.stage
-    tested: Row = {"p_value": comparison.p_value, "verdict": comparison.verdict} if best else {}
+def _tested(state: RunState, choice: Row) -> list[tuple[str, str]]:
+    """(stage, calibration) of every test that the winner took part in."""
+    known = state.candidates.get(choice["winner"])
+    scored = [(stage, kind) for stage, split, kind in (known.scores if known else ()) if split == "test"]
+    compared = [(c.stage, c.calibration) for c in state.comparisons
+                if (c.step, c.a, c.split) == (choice["step"], choice["winner"], "test")]  # fmt: skip
+    return list(dict.fromkeys([*scored, *compared]))
+
+
+def _prompt_row(
+    state: RunState, choice: Row, stage: str, calibration: str, name: str, compared: ev.PromptsCompared | None
+) -> Row:
     known = state.candidates.get(name)
-    score = known.scores.get((stage, "test", comparison.calibration)) if known else None
-    kind = "best" if best else "first" if name == choice["baseline"] and not name.endswith(PLAIN) else PLAIN
+    score = known.scores.get((stage, "test", calibration)) if known else None
+    best = name == choice["winner"]
+    kind = f"best prompt = {part(name)}" if best and part(name) != "best" else f"{part(name)} prompt"
+    tested: Row = {"verdict": "tie"} if best and name == (choice["baseline"] or PLAIN) else {}
+    if compared:
+        tested = {
+            "against": compared.b,
+            "p_value": compared.p_value,
+            "p_holm": compared.p_holm,
+            "verdict": compared.verdict,
+        }
     return _row(
-        stage=f"{stage} + {kind} prompt", stage_of=stage, prompt=name,
-        calibration=comparison.calibration, **_weights(state, stage), **_accuracy(score, choice["task"]), **tested,
+        stage=f"{stage} + {kind}", stage_of=stage, prompt=name, calibration=calibration,
+        **_weights(state, stage), **_accuracy(score, choice["task"]), **tested,
     )  # fmt: skip
-
-
-def _unbeaten(state: RunState, choice: Row, key: tuple[str, str, str]) -> Row:
-    """The row of a search that ended with the plain prompt: equal to itself, a tie."""
-    stage, _, calibration = key
-    score = state.candidates[choice["winner"]].scores[key]
-    return _row(
-        stage=f"{stage} + best prompt = plain", stage_of=stage, prompt=choice["winner"], calibration=calibration,
-        verdict="tie", **_weights(state, stage), **_accuracy(score, choice["task"]),
-    )  # fmt: skip
-
-
-def _test_scores(state: RunState, candidate: str) -> list[tuple[str, str, str]]:
-    known = state.candidates.get(candidate)
-    return [key for key in known.scores if key[1] == "test"] if known else []
 
 
 def _row(**values: Any) -> Row:

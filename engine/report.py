@@ -100,8 +100,9 @@ def _used(name: str, amount: Used) -> str:
 def _results(state: RunState) -> str:
     headers, cells = outcome.table(state)
     note = (
-        "Intervals are 95%. `p` and the verdict compare the best prompt with the plain one on the same test rows "
-        "under the same calibration (exact McNemar); a gain inside the noise is a tie."
+        "Intervals are 95%. `p` and the verdict compare a prompt with the one it stands `against`, on the same test rows "
+        "under the same calibration (exact McNemar); a gain inside the noise is a tie, and the interval of the difference "
+        "and Holm's p-value over the step's comparisons must agree on it."
     )
     results = section("Result", headers, cells)
     return f"{results}\n\n{note}" if results and "verdict" in headers else results
@@ -112,7 +113,8 @@ def _prompts(state: RunState) -> str:
     parts = []
     for choice in outcome.winners(state):
         known = state.candidates.get(choice["winner"])
-        same = ": the plain prompt, nothing better was found" if choice["winner"] == choice["baseline"] else ""
+        same = outcome.unbeaten(choice["winner"])
+        same = f": {same}" if same else ""
         parts.append(f"Best prompt for {choice['task']} on the {choice['stage']} model, `{choice['winner']}`{same}:")
         parts.append(_fenced(known.text if known else ""))
     headers = ["prompt", "origin", "tokens", "split", "stage", "calibration", "accuracy [95%]", "n", "text"]

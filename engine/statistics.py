@@ -60,10 +60,22 @@ class Paired:
 
     @property
     def verdict(self) -> str:
-        """A gain inside the noise is a tie."""
-        if self.low <= 0 <= self.high:
-            return "tie"
-        return "better" if self.difference > 0 else "worse"
+        """The verdict where this is the only comparison."""
+        return verdict(self, self.p_value)
+
+
+def verdict(paired: Paired, p_holm: float) -> str:
+    """A gain inside the noise is a tie: the interval must leave zero out, and Holm's p-value over all that is compared at once
+    must be small. On few rows the bootstrap's interval alone is too narrow."""
+    if paired.low <= 0 <= paired.high or p_holm >= 1 - CONFIDENCE:
+        return "tie"
+    return "better" if paired.difference > 0 else "worse"
+
+
+def verdicts(compared: Sequence[Paired]) -> list[tuple[float, str]]:
+    """Holm's p-value and the verdict of each of the comparisons that are looked at together."""
+    adjusted = holm([paired.p_value for paired in compared])
+    return [(p, verdict(paired, p)) for paired, p in zip(compared, adjusted, strict=True)]
 
 
 def compare(a: NDArray[np.bool_], b: NDArray[np.bool_], seed: int) -> Paired:

@@ -116,7 +116,9 @@ class Narrator:
     def _prompts_compared(self, event: ev.PromptsCompared) -> list[str]:
         figure = figures.difference(event.difference, event.low, event.high)
         against = f"{event.a} against {event.b} ({event.stage}, {event.split}, {event.calibration})"
-        return [f"{INDENT}{against}: {figure}, p {figures.p_value(event.p_value)}, n {event.n}: {event.verdict}"]
+        p = figures.p_value(event.p_value)
+        holm = "" if event.p_holm in (None, event.p_value) else f" ({figures.p_value(event.p_holm)} by Holm)"
+        return [f"{INDENT}{against}: {figure}, p {p}{holm}, n {event.n}: {event.verdict}"]
 
     def _prompt_trained(self, event: ev.PromptTrained) -> list[str]:
         loss = "" if event.loss is None else f"loss {event.loss:.3g}, "

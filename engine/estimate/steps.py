@@ -98,7 +98,8 @@ def adjust_prompt(scene: Scene, options: AdjustPromptOptions) -> Needs:
     most = options.max_demonstrations if options.method == "capo" else 0
     shown = tuple(task.train[: max(options.demonstrations, most)])
     start = Prompt(BASELINE, task.template, options.instruction or task.description, shown)
-    count = 1 + int(options.budget * (1 - options.final)) // options.rows
+    rows = max(1, min(options.rows, len(task.dev[: options.dev_rows]) // 2))
+    count = 1 + int(options.budget * (1 - options.final)) // rows
     making = proposing.PROPOSING.get(options.method, proposing.writing)
     tokenizer: Any = scene.workspace.subject.tokenizer
     row = scene.tokens(task.train, task.template)

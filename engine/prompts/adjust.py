@@ -1,4 +1,8 @@
-"""The `adjust_prompt` step: an adjuster proposes, development rows judge, the best meet more rows and then the test split."""
+"""The `adjust_prompt` step: an adjuster proposes, development rows judge, the best meet other rows and then the test split.
+
+The rows that led the search are not those that the choice is made on: of many candidates the best on the same few rows is
+partly lucky, and some adjusters look at these rows.
+"""
 
 from __future__ import annotations
 
@@ -31,16 +35,16 @@ def run(workspace: Workspace, options: AdjustPromptOptions) -> dict[str, Any]:
     plain = Prompt(names + pool.BASELINE, contest.task.template, origin="the task's template")
     start = replace(starting(workspace, contest, options), name=names + START)
     baselines = list(dict.fromkeys([contest.enter(plain), contest.enter(start)]))
-    contest.check_budget(len(baselines) + options.finalists)
-    rows = contest.race.rows[: options.rows]
+    rows = contest.set_apart(options.rows)
+    check_budget(contest, options, len(baselines) * rows)
     seed = workspace.profile.seed
     writer = Writer(workspace.subject, contest.cache, seed, workspace.check_stop)
     generator = random.Random(f"adjust {seed} {workspace.step}")
-    setting = Setting(start, contest.task, rows, options, workspace.subject, writer, generator)
+    setting = Setting(start, contest.task, contest.race.rows[:rows], options, workspace.subject, writer, generator)
     adjuster = ADJUSTERS.load(options.method)
-    search(contest, options, adjuster.adjust(setting), baselines)
+    search(contest, options, adjuster.adjust(setting), baselines, rows)
     folder, first = workspace.artifact("adjusted-prompts").name, baselines[-1]
-    winner = final(contest, options, first)
+    winner = final(contest, options, first, rows)
     if goal(options) == "length":
         return contest.settle(winner, baselines, folder, partial(shortest.pick, contest.race, first))
     return contest.settle(winner, baselines, folder)
@@ -62,24 +66,59 @@ def starting(workspace: Workspace, contest: Contest, options: AdjustPromptOption
     return Prompt(START, task.template, options.instruction or "", shown, "the step's options")
 
 
-def search(contest: Contest, options: AdjustPromptOptions, adjuster: Adjuster, baselines: list[int]) -> None:
-    """Lets the adjuster propose until it ends or the next proposal would cost more than the search may."""
-    race, rows, number = contest.race, min(options.rows, len(contest.race.rows)), 0
-    limit = round(options.budget * (1 - options.final))
+def check_budget(contest: Contest, options: AdjustPromptOptions, first: int) -> None:
+    """Raises UsageError when the budget cannot show the `first` examples and then every finalist and the start another row."""
+    least = first + reserve(options)
+    if options.budget < least:
+        message = f"a budget of {options.budget} examples, but the prompts to begin with meet {first} before the final"
+        raise UsageError(message, where=f"step.{contest.workspace.step}.budget",
+                         hint=f"raise the budget to at least {least}, or lower rows or finalists")  # fmt: skip
+
+
+def reserve(options: AdjustPromptOptions) -> int:
+    """Examples that the final needs: a row for every finalist and the start."""
+    return options.finalists + 1
+
+
+def limit(options: AdjustPromptOptions) -> int:
+    """Examples that the search may come to."""
+    return min(round(options.budget * (1 - options.final)), options.budget - reserve(options))
+
+
+def search(contest: Contest, options: AdjustPromptOptions, adjuster: Adjuster, baselines: list[int], rows: int) -> None:
+    """Lets the adjuster propose until it ends or the search has spent what it may. Warns when nothing new was scored."""
+    race, number, closed = contest.race, 0, False
     meet(contest, baselines, rows, number)
-    ask, answers = next(adjuster, None), None
+    ask = next(adjuster, None)
     while ask is not None:
         number += 1
-        fresh = sum(rows - (race.met(i) if (i := contest.find(p)) is not None else 0) for p in ask)
-        if race.spent + fresh > limit:
-            adjuster.close()
-            return
-        indices = [contest.enter(named(contest, prompt)) for prompt in ask]
+        indices = affordable(contest, ask, rows, limit(options))
         answers = meet(contest, indices, rows, number)
+        if closed := len(indices) < len(ask):
+            adjuster.close()
+            break
         try:
             ask = adjuster.send(answers)
         except StopIteration:
-            return
+            break
+    if len(race.prompts) == len(baselines):
+        need = f"{(len(baselines) + 1) * rows} examples, and the search may have {limit(options)}"
+        reason = f"the first needs {need}: raise the budget" if closed else f"{options.method} proposed none"
+        contest.workspace.log(f"the search scored no new prompt: {reason}", "warning")
+
+
+def affordable(contest: Contest, ask: Sequence[Prompt], rows: int, most: int) -> list[int]:
+    """Enters the beginning of what was asked, as far as the search may spend; a prompt that is in already costs nothing."""
+    race, out = contest.race, list[int]()
+    left = most - race.spent
+    for prompt in ask:
+        known = contest.find(prompt)
+        cost = rows if known is None else 0
+        if cost and cost > left:
+            break
+        left -= cost
+        out.append(contest.enter(named(contest, prompt)))
+    return out
 
 
 def named(contest: Contest, prompt: Prompt) -> Prompt:
@@ -99,15 +138,15 @@ def meet(contest: Contest, indices: Sequence[int], rows: int, number: int) -> li
     return out
 
 
-def final(contest: Contest, options: AdjustPromptOptions, start: int) -> int:
+def final(contest: Contest, options: AdjustPromptOptions, start: int, rows: int) -> int:
     """The winner among the best so far, or the shortest that keep up with the start, by what is left of the budget.
 
-    Of many candidates on the same few rows the best is partly lucky: only more rows tell.
+    The search's `rows` say who is in; the rows behind them say who wins.
     """
     race = contest.race
-    met = [i for i in range(len(race.prompts)) if race.met(i)]
-    if not met:
-        raise UsageError("the budget ended before a prompt was scored", where=f"step.{contest.workspace.step}.budget")
+    entered = range(len(race.prompts))
     if goal(options) == "length":
-        return shortest.choose(race, met, start, options.finalists)
-    return halving.halve(race, race.ranked(met)[: options.finalists])
+        return shortest.choose(race, entered, start, options.finalists, rows)
+    finalists = race.ranked(entered)[: options.finalists]
+    race.first = rows
+    return halving.halve(race, finalists)

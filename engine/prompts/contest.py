@@ -78,6 +78,17 @@ class Contest:
             raise UsageError(f"a budget of {self.options.budget} examples for {least} prompts",
                              where=f"step.{self.workspace.step}.budget", hint=hint)  # fmt: skip
 
+    def set_apart(self, rows: int) -> int:
+        """How many development rows may lead a search or check a training: `rows`, at most half. The others choose.
+
+        Raises UsageError when there is a single one.
+        """
+        count = min(rows, len(self.race.rows) // 2)
+        if not count:
+            raise UsageError("one development row cannot both guide and choose", where=f"task {self.task.name}",
+                             hint="more dev rows, or a larger dev_rows")  # fmt: skip
+        return count
+
     def settle(
         self, winner: int, baselines: list[int], folder: str, pick: Callable[[Sequence[int]], int] | None = None
     ) -> dict[str, Any]:
@@ -90,12 +101,14 @@ class Contest:
         for index in baselines:
             race.catch_up(index, winner)
         winner = pick([*baselines, winner]) if pick else race.ranked([*baselines, winner])[0]
-        finals = Finals(self.workspace, self.options, self.task, race, [*baselines, winner])
+        others = [index for index in baselines if index != winner]
+        finals = Finals(self.workspace, self.options, self.task, race, [*others, winner])
         figures = finals.compare(self.scorer, self.workspace.stage)
         finals.write(figures, folder)
         if self.options.control and self.workspace.stage != "dense":
             finals.control()
-        base, best, prompts = figures[-2], figures[-1], race.prompts
+        base, best = (figures[finals.indices.index(index)] for index in (baselines[-1], winner))
+        prompts = race.prompts
         return {
             "task": self.task.name, "winner": prompts[winner].name, "baseline": prompts[baselines[-1]].name,
             "stage": self.workspace.stage, "calibration": self.options.calibration, "candidates": len(prompts),

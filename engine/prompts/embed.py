@@ -177,11 +177,7 @@ def plain(contest: Contest, names: str) -> Prompt:
 
 def held_back(contest: Contest, options: EmbedPromptOptions) -> Sequence[Row]:
     """Takes the last development rows, at most half of them, out of the race for the training's checks."""
-    rows = contest.race.rows
-    count = min(options.rows, len(rows) // 2)
-    if not count:
-        raise UsageError("one development row cannot both check the training and choose", where=f"task {contest.task.name}",
-                         hint="more dev rows, or a larger dev_rows")  # fmt: skip
+    rows, count = contest.race.rows, contest.set_apart(options.rows)
     contest.race.rows = rows[:-count]
     return rows[-count:]
 

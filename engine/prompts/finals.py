@@ -26,7 +26,7 @@ from engine.workspace import Workspace
 
 @dataclass
 class Finals:
-    """`indices` are the finalists' in the race, the winner's last. Offsets were fitted on development rows."""
+    """`indices` are the finalists' in the race, each once, the winner's last. Offsets were fitted on development rows."""
 
     workspace: Workspace
     options: PromptStepOptions
@@ -93,14 +93,16 @@ class Finals:
             self.workspace.emit(
                 ev.CandidateScored(**scored_event(self.workspace, prompt.name, stage, "test", kind, one))
             )
-        winner, best = self.finalists[-1], figures[-1]
-        for prompt, base in list(zip(self.finalists, figures, strict=True))[:-1]:
-            paired = statistics.compare(best.correct, base.correct, self.workspace.profile.seed)
+        *others, winner = self.finalists
+        *bases, best = figures
+        seed = self.workspace.profile.seed
+        compared = [statistics.compare(best.correct, base.correct, seed) for base in bases]
+        for prompt, paired, (p_holm, verdict) in zip(others, compared, statistics.verdicts(compared), strict=True):
             self.workspace.emit(
                 ev.PromptsCompared(
                     step=self.workspace.step, a=winner.name, b=prompt.name, stage=stage, split="test",
                     calibration=kind, n=paired.n, difference=paired.difference, low=paired.low, high=paired.high,
-                    p_value=paired.p_value, verdict=paired.verdict,
+                    p_value=paired.p_value, verdict=verdict, p_holm=p_holm,
                 )
             )  # fmt: skip
 

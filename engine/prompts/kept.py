@@ -19,6 +19,7 @@ from engine.errors import Unavailable
 from engine.prompts.template import Prompt, fill
 
 WINNER = "winner.json"
+ADAPTER = "adapter_config.json"
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,15 @@ def read(folder: Path) -> Kept:
         return Kept(prompt=Prompt.from_json(record), **about)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Unavailable(f"cannot read the prompt: {error}", where=str(file)) from error
+
+
+def virtual_tokens(folder: Path) -> int:
+    """How many virtual tokens stand ahead of the prompt that is kept there; they lie beside it as an adapter for peft."""
+    file = folder / ADAPTER
+    try:
+        return int(json.loads(file.read_text(encoding="utf-8"))["num_virtual_tokens"]) if file.is_file() else 0
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Unavailable(f"cannot read the virtual tokens: {error}", where=str(file)) from error
 
 
 def messages(prompt: Prompt, values: Mapping[str, str] | None = None) -> list[dict[str, str]]:

@@ -70,7 +70,7 @@ class AdjustPromptOptions(PromptStepOptions):
     demonstrations: int = Field(default=0, ge=0)
     """labelled examples of the training split that the given instruction begins with"""
     rows: int = Field(default=64, ge=1)
-    """development rows that every new prompt meets"""
+    """development rows that every new prompt meets, at most half of them; the choice is made on the others"""
     finalists: int = Field(default=6, ge=1)
     """how many of the best meet more rows at the end"""
     final: float = Field(default=0.4, gt=0.0, lt=1.0)

@@ -77,9 +77,10 @@ def differences(all_answers: Sequence[Answers], seed: int = 0) -> list[Differenc
     """Every one after the first against the first. Raises UsageError when two have no row in common."""
     base, *others = all_answers
     compared = [(other, *_paired(other, base, seed)) for other in others]
-    adjusted = statistics.holm([paired.p_value for _, _, paired in compared])
+    judged = statistics.verdicts([paired for _, _, paired in compared])
     return [
-        _difference(other, base, keys, paired, p) for (other, keys, paired), p in zip(compared, adjusted, strict=True)
+        _difference(other, base, keys, paired, *judgement)
+        for (other, keys, paired), judgement in zip(compared, judged, strict=True)
     ]
 
 
@@ -92,13 +93,15 @@ def _paired(a: Answers, b: Answers, seed: int) -> tuple[list[Key], statistics.Pa
     return common, statistics.compare(right_a, right_b, seed)
 
 
-def _difference(a: Answers, b: Answers, keys: list[Key], paired: statistics.Paired, p_holm: float) -> Difference:
+def _difference(
+    a: Answers, b: Answers, keys: list[Key], paired: statistics.Paired, p_holm: float, verdict: str
+) -> Difference:
     pairs = [(a.correct[key], b.correct[key]) for key in keys]
     return Difference(
         a=a.label, b=b.label, task=a.task, n=paired.n, accuracy_a=sum(x for x, _ in pairs) / paired.n,
         accuracy_b=sum(y for _, y in pairs) / paired.n, difference=paired.difference, low=paired.low, high=paired.high,
         a_only=sum(x and not y for x, y in pairs), b_only=sum(y and not x for x, y in pairs), p_value=paired.p_value,
-        p_holm=p_holm, verdict=paired.verdict if p_holm < 1 - statistics.CONFIDENCE else "tie",
+        p_holm=p_holm, verdict=verdict,
     )  # fmt: skip
 
 

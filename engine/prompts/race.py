@@ -40,7 +40,9 @@ class Standing:
 class Race:
     """`score(prompt, rows)` gives log-likelihoods [rows, choices]; `content_free(prompt)` those of meaningless inputs.
 
-    `report(candidate, standing, round, alive)` is told of every figure. Scores lie in `scores[candidate]`, row by row.
+    `report(candidate, standing, round, alive)` is told of every figure. Scores lie in `scores[candidate]`, row by row. The
+    rows before `first` have led a search: they calibrate still, but the best on them may only be lucky there, so that figures
+    are of the rows behind them.
     """
 
     prompts: list[Prompt]
@@ -52,6 +54,7 @@ class Race:
     content_free: Callable[[Prompt], torch.Tensor]
     report: Callable[[int, Standing, int, bool], None]
     spent: int = 0
+    first: int = 0
     scores: dict[int, torch.Tensor] = field(default_factory=dict)
     _content_free: dict[int, torch.Tensor] = field(default_factory=dict)
 
@@ -89,9 +92,9 @@ class Race:
         return calibration.offsets(kind, self.scores[candidate], self._content_free.get(candidate))
 
     def standing(self, candidate: int) -> Standing:
-        """Accuracy and mean margin: P(gold) minus the best other choice, calibrated."""
-        calibrated = calibration.apply(self.scores[candidate], self.offsets(candidate))
-        return standing(calibrated, [row.gold for row in self.rows[: self.met(candidate)]])
+        """Accuracy and mean margin of the rows that count: P(gold) minus the best other choice, calibrated."""
+        calibrated = calibration.apply(self.scores[candidate][self.first :], self.offsets(candidate))
+        return standing(calibrated, [row.gold for row in self.rows[self.first : self.met(candidate)]])
 
     def tell(self, candidate: int, round_: int, alive: bool) -> None:
         self.report(candidate, self.standing(candidate), round_, alive)

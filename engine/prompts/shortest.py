@@ -17,21 +17,32 @@ ALPHA = 0.2
 ROUNDS = 2
 
 
-def choose(race: Race, candidates: Sequence[int], start: int, most: int) -> int:
+def choose(race: Race, candidates: Sequence[int], start: int, most: int, first: int = 0) -> int:
     """The shortest that stays level with the start while both meet more rows, as far as the budget goes.
 
-    At most `most` go in, shortest first. After every round whoever is behind leaves, and the rest share what is left.
+    At most `most` are in at a time, shortest first. After every round whoever is behind leaves, the next shortest take the free
+    places, and all share what is left. The `first` rows say who may come in, and count no more then.
     """
-    alive = [c for c in by_length(race, candidates) if c != start and lasting(race, c, start)][:most]
+    waiting = [c for c in by_length(race, candidates) if c != start and lasting(race, c, start)]
+    race.first, alive = first, list[int]()
     for left in range(ROUNDS, 0, -1):
-        group = [start, *alive]
-        rows = min(len(race.rows), race.met(start) + (race.budget - race.spent) // left // len(group))
-        for index in group:
+        free = most - len(alive)
+        alive, waiting = [*alive, *waiting[:free]], waiting[free:]
+        rows = max(race.first + 1, reach(race, [start, *alive], (race.budget - race.spent) // left))
+        for index in (start, *alive):
             race.advance(index, rows)
-        alive, before = [c for c in alive if lasting(race, c, start)], alive
-        for index in [start, *before]:
+        before = [c for c in alive if race.met(c) > race.first]
+        alive = [c for c in before if lasting(race, c, start)]
+        for index in (start, *before):
             race.tell(index, ROUNDS - left + 1, index == start or index in alive)
     return pick(race, start, [start, *alive])
+
+
+def reach(race: Race, group: Sequence[int], examples: int) -> int:
+    """How many rows all of the group can have met after so many examples."""
+    met = [race.met(c) for c in group]
+    needs = ((rows, sum(max(0, rows - m) for m in met)) for rows in range(len(race.rows), min(met), -1))
+    return next((rows for rows, need in needs if need <= examples), min(met))
 
 
 def pick(race: Race, start: int, candidates: Sequence[int]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,7 +13,6 @@ from tui import output
 from tui.commands.runs import Reference
 
 if TYPE_CHECKING:
-    from engine.prompts.kept import Kept
     from engine.runs import Run
 
 app = typer.Typer(help="Use the prompt that a run chose.", no_args_is_help=True)
@@ -36,12 +36,15 @@ def apply(
     from engine import runs
     from engine.prompts import kept
 
-    found = _chosen(runs.find(reference), task)
+    folder = _folder(runs.find(reference), task)
+    found = kept.read(folder)
     given = _pairs(values or [])
     if messages:
         output.data(json.dumps(kept.messages(found.prompt, given or None), indent=2, ensure_ascii=False))
     else:
         output.data(found.prompt.fill(kept.asked(found.prompt, given)) if given else found.prompt.text())
+    if count := kept.virtual_tokens(folder):
+        output.note(f"{count} virtual tokens belong ahead of this text: peft loads them from {folder}")
 
 
 def _pairs(values: list[str]) -> dict[str, str]:
@@ -52,10 +55,9 @@ def _pairs(values: list[str]) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-def _chosen(run: Run, task: str | None) -> Kept:
-    """The last prompt that the run chose, or the last for the task."""
+def _folder(run: Run, task: str | None) -> Path:
+    """Where the last prompt that the run chose is kept, or the last for the task."""
     from engine import outcome
-    from engine.prompts import kept
 
     state = run.state()
     found = [w for w in outcome.winners(state) if task in (None, w["task"])]
@@ -63,5 +65,5 @@ def _chosen(run: Run, task: str | None) -> Kept:
         tasks = list(dict.fromkeys(w["task"] for w in outcome.winners(state)))
         hint = did_you_mean(task, tasks) if task and tasks else "a run with a prompt step has one"
         raise UsageError(f"the run chose no prompt{f' for {task}' if task else ''}", where=run.name, hint=hint)
-    folder = state.steps[found[-1]["step"]].summary.get("prompts", "prompts")
-    return kept.read(run.artifacts / folder)
+    name = state.steps[found[-1]["step"]].summary.get("prompts", "prompts")
+    return Path(run.artifacts, name)

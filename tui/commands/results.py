@@ -166,16 +166,22 @@ def _best(state: RunState, winner: dict[str, Any]) -> dict[str, Any]:
     start = f"{winner['stage']} + best"
     fitting = [r for r in outcome.rows(state) if str(r["stage"]).startswith(start) and wanted.items() <= r.items()]
     known = state.candidates.get(winner["winner"])
-    measured = ("accuracy", "low", "high", "n", "p_value", "verdict")
+    measured = ("accuracy", "low", "high", "n", "against", "p_value", "p_holm", "verdict")
     row = fitting[0] if fitting else {}
     return winner | {key: row.get(key) for key in measured} | {"text": known.text if known else ""}
 
 
 def _prompt_lines(run: str, prompt: dict[str, Any]) -> str:
-    accuracy = figures.accuracy(prompt["accuracy"], prompt["low"], prompt["high"])
-    verdict = f"p {figures.p_value(prompt['p_value'])} against the plain prompt: {prompt['verdict'] or figures.NOTHING}"
+    from engine import outcome
+
+    found = [f"{figures.accuracy(prompt['accuracy'], prompt['low'], prompt['high'])}, n {prompt['n']}"]
+    if prompt["against"]:
+        p = f"p {figures.p_value(prompt['p_value'])}"
+        p += f" ({figures.p_value(prompt['p_holm'])} by Holm)" if prompt["p_holm"] is not None else ""
+        found.append(f"{p} against {prompt['against']}: {prompt['verdict']}")
+    found += [words] if (words := outcome.unbeaten(prompt["winner"])) else []
     head = f"best prompt of {run} for {prompt['task']} on {prompt['stage']}, calibration {prompt['calibration']}"
-    return f"{head}\n  {accuracy}, n {prompt['n']}, {verdict}\n  {output.plain(prompt['text'])}"
+    return f"{head}\n  {', '.join(found)}\n  {output.plain(prompt['text'])}"
 
 
 def _made_now(run: Run, as_json: bool) -> str:

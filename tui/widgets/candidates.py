@@ -8,7 +8,7 @@ from typing import Any
 from rich.text import Text
 
 from engine import events as ev
-from engine import figures
+from engine import figures, outcome
 from engine.state import CandidateState, RunState
 from tui.widgets.states import mark
 from tui.widgets.table import Column, Shown
@@ -33,16 +33,17 @@ COLUMNS = (
 
 
 def baseline(state: RunState) -> str | None:
-    """The prompt that the others are compared with."""
-    if state.comparisons:
-        return state.comparisons[-1].b
+    """The prompt that the others are compared with: the one that the last finished step had to beat."""
+    chosen = outcome.winners(state)
+    if chosen and chosen[-1]["baseline"]:
+        return str(chosen[-1]["baseline"])
     return "plain" if "plain" in state.candidates else next(iter(state.candidates), None)
 
 
 def winner(state: RunState) -> str | None:
-    """The prompt that was chosen, once it was compared with the baseline on the test rows."""
-    test = [c for c in state.comparisons if c.split == "test"]
-    return test[-1].a if test else None
+    """The prompt that the last finished step chose."""
+    chosen = outcome.winners(state)
+    return str(chosen[-1]["winner"]) if chosen else None
 
 
 def score(candidate: CandidateState, dense: bool) -> ev.CandidateScored | None:
@@ -53,7 +54,9 @@ def score(candidate: CandidateState, dense: bool) -> ev.CandidateScored | None:
 
 def comparison(state: RunState, name: str) -> ev.PromptsCompared | None:
     """The paired comparison of a prompt with the baseline on the compressed model, on test rows where there is one."""
-    found = [c for c in state.comparisons if c.a == name and c.b == baseline(state) and c.stage != "dense"]
+    base = baseline(state)
+    told = [*state.comparisons, *(outcome.turned(c) for c in state.comparisons)]
+    found = [c for c in told if (c.a, c.b) == (name, base) and name != base and c.stage != "dense"]
     return max(found, key=lambda c: (c.split == "test", c.seq), default=None)
 
 

@@ -1,7 +1,8 @@
 """Evolution of instruction and demonstrations together, the longer prompt at a disadvantage (CAPO, arXiv 2504.16005).
 
 Demonstrations are crossed, added, dropped, swapped, reordered and drawn anew in every child, instructions are merged and
-rewritten by the local model in some: on small models the demonstrations are what matters. Racing is the step's.
+rewritten by the local model in some: on small models the demonstrations are what matters. Unlike the paper's, a generation does
+not race: every child meets all of the search's rows, and only the step's finalists are dropped block by block.
 """
 
 from __future__ import annotations
