@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.statistics import Paired, compare, mcnemar, mean_interval, wilson
+from engine.statistics import Paired, compare, holm, mcnemar, mean_interval, verdicts, wilson
 
 Z = 1.959963984540054
 
@@ -117,3 +117,21 @@ def test_the_interval_holds_the_difference(pairs: list[tuple[bool, bool]], seed:
     assert found.n == len(pairs)
     assert -1 <= found.low <= found.difference <= found.high <= 1
     assert 0 < found.p_value <= 1
+
+
+def test_five_rows_gained_and_none_lost_are_a_tie_whatever_the_interval_says() -> None:
+    found = compare(np.ones(100, dtype=bool), np.arange(100) >= 5, 0)
+    assert found.low > 0
+    assert found.p_value == pytest.approx(0.0625)
+    assert found.verdict == "tie"
+
+
+def test_verdicts_of_several_comparisons_share_one_error_rate() -> None:
+    base = np.arange(100)
+    six, ten = (compare(np.ones(100, dtype=bool), base >= lost, 0) for lost in (6, 10))
+    assert six.verdict == "better"
+    assert verdicts([six]) == [(six.p_value, "better")]
+    assert verdicts([six, six]) == [(2 * six.p_value, "tie")] * 2
+    assert [judged for _, judged in verdicts([ten, six])] == ["better", "better"]
+    assert [p for p, _ in verdicts([ten, six, six])] == holm([ten.p_value, six.p_value, six.p_value])
+    assert verdicts([]) == []

@@ -125,3 +125,11 @@ def test_the_narration_tells_what_left() -> None:
     last = ev.PartsRemoved(part="blocks", block=None, removed=[3], of=4, error=None, done=2, **common)
     assert narrate(first) == ["      removed 2 of 8 channels of block 0, error 0.0312"]
     assert narrate(last) == ["      removed 1 of 4 blocks"]
+
+
+def test_a_comparison_among_several_tells_both_p_values() -> None:
+    one = ev.PromptsCompared(step=0, a="a02", b="start", stage="pruned", split="test", calibration="none", n=100,
+                             difference=0.06, low=0.02, high=0.11, p_value=0.03125, p_holm=0.0625, verdict="tie")  # fmt: skip
+    assert ", p 0.031 (0.062 by Holm), n 100: tie" in Narrator("again")(one)[0]
+    for alone in (0.03125, None):
+        assert ", p 0.031, n 100: " in Narrator("again")(replace(one, p_holm=alone))[0]

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from fixtures.models import subject
 from fixtures.prompting import INSTRUCTION, options, toy
 from fixtures.workspaces import workspace
 
 from engine import events as ev
+from engine import outcome, report
+from engine.data.rows import Row
 from engine.errors import Cancelled, UsageError
 from engine.prompts import adjust
 from engine.prompts.adjust import run
 from engine.prompts.adjusters import grips
 from engine.prompts.kept import WINNER
 from engine.prompts.options import AdjustPromptOptions
+from engine.prompts.scorer import Scorer
+from engine.prompts.template import Prompt
 from engine.registry import ADJUSTERS
+from engine.state import RunState
 from engine.workspace import Workspace
+from tui.widgets import candidates
 
 QUICK = {"rows": 8, "budget": 160, "finalists": 3, "calibration": "batch"}
 
@@ -112,3 +120,129 @@ def test_phrases_cut_at_marks_and_after_four_words() -> None:
     assert found == ["Read it,", "then say whether the", "writer liked the film.", "Answer yes or no."]
     assert " ".join(grips.phrases(INSTRUCTION)) == INSTRUCTION
     assert grips.phrases("") == []
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, right: Callable[[Prompt, Row], bool]) -> None:
+    """Every model answers surely, right where `right` says so."""
+
+    def score(scorer: Scorer, prompt: Prompt, rows: list[Row], width: int | None = None) -> torch.Tensor:
+        wins = [[float(right(prompt, row) == (choice == row.gold)) for choice in range(2)] for row in rows]
+        return 4 * torch.tensor(wins, dtype=torch.float64)
+
+    monkeypatch.setattr(Scorer, "score", score)
+
+
+LEAST = 2 * 20 + 7  # both beginnings on half of the 40 development rows, then a row for six finalists and the start
+
+
+@pytest.mark.parametrize("objective", ["accuracy", "length"])
+@pytest.mark.parametrize("budget", [1, 8, 19, 20, 21, 39, 40, LEAST - 1])
+def test_a_budget_below_what_the_beginnings_need_is_refused(objective: str, budget: int, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=f"a budget of {budget} examples") as refused:
+        adjusted(tmp_path / "run", options(budget=budget, objective=objective))
+    assert refused.value.where == "step.0.budget"
+    assert f"at least {LEAST}," in str(refused.value.hint)
+
+
+@pytest.mark.parametrize("objective", ["accuracy", "length"])
+@pytest.mark.parametrize("final", [0.01, 0.4, 0.99])
+def test_the_least_budget_ends_and_says_that_nothing_was_searched(final: float, objective: str, tmp_path: Path) -> None:
+    summary, told = adjusted(tmp_path / "run", options(budget=LEAST, final=final, objective=objective))
+    assert summary["winner"] in ("plain", "start")
+    warnings = [e.message for e in told if isinstance(e, ev.Log) and e.level == "warning"]
+    assert any("the search scored no new prompt: the first needs 60 examples" in line for line in warnings)
+
+
+@pytest.mark.parametrize(("room", "entered"), [(0, 0), (1, 1), (2, 2), (5, 5)])
+def test_the_affordable_beginning_of_an_ask_enters(room: int, entered: int, tmp_path: Path) -> None:
+    """The first ask of grips is the start itself, the second five or six edits of it."""
+    chosen = options(**{**QUICK, "final": 0.5, "budget": 2 * 8 * (2 + room)})
+    summary, told = adjusted(tmp_path / "run", chosen)
+    warned = any(isinstance(e, ev.Log) and "scored no new prompt" in e.message for e in told)
+    assert summary["candidates"] == 2 + entered
+    assert warned == (entered == 0)
+
+
+def test_an_adjuster_without_an_idea_is_told(tmp_path: Path) -> None:
+    chosen = options(**QUICK, method="shorten").model_copy(update={"instruction": ""})
+    _, told = adjusted(tmp_path / "run", chosen)
+    assert any(isinstance(e, ev.Log) and "shorten proposed none" in e.message for e in told)
+
+
+@pytest.mark.parametrize("objective", ["accuracy", "length"])
+def test_who_was_lucky_on_the_rows_of_the_search_does_not_win(
+    objective: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is proposed is right on all rows of the search and on few others, the beginnings on most rows everywhere."""
+    dev = [row.text for row in toy().dev]
+
+    def right(prompt: Prompt, row: Row) -> bool:
+        at = dev.index(row.text) if row.text in dev else 0
+        return at % 4 > 0 if prompt.name in ("plain", "start") else at < 20
+
+    answering(monkeypatch, right)
+    chosen = options(**{**QUICK, "rows": 20, "budget": 600, "calibration": "none"}, objective=objective)
+    summary, told = adjusted(tmp_path / "run", chosen)
+    assert summary["winner"] in ("plain", "start")
+    assert summary["candidates"] > 4
+    last = {e.candidate: e.accuracy for e in told if isinstance(e, ev.CandidateScored) and e.split == "dev"}
+    assert {last[name] for name in last if name.startswith("a")} == {0.0, 1.0}, "some met more rows than the search's"
+
+
+def table(folder: Path, monkeypatch: pytest.MonkeyPatch, best: str) -> tuple[RunState, dict[str, dict[str, Any]]]:
+    """The run's state after the step, and its uncalibrated test rows by their prompt, when `best` is right the most often."""
+    answering(monkeypatch, lambda prompt, row: (sum(map(ord, row.text)) % 4 > 0) if prompt.name == best else False)
+    told: list[ev.Event] = []
+    made = at_work(folder, told)
+    made.stage, chosen = "pruned", options(**QUICK)
+    made.profile = made.profile.model_copy(update={"step": [chosen]})
+    summary = run(made, chosen)
+    assert summary["winner"] == best
+    made.state.apply(ev.StepStarted(step=0, use="adjust_prompt"))
+    made.state.apply(ev.StepFinished(step=0, seconds=1.0, summary=summary))
+    rows = [row for row in outcome.rows(made.state) if row["calibration"] == "none"]
+    assert len({row["prompt"] for row in rows}) == len(rows) == len({best, "plain", "start"})
+    return made.state, {row["prompt"]: row for row in rows}
+
+
+def test_a_start_that_wins_has_one_row_and_is_not_compared_with_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, rows = table(tmp_path / "run", monkeypatch, "start")
+    assert {(c.a, c.b) for c in state.comparisons} == {("start", "plain")}
+    assert rows["start"]["stage"].endswith("+ best prompt = first")
+    assert (rows["start"]["against"], rows["start"]["p_value"], rows["start"]["verdict"]) == (None, None, "tie")
+    assert rows["plain"]["stage"].endswith("+ plain prompt")
+    assert (rows["plain"]["against"], rows["plain"]["verdict"]) == ("start", "worse")
+    text = report.markdown(state)
+    assert "`start`: the first prompt, nothing better was found" in text
+    assert "the plain prompt, nothing" not in text
+    examples = (tmp_path / "run" / "artifacts" / "adjusted-prompts" / "examples.jsonl").read_text().splitlines()
+    assert list(json.loads(examples[0])["answers"]) == ["plain", "start"]
+    assert (candidates.winner(state), candidates.baseline(state)) == ("start", "start")
+    shown = candidates.rows(state)
+    assert list(shown)[:1] == ["start"]
+    assert (shown["start"]["verdict"], shown["plain"]["verdict"]) == ("baseline", "worse")
+
+
+def test_the_plain_prompt_that_wins_is_tested_against_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, rows = table(tmp_path / "run", monkeypatch, "plain")
+    assert {(c.a, c.b) for c in state.comparisons} == {("plain", "start")}
+    assert rows["plain"]["stage"].endswith("+ best prompt = plain")
+    assert (rows["plain"]["against"], rows["plain"]["verdict"]) == ("start", "better")
+    assert rows["start"]["stage"].endswith("+ first prompt")
+    assert (rows["start"]["against"], rows["start"]["verdict"]) == ("plain", "worse")
+    assert (candidates.winner(state), candidates.baseline(state)) == ("plain", "start")
+    assert list(candidates.rows(state))[:2] == ["plain", "start"]
+
+
+def test_another_that_wins_has_the_rows_of_both_beginnings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state, rows = table(tmp_path / "run", monkeypatch, "a02")
+    kinds = {name: row["stage"].partition(" + ")[2] for name, row in rows.items()}
+    assert kinds == {"plain": "plain prompt", "start": "first prompt", "a02": "best prompt"}
+    assert (rows["a02"]["against"], rows["a02"]["verdict"]) == ("start", "better")
+    for compared in state.comparisons:
+        assert compared.p_holm is not None
+        assert compared.p_holm >= compared.p_value

@@ -83,3 +83,26 @@ def test_a_candidate_that_is_clearly_behind_is_dropped_early() -> None:
     halving.choose(planted.race(400))
     first_round = {candidate: alive for candidate, number, alive in planted.told if number == 1}
     assert {candidate for candidate, alive in first_round.items() if alive} == {0, 2}
+
+
+@pytest.mark.parametrize("kind", ["none", "batch"])
+def test_rows_of_a_search_calibrate_but_do_not_count(kind: str) -> None:
+    race = Planted([0.6, 0.8], noise=0.2).race(1000, kind)
+    for candidate in (0, 1):
+        race.advance(candidate, 60)
+    offsets, whole = race.offsets(0, kind), race.standing(0)
+    race.first = 20
+    found = race.standing(0)
+    assert torch.equal(race.offsets(0, kind), offsets)
+    assert found.correct.tolist() == whole.correct[20:].tolist()
+    assert found.accuracy == pytest.approx(whole.correct[20:].mean())
+
+
+def test_halving_behind_a_search_gives_everybody_a_row_that_counts() -> None:
+    race = Planted([0.5, 0.6, 0.7, 0.8]).race(4 * 20 + 4)
+    for candidate in range(4):
+        race.advance(candidate, 20)
+    race.first = 20
+    winner = halving.halve(race, [0, 1, 2, 3])
+    assert race.met(winner) > 20
+    assert all(race.met(candidate) == 21 for candidate in range(4))

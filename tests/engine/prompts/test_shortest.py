@@ -50,3 +50,38 @@ def test_the_budget_holds_and_all_compared_met_the_same_rows() -> None:
     winner = chosen(made)
     assert made.spent <= 4 * ROWS + 100
     assert made.met(winner) == made.met(0) > ROWS
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_places_that_get_free_go_to_the_next_shortest(seed: int) -> None:
+    """Three that are short were lucky on the first rows; the fourth keeps up everywhere."""
+    made = race([0.7, 0.2, 0.2, 0.2, 0.9], [50, 5, 6, 7, 20], seed=seed)
+    for candidate in (1, 2, 3):
+        made.scores[candidate] = made.scores[0].clone()
+    assert chosen(made, most=3) == 4
+    assert made.met(4) > ROWS
+
+
+def test_rows_of_the_search_say_who_comes_in_and_not_who_wins() -> None:
+    """On the first rows the short one is as good as the start, on the others it is not; all rows together would not tell."""
+    made = race([0.8, 0.8], [50, 5])
+    made.budget = made.spent + 24
+    made.scores[1] = made.scores[0].clone()
+    score = made.score
+    made.score = lambda prompt, rows: (
+        score(made.prompts[0], rows).flip(1) if prompt.name == "1" else score(prompt, rows)
+    )
+    assert shortest.choose(made, [0, 1], 0, 6, first=ROWS) == 0
+    assert made.first == ROWS
+    assert len(made.standing(0).correct) == made.met(0) - ROWS
+
+
+@pytest.mark.parametrize("examples", [0, 1, 3, 7, 12, 100])
+def test_how_far_a_group_gets(examples: int) -> None:
+    made = Planted([0.5, 0.5, 0.5], 30).race(1000)
+    for candidate, rows in enumerate((4, 2, 7)):
+        made.advance(candidate, rows)
+    found = shortest.reach(made, [0, 1, 2], examples)
+    cost = [sum(max(0, rows - met) for met in (4, 2, 7)) for rows in (found, found + 1)]
+    assert cost[0] <= examples
+    assert cost[1] > examples or found == 30

@@ -1,0 +1,65 @@
+"""`compare`: what it says of the chosen prompts, and against what they were tested."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from engine import events as ev
+
+
+def told(story: list[ev.Event], winner: str, baseline: str) -> list[ev.Event]:
+    """The story with `c01` and `plain` under these names, and `c01` tested against "start" too."""
+    names = {"c01": winner, "plain": baseline}
+    out: list[ev.Event] = []
+    for event in story:
+        if isinstance(event, ev.CandidateAdded | ev.CandidateScored):
+            event = replace(event, candidate=names[event.candidate])
+        if isinstance(event, ev.PromptsCompared):
+            event = replace(event, a=winner, b=baseline, p_holm=2 * event.p_value)
+        if isinstance(event, ev.StepFinished) and event.step == 1:
+            event = replace(event, summary=event.summary | {"winner": winner, "baseline": baseline})
+        out.append(event)
+    return out
+
+
+@pytest.mark.parametrize(
+    ("winner", "baseline", "words"),
+    [
+        ("2.a05", "2.start", "n 872, p <0.001 (<0.001 by Holm) against 2.start: better\n"),
+        (
+            "plain",
+            "start",
+            "p <0.001 (<0.001 by Holm) against start: better, the plain prompt, nothing better was found\n",
+        ),
+    ],
+)
+def test_it_names_what_the_prompt_was_tested_against(
+    winner: str, baseline: str, words: str, cli: Callable[..., Any], record: Callable[..., Any], story: list[ev.Event]
+) -> None:
+    record(told(story, winner, baseline), "20231114T221320-small-aaaa")
+    record(story, "20231114T221320-small-bbbb")
+    assert words in cli("compare", "aaaa", "bbbb").out
+    (found,) = [
+        line["prompt"]
+        for line in map(json.loads, cli("compare", "aaaa", "bbbb", "--json").out.splitlines())
+        if "prompt" in line and line["run"].endswith("aaaa")
+    ]
+    assert (found["winner"], found["against"], found["p_holm"]) == (winner, baseline, 0.0002)
+
+
+def test_a_first_prompt_that_won_is_not_tested_against_itself(
+    cli: Callable[..., Any], record: Callable[..., Any], story: list[ev.Event]
+) -> None:
+    events = [
+        replace(e, summary=e.summary | {"baseline": "start"}) if isinstance(e, ev.StepFinished) and e.step == 1 else e
+        for e in told(story, "start", "plain")
+    ]
+    record(events, "20231114T221320-small-aaaa")
+    record(story, "20231114T221320-small-bbbb")
+    out = cli("compare", "aaaa", "bbbb").out
+    assert "76.0% [73.0, 79.0], n 872, the first prompt, nothing better was found\n" in out
