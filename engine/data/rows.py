@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import string
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,6 +20,12 @@ class Row:
     fields: dict[str, str]
     choices: tuple[str, ...]
     gold: int
+
+    @property
+    def digest(self) -> str:
+        """Equal for rows of the same fields, choices and right answer."""
+        about = json.dumps([sorted(self.fields.items()), self.choices, self.gold])
+        return hashlib.blake2b(about.encode(), digest_size=16).hexdigest()
 
 
 def check_template(template: str, fields: Iterable[str], where: str) -> None:

@@ -1,5 +1,7 @@
 """What adjusters need to make their proposals, beside the scoring of them; one that is not in the table writes texts.
 
+`tokens` stand before a row, and all of a row's `sequences` repeat them; `row` counts its own in all of its sequences.
+
 Shapes: N tokens before the row, V vocabulary.
 """
 
@@ -18,10 +20,10 @@ from engine.prompts.adjusters.grips import PHRASINGS
 LINEAR = 2  # of three forwards' products in a forward and backward pass: the weights get no gradient
 TRIED = 2  # texts cut for each that is proposed
 
-Proposing = Callable[[Sizes, float, float, int], Needs]
+Proposing = Callable[[Sizes, float, float, int, int], Needs]
 
 
-def writing(sizes: Sizes, tokens: float, row: float, count: int) -> Needs:
+def writing(sizes: Sizes, tokens: float, row: float, sequences: int, count: int) -> Needs:
     """A handful of answers of the local model for every second prompt, at a token a call; each reads all weights."""
     calls = requests.LONGEST * (1 + count // 2)
     prompts = PHRASINGS * (tokens + row)
@@ -30,24 +32,25 @@ def writing(sizes: Sizes, tokens: float, row: float, count: int) -> Needs:
     return Needs(parts.activations(sizes, prompts, sizes.number), work=decoded + read + parts.calls(sizes, calls))
 
 
-def differentiating(sizes: Sizes, tokens: float, row: float, count: int) -> Needs:
+def differentiating(sizes: Sizes, tokens: float, row: float, sequences: int, count: int) -> Needs:
     """A gradient [N, V] of some training rows and of the instruction's surprisal, and the swaps' surprisals, every round."""
     rounds = 1 + count // gcg.PROPOSALS
-    seen = gcg.ROWS * (tokens + row)
-    passes = parts.forward(sizes, rounds * seen, tokens + row, sizes.dtype, rounds * gcg.ROWS) * (1 + LINEAR)
+    question = sequences * tokens + row  # a question's sequences are never parted
+    seen, asked = gcg.ROWS * question, rounds * gcg.ROWS * sequences
+    passes = parts.forward(sizes, rounds * seen, question / sequences, sizes.dtype, asked) * (1 + LINEAR)
     compared = Work({"float32": 2 * rounds * 2 * tokens * sizes.vocabulary * sizes.hidden})
     swaps = rounds * (gcg.SAMPLES + 2)
     weighed = parts.forward(sizes, swaps * tokens, tokens, sizes.dtype, swaps * tokens)
     scored = parts.rows(sizes, rounds * gcg.ROWS, row, tokens, rounds)
     batches = rounds * (2 + seen // gradient.BATCH_TOKENS + gcg.SAMPLES // surprise.BATCH)
-    kept = max(gradient.BATCH_TOKENS, tokens + row) * len(sizes.blocks)
+    kept = max(gradient.BATCH_TOKENS, question) * len(sizes.blocks)
     kept *= FLOAT * (parts.BACKWARD_HIDDEN * sizes.hidden + parts.BACKWARD_WIDE * sizes.widest)
     logits = surprise.BATCH * tokens * sizes.vocabulary * 2 * FLOAT
     memory = max(kept, logits) + 3 * tokens * sizes.vocabulary * FLOAT
     return scored.then(Needs(memory, work=passes + compared + weighed + parts.calls(sizes, batches)))
 
 
-def weighing(sizes: Sizes, tokens: float, row: float, count: int) -> Needs:
+def weighing(sizes: Sizes, tokens: float, row: float, sequences: int, count: int) -> Needs:
     """The surprisal of the text before the row, with its predictions [N, V]."""
     texts = TRIED * (1 + count)
     work = parts.forward(sizes, texts * tokens, tokens, sizes.dtype, texts * tokens)

@@ -10,7 +10,7 @@ from engine.data.rows import Row
 from engine.estimate import parts, planning, proposing
 from engine.estimate.needs import Needs, Work
 from engine.estimate.parts import FLOAT
-from engine.estimate.scene import Scene
+from engine.estimate.scene import LOOKED_AT, Scene
 from engine.evaluation.options import EvaluateOptions, EvaluateStepOptions
 from engine.export.options import ExportOptions
 from engine.options import StepOptions
@@ -27,7 +27,7 @@ from engine.training.options import RecoverOptions
 ADAM_PASSES = 15  # float32 numbers read or written for each weight in an optimizer step
 TRAINED = 4  # numbers kept for each of a virtual token: itself, the best so far, two moments
 TOKENIZER = 72  # bytes of a tokenizer's files for each entry of the vocabulary
-EXAMPLE = 320  # bytes of a test row in examples.jsonl, beside its text
+EXAMPLE = 366  # bytes of a test row in examples.jsonl, beside its text
 MATRIX = 900  # bytes of a matrix in sensitivity.json
 
 
@@ -103,7 +103,8 @@ def adjust_prompt(scene: Scene, options: AdjustPromptOptions) -> Needs:
     making = proposing.PROPOSING.get(options.method, proposing.writing)
     tokenizer: Any = scene.workspace.subject.tokenizer
     row = scene.tokens(task.train, task.template)
-    made = making(scene.sizes, len(tokenizer(start.text()).input_ids), row, count)
+    sequences = max((scene.sequences(some) for some in task.train[:LOOKED_AT]), default=1)
+    made = making(scene.sizes, len(tokenizer(start.text()).input_ids), row, sequences, count)
     return made.then(prompt_step(scene, options, [start] * count, finalists=3))
 
 

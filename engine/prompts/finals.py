@@ -134,8 +134,8 @@ class Finals:
                 "choice": row.choices[best].strip(), "correct": best == row.gold,
                 "scores": {c.strip(): round(float(s), 4) for c, s in zip(row.choices, calibrated, strict=False)},
             }  # fmt: skip
-        return {"row": index, "text": row.text, "gold": row.choices[row.gold].strip(), "stage": self.workspace.stage,
-                "answers": answers}  # fmt: skip
+        return {"row": index, "digest": row.digest, "text": row.text, "gold": row.choices[row.gold].strip(),
+                "stage": self.workspace.stage, "answers": answers}  # fmt: skip
 
 
 def scored_event(

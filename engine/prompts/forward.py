@@ -82,6 +82,13 @@ def predictions(subject: Subject, sequences: Sequence[Sequence_], begun: Beginni
     return found
 
 
+def may_be_padded(subject: Subject, longest: int) -> bool:
+    """Whether rows behind a beginning may be padded: not where a sliding window would count the padding."""
+    config: Any = subject.module.config
+    window = getattr(config.get_text_config(), "sliding_window", None)
+    return window is None or longest <= window
+
+
 def repeated(past: Any, rows: int) -> Any:
     """The cache for so many rows. Its layers are new and their tensors are, so that the given one does not grow."""
     cache = copy.copy(past)

@@ -1,23 +1,27 @@
 """How a task's loss would change with the tokens of an instruction: its gradient by their one-hot codes (HotFlip, GCG).
 
-The loss of a row is -log P(right choice) among the row's choices, calibrated; the instruction leads every sequence.
+The loss of a row is -log P(right choice) among the row's choices, calibrated; the instruction leads every sequence, behind
+virtual tokens where there are some.
 Shapes: N tokens of the lead, V vocabulary, D hidden, B sequences, K predicted positions, C choices.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from engine.prompts.forward import Sequence_
+from engine.prompts.forward import Beginning, Sequence_, begin, may_be_padded, repeated
+from engine.prompts.soft import Soft
 from engine.prompts.surprise import opening
 from engine.subject import Subject
 
 BATCH_TOKENS = 512  # tokens whose activations are kept for a backward pass
 CHUNK = 8192  # entries of the vocabulary that are compared together
+NOTHING = Beginning(None, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -35,26 +39,37 @@ class Question:
 
 
 def task_gradient(
-    subject: Subject, lead: Sequence[int], questions: Sequence[Question], offsets_C: torch.Tensor
+    subject: Subject,
+    lead: Sequence[int],
+    questions: Sequence[Question],
+    offsets_C: torch.Tensor,
+    soft: Soft | None = None,
 ) -> torch.Tensor:
     """Gradient [N, V] of the questions' mean loss."""
+    begun = beginning(subject, soft)
     lead_ND = embedded(subject, lead).requires_grad_()
     total_ND = torch.zeros_like(lead_ND)
     for batch in batches(questions):
         with torch.enable_grad():
-            loss = losses(subject, lead_ND, batch, offsets_C).sum() / len(questions)
+            loss = losses(subject, lead_ND, batch, offsets_C, begun).sum() / len(questions)
         total_ND += torch.autograd.grad(loss, lead_ND)[0]
     return by_token(subject, total_ND)
 
 
-def surprise_gradient(subject: Subject, lead: Sequence[int]) -> torch.Tensor:
+def surprise_gradient(subject: Subject, lead: Sequence[int], soft: Soft | None = None) -> torch.Tensor:
     """Gradient [N, V] of the mean surprisal of the lead's own tokens, as what predicts and as what is predicted."""
-    lead_ND = embedded(subject, lead).requires_grad_()
+    lead_ND, begun = embedded(subject, lead).requires_grad_(), beginning(subject, soft)
     with torch.enable_grad():
-        log_probs_NV = predicted(subject, lead_ND, opening(subject, lead))
+        log_probs_NV = predicted(subject, lead_ND, opening(subject, lead), begun)
         chosen = log_probs_NV.gather(1, torch.tensor(lead, device=subject.device)[:, None])
         (grad_ND,) = torch.autograd.grad(-chosen.sum() / len(lead), lead_ND)
     return by_token(subject, grad_ND) - log_probs_NV.detach() / len(lead)
+
+
+def beginning(subject: Subject, soft: Soft | None) -> Beginning:
+    """The virtual tokens, which get no gradient."""
+    with torch.no_grad():
+        return begin(subject, (), soft)
 
 
 def embedded(subject: Subject, ids: Sequence[int] | torch.Tensor) -> torch.Tensor:
@@ -75,21 +90,29 @@ def by_token(subject: Subject, grad_ND: torch.Tensor) -> torch.Tensor:
     return torch.cat([grad_ND @ embedded(subject, part).T for part in parts], dim=1)
 
 
-def predicted(subject: Subject, lead_ND: torch.Tensor, before: Sequence[int]) -> torch.Tensor:
+def predicted(
+    subject: Subject, lead_ND: torch.Tensor, before: Sequence[int], begun: Beginning = NOTHING
+) -> torch.Tensor:
     """Log-probabilities [N, V] of what stands at each place of the lead; zeros for a special first token."""
     module: Any = subject.module
     front = [embedded(subject, before)] if before else []
-    logits = module(inputs_embeds=torch.cat([*front, lead_ND])[None], use_cache=False).logits[0, :-1]
+    logits = module(inputs_embeds=torch.cat([*front, lead_ND])[None], **behind(begun, 1)).logits[0, :-1]
     found: torch.Tensor = wide(logits).log_softmax(-1)
     return found if before else torch.cat([torch.zeros_like(found[:1]), found])
 
 
 def losses(
-    subject: Subject, lead_ND: torch.Tensor, questions: Sequence[Question], offsets_C: torch.Tensor
+    subject: Subject,
+    lead_ND: torch.Tensor,
+    questions: Sequence[Question],
+    offsets_C: torch.Tensor,
+    begun: Beginning = NOTHING,
 ) -> torch.Tensor:
     """-log P(right choice) of each question, with the lead's embeddings in the place of its tokens."""
     flat = [sequence for question in questions for sequence in question.sequences]
-    rows = iter(_forward(subject, lead_ND, flat))
+    together = not begun.length or may_be_padded(subject, begun.length + max(len(s.tokens) for s in flat))
+    groups = [flat] if together else [[sequence] for sequence in flat]
+    rows = itertools.chain.from_iterable(_forward(subject, lead_ND, group, begun) for group in groups)
     out = []
     for question in questions:
         values: dict[int, torch.Tensor] = {}
@@ -103,7 +126,7 @@ def losses(
     return torch.stack(out)
 
 
-def _forward(subject: Subject, lead_ND: torch.Tensor, sequences: Sequence[Sequence_]) -> torch.Tensor:
+def _forward(subject: Subject, lead_ND: torch.Tensor, sequences: Sequence[Sequence_], begun: Beginning) -> torch.Tensor:
     """Log-probabilities [B, K, V] at the last positions; sequences are padded on the left."""
     module: Any = subject.module
     device, count = subject.device, len(lead_ND)
@@ -114,12 +137,19 @@ def _forward(subject: Subject, lead_ND: torch.Tensor, sequences: Sequence[Sequen
         front, rest = embedded(subject, [0] * pad), embedded(subject, sequence.tokens[count:])
         rows.append(torch.cat([front, lead_ND, rest]))
     places = torch.arange(length, device=device) - torch.tensor(pads, device=device)[:, None]
-    keep = max(s.positions for s in sequences)
+    real = torch.cat([torch.ones(len(rows), begun.length, device=device, dtype=torch.bool), places >= 0], dim=1)
     logits = module(
-        inputs_embeds=torch.stack(rows), attention_mask=(places >= 0).long(), position_ids=places.clamp_min(0),
-        logits_to_keep=keep, use_cache=False,
+        inputs_embeds=torch.stack(rows), attention_mask=real.long(), position_ids=places.clamp_min(0) + begun.length,
+        logits_to_keep=max(s.positions for s in sequences), **behind(begun, len(rows)),
     ).logits  # fmt: skip
     return wide(logits).log_softmax(-1)
+
+
+def behind(begun: Beginning, rows: int) -> dict[str, Any]:
+    """The arguments with which so many rows go on from the beginning."""
+    if begun.past is None:
+        return {"use_cache": False}
+    return {"past_key_values": repeated(begun.past, rows), "use_cache": True}
 
 
 def wide(logits: torch.Tensor) -> torch.Tensor:

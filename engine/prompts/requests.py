@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from engine.data.rows import Row
 from engine.data.tasks import Task
@@ -23,6 +24,13 @@ _TITLE = re.compile(r"^(\w+ ){0,3}(instruction|prompt|phrase|task)s?\s*:\s*", re
 _ABOUT = re.compile(r"\b(instructions?|prompts?|rewrit\w*|rephras\w*|paraphras\w*|merg\w*)\b", re.IGNORECASE)
 _BULLET = re.compile(r"^([-*•]|\d+[.)])\s+")
 _ENDS = re.compile(r"[.!?](?=\s|$)")
+
+
+class Answer(NamedTuple):
+    """What the local model wrote, and whether it ended there by itself."""
+
+    text: str
+    ended: bool
 
 
 def paraphrase(text: str) -> str:
@@ -53,13 +61,14 @@ def succession(task: Task, scored: Sequence[tuple[str, float]]) -> str:
     )
 
 
-def instruction(answer: str) -> str | None:
+def instruction(answer: Answer) -> str | None:
     """The instruction in an answer; None when there is none, it is too long, or it talks about the request."""
-    text = _PREAMBLE.sub("", answer.strip())
-    line = next((stripped for line in text.split("\n") if (stripped := line.strip())), "")
+    lines = [s for line in _PREAMBLE.sub("", answer.text.strip()).split("\n") if (s := line.strip())]
+    line = lines[0] if lines else ""
     line = _TITLE.sub("", _BULLET.sub("", line)).strip().strip("\"“”'`*").strip()
     ends = [match.end() for match in _ENDS.finditer(line)]
-    if ends and ends[-1] < len(line):  # the answer was cut off
+    cut = not answer.ended and len(lines) == 1
+    if cut and ends and ends[-1] < len(line):
         line = line[: ends[-1]]
     return line if 2 <= len(line.split()) <= LONGEST and not _ABOUT.search(line) else None
 

@@ -17,7 +17,7 @@ import torch
 
 from engine.data.rows import Row
 from engine.prompts.cache import ScoreCache
-from engine.prompts.forward import Beginning, Sequence_, begin, predictions, target_values
+from engine.prompts.forward import Beginning, Sequence_, begin, may_be_padded, predictions, target_values
 from engine.prompts.soft import Soft
 from engine.prompts.template import Prompt
 from engine.subject import Subject
@@ -38,8 +38,7 @@ class Scorer:
     computed: int = 0
 
     def __post_init__(self) -> None:
-        where = f"{self.subject.device} {self.subject.dtype} {torch.get_num_threads()} {torch.__version__}"
-        self.weights = f"{weights_hash(self.subject.module)} {where}" if self.cache else ""
+        self.weights = conditions(self.subject) if self.cache else ""
 
     def score(self, prompt: Prompt, rows: Sequence[Row], width: int | None = None) -> torch.Tensor:
         """Log-likelihoods [rows, width] in float64; `width` is the most choices of any row, -inf pads shorter rows."""
@@ -94,10 +93,7 @@ class Scorer:
         return next((i for i in (tokenizer.bos_token_id, tokenizer.eos_token_id) if i is not None), 0)
 
     def padded(self, longest: int) -> bool:
-        """Whether rows may be padded: not where a sliding window would count the padding."""
-        config: Any = self.subject.module.config
-        window = getattr(config.get_text_config(), "sliding_window", None)
-        return window is None or longest <= window
+        return may_be_padded(self.subject, longest)
 
     def _forward(
         self, items: list[tuple[Sequence_, str]], known: Mapping[str, Sequence[float]], soft: Soft | None
@@ -137,6 +133,12 @@ class Scorer:
     def _key(self, sequence: Sequence_, soft: Soft | None) -> str:
         about = (self.weights, sequence.tokens, [t for _, t in sequence.targets], *([soft.digest] if soft else []))
         return hashlib.blake2b(repr(about).encode(), digest_size=16).hexdigest()
+
+
+def conditions(subject: Subject) -> str:
+    """What a model's figures depend on to the last bit, beside its input: the weights, and where it computes."""
+    where = f"{subject.device} {subject.dtype} {torch.get_num_threads()} {torch.__version__}"
+    return f"{weights_hash(subject.module)} {where}"
 
 
 def shared_prefix(token_lists: Sequence[tuple[int, ...]]) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""How much a text surprises the model: -log P of its tokens given all before them, in nats.
+"""How much a text surprises the model: -log P of its tokens given all before them, virtual tokens first, in nats.
 
 Shapes: B texts, T tokens.
 """
@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from engine.prompts.forward import begin, repeated
+from engine.prompts.soft import Soft
 from engine.subject import Subject
 
 BATCH = 16  # texts whose predictions are held together
@@ -25,19 +27,20 @@ def opening(subject: Subject, ids: Sequence[int]) -> list[int]:
 
 
 @torch.inference_mode()
-def surprisals(subject: Subject, texts: Sequence[Sequence[int]]) -> torch.Tensor:
+def surprisals(subject: Subject, texts: Sequence[Sequence[int]], soft: Soft | None = None) -> torch.Tensor:
     """Surprisals [B, T] of equally long texts; a special first token surprises nobody."""
-    before = opening(subject, texts[0])
+    before, past = opening(subject, texts[0]), begin(subject, (), soft).past
     out = []
-    for begin in range(0, len(texts), BATCH):
-        ids_BT = torch.tensor([[*before, *ids] for ids in texts[begin : begin + BATCH]], device=subject.device)
-        log_probs = subject.module(ids_BT, use_cache=False).logits[:, :-1].float().log_softmax(-1)
+    for first in range(0, len(texts), BATCH):
+        ids_BT = torch.tensor([[*before, *ids] for ids in texts[first : first + BATCH]], device=subject.device)
+        behind = {"past_key_values": repeated(past, len(ids_BT)), "use_cache": True} if past else {"use_cache": False}
+        log_probs = subject.module(ids_BT, **behind).logits[:, :-1].float().log_softmax(-1)
         out.append(-log_probs.gather(2, ids_BT[:, 1:, None])[..., 0])
     found = torch.cat(out)
     return found if before else torch.nn.functional.pad(found, (1, 0))
 
 
-def of_pieces(subject: Subject, pieces: Sequence[str]) -> list[tuple[float, int]]:
+def of_pieces(subject: Subject, pieces: Sequence[str], soft: Soft | None = None) -> list[tuple[float, int]]:
     """(surprisal, tokens) of consecutive pieces of a text; a token across two of them belongs to the later one."""
     tokenizer: Any = subject.tokenizer
     text = "".join(pieces)
@@ -45,7 +48,7 @@ def of_pieces(subject: Subject, pieces: Sequence[str]) -> list[tuple[float, int]
     ends = list(itertools.accumulate(len(piece) for piece in pieces))
     agreeing = (_agreeing(tokenizer(text[:end]).input_ids, ids) for end in ends[:-1])
     starts = [0, *itertools.accumulate(agreeing, max), len(ids)]
-    values = surprisals(subject, [ids])[0]
+    values = surprisals(subject, [ids], soft)[0]
     return [(float(values[a:b].sum()), b - a) for a, b in itertools.pairwise(starts)]
 
 

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 
 from engine.prompts.cache import ScoreCache
+from engine.prompts.requests import Answer
+from engine.prompts.scorer import conditions
 from engine.subject import Subject
-from engine.weights import weights_hash
 
 BATCH = 16  # requests that are answered together
 
@@ -27,34 +28,43 @@ class Writer:
     weights: str = field(init=False)
 
     def __post_init__(self) -> None:
-        self.weights = weights_hash(self.subject.module)
+        self.weights = conditions(self.subject)
 
-    def write(self, requests: Sequence[str], tokens: int = 48, temperature: float = 0.8) -> list[str]:
+    def write(self, requests: Sequence[str], tokens: int = 48, temperature: float = 0.8) -> list[Answer]:
         """One answer a request, at most `tokens` long; greedy at temperature 0."""
-        out: list[str] = []
+        out: list[Answer] = []
         for begin in range(0, len(requests), BATCH):
             self.check()
             out += self._batch(list(requests[begin : begin + BATCH]), tokens, temperature)
         return out
 
-    def _batch(self, requests: list[str], tokens: int, temperature: float) -> list[str]:
+    def _batch(self, requests: list[str], tokens: int, temperature: float) -> list[Answer]:
         """A batch is asked and kept as a whole, so that its answers do not depend on what was known of it."""
-        about = (self.weights, self.seed, tokens, temperature, torch.__version__, requests)
-        keys = [hashlib.blake2b(repr((about, i)).encode(), digest_size=16).hexdigest() for i in range(len(requests))]
+        prompts = [self._prompt(request) for request in requests]
+        about = (self.weights, self.seed, tokens, temperature, prompts)
+        keys = [digest((about, i)).hex() for i in range(len(prompts))]
         known = self.cache.get(keys)
         if len(known) < len(keys):
-            answers = self._generate(requests, tokens, temperature)
-            known = dict(zip(keys, answers, strict=True))
+            known = dict(zip(keys, self._generate(prompts, tokens, temperature), strict=True))
             self.cache.put(known)
+        return [self._answer([int(i) for i in known[key]]) for key in keys]
+
+    def _answer(self, ids: list[int]) -> Answer:
         tokenizer: Any = self.subject.tokenizer
-        texts = [tokenizer.decode([int(i) for i in known[key]], skip_special_tokens=True) for key in keys]
-        return [text.strip() for text in texts]
+        text: str = tokenizer.decode(ids, skip_special_tokens=True)
+        return Answer(text.strip(), ended=not self._ends().isdisjoint(ids))
+
+    def _ends(self) -> set[int]:
+        """The tokens at which an answer ends by itself."""
+        module: Any = self.subject.module
+        ends = module.generation_config.eos_token_id
+        return set(ends) if isinstance(ends, list) else {ends} - {None}
 
     @torch.inference_mode()
-    def _generate(self, requests: list[str], tokens: int, temperature: float) -> list[list[float]]:
+    def _generate(self, prompts: list[list[int]], tokens: int, temperature: float) -> list[list[float]]:
+        """Every batch has a random stream of its own."""
         tokenizer: Any = self.subject.tokenizer
         model: Any = self.subject.module
-        prompts = [self._prompt(request) for request in requests]
         length = max(len(ids) for ids in prompts)
         pad = next((i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None), 0)
         ids = torch.tensor([[pad] * (length - len(p)) + p for p in prompts], device=self.subject.device)
@@ -63,7 +73,7 @@ class Writer:
             {"do_sample": True, "temperature": temperature, "top_p": 0.95} if temperature else {"do_sample": False}
         )
         with torch.random.fork_rng(devices=[self.subject.device] if self.subject.device.type == "cuda" else []):
-            torch.manual_seed(self.seed)
+            torch.manual_seed(int.from_bytes(digest((self.seed, prompts))[:7]))
             out = model.generate(ids, attention_mask=mask, max_new_tokens=tokens, pad_token_id=pad, **sampling)
         return [[float(i) for i in row] for row in out[:, length:].tolist()]
 
@@ -76,3 +86,7 @@ class Writer:
             text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
             return list(tokenizer(text, add_special_tokens=False).input_ids)
         return list(tokenizer(text).input_ids)
+
+
+def digest(about: object) -> bytes:
+    return hashlib.blake2b(repr(about).encode(), digest_size=16).digest()

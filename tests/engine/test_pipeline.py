@@ -206,6 +206,7 @@ def test_the_prompts_are_compared_on_rows_that_chose_nothing(reference: Run) -> 
     assert len(record["offsets"]) == 2
     lines = [json.loads(line) for line in (reference.artifacts / "prompts" / "examples.jsonl").read_text().splitlines()]
     assert len(lines) == summary["rows"] == state.comparisons[0].n
+    assert len({line["digest"] for line in lines}) > 1
     right = sum(line["answers"][summary["winner"]]["correct"] for line in lines)
     assert right / len(lines) == pytest.approx(summary["accuracy"])
     dev = {c.n for c in of_kind(reference, ev.CandidateScored) if c.split == "dev"}

@@ -79,11 +79,12 @@ def found(prompt: Prompt, vocabulary: Vocabulary, scorer: Scorer, setting: Setti
         Question(tuple(s for s in sequences if s.targets[0][0] // width == i), i * width, len(row.choices), row.gold)
         for i, row in enumerate(rows)
     ]
-    kind = "none" if setting.options.calibration == "none" else "batch"
-    offsets_C = calibration.offsets(kind, scorer.score(prompt, rows, width), None)
-    task_NV = task_gradient(setting.subject, lead, questions, offsets_C)
+    offsets_C = torch.zeros(width, dtype=torch.float64)
+    if setting.options.calibration != "none":
+        offsets_C = calibration.offsets("batch", scorer.score(prompt, rows, width), None)
+    task_NV = task_gradient(setting.subject, lead, questions, offsets_C, prompt.soft)
     weight = setting.options.readability
-    total_NV = task_NV + weight * surprise_gradient(setting.subject, lead) if weight else task_NV
+    total_NV = task_NV + weight * surprise_gradient(setting.subject, lead, prompt.soft) if weight else task_NV
     drawn = draw(total_NV, lead, vocabulary, setting)
     return ranked(prompt, lead, drawn, task_NV, setting)
 
@@ -117,7 +118,7 @@ def ranked(
             texts.append((at, new, text, ids))
     if not texts:
         return []
-    costs = surprisals(setting.subject, [list(whole), *(ids for *_, ids in texts)]).mean(1).tolist()
+    costs = surprisals(setting.subject, [list(whole), *(ids for *_, ids in texts)], prompt.soft).mean(1).tolist()
     swaps = []
     for (at, new, text, _), cost in zip(texts, costs[1:], strict=True):
         gain = float(task_NV[at, lead[at]] - task_NV[at, new]) + setting.options.readability * (costs[0] - cost)

@@ -14,6 +14,7 @@ from engine.prompts import surprise
 from engine.prompts.adjusters.grips import phrases
 from engine.prompts.adjusting import Adjuster, Setting
 from engine.prompts.shortest import behind
+from engine.prompts.soft import Soft
 from engine.prompts.template import SEPARATOR, Prompt, fill
 
 OBJECTIVE = "length"
@@ -46,8 +47,8 @@ def cuts(prompt: Prompt, rate: float, setting: Setting) -> list[Prompt]:
     """The prompt without its least informative words, phrases, demonstrations, and without both kinds."""
     words, whole = re.findall(r"\s*\S+", prompt.instruction), phrases(prompt.instruction)
     shown = [fill(prompt.template, row) + row.choices[row.gold] + SEPARATOR for row in prompt.demonstrations]
-    of_words = information(setting, words, shown)
-    of_phrases = information(setting, [" " * (i > 0) + phrase for i, phrase in enumerate(whole)], shown)
+    of_words = information(setting, words, shown, prompt.soft)
+    of_phrases = information(setting, whole, shown, prompt.soft)
     of_shown = of_words[len(words) :]
     share = rate * sum(tokens for _, tokens in of_words)
     told = f"{round(100 * rate)}% less: without the least informative"
@@ -55,7 +56,7 @@ def cuts(prompt: Prompt, rate: float, setting: Setting) -> list[Prompt]:
     short = left(words, kept(of_words[: len(words)], share))
     out = [
         replace(prompt, instruction=short, origin=f"{told} words"),
-        replace(prompt, instruction=left(whole, kept(of_phrases[: len(whole)], share), " "), origin=f"{told} phrases"),
+        replace(prompt, instruction=left(whole, kept(of_phrases[: len(whole)], share)), origin=f"{told} phrases"),
         replace(prompt, demonstrations=tuple(fewer), origin=f"{told} demonstrations"),
     ]
     if shown and words:
@@ -65,12 +66,14 @@ def cuts(prompt: Prompt, rate: float, setting: Setting) -> list[Prompt]:
     return out
 
 
-def information(setting: Setting, pieces: Sequence[str], shown: Sequence[str]) -> list[tuple[float, int]]:
-    """(surprisal, tokens) of the instruction's pieces, then of the demonstrations."""
+def information(
+    setting: Setting, pieces: Sequence[str], shown: Sequence[str], soft: Soft | None
+) -> list[tuple[float, int]]:
+    """(surprisal, tokens) of the instruction's pieces, then of the demonstrations, behind the virtual tokens."""
     apart = [SEPARATOR] if pieces and shown else []
     if not pieces and not shown:
         return []
-    found = surprise.of_pieces(setting.subject, [*pieces, *apart, *shown])
+    found = surprise.of_pieces(setting.subject, [*pieces, *apart, *shown], soft)
     return found[: len(pieces)] + found[len(pieces) + len(apart) :]
 
 
@@ -85,5 +88,5 @@ def kept(pieces: Sequence[tuple[float, int]], share: float) -> list[bool]:
     return stays
 
 
-def left(pieces: Sequence[str], stays: Sequence[bool], between: str = "") -> str:
-    return between.join(piece for piece, stay in zip(pieces, stays, strict=True) if stay).strip()
+def left(pieces: Sequence[str], stays: Sequence[bool]) -> str:
+    return "".join(piece for piece, stay in zip(pieces, stays, strict=True) if stay).strip()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,26 @@ def test_a_gradient_keeps_activations_and_demonstrations_cost_capo(tmp_path: Pat
     assert made["capo"].work.products["float32"] > made["grips"].work.products["float32"]
     fewer = needs(tmp_path / "fewer", method="capo", max_demonstrations=1)
     assert fewer.work.products["float32"] < made["capo"].work.products["float32"]
+
+
+def test_a_question_with_a_sequence_a_choice_keeps_the_activations_of_them_all() -> None:
+    """The instruction's 900 tokens stand in each of a question's sequences, and a question is never parted."""
+    few = replace(SIZES, vocabulary=500)  # so that no predictions need more
+    one, four = (proposing.differentiating(few, 900, 100, sequences, 8) for sequences in (1, 4))
+    assert four.memory / one.memory == pytest.approx((4 * 900 + 100) / (900 + 100), rel=0.05)
+    assert four.work.products["float32"] > 2 * one.work.products["float32"]
+
+
+def test_choices_of_several_tokens_are_sequences_of_their_own(tmp_path: Path) -> None:
+    task = toy()
+    longer = replace(task, train=[replace(row, choices=(" not at all", " yes indeed")) for row in task.train])
+    instruction = "Read the statement with care. " * 60
+    memory, few = {}, replace(SIZES, vocabulary=500)
+    for name, used in (("one", task), ("several", longer)):
+        made = workspace(tmp_path / name, subject("llama"))
+        made._tasks["toy"] = used
+        memory[name] = steps.adjust_prompt(Scene(made, few), options(method="gcg", instruction=instruction)).memory
+    assert memory["several"] > 1.5 * memory["one"]
 
 
 def test_the_table_names_adjusters() -> None:

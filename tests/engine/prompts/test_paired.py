@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.data.rows import Row
 from engine.errors import Unavailable, UsageError
 from engine.prompts import kept, paired
 from engine.prompts.template import Prompt
@@ -18,9 +20,32 @@ from engine.statistics import holm, mcnemar
 
 def answers(label: str, right: str, task: str = "t") -> paired.Answers:
     """Right where the letter is upper case; the letter is the choice."""
-    keys = [(f"row {i}", "A") for i in range(len(right))]
-    return paired.Answers(label, task, "pruned", dict(zip(keys, right, strict=True)), {
-        key: letter.isupper() for key, letter in zip(keys, right, strict=True)})  # fmt: skip
+    rows = tuple(paired.Answer(f"row {i}", "A", letter, letter.isupper()) for i, letter in enumerate(right))
+    return paired.Answers(label, task, "pruned", rows)
+
+
+def one_passage(label: str, choices: str, digests: str, stage: str = "pruned") -> paired.Answers:
+    """Several questions on one passage, all with the same right answer."""
+    rows = (paired.Answer("a passage", "A", c, c == "A", d.strip()) for c, d in zip(choices, digests, strict=True))
+    return paired.Answers(label, "t", stage, tuple(rows))
+
+
+@pytest.mark.parametrize("digests", ["1234", "1122", "    "], ids=["all told apart", "some", "an old file"])
+def test_questions_on_one_passage_stay_apart(digests: str) -> None:
+    base, new = one_passage("base", "AbbA", digests), one_passage("new", "AAAb", digests, "dense")
+    (found,) = paired.differences([base, new])
+    assert (found.n, found.a_only, found.b_only) == (4, 2, 1)
+    assert (found.stage_a, found.stage_b) == ("dense", "pruned")
+    assert dict(zip(paired.HEADERS, paired.cells([found])[0], strict=True))["stage"] == "dense/pruned"
+    assert [row["choices"]["new"] for row in paired.rows([base, new], different=False)] == list("AAAb")
+
+
+def test_digests_pair_rows_in_any_order_and_an_old_file_goes_by_its_text() -> None:
+    base, turned = one_passage("base", "AbbA", "1234"), one_passage("turned", "bAAA", "3412")
+    (found,) = paired.differences([base, turned])
+    assert (found.n, found.a_only, found.b_only) == (4, 1, 0)
+    (old,) = paired.differences([base, one_passage("old", "AbAA", "    ")])
+    assert (old.n, old.a_only, old.b_only) == (4, 1, 0)
 
 
 def test_counts_by_hand() -> None:
@@ -85,4 +110,19 @@ def test_answers_are_read_from_the_kept_folder(tmp_path: Path) -> None:
             "answers": {"plain": {"choice": "bad", "correct": False}, "c01": {"choice": "good", "correct": True}}}  # fmt: skip
     (folder / paired.EXAMPLES).write_text(json.dumps(line) + "\n")
     found = paired.winner_of(tmp_path, "prompts", "1")
-    assert found == paired.Answers("1 c01", "t", "pruned", {("fine", "good"): "good"}, {("fine", "good"): True})
+    assert found == paired.Answers("1 c01", "t", "pruned", (paired.Answer("fine", "good", "good", True),))
+    (folder / paired.EXAMPLES).write_text(json.dumps({**line, "digest": "d"}) + "\n")
+    assert paired.winner_of(tmp_path, "prompts", "1").rows[0].digest == "d"
+    for lacking in ({**line, "answers": {}}, {k: v for k, v in line.items() if k != "text"}, 7):
+        (folder / paired.EXAMPLES).write_text(json.dumps(lacking) + "\n")
+        with pytest.raises(Unavailable, match="cannot read the answers"):
+            paired.winner_of(tmp_path, "prompts", "1")
+
+
+def test_a_rows_digest_is_of_all_that_is_asked() -> None:
+    row = Row("a passage", {"text": "a passage", "question": "why?"}, (" no", " yes"), 0)
+    same = replace(row, fields={"question": "why?", "text": "a passage"})
+    others = [replace(row, fields={**row.fields, "question": "who?"}), replace(row, gold=1),
+              replace(row, choices=(" no", " maybe"))]  # fmt: skip
+    assert same.digest == row.digest
+    assert len({row.digest, *(other.digest for other in others)}) == 4

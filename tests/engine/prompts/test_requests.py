@@ -6,6 +6,7 @@ import pytest
 from fixtures.prompting import toy
 
 from engine.prompts import requests
+from engine.prompts.requests import Answer
 
 READ = {
     "Decide whether it is true.": "Decide whether it is true.",
@@ -26,7 +27,14 @@ READ = {
 
 @pytest.mark.parametrize(("answer", "expected"), READ.items(), ids=range(len(READ)))
 def test_answers_become_one_short_instruction_or_nothing(answer: str, expected: str | None) -> None:
-    assert requests.instruction(answer) == expected
+    assert requests.instruction(Answer(answer, ended=False)) == expected
+
+
+def test_an_answer_that_ended_by_itself_is_not_cut() -> None:
+    whole = "Decide whether it is true. Then answer with yes or no"
+    assert requests.instruction(Answer(whole, ended=True)) == whole
+    assert requests.instruction(Answer(f"{whole}\n\nIt works because", ended=False)) == whole, "the line has ended"
+    assert requests.instruction(Answer(whole, ended=False)) == "Decide whether it is true."
 
 
 def test_requests_show_rows_with_their_answers() -> None:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.prompts import surprise
+from engine.prompts.soft import beginning
 from engine.prompts.vocabulary import Vocabulary
 
 
@@ -24,6 +25,19 @@ def test_surprisals_are_those_of_a_forward(device: str) -> None:
     logits = model.module(inputs).logits.log_softmax(-1)
     expected = [[-float(logits[b, t, ids[b][t]]) for t in range(4)] for b in range(2)]
     assert surprise.surprisals(model, ids).tolist() == [pytest.approx(row, rel=1e-5) for row in expected]
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "gemma3_text", "opt"])
+def test_virtual_tokens_stand_before_the_text(name: str) -> None:
+    """Those that stand for real tokens surprise as these do; more texts than a batch have the same behind them."""
+    model = subject(name)
+    lead, ids = [11, 200, 31, 8], [[5, 9, 300, 44]] * (surprise.BATCH + 1)
+    before = surprise.opening(model, ids[0])
+    logits = model.module(torch.tensor([[*lead, *before, *ids[0]]])).logits[0].log_softmax(-1)
+    expected = [-float(logits[len(lead) + len(before) - 1 + t, ids[0][t]]) for t in range(4)]
+    found = surprise.surprisals(model, ids, beginning("soft", model, lead))
+    assert found[0].tolist() == pytest.approx(expected, rel=1e-4)
+    torch.testing.assert_close(found, found[:1].expand_as(found))
 
 
 def test_a_special_beginning_surprises_nobody() -> None:

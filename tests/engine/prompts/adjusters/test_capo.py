@@ -64,17 +64,23 @@ def test_of_equally_good_ones_the_shorter_survive() -> None:
     assert length_after_generations(0.1) < length_after_generations(0.0)
 
 
-def test_a_demonstration_that_helps_spreads() -> None:
-    """Prompts are good when they show one certain row: evolution finds it and keeps it."""
+def share_of_one(helps: bool) -> float:
+    """How many of the later children show one certain row, when prompts that do are the better ones or no better."""
     at = setting(7, method="capo", max_demonstrations=3)
     wanted = at.task.train[4]
     adjuster = capo.adjust(at)
-    ask = next(adjuster)
+    ask, late = next(adjuster), []
     plain = planted(Prompt("p", "x"))
     good, bad = replace(plain, accuracy=0.9, margin=1.0), replace(plain, accuracy=0.5, margin=0.0)
-    for _ in range(30):
-        ask = adjuster.send([good if wanted in p.demonstrations else bad for p in ask])
-    assert sum(wanted in p.demonstrations for p in ask) >= len(ask) / 2
+    for number in range(20):
+        ask = adjuster.send([good if helps and wanted in p.demonstrations else bad for p in ask])
+        late += [wanted in p.demonstrations for p in ask] if number >= 8 else []
+    return sum(late) / len(late)
+
+
+def test_a_demonstration_that_helps_spreads() -> None:
+    """Evolution finds it and keeps it."""
+    assert share_of_one(helps=True) > 1.5 * share_of_one(helps=False)
 
 
 def test_without_demonstrations_allowed_only_words_change() -> None:

@@ -13,7 +13,9 @@ from engine.errors import UsageError
 from engine.prompts.adjusters import gcg
 from engine.prompts.adjusting import Setting
 from engine.prompts.gradient import Question, task_gradient
+from engine.prompts.options import Form
 from engine.prompts.scorer import Scorer
+from engine.prompts.soft import beginning
 from engine.prompts.template import Prompt
 from engine.prompts.vocabulary import Vocabulary
 
@@ -63,6 +65,29 @@ def test_of_many_draws_the_steepest_descent_is_proposed(monkeypatch: pytest.Monk
     top = sorted(falls.values(), reverse=True)
     assert best.gain == pytest.approx(falls[best.at, best.new], rel=1e-3)
     assert best.gain >= top[min(len(top) - 1, len(lead))] - 1e-6
+
+
+@pytest.mark.parametrize("form", ["soft", "prefix"])
+def test_virtual_tokens_count_for_the_swaps(form: Form) -> None:
+    at = setting(1, method="gcg")
+    ids = at.subject.tokenizer("a name is bound to objects").input_ids
+    gains = []
+    for soft in (None, beginning(form, at.subject, ids)):
+        at.generator.seed(1)
+        prompt = replace(at.start, soft=soft)
+        found = gcg.found(prompt, Vocabulary(at.subject, words=True), Scorer(at.subject), at)
+        gains.append({(s.at, s.new): s.gain for s in found})
+    both = gains[0].keys() & gains[1].keys()
+    assert both
+    assert all(abs(gains[0][key] - gains[1][key]) > 1e-6 for key in both)
+
+
+@pytest.mark.parametrize("kind", ["none", "batch"])
+def test_rows_are_scored_only_where_answers_are_calibrated(kind: str) -> None:
+    at = setting(1, method="gcg", calibration=kind)
+    scorer = Scorer(at.subject)
+    assert gcg.found(at.start, Vocabulary(at.subject, words=True), scorer, at)
+    assert (scorer.computed > 0) == (kind == "batch")
 
 
 def test_readability_prefers_what_the_model_would_write() -> None:

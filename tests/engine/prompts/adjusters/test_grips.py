@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
+import pytest
 from fixtures.prompting import INSTRUCTION, planted, setting
+from hypothesis import given
+from hypothesis import strategies as st
 
 from engine.prompts.adjusters import grips
 
@@ -13,12 +17,50 @@ def test_an_edit_keeps_what_it_does_not_name() -> None:
     at = setting(3)
     before = Counter(INSTRUCTION.split())
     for kind in ("delete", "swap"):
-        after = Counter(grips.edit(kind, INSTRUCTION, [], at)[0].split())
+        after = Counter(grips.edit(kind, INSTRUCTION, (), at).text.split())
         assert not after - before
         assert kind == "delete" or after == before
-    added, what = grips.edit("add", INSTRUCTION, ["Think first."], at)
-    assert Counter(added.split()) - before == Counter(["Think", "first."])
-    assert what == "'Think first.' put back"
+    added = grips.edit("add", INSTRUCTION, (" Think first.",), at)
+    assert Counter(added.text.split()) - before == Counter(["Think", "first."])
+    assert added.told == "'Think first.' put back"
+
+
+TEXTS = st.text(st.sampled_from("ab1.,:!- \n\t"), max_size=60)
+WILD = "- Give a score, e.g. 3.5, as a number:\n\n\t...Then stop at 10:30!"
+
+
+@given(st.one_of(TEXTS, st.text()))
+def test_the_phrases_of_a_text_are_the_text(text: str) -> None:
+    found = grips.phrases(text)
+    assert grips.join(found) == text
+    assert all(len(phrase.split()) <= grips.LONGEST for phrase in found)
+
+
+def test_a_mark_inside_a_word_ends_no_phrase() -> None:
+    assert grips.phrases(WILD) == [
+        "- Give a score,", " e.g.", " 3.5,", " as a number:", "\n\n\t...Then stop at 10:30!"]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["swap", "paraphrase"])
+def test_other_words_leave_the_layout(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grips, "paraphrase", lambda phrase, setting: "in other words")
+    at = setting(3)
+    for _ in range(10):
+        edited = grips.edit(kind, WILD, (), at).text
+        assert [space for space in re.findall(r"\s+", edited) if space != " "] == ["\n\n\t"]
+
+
+def test_only_what_was_deleted_comes_back_and_only_once() -> None:
+    at = setting(3)
+    for kind in ("swap", "paraphrase"):
+        assert grips.edit(kind, INSTRUCTION, (" Think first.",), at).deleted == (" Think first.",)
+    without = grips.edit("delete", INSTRUCTION, (), at)
+    (gone,) = without.deleted
+    assert gone in grips.phrases(INSTRUCTION)
+    back = grips.edit("add", without.text, without.deleted, at)
+    assert back.deleted == ()
+    assert Counter(back.text.split()) == Counter(INSTRUCTION.split())
+    assert grips.edit("add", without.text, (gone, gone), at).deleted == (gone,)
 
 
 def test_no_text_is_asked_for_twice_and_it_ends() -> None:

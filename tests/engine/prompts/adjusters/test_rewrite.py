@@ -11,6 +11,7 @@ from fixtures.prompting import planted, setting
 
 from engine.prompts.adjusters import rewrite
 from engine.prompts.race import Standing
+from engine.prompts.requests import Answer
 from engine.prompts.template import Prompt
 
 CLEAR = "Answer with yes if the statement is true."
@@ -23,10 +24,10 @@ class Scripted:
     answers: list[str]
     requests: list[str] = field(default_factory=list)
 
-    def write(self, requests: Sequence[str], tokens: int = 0, temperature: float = 0.0) -> list[str]:
+    def write(self, requests: Sequence[str], tokens: int = 0, temperature: float = 0.0) -> list[Answer]:
         first = len(self.requests)
         self.requests += requests
-        return [self.answers[(first + i) % len(self.answers)] for i in range(len(requests))]
+        return [Answer(self.answers[(first + i) % len(self.answers)], ended=True) for i in range(len(requests))]
 
 
 def with_writer(writer: Scripted, **changes: Any) -> Any:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from fixtures.prompting import INSTRUCTION, setting
@@ -9,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.prompts.adjusters import shorten
+from engine.prompts.options import Form
 from engine.prompts.race import Standing
+from engine.prompts.soft import beginning
 
 PIECES = st.lists(st.tuples(st.floats(0, 50), st.integers(0, 9)), min_size=1, max_size=12)
 
@@ -71,6 +76,27 @@ def test_cuts_only_leave_out() -> None:
         rows = iter(at.start.demonstrations)
         assert all(row in rows for row in prompt.demonstrations)
         assert at.tokens(prompt) < at.tokens(at.start)
+
+
+def test_cuts_keep_the_layout_of_what_stays() -> None:
+    text = "Score it from 1.5 to 3.5, e.g. 2.5.\n\nThen stop: say no more."
+    at = setting(2, method="shorten", instruction=text)
+    for prompt in shorten.cuts(at.start, 0.1, at):
+        words = prompt.instruction.split()
+        assert all(word in text.split() for word in words), "no word is rewritten"
+        assert re.search(r"\S {2,}\S", prompt.instruction) is None
+        assert "\n\n" in prompt.instruction or "Then" not in words or words[0] == "Then"
+
+
+@pytest.mark.parametrize("form", ["soft", "prefix"])
+def test_virtual_tokens_count_for_what_is_least_informative(form: Form) -> None:
+    at = setting(2, method="shorten", demonstrations=2)
+    ids = at.subject.tokenizer("a name is bound to objects").input_ids
+    soft = beginning(form, at.subject, ids)
+    with_, without = (shorten.information(at, ["Read it,", " then say"], [], s) for s in (soft, None))
+    assert [tokens for _, tokens in with_] == [tokens for _, tokens in without]
+    assert all(abs(a - b) > 1e-4 for (a, _), (b, _) in zip(with_, without, strict=True))
+    shorten.cuts(replace(at.start, soft=soft), 0.3, at)
 
 
 @pytest.mark.parametrize("instruction", ["", "Yes"])
