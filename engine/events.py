@@ -289,7 +289,7 @@ class PromptTrained(Event):
 @dataclass(frozen=True, kw_only=True)
 class PromptRead(Event):
     """A token for every trained virtual one and the cosine between them: the vocabulary's nearest where `form` is "soft", the
-    one that it began as where it is "prefix".
+    one that it began as where it is "prefix" (its position where it was learned before).
     """
 
     kind: ClassVar[str] = "prompt_read"

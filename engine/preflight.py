@@ -1,5 +1,5 @@
-"""What can be known to fail is refused after loading and before the first long work: data, patterns, gates, lengths, and
-what a model that is read block by block cannot do.
+"""What can be known to fail is refused after loading and before the first long work: data, patterns, gates, lengths,
+prompt steps, and what a model that is read block by block cannot do.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from dataclasses import replace
 from engine.errors import UsageError
 from engine.evaluation.options import EvaluateStepOptions
 from engine.matrices import Matrix
+from engine.prompts import early
 from engine.prompts.options import EmbedPromptOptions, PromptStepOptions
 from engine.pruning import step as pruning
 from engine.pruning import structured
@@ -27,6 +28,7 @@ def check(workspace: Workspace, matrices: list[Matrix]) -> None:
     check_lengths(workspace)
     for name in tasks(workspace):
         workspace.task(name)
+    check_prompts(workspace)
     steps = [step for step in workspace.profile.step if isinstance(step, PruneOptions)]
     check_pruning(workspace, matrices)
     measured = [step for step in workspace.profile.step if isinstance(step, SensitivityOptions)]
@@ -44,6 +46,14 @@ def check_pruning(workspace: Workspace, matrices: list[Matrix]) -> None:
             if step.structure:
                 structured.check(replace(workspace, step=index), step)
                 return
+
+
+def check_prompts(workspace: Workspace) -> None:
+    """Refuses prompt steps that lack rows, budget or room; those that are done already are left alone."""
+    for index, step in enumerate(workspace.profile.step):
+        place = replace(workspace, step=index)
+        if isinstance(step, PromptStepOptions) and not place.finished():
+            early.check(place, step)
 
 
 def check_streamed(workspace: Workspace) -> None:
@@ -107,10 +117,11 @@ def check_lengths(workspace: Workspace) -> None:
     lengths = {"calibration.length": profile.calibration.length}
     if profile.evaluate.perplexity not in (None, "none"):
         lengths["evaluate.length"] = profile.evaluate.length
-    embedded = ((f"step.{i}.tokens", s.tokens) for i, s in enumerate(profile.step) if isinstance(s, EmbedPromptOptions))
-    lengths |= dict(embedded)
+    hints = {key: f"{key} = {limit}" for key in lengths}
+    for index, step in enumerate(profile.step):
+        if isinstance(step, EmbedPromptOptions):
+            key = f"step.{index}.tokens"
+            lengths[key], hints[key] = step.tokens, "fewer tokens: the text behind them needs positions too"
     for key, length in lengths.items():
         if length > limit:
-            raise UsageError(
-                f"{length} tokens, but the model has {limit} positions", where=key, hint=f"{key} = {limit}"
-            )
+            raise UsageError(f"{length} tokens, but the model has {limit} positions", where=key, hint=hints[key])

@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from engine.data.rows import Row
-from engine.estimate import parts, planning, proposing
+from engine.estimate import parts, planning, proposing, tuning
 from engine.estimate.needs import Needs, Work
 from engine.estimate.parts import FLOAT
 from engine.estimate.scene import LOOKED_AT, Scene
@@ -25,7 +24,6 @@ from engine.subject import DTYPES
 from engine.training.options import RecoverOptions
 
 ADAM_PASSES = 15  # float32 numbers read or written for each weight in an optimizer step
-TRAINED = 4  # numbers kept for each of a virtual token: itself, the best so far, two moments
 TOKENIZER = 72  # bytes of a tokenizer's files for each entry of the vocabulary
 EXAMPLE = 366  # bytes of a test row in examples.jsonl, beside its text
 MATRIX = 900  # bytes of a matrix in sensitivity.json
@@ -109,7 +107,9 @@ def adjust_prompt(scene: Scene, options: AdjustPromptOptions) -> Needs:
 
 
 def embed_prompt(scene: Scene, options: EmbedPromptOptions) -> Needs:
-    """The dense model's answers, epochs of training with a check each, and the race of four prompts."""
+    """The answers of a dense model that is another one, epochs of training with a check each, and the race of four prompts,
+    one more where an earlier step may have trained some.
+    """
     task = scene.workspace.task(options.task)
     rows = task.train[: options.train_rows]
     per_row = scene.tokens(rows, task.template)
@@ -119,30 +119,13 @@ def embed_prompt(scene: Scene, options: EmbedPromptOptions) -> Needs:
     prefix = options.tokens + len(tokenizer(start.head()).input_ids)
     checked = (options.epochs + 1) * min(options.rows, len(task.dev))
     checks = parts.rows(scene.sizes, checked, per_row, prefix, options.epochs + 1)
-    trained = tuning(scene, options, rows, per_row, prefix).then(checks)
-    needs = trained.then(prompt_step(scene, options, [start] * 4, finalists=4))
-    if not options.alpha:
+    trained = tuning.training(scene, options, rows, task.template, prefix).then(checks)
+    several = sum(isinstance(step, EmbedPromptOptions) for step in scene.workspace.profile.step) > 1
+    needs = trained.then(prompt_step(scene, options, [start] * (4 + several), finalists=4 + several))
+    if not options.alpha or not scene.changed:
         return needs
-    taught = parts.rows(scene.sizes, len(rows), per_row, prefix)
-    if scene.changed:
-        taught = taught.then(parts.loading(scene.sizes)).beside(scene.sizes.loaded)
-    return taught.then(needs)
-
-
-def tuning(scene: Scene, options: EmbedPromptOptions, rows: Sequence[Row], per_row: float, prefix: float) -> Needs:
-    """Forward and backward of a batch behind its prefix; no weight has a gradient, so that a step is three forwards."""
-    sizes, batch = scene.sizes, min(options.batch, len(rows))
-    steps = options.epochs * -(-len(rows) // options.batch)
-    sequences = batch * max((scene.sequences(row) for row in rows[:1]), default=1)
-    tokens = batch * per_row + prefix
-    number = 2 if sizes.compute == "bfloat16" else FLOAT
-    once = parts.forward(sizes, tokens, per_row + prefix, sizes.compute, sequences) + parts.calls(sizes, 2)
-    kept = tokens * (parts.BACKWARD_HIDDEN * sizes.hidden * FLOAT + parts.BACKWARD_WIDE * sizes.widest * number)
-    keys = parts.REPEATED * sequences * (prefix + per_row) * sizes.keys * number
-    logits = 2 * FLOAT * sequences * sizes.vocabulary
-    virtual = options.tokens * (sizes.hidden if options.form == "soft" else sizes.keys * len(sizes.blocks))
-    memory = len(sizes.blocks) * (kept + keys) + logits + FLOAT * virtual * TRAINED
-    return Needs(memory, disk=FLOAT * virtual * (TRAINED + 1), work=once * (3 * steps))
+    taught = parts.rows(scene.sizes, len(rows), per_row, prefix).then(parts.loading(scene.sizes))
+    return taught.beside(scene.sizes.loaded).then(needs)
 
 
 def prompt_step(scene: Scene, options: PromptStepOptions, prompts: Sequence[Prompt], finalists: int) -> Needs:

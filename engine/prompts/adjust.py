@@ -36,7 +36,7 @@ def run(workspace: Workspace, options: AdjustPromptOptions) -> dict[str, Any]:
     start = replace(starting(workspace, contest, options), name=names + START)
     baselines = list(dict.fromkeys([contest.enter(plain), contest.enter(start)]))
     rows = contest.set_apart(options.rows)
-    check_budget(contest, options, len(baselines) * rows)
+    check_budget(workspace, options, len(baselines) * rows)
     seed = workspace.profile.seed
     writer = Writer(workspace.subject, contest.cache, seed, workspace.check_stop)
     generator = random.Random(f"adjust {seed} {workspace.step}")
@@ -66,12 +66,12 @@ def starting(workspace: Workspace, contest: Contest, options: AdjustPromptOption
     return Prompt(START, task.template, options.instruction or "", shown, "the step's options")
 
 
-def check_budget(contest: Contest, options: AdjustPromptOptions, first: int) -> None:
+def check_budget(workspace: Workspace, options: AdjustPromptOptions, first: int) -> None:
     """Raises UsageError when the budget cannot show the `first` examples and then every finalist and the start another row."""
     least = first + reserve(options)
     if options.budget < least:
         message = f"a budget of {options.budget} examples, but the prompts to begin with meet {first} before the final"
-        raise UsageError(message, where=f"step.{contest.workspace.step}.budget",
+        raise UsageError(message, where=f"step.{workspace.step}.budget",
                          hint=f"raise the budget to at least {least}, or lower rows or finalists")  # fmt: skip
 
 

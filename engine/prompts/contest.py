@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from engine import events as ev
+from engine.data.rows import Row
 from engine.data.tasks import Task
 from engine.errors import UsageError
 from engine.prompts import calibration
@@ -45,10 +46,7 @@ class Contest:
     @classmethod
     def open(cls, workspace: Workspace, options: PromptStepOptions) -> Contest:
         """Raises UsageError for a model without text, or a calibration that the task has no use for."""
-        if not workspace.subject.is_language_model:
-            raise UsageError("prompts need a language model", where=f"step.{workspace.step}")
-        task = workspace.task(options.task)
-        check_calibration(task, options)
+        task = fitting_task(workspace, options)
         cache = ScoreCache()
         scorer = Scorer(workspace.subject, cache, lambda done, total: workspace.check_stop())
         return cls(workspace, options, task, scorer, cache)
@@ -73,21 +71,15 @@ class Contest:
 
     def check_budget(self, least: int) -> None:
         """Raises UsageError when the budget cannot show every prompt a single row."""
-        if self.options.budget < least:
-            hint = f"raise the budget to at least {4 * least}, or shrink the pool"
-            raise UsageError(f"a budget of {self.options.budget} examples for {least} prompts",
-                             where=f"step.{self.workspace.step}.budget", hint=hint)  # fmt: skip
+        check_budget(self.workspace, self.options, least)
 
     def set_apart(self, rows: int) -> int:
         """How many development rows may lead a search or check a training: `rows`, at most half. The others choose.
 
         Raises UsageError when there is a single one.
         """
-        count = min(rows, len(self.race.rows) // 2)
-        if not count:
-            raise UsageError("one development row cannot both guide and choose", where=f"task {self.task.name}",
-                             hint="more dev rows, or a larger dev_rows")  # fmt: skip
-        return count
+        check_development(self.task, self.race.rows)
+        return min(rows, len(self.race.rows) // 2)
 
     def settle(
         self, winner: int, baselines: list[int], folder: str, pick: Callable[[Sequence[int]], int] | None = None
@@ -127,6 +119,30 @@ class Contest:
         name, stage = self.race.prompts[candidate].name, self.workspace.stage
         scored = scored_event(self.workspace, name, stage, "dev", self.options.calibration, figures)
         self.workspace.emit(ev.CandidateScored(**{**scored, "ms": round(ms, 2), "round": number, "alive": alive}))
+
+
+def fitting_task(workspace: Workspace, options: PromptStepOptions) -> Task:
+    """The step's task. Raises UsageError for a model without text, or a calibration that the task has no use for."""
+    if not workspace.subject.is_language_model:
+        raise UsageError("prompts need a language model", where=f"step.{workspace.step}")
+    task = workspace.task(options.task)
+    check_calibration(task, options)
+    return task
+
+
+def check_budget(workspace: Workspace, options: PromptStepOptions, least: int) -> None:
+    """Raises UsageError when the budget cannot show every prompt a single row."""
+    if options.budget < least:
+        hint = f"raise the budget to at least {4 * least}, or shrink the pool"
+        raise UsageError(f"a budget of {options.budget} examples for {least} prompts",
+                         where=f"step.{workspace.step}.budget", hint=hint)  # fmt: skip
+
+
+def check_development(task: Task, rows: Sequence[Row]) -> None:
+    """Raises UsageError where the development rows cannot be parted in those that guide or check and those that choose."""
+    if len(rows) < 2:
+        raise UsageError("one development row cannot both guide and choose", where=f"task {task.name}",
+                         hint="more dev rows, or a larger dev_rows")  # fmt: skip
 
 
 def check_calibration(task: Task, options: PromptStepOptions) -> None:

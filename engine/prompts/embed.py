@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -15,8 +16,8 @@ from typing import Any
 from engine import events as ev
 from engine import files
 from engine.data.rows import Row
-from engine.errors import EngineError, UsageError
-from engine.prompts import calibration, pool
+from engine.errors import EngineError
+from engine.prompts import calibration, pool, room
 from engine.prompts.adjust import START, starting
 from engine.prompts.cache import ScoreCache
 from engine.prompts.contest import Contest, prefix
@@ -91,12 +92,13 @@ class Embedding:
         return soft
 
     def teacher(self) -> Any | None:
-        """The dense model's log-likelihoods [rows, choices] with the same text; None where nothing is asked of it."""
-        if not self.options.alpha:
+        """The dense model's log-likelihoods [rows, choices] with the same text; None where nothing is asked of it, or where it
+        is the very model that learns.
+        """
+        workspace = self.workspace
+        if not self.options.alpha or workspace.stage == "dense":
             return None
-        workspace, scorer = self.workspace, self.contest.scorer
-        if workspace.stage != "dense":
-            scorer = Scorer(workspace.dense_subject(), ScoreCache(), lambda done, total: workspace.check_stop())
+        scorer = Scorer(workspace.dense_subject(), ScoreCache(), lambda done, total: workspace.check_stop())
         return scorer.score(self.text, self.rows)
 
     def check(self, soft: Soft) -> Standing:
@@ -119,19 +121,31 @@ class Embedding:
         )  # fmt: skip
 
     def enter(self, soft: Soft, reading: Reading) -> tuple[list[int], int]:
-        """The texts to beat, the start last: plain and what the virtual tokens say, if anything; and the virtual tokens."""
+        """What is to beat, the start last: plain, what the virtual tokens say, if anything, and the text without those that the
+        start has; and the virtual tokens, which are the start itself where nothing better was learned.
+        """
         names = prefix(self.workspace)
-        learned = f"{soft.tokens} {soft.form} tokens, trained ahead of {self.start.name}"
-        others = [plain(self.contest, names)]
-        if reading.text:
-            said = SEPARATOR.join(part for part in (reading.text, self.start.instruction) if part)
-            others.append(
-                replace(self.text, name=names + "projected", instruction=said, origin=f"{self.name} as a text")
-            )
+        origin = f"{soft.tokens} {soft.form} tokens, trained ahead of {self.start.name}"
+        others = [plain(self.contest, names), *self.projected(reading)]
+        if self.start.soft:
+            others.append(replace(self.text, name=names + "text", origin=f"{self.start.name} without virtual tokens"))
         index = self.contest.enter(self.start)
         entered = [*(i for i in map(self.contest.enter, others) if i != index), index]
-        virtual = replace(self.start, name=self.name, soft=soft, origin=learned)
-        return list(dict.fromkeys(entered)), self.contest.enter(virtual)
+        learned = self.contest.enter(replace(self.start, name=self.name, soft=soft, origin=origin))
+        return [i for i in dict.fromkeys(entered) if i != learned], learned
+
+    def projected(self, reading: Reading) -> list[Prompt]:
+        """What the virtual tokens say, as a text ahead of the text, where they say something and the model has room for it."""
+        if not reading.text:
+            return []
+        said = SEPARATOR.join(part for part in (reading.text, self.start.instruction) if part)
+        name = prefix(self.workspace) + "projected"
+        prompt = replace(self.text, name=name, instruction=said, origin=f"{self.name} as a text")
+        longest, limit = room.longest(self.contest, prompt, self.rows), room.positions(self.workspace.subject)
+        if limit is not None and longest > limit:
+            self.workspace.log(f"{name} is left out: {longest} tokens do not fit in the model's {limit} positions")
+            return []
+        return [prompt]
 
 
 def run(workspace: Workspace, options: EmbedPromptOptions) -> dict[str, Any]:
@@ -141,11 +155,8 @@ def run(workspace: Workspace, options: EmbedPromptOptions) -> dict[str, Any]:
     contest.enter(plain(contest, names))
     start = replace(starting(workspace, contest, options), name=names + START)
     start = contest.race.prompts[contest.enter(start)]
-    contest.check_budget(4)
-    work = Embedding(
-        workspace, options, contest, start, contest.task.train[: options.train_rows], held_back(contest, options)
-    )
-    check_room(work)
+    checked = held_back(contest, options)
+    work = Embedding(workspace, options, contest, start, room.check(contest, options, start), checked)
     begun, ids = work.beginning()
     soft = work.trained(begun)
     return settle(work, soft, read(soft, begun, ids, workspace.subject))
@@ -162,8 +173,10 @@ def settle(work: Embedding, soft: Soft, reading: Reading) -> dict[str, Any]:
         race.advance(index, race.budget // (len(others) + 1))
         race.tell(index, 1, True)
     summary = contest.settle(learned, others, folder.name)
-    kept = summary["winner"] == race.prompts[learned].name
-    if not kept:
+    kept = soft != work.start.soft and summary["winner"] == race.prompts[learned].name
+    if soft == work.start.soft:
+        workspace.log(f"nothing was learned that is better than the virtual tokens of {work.start.name}")
+    elif not kept:
         skills = [f"{race.standing(i).skill:.3f} of {race.prompts[i].name}" for i in (learned, *others)]
         message = f"{work.name} is refused, not being the best on {race.met(learned)} development rows: "
         workspace.log(message + ", ".join(skills))
@@ -176,26 +189,13 @@ def plain(contest: Contest, names: str) -> Prompt:
 
 
 def held_back(contest: Contest, options: EmbedPromptOptions) -> Sequence[Row]:
-    """Takes the last development rows, at most half of them, out of the race for the training's checks."""
-    rows, count = contest.race.rows, contest.set_apart(options.rows)
-    contest.race.rows = rows[:-count]
-    return rows[-count:]
-
-
-def check_room(work: Embedding) -> None:
-    """Raises UsageError for a task without training rows, and for virtual tokens that the context has no room for."""
-    task, where = work.contest.task, f"step.{work.workspace.step}"
-    if not work.rows:
-        raise UsageError("there are no rows to train on", where=f"task {task.name}", hint="name a file for train")
-    module: Any = work.workspace.subject.module
-    limit = getattr(module.config.get_text_config(), "max_position_embeddings", None)
-    rows = [*work.rows, *task.dev, *task.test[: work.options.test_rows]]
-    longest = max(len(s.tokens) for s in work.contest.scorer.sequences(work.text, rows, 1))
-    if limit is not None and longest + work.options.tokens > limit:
-        message = f"{work.options.tokens} virtual tokens ahead of {longest} do not fit in the model's {limit} positions"
-        raise UsageError(
-            message, where=f"{where}.tokens", hint=f"tokens = {max(1, limit - longest)}, or a shorter prompt"
-        )
+    """Takes development rows by seed, at most half of them, out of the race for the training's checks."""
+    rows, seed = list(contest.race.rows), contest.workspace.profile.seed
+    count = contest.set_apart(options.rows)
+    held = pool.draw(replace(contest.task, train=rows), count, random.Random(f"{seed} checked"))
+    taken = {id(row) for row in held}  # equal rows are different ones
+    contest.race.rows = [row for row in rows if id(row) not in taken]
+    return held
 
 
 def tell_reading(work: Embedding, reading: Reading) -> None:

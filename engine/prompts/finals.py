@@ -151,10 +151,19 @@ def scored_event(
 
 
 def latest_winner(workspace: Workspace, task: str) -> Prompt | None:
-    """What the last of the run's earlier prompt steps chose for the task."""
+    """What the last of the run's earlier prompt steps chose for the task, without virtual tokens that the model as it is now
+    has no room for.
+    """
     for index in reversed(range(workspace.step)):
         done = workspace.finished(index)
         if done and done["summary"].get("task") == task and "prompts" in done["summary"]:
             folder = Path(workspace.run.artifacts, done["summary"]["prompts"])
-            return replace(kept.read(folder).prompt, soft=soft.load(folder))
+            return replace(kept.read(folder).prompt, soft=_fitting(workspace, soft.load(folder)))
+    return None
+
+
+def _fitting(workspace: Workspace, known: soft.Soft | None) -> soft.Soft | None:
+    if known is None or known.fits(workspace.subject):
+        return known
+    workspace.log(f"the model has other sizes now: {known.tokens} learned {known.form} tokens are left out", "warning")
     return None

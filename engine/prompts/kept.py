@@ -41,7 +41,8 @@ def write(folder: Path, kept: Kept) -> None:
     text = json.dumps(messages(kept.prompt), indent=2, ensure_ascii=False)
     files.write_text(folder / "messages.json", text + "\n")
     about = {"task": kept.task, "labels": kept.labels, "calibration": kept.calibration, "offsets": kept.offsets}
-    record = {**kept.prompt.as_json(), **about}
+    virtual = {"virtual_tokens": kept.prompt.soft.tokens} if kept.prompt.soft else {}
+    record = {**kept.prompt.as_json(), **virtual, **about}
     files.write_text(folder / WINNER, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
 

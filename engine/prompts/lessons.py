@@ -1,7 +1,7 @@
 """Training rows of a task as a model meets them behind virtual tokens, and the loss of its answers.
 
 The loss is (1 - alpha) CE + alpha tau^2 KL(teacher || student), both over the choices of a row. What all rows begin with is
-encoded once a step, gradients included.
+encoded once for all that go through the model together, gradients included.
 
 Shapes: R rows, C choices.
 """
@@ -16,12 +16,14 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from engine.data.rows import Row
-from engine.prompts.forward import Sequence_, begin, predictions, target_values
+from engine.prompts.forward import SHORTEST_PREFIX, Sequence_, begin, predictions, target_values
 from engine.prompts.scorer import Scorer, shared_prefix
 from engine.prompts.soft import Soft
 from engine.prompts.template import Prompt
 from engine.subject import Subject
 
+BATCH_TOKENS = 512  # tokens of a batch whose activations are kept for a backward pass
+BATCH_CACHE = 8192  # tokens of a batch whose keys and values are, the repeated beginning included
 ABSENT = -1e9  # the log-likelihood of a choice that a row does not have: finite, so that its gradient is 0 and not NaN
 
 
@@ -78,6 +80,24 @@ class Lessons:
         found = torch.cat(values)
         out = torch.full((len(indices) * self.width,), ABSENT, dtype=found.dtype, device=found.device)
         return out.scatter(0, torch.tensor(slots, device=found.device), found).view(-1, self.width)
+
+    def parts(self, indices: Sequence[int], virtual: int) -> Iterator[list[int]]:
+        """The rows in order, together while what a backward pass keeps of them, each as long as the longest, is within
+        bounds.
+        """
+        part: list[int] = []
+        for index in indices:
+            if part and not self._fit([*part, index], virtual):
+                yield part
+                part = []
+            part.append(index)
+        if part:
+            yield part
+
+    def _fit(self, indices: Sequence[int], virtual: int) -> bool:
+        lengths = [len(sequence.tokens) for index in indices for sequence in self.sequences[index]]
+        own = max(lengths) - (len(self.prefix) if len(self.prefix) >= SHORTEST_PREFIX else 0)
+        return len(lengths) * own <= BATCH_TOKENS and len(lengths) * (virtual + max(lengths)) <= BATCH_CACHE
 
     def _groups(self, indices: Sequence[int]) -> Iterator[list[tuple[int, Sequence_]]]:
         """(place in the batch, sequence) of what goes through the model together: all, or what is of one length."""

@@ -109,7 +109,7 @@ class EmbedPromptOptions(PromptStepOptions):
     patience: int = Field(default=3, ge=1)
     """passes without a better check until the training stops"""
     train_rows: int | None = Field(default=None, ge=1)
-    """rows of the training split to train on; all by default"""
+    """rows of the training split to train on, drawn from those that the prompt does not show; all by default"""
     rows: int = Field(default=64, ge=1)
     """development rows that every pass is checked on, at most half of them; the choice is made on the others"""
     batch: int = Field(default=16, ge=1)
@@ -121,6 +121,7 @@ class EmbedPromptOptions(PromptStepOptions):
     clip: float = Field(default=1.0, gt=0.0)
     """largest norm of a step's gradient"""
     alpha: float = Field(default=0.5, ge=0.0, le=1.0)
-    """weight of the divergence from the dense model's answers with the same text; the rest is for the right answers"""
+    """weight of the divergence from the dense model's answers with the same text, the rest is for the right answers; while the
+    model is the dense one itself, these are all that counts"""
     temperature: float = Field(default=1.0, gt=0.0)
     """softens both models' answers where they are compared"""

@@ -18,7 +18,7 @@ from engine.subject import Subject
 @dataclass(frozen=True)
 class Reading:
     """For every position a token and the cosine to it: the nearest one of all for embeddings (`text` says them together);
-    for keys and values, which no vocabulary has, the token that the position began as.
+    for keys and values, which no vocabulary has, the token that the position began as, or else the position's number.
     """
 
     tokens: list[str]
@@ -31,7 +31,8 @@ def read(soft: Soft, start: Soft, ids: list[int], subject: Subject) -> Reading:
     tokenizer: Any = subject.tokenizer
     if soft.form == "prefix":
         cosines = cosine_similarity(soft.weight_NW, start.weight_NW)
-        return Reading([tokenizer.decode([i]) for i in ids], _plain(cosines), "")
+        began = [tokenizer.decode([i]) for i in ids] or [f"position {i}" for i in range(soft.tokens)]
+        return Reading(began, _plain(cosines), "")
     nearest, cosines = nearest_tokens(soft.weight_NW, subject)
     text = tokenizer.decode(nearest, skip_special_tokens=True).strip()
     return Reading([tokenizer.decode([i]) for i in nearest], _plain(cosines), text)

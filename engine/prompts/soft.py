@@ -89,7 +89,8 @@ class Soft:
         text = module.config.get_text_config()
         config = {
             "peft_type": PEFT_TYPES[self.form], "task_type": "CAUSAL_LM", "inference_mode": True,
-            "base_model_name_or_path": subject.source, "num_virtual_tokens": self.tokens,
+            "base_model_name_or_path": None,  # they belong to the weights as they are now, which no name stands for yet
+            "num_virtual_tokens": self.tokens,
             "num_transformer_submodules": 1, "num_layers": self.layers or text.num_hidden_layers,
             "num_attention_heads": self.heads or text.num_attention_heads,
             "token_dim": self.weight_NW.shape[1] // (2 * self.layers or 1),
@@ -129,7 +130,7 @@ def beginning(form: Form, subject: Subject, ids: list[int]) -> Soft:
     if form == "soft":
         return Soft(form, module.get_input_embeddings()(ids_1N)[0].float().cpu().clone())
     past = module(ids_1N, use_cache=True, logits_to_keep=1).past_key_values
-    parts = [part for layer in getattr(past, "layers", []) for part in (layer.keys, layer.values)]
+    parts = [part for layer in getattr(past, "layers", []) for part in _keys_values(layer)]
     shapes = {part.shape if part is not None else None for part in parts}
     if len(shapes) != 1 or parts[0] is None or parts[0].shape[-2] != len(ids):
         message = "a prefix needs keys and values of one shape in all layers, as long as the prefix"
@@ -137,6 +138,11 @@ def beginning(form: Form, subject: Subject, ids: list[int]) -> Soft:
     parts_MHND = torch.cat(parts)  # M is 2 L
     weight_NW = parts_MHND.permute(2, 0, 1, 3).reshape(len(ids), -1).float().cpu().contiguous()
     return Soft(form, weight_NW, len(parts) // 2, parts_MHND.shape[1])
+
+
+def _keys_values(layer: Any) -> tuple[Any, Any]:
+    """None for what a layer does not have: a recurrent one keeps a state instead."""
+    return getattr(layer, "keys", None), getattr(layer, "values", None)
 
 
 def computing(subject: Subject) -> torch.dtype:

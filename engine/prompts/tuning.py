@@ -131,8 +131,8 @@ class Tuning:
         best = standing.skill > memory.best_skill
         if best:
             memory.best_NW, memory.best_skill, memory.best_epoch = soft.weight_NW, standing.skill, memory.epoch
-        memory.save(self.file)
         self.tell(Epoch(memory.epoch, loss, standing, best, time.perf_counter() - began))
+        memory.save(self.file)  # last: an epoch that is kept has been told, one that is told twice counts once
 
     def _epoch(self, memory: Memory) -> float | None:
         """One pass over the rows in an order of its own; the mean loss, None as soon as something is not finite."""
@@ -154,10 +154,7 @@ class Tuning:
 
     def _update(self, memory: Memory, batch: list[int], rate: float) -> float:
         """One optimizer step; the loss before it, NaN when loss or gradient is not finite (then nothing is changed)."""
-        with torch.enable_grad():
-            loss = self.lessons.loss(memory.live, batch)
-            (gradient,) = torch.autograd.grad(loss, [memory.weight_NW])
-        memory.weight_NW.grad = gradient
+        loss, memory.weight_NW.grad = self._gradient(memory, batch)
         norm = nn.utils.clip_grad_norm_([memory.weight_NW], self.options.clip)
         if not bool(torch.isfinite(norm)):
             return math.nan
@@ -165,4 +162,14 @@ class Tuning:
             group["lr"] = rate
         memory.optimizer.step()
         memory.optimizer.zero_grad(set_to_none=True)
-        return float(loss.detach())
+        return loss
+
+    def _gradient(self, memory: Memory, batch: list[int]) -> tuple[float, torch.Tensor]:
+        """The batch's mean loss and its gradient, summed over parts whose activations fit in memory together."""
+        total, gradient_NW = 0.0, torch.zeros_like(memory.weight_NW)
+        for part in self.lessons.parts(batch, memory.start.tokens):
+            with torch.enable_grad():
+                loss = self.lessons.loss(memory.live, part) * (len(part) / len(batch))
+            gradient_NW += torch.autograd.grad(loss, [memory.weight_NW])[0]
+            total += float(loss.detach())
+        return total, gradient_NW

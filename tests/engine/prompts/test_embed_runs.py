@@ -13,6 +13,7 @@ from fixtures.models import TEXT, save
 from engine import events as ev
 from engine import runs
 from engine.prompts import soft as soft_prompts
+from engine.prompts.race import Race
 from engine.runs import Run
 from engine.worker import execute
 
@@ -95,6 +96,21 @@ def test_a_killed_run_ends_as_a_whole_one(begin: Callable[..., Run], step: str, 
     assert kept[0].read_bytes() == kept[1].read_bytes()
     folders = [run.artifacts / "soft-prompt" for run in (whole, broken)]
     assert soft_prompts.load(folders[0]) == soft_prompts.load(folders[1])
+
+
+@pytest.mark.parametrize("step", [EMBED, PREFIX], ids=["soft", "prefix"])
+def test_a_model_of_other_sizes_begins_anew(
+    begin: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    monkeypatch.setattr(Race, "ranked", lambda race, found: sorted(found, reverse=True))  # what was learned is kept
+    pattern = "hidden" if step == EMBED else "heads"
+    run = begin(step, PRUNE + f'pattern = "{pattern}"\nsparsity = 0.5\n', step)
+    assert execute(run) == 0, run.state().failure
+    state = run.state()
+    assert state.steps[0].summary["kept"]
+    assert state.steps[2].summary["kept"]
+    assert [log.message for log in state.log if log.level == "warning" and "other sizes now" in log.message]
+    assert {event.step for event in state.trainings} == {0, 2}
 
 
 def test_a_second_step_goes_on_with_the_first_ones_prompt(begin: Callable[..., Run]) -> None:

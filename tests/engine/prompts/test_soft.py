@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -118,6 +119,8 @@ def test_what_was_saved_loads_as_it_was(form: Form, tmp_path: Path) -> None:
     learned = random(model, form)
     learned.save(tmp_path, model)
     assert soft_prompts.load(tmp_path) == learned
+    config = json.loads((tmp_path / soft_prompts.CONFIG).read_text())
+    assert config["base_model_name_or_path"] is None  # not the dense model that the run began with
 
 
 def test_what_is_no_soft_prompt_is_none_or_refused(tmp_path: Path) -> None:
@@ -137,6 +140,15 @@ def test_it_fits_models_of_its_sizes_only() -> None:
     assert not random(model, "soft").fits(wide)
     assert not random(model, "prefix").fits(deep)
     assert random(model, "prefix").fits(subject("llama", seed=1))
+
+
+def test_a_layer_without_keys_and_values_has_no_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = subject("llama")
+    layers = [SimpleNamespace(keys=torch.zeros(1, 2, 2, 8), values=torch.zeros(1, 2, 2, 8)), SimpleNamespace(states=0)]
+    answer = SimpleNamespace(past_key_values=SimpleNamespace(layers=layers))
+    monkeypatch.setattr(model.module, "forward", lambda *_, **__: answer)
+    with pytest.raises(UsageError, match="one shape"):
+        beginning("prefix", model, [5, 6])
 
 
 def test_keys_and_values_of_different_sizes_have_no_prefix() -> None:

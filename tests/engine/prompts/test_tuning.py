@@ -12,6 +12,7 @@ import torch
 from fixtures.models import subject
 from fixtures.prompting import TEMPLATE, toy
 
+from engine.prompts import lessons as lessons_module
 from engine.prompts.lessons import Lessons, choice_loss
 from engine.prompts.options import EmbedPromptOptions, Form
 from engine.prompts.race import Standing
@@ -106,6 +107,29 @@ def test_rows_with_fewer_choices_have_a_finite_gradient() -> None:
         made.loss(replace(start(model), weight_NW=weight), range(12)).backward()
     assert weight.grad is not None
     assert bool(torch.isfinite(weight.grad).all())
+
+
+@pytest.mark.parametrize("choices", [None, (" a very long choice", " no", " yes indeed")], ids=["one-token", "several"])
+def test_a_batch_in_parts_has_the_same_gradient(choices: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    model, batch = subject("llama"), [7, 2, 9, 0, 4]
+    made = tuning(tmp_path / "t", model, [], [], [])
+    made.lessons = lessons(model, choices=choices)
+    memory = Memory(start(model), model.device)
+    monkeypatch.setattr(lessons_module, "BATCH_TOKENS", 10**6)
+    assert list(made.lessons.parts(batch, 6)) == [batch]
+    whole, gradient = made._gradient(memory, batch)
+    for name in ("BATCH_TOKENS", "BATCH_CACHE"):
+        with monkeypatch.context() as patched:
+            patched.setattr(lessons_module, name, 130)
+            cut = list(made.lessons.parts(batch, 6))
+            assert len(cut) > 1
+            assert [i for part in cut for i in part] == batch
+            for part in cut:
+                lengths = [len(s.tokens) for i in part for s in made.lessons.sequences[i]]
+                assert len(part) == 1 or len(lengths) * max(lengths) <= 130 + len(lengths) * len(made.lessons.prefix)
+            loss, found = made._gradient(memory, batch)
+            assert loss == pytest.approx(whole, rel=1e-5)
+            torch.testing.assert_close(found, gradient, atol=1e-6, rtol=1e-3)
 
 
 def judged(skill: float) -> Standing:
@@ -204,3 +228,22 @@ def test_stopped_anywhere_and_run_again_it_ends_with_the_same_bits(steps: int, t
         first.run(start(model))
     assert tuning(tmp_path / "broken", model, skills, heard, []).run(start(model)) == wanted
     assert [epoch.number for epoch in heard] == [epoch.number for epoch in told]
+
+
+@pytest.mark.parametrize("epoch", [0, 1, 3])
+def test_an_epoch_that_was_kept_has_been_told(epoch: int, tmp_path: Path) -> None:
+    """The process ends when an epoch is to be told: it is told by the next one."""
+    model, heard = subject("llama"), list[Epoch]()
+    skills = [0.5, 0.6, 0.7, 0.65, 0.8, 0.9, 0.7]
+    first = tuning(tmp_path / "broken", model, skills, heard, [])
+
+    def tell(found: Epoch) -> None:
+        if found.number == epoch:
+            raise KeyboardInterrupt
+        heard.append(found)
+
+    first.tell = tell
+    with pytest.raises(KeyboardInterrupt):
+        first.run(start(model))
+    tuning(tmp_path / "broken", model, skills, heard, []).run(start(model))
+    assert [found.number for found in heard] == list(range(7))

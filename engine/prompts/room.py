@@ -1,0 +1,75 @@
+"""What virtual tokens need before they can be trained: rows to learn from and to choose on, positions for them and the text,
+and a model that can hold them in their form. All of it is known from the task and the options, without any training.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from engine.data.rows import Row
+from engine.data.tasks import Task
+from engine.errors import UsageError
+from engine.prompts import pool
+from engine.prompts.contest import Contest
+from engine.prompts.options import EmbedPromptOptions
+from engine.prompts.soft import beginning
+from engine.prompts.template import Prompt
+from engine.subject import Subject
+
+
+def check(contest: Contest, options: EmbedPromptOptions, start: Prompt) -> list[Row]:
+    """The rows to train on. Raises UsageError for the first thing that the training ahead of `start` lacks."""
+    contest.check_budget(
+        4 + (start.soft is not None)
+    )  # plain, start, projected, the virtual tokens; the text without any
+    rows = training(contest.task, options, start, contest.workspace.profile.seed)
+    check_positions(contest, options, start, rows)
+    check_form(contest, options)
+    return rows
+
+
+def training(task: Task, options: EmbedPromptOptions, start: Prompt, seed: int) -> list[Row]:
+    """Rows of the training split that the prompt does not show, as many as asked for, drawn by seed."""
+    rows = [row for row in task.train if row not in start.demonstrations]
+    if not rows:
+        raise UsageError("there are no rows to train on", where=f"task {task.name}", hint="name a file for train")
+    if options.train_rows is None or options.train_rows >= len(rows):
+        return rows
+    return list(pool.draw(replace(task, train=rows), options.train_rows, random.Random(f"{seed} trained")))
+
+
+def positions(subject: Subject) -> int | None:
+    """How many the model has; None where nothing limits them."""
+    module: Any = subject.module
+    limit: int | None = getattr(module.config.get_text_config(), "max_position_embeddings", None)
+    return limit
+
+
+def longest(contest: Contest, prompt: Prompt, rows: Sequence[Row]) -> int:
+    """Tokens of the longest sequence of the prompt's text with these rows and those that it will be judged on."""
+    everything = [*rows, *contest.task.dev, *contest.task.test[: contest.options.test_rows]]
+    text = replace(prompt, soft=None)
+    return max(len(s.tokens) for s in contest.scorer.sequences(text, everything, contest.task.most_choices))
+
+
+def check_positions(contest: Contest, options: EmbedPromptOptions, start: Prompt, rows: Sequence[Row]) -> None:
+    """Raises UsageError for virtual tokens that the context has no room for."""
+    limit, needed = positions(contest.workspace.subject), longest(contest, start, rows)
+    if limit is None or needed + options.tokens <= limit:
+        return
+    message = f"{options.tokens} virtual tokens ahead of {needed} do not fit in the model's {limit} positions"
+    hint = "a shorter prompt" if needed >= limit else f"tokens = {limit - needed}, or a shorter prompt"
+    raise UsageError(message, where=f"step.{contest.workspace.step}.tokens", hint=hint)
+
+
+def check_form(contest: Contest, options: EmbedPromptOptions) -> None:
+    """Raises UsageError where the model's keys and values cannot be a prefix of so many tokens."""
+    if options.form == "prefix":
+        try:
+            beginning(options.form, contest.workspace.subject, [0] * options.tokens)
+        except UsageError as error:
+            where = f"step.{contest.workspace.step}.form"
+            raise UsageError(error.message, where=where, hint=error.hint) from error
