@@ -198,14 +198,18 @@ def test_the_prompts_are_compared_on_rows_that_chose_nothing(reference: Run) -> 
     summary = state.steps[SELECT].summary
     assert summary["scored"] <= 60 + 60
     assert summary["stage"] == "pruned"
-    comparisons = {(c.stage, c.calibration) for c in state.comparisons}
-    assert comparisons == {("pruned", "none"), ("pruned", "batch"), ("dense", "none"), ("dense", "batch")}
-    assert {c.b for c in state.comparisons} == {"plain"}
+    scored = [c for c in of_kind(reference, ev.CandidateScored) if c.split == "test"]
+    kinds = {("pruned", "none"), ("pruned", "batch"), ("dense", "none"), ("dense", "batch")}
+    finalists = {"plain", summary["winner"]}
+    assert {(c.candidate, c.stage, c.calibration) for c in scored} == {(f, *kind) for f in finalists for kind in kinds}
+    compared = {(c.a, c.b, c.stage, c.calibration) for c in state.comparisons}
+    assert compared == {(summary["winner"], base, *kind) for base in finalists - {summary["winner"]} for kind in kinds}
     record = json.loads(winner(reference))
     assert record["name"] == summary["winner"]
     assert len(record["offsets"]) == 2
     lines = [json.loads(line) for line in (reference.artifacts / "prompts" / "examples.jsonl").read_text().splitlines()]
-    assert len(lines) == summary["rows"] == state.comparisons[0].n
+    assert len(lines) == summary["rows"]
+    assert {c.n for c in (*scored, *state.comparisons)} == {len(lines)}
     assert len({line["digest"] for line in lines}) > 1
     right = sum(line["answers"][summary["winner"]]["correct"] for line in lines)
     assert right / len(lines) == pytest.approx(summary["accuracy"])
