@@ -3,75 +3,28 @@
 from __future__ import annotations
 
 import json
-import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from fixtures.embedding import TEXT, answering, at_work, options, planted
 from fixtures.models import subject
-from fixtures.prompting import INSTRUCTION, TEMPLATE, toy
-from fixtures.workspaces import workspace
+from fixtures.prompting import INSTRUCTION, toy
 
 from engine import events as ev
 from engine import preflight
-from engine.data.rows import Row
 from engine.data.tasks import Task
 from engine.errors import Cancelled, UsageError
-from engine.prompts import embed, room
+from engine.prompts import embed
 from engine.prompts import soft as soft_prompts
 from engine.prompts.finals import latest_winner
 from engine.prompts.kept import WINNER
-from engine.prompts.options import AdjustPromptOptions, EmbedPromptOptions, Form, PromptStepOptions, SelectPromptOptions
-from engine.prompts.reading import Reading, nearest_tokens, read
-from engine.prompts.scorer import Scorer
-from engine.prompts.soft import Soft, beginning
-from engine.prompts.template import Prompt
-from engine.pruning.options import PruneOptions
+from engine.prompts.options import Form
+from engine.prompts.reading import nearest_tokens, read
+from engine.prompts.soft import beginning
 from engine.subject import Subject
-from engine.workspace import Workspace
-
-SEED = 4
-
-
-def options(**changes: Any) -> EmbedPromptOptions:
-    chosen = {
-        "use": "embed_prompt", "task": "toy", "instruction": INSTRUCTION, "tokens": 6, "epochs": 2, "rows": 8, "batch": 4,
-        "learning_rate": 1e-2, "calibration": "batch", "alpha": 0.0, **changes,
-    }  # fmt: skip
-    return EmbedPromptOptions.model_validate(chosen)
-
-
-def at_work(
-    folder: Path, chosen: EmbedPromptOptions, told: list[ev.Event] | None = None, task: Task | None = None
-) -> Workspace:
-    made = workspace(folder, subject("llama", seed=SEED), told=told)
-    made._tasks["toy"] = task or toy()
-    made.profile = made.profile.model_copy(update={"step": [chosen]})
-    made.dense_subject = lambda: subject("llama", seed=1)  # type: ignore[method-assign]
-    return made
-
-
-def planted(form: Form) -> Soft:
-    """Virtual tokens that are nothing like a text."""
-    begun = beginning(form, subject("llama", seed=SEED), [7] * 6)
-    noise = torch.randn(begun.weight_NW.shape, generator=torch.Generator().manual_seed(5))
-    return replace(begun, weight_NW=begun.weight_NW + 0.5 * noise)
-
-
-def answering(monkeypatch: pytest.MonkeyPatch, virtual: float, text: float) -> None:
-    """Every model answers right with a margin of this mean, with virtual tokens and without, and a spread of 1."""
-
-    def score(scorer: Scorer, prompt: Prompt, rows: list[Row], width: int | None = None) -> torch.Tensor:
-        seeds = [zlib.crc32((prompt.text() + row.text).encode()) for row in rows]
-        noise = [torch.randn(1, generator=torch.Generator().manual_seed(seed)).item() for seed in seeds]
-        margins = [(virtual if prompt.soft else text) + some for some in noise]
-        return torch.tensor(
-            [[m if j == row.gold else 0.0 for j in range(2)] for m, row in zip(margins, rows, strict=True)]
-        ).double()
-
-    monkeypatch.setattr(Scorer, "score", score)
 
 
 @pytest.fixture
@@ -79,9 +32,6 @@ def learning(monkeypatch: pytest.MonkeyPatch) -> None:
     """A training that comes to the planted tokens, and answers that are better with them."""
     answering(monkeypatch, 1.0, 0.2)
     monkeypatch.setattr(embed.Tuning, "run", lambda tuning, start: planted(start.form))
-
-
-TEXT = Prompt("start", TEMPLATE, INSTRUCTION)
 
 
 @pytest.mark.usefixtures("learning")
@@ -196,79 +146,6 @@ def test_it_goes_on_with_what_an_earlier_step_learned(tmp_path: Path) -> None:
     assert other.beginning()[0].tokens == 7
 
 
-def working(folder: Path, chosen: EmbedPromptOptions, start: Prompt) -> embed.Embedding:
-    made = at_work(folder, chosen)
-    contest = embed.Contest.open(made, chosen)
-    rows = room.check(contest, chosen, start)
-    return embed.Embedding(made, chosen, contest, start, rows, embed.held_back(contest, chosen))
-
-
-NOTHING = Reading([], [], "")
-
-
-def test_the_text_by_itself_is_a_rival_of_a_continued_training(tmp_path: Path) -> None:
-    work = working(tmp_path / "run", options(), replace(TEXT, soft=planted("soft")))
-    learned = replace(planted("soft"), weight_NW=planted("soft").weight_NW + 1)
-    others, virtual = work.enter(learned, NOTHING)
-    prompts = work.contest.race.prompts
-    assert [prompts[i].name for i in others] == ["plain", "text", "start"]
-    assert prompts[others[1]].same(TEXT)
-    assert prompts[virtual].soft == learned
-    with pytest.raises(UsageError, match="4 examples for 5 prompts"):
-        working(tmp_path / "poor", options(budget=4), replace(TEXT, soft=planted("soft")))
-
-
-@pytest.mark.usefixtures("learning")
-def test_a_continued_training_that_improves_nothing_keeps_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    work = working(tmp_path / "run", options(), replace(TEXT, soft=planted("soft")))
-    others, learned = work.enter(planted("soft"), NOTHING)
-    assert learned not in others
-    assert work.contest.race.prompts[learned].name == "start"
-    summary = embed.settle(work, planted("soft"), NOTHING)
-    assert (summary["winner"], summary["kept"]) == ("start", False)
-    assert any("nothing was learned" in line.message for line in work.workspace.state.log)
-
-
-def test_what_the_tokens_say_is_no_candidate_where_it_has_no_room(tmp_path: Path) -> None:
-    work = working(tmp_path / "run", options(), TEXT)
-    rest = room.longest(work.contest, TEXT, work.rows)
-    said = Reading([], [], " yes" * (512 - rest - 20))
-    assert [prompt.name for prompt in work.projected(said)] == ["projected"]
-    assert work.projected(Reading([], [], " yes" * (512 - rest + 1))) == []
-    assert "projected is left out" in work.workspace.state.log[-1].message
-    assert work.projected(NOTHING) == []
-
-
-def test_the_dense_model_is_not_its_own_teacher(tmp_path: Path) -> None:
-    work = working(tmp_path / "run", options(alpha=0.5), TEXT)
-    assert work.teacher() is None
-    work.workspace.stage = "pruned"
-    assert work.teacher() is not None
-
-
-def test_shown_rows_are_not_trained_on_and_the_rest_is_drawn_by_seed() -> None:
-    task = replace(toy(), train=sorted(toy().train, key=lambda row: row.gold))
-    shown = replace(TEXT, demonstrations=tuple(task.train[:2]))
-    everything = room.training(task, options(), shown, 0)
-    assert len(everything) == 10
-    assert not any(row in shown.demonstrations for row in everything)
-    some = room.training(task, options(train_rows=4), shown, 0)
-    assert sorted(row.gold for row in some) == [0, 0, 1, 1]
-    assert some == room.training(task, options(train_rows=4), shown, 0)
-    assert some != room.training(task, options(train_rows=4), shown, 1)
-
-
-def test_checks_are_made_on_rows_of_every_class(tmp_path: Path) -> None:
-    task = replace(toy(), dev=sorted(toy().dev, key=lambda row: row.gold))
-    contest = embed.Contest.open(at_work(tmp_path / "run", options(), task=task), options())
-    held = embed.held_back(contest, options())
-    assert sorted(row.gold for row in held) == [0] * 4 + [1] * 4
-    assert len(contest.race.rows) == 32
-    assert not {id(row) for row in held} & {id(row) for row in contest.race.rows}
-
-
 def test_the_nearest_token_of_a_tokens_own_embedding_is_itself() -> None:
     model: Subject = subject("llama")
     ids = [300, 17, 45]
@@ -298,60 +175,6 @@ def test_bad_input_is_refused(changes: dict[str, Any], task: Task, message: str,
         embed.run(at_work(tmp_path / "run", chosen, task=task), chosen)
     assert refused.value.where
     assert refused.value.hint
-
-
-@pytest.mark.parametrize(
-    ("changes", "task", "where", "message"),
-    [
-        ({"tokens": 500}, toy(), "step.1.tokens", "500 virtual tokens"),
-        ({"instruction": "yes " * 600}, toy(), "step.1.tokens", "do not fit"),
-        ({}, replace(toy(), train=[]), "task toy", "no rows to train on"),
-        ({"demonstrations": 12}, toy(), "task toy", "no rows to train on"),
-        ({}, replace(toy(), dev=toy().dev[:1]), "task toy", "one development row cannot both"),
-        ({"budget": 3}, toy(), "step.1.budget", "a budget of 3 examples"),
-        ({}, replace(toy(), labels={}), "task toy", "calibration needs a task with fixed labels"),
-    ],
-)
-def test_what_the_step_would_refuse_is_refused_before_the_run(
-    changes: dict[str, Any], task: Task, where: str, message: str, tmp_path: Path
-) -> None:
-    made = at_work(tmp_path / "run", options(), task=task)
-    made.profile = made.profile.model_copy(update={"step": [PruneOptions(use="prune"), options(**changes)]})
-    with pytest.raises(UsageError, match=message) as refused:
-        preflight.check_prompts(made)
-    assert refused.value.where == where
-    assert "tokens = 1" not in str(refused.value.hint)
-    replace(made, step=1).finish({"summary": {}})
-    preflight.check_prompts(made)
-
-
-def test_a_form_that_the_model_cannot_have_is_refused_before_the_run(tmp_path: Path) -> None:
-    made = at_work(tmp_path / "run", options(form="prefix"))
-    preflight.check_prompts(made)
-    made.subject = subject("deepseek_v3")
-    with pytest.raises(UsageError, match="one shape") as refused:
-        preflight.check_prompts(made)
-    assert refused.value.where == "step.0.form"
-
-
-@pytest.mark.parametrize(
-    ("step", "least"),
-    [
-        (SelectPromptOptions(use="select_prompt", task="toy", candidates=["a", "b"], budget=2), 3),
-        (AdjustPromptOptions(use="adjust_prompt", task="toy", budget=6), 7),
-        (AdjustPromptOptions(use="adjust_prompt", task="toy", instruction="a", budget=7), 8),
-    ],
-)
-def test_a_budget_that_is_too_small_is_refused_before_the_run(
-    step: PromptStepOptions, least: int, tmp_path: Path
-) -> None:
-    made = at_work(tmp_path / "run", options())
-    made.profile = made.profile.model_copy(update={"step": [step]})
-    with pytest.raises(UsageError, match=f"for {least} prompts") as refused:
-        preflight.check_prompts(made)
-    assert refused.value.where == "step.0.budget"
-    made.profile = made.profile.model_copy(update={"step": [step.model_copy(update={"budget": least})]})
-    preflight.check_prompts(made)
 
 
 def test_bad_options_are_refused_before_the_run(tmp_path: Path) -> None:
