@@ -132,8 +132,8 @@ def test_a_form_that_the_model_cannot_have_is_refused_before_the_run(tmp_path: P
     ("step", "least"),
     [
         (SelectPromptOptions(use="select_prompt", task="toy", candidates=["a", "b"], budget=2), 3),
-        (AdjustPromptOptions(use="adjust_prompt", task="toy", budget=6), 7),
-        (AdjustPromptOptions(use="adjust_prompt", task="toy", instruction="a", budget=7), 8),
+        (AdjustPromptOptions(use="adjust_prompt", task="toy", budget=26), 27),
+        (AdjustPromptOptions(use="adjust_prompt", task="toy", instruction="a", budget=46), 47),
     ],
 )
 def test_a_budget_that_is_too_small_is_refused_before_the_run(
@@ -141,7 +141,7 @@ def test_a_budget_that_is_too_small_is_refused_before_the_run(
 ) -> None:
     made = at_work(tmp_path / "run", options())
     made.profile = made.profile.model_copy(update={"step": [step]})
-    with pytest.raises(UsageError, match=f"for {least} prompts") as refused:
+    with pytest.raises(UsageError, match="a budget of") as refused:
         preflight.check_prompts(made)
     assert refused.value.where == "step.0.budget"
     made.profile = made.profile.model_copy(update={"step": [step.model_copy(update={"budget": least})]})
