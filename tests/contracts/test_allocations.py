@@ -83,14 +83,14 @@ def test_resume_takes_the_plan_that_was_made(name: str, tmp_path: Path, monkeypa
     told: list[ev.Event] = []
     space = workspace(tmp_path / "run", model(), told=told)
     chosen = options(name)
-    first = allocation.plan(space, Walk.over(space), chosen)
+    first = allocation.plan(allocation.Request(space, Walk.over(space), chosen))
 
     def gone(name: str) -> ModuleType:
         raise AssertionError("planned again")
 
     monkeypatch.setattr(ALLOCATIONS.__class__, "load", lambda self, name: gone(name))
     again = workspace(tmp_path / "run", model(), told=told)
-    assert allocation.plan(again, Walk.over(again), chosen) == first
+    assert allocation.plan(allocation.Request(again, Walk.over(again), chosen)) == first
     plans = [event for event in told if isinstance(event, ev.SparsityPlanned)]
     assert [plan.shares for plan in plans] == [first.shares] * 2
     assert {plan.allocation for plan in plans} == {name}
