@@ -66,8 +66,8 @@ class WorkScreen(PaneScreen):
         yield TooSmall(id="too-small")
 
     def compose_body(self) -> Iterator[Widget]:
-        """The panes, in columns."""
-        raise NotImplementedError
+        """The panes, in columns; none in a screen that does not say which."""
+        yield from ()
 
     def show_state(self, state: RunState) -> None:
         """Fills the panes from a run's state; called when the state changed."""

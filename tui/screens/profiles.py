@@ -37,7 +37,6 @@ class ProfilesScreen(SharesScreen):
 
     def __init__(self) -> None:
         super().__init__()
-        self.drafts: dict[str, drafts.Draft] = {}
         self._shown: tuple[str, str] | None = None
 
     def compose_body(self) -> Iterator[Widget]:
@@ -64,11 +63,6 @@ class ProfilesScreen(SharesScreen):
     def home(self) -> Pane:
         return self.query_one("#list-pane", Pane)
 
-    @property
-    def draft(self) -> drafts.Draft | None:
-        """The selected profile."""
-        return self.drafts.get(self.query_one("#profiles-table", LiveTable).selected or "")
-
     def on_mount(self) -> None:
         self.query_one("#start-hint", Static).update(
             Text.assemble(
@@ -94,7 +88,7 @@ class ProfilesScreen(SharesScreen):
         self._list()
         table = self.query_one("#profiles-table", LiveTable)
         table.select(select or asked)
-        self._refresh()
+        self.show_draft()
 
     def why_not(self, name: str) -> str | None:
         draft = self.draft
@@ -109,8 +103,7 @@ class ProfilesScreen(SharesScreen):
         return super().why_not(name)
 
     def show_state(self, state: RunState) -> None:
-        if self.draft:
-            self.show_shares(self.draft, self.draft.check())
+        super().show_draft()
 
     def do_open(self) -> None:
         if self.in_shares:
@@ -129,7 +122,7 @@ class ProfilesScreen(SharesScreen):
             self._edit(Shares.reset)
         elif self.draft:
             self.notify(f"took back {elide(self.draft.changes.pop(), drafts.LONGEST)}", timeout=2, markup=False)
-            self._refresh()
+            self.show_draft()
 
     def do_inspect_model(self) -> None:
         draft = self.draft
@@ -153,11 +146,11 @@ class ProfilesScreen(SharesScreen):
         self.run_worker(self.tui.action_act("open"), group="act")
 
     def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
-        self._refresh()
+        self.show_draft()
 
     def on_input_changed(self, event: Input.Changed) -> None:
         if event.input.id == "change":
-            self._refresh(event.value.strip())
+            self.show_draft(event.value.strip())
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         draft, change = self.draft, event.value.strip()
@@ -169,25 +162,13 @@ class ProfilesScreen(SharesScreen):
             event.input.value = ""
             self.take(change)
 
-    def take(self, change: str) -> None:
-        if self.draft:
-            key = change.partition("=")[0].strip()
-            self.draft.changes = [c for c in self.draft.changes if c.partition("=")[0].strip() != key] + [change]
-            self._refresh()
-
-    def refresh_draft(self) -> None:
-        self._refresh()
-
-    def _draft_key(self) -> str:
-        return str(self.draft.path) if self.draft else ""
-
     def _list(self) -> None:
         rows = {key: drafts.row(draft) for key, draft in self.drafts.items()}
         self.query_one("#profiles-table", LiveTable).show(rows)
         self.query_one("#list-pane", Pane).border_subtitle = f"{len(rows)} profiles"
 
-    def _refresh(self, typed: str = "") -> None:
-        """Shows the selected profile's text and what is wrong with it."""
+    def show_draft(self, typed: str = "") -> None:
+        """Shows the selected profile's text, what is wrong with it, and its strip."""
         draft = self.draft
         if draft is None:
             return
@@ -202,7 +183,7 @@ class ProfilesScreen(SharesScreen):
             from textual.highlight import highlight
 
             self.query_one("#text", Static).update(highlight(text, language="toml"))
-        self.show_shares(draft, draft.check())
+        super().show_draft()
 
     def _ask_path(self, question: str, default: str, text: str, *, rename: bool = False) -> None:
         def check(value: str) -> str | None:

@@ -19,8 +19,9 @@ from engine.state import RunState
 from tui.actions import Action
 from tui.screens.base import WorkScreen
 from tui.shares import Shares, Sizes, editable, shares, sizes_of_model, sizes_of_run
-from tui.widgets.drafts import Draft
+from tui.widgets import drafts
 from tui.widgets.sharesview import SharesView
+from tui.widgets.table import LiveTable
 
 if TYPE_CHECKING:
     from engine.profile import Profile
@@ -44,6 +45,7 @@ class SharesScreen(WorkScreen):
 
     def __init__(self) -> None:
         super().__init__()
+        self.drafts: dict[str, drafts.Draft] = {}
         self.strip: Shares | None = None
         self._strips: dict[Key, tuple[Shares, object]] = {}
         self._sizes: dict[str, Sizes] = {}
@@ -57,9 +59,22 @@ class SharesScreen(WorkScreen):
     def in_shares(self) -> bool:
         return self.active.id == "shares-pane"
 
+    @property
+    def draft(self) -> drafts.Draft | None:
+        """The selected profile."""
+        return self.drafts.get(self.query_one("#profiles-table", LiveTable).selected or "")
+
     def take(self, change: str) -> None:
-        """Adds a change to the selected draft."""
-        raise NotImplementedError
+        """Adds a change to the selected draft, in place of an earlier one of the same key."""
+        if self.draft:
+            key = change.partition("=")[0].strip()
+            self.draft.changes = [c for c in self.draft.changes if c.partition("=")[0].strip() != key] + [change]
+            self.show_draft()
+
+    def show_draft(self, typed: str = "") -> None:
+        """Shows the selected draft, here its strip; `typed` is a change that is not entered yet."""
+        if self.draft:
+            self.show_shares(self.draft, self.draft.check())
 
     def why_not(self, name: str) -> str | None:
         if name in ACTIONS and not self.in_shares:
@@ -72,7 +87,7 @@ class SharesScreen(WorkScreen):
         stores = self.in_shares and action.name in ("open", "sort")
         return replace(action, label="store") if stores else action
 
-    def show_shares(self, draft: Draft, checked: Profile | ProfileError) -> None:
+    def show_shares(self, draft: drafts.Draft, checked: Profile | ProfileError) -> None:
         """Shows the strip of a draft; the model's blocks are read in a thread, once for each model."""
         if isinstance(checked, ProfileError) or not (steps := editable(checked)):
             self._key, self._asked = (), None
@@ -204,8 +219,10 @@ class SharesScreen(WorkScreen):
         self._edit(lambda strip: None)
 
     def do_next_step(self) -> None:
-        self._nth[self._draft_key()] = self._nth.get(self._draft_key(), 0) + 1
-        self.refresh_draft()
+        if self.draft:
+            path = str(self.draft.path)
+            self._nth[path] = self._nth.get(path, 0) + 1
+            self.show_draft()
 
     def do_sort(self) -> None:
         if self.in_shares:
@@ -213,15 +230,8 @@ class SharesScreen(WorkScreen):
         else:
             super().do_sort()
 
-    def _draft_key(self) -> str:
-        raise NotImplementedError
 
-    def refresh_draft(self) -> None:
-        """Shows the selected draft again."""
-        raise NotImplementedError
-
-
-def _key(draft: Draft, checked: Profile, step: int) -> Key:
+def _key(draft: drafts.Draft, checked: Profile, step: int) -> Key:
     options = checked.step[step]
     own = sorted(getattr(options, "shares", {}).items())
     return (str(draft.path), checked.model.source, step, getattr(options, "amount", 0.5), *own)

@@ -81,7 +81,7 @@ def test_the_dense_model_is_a_control(tmp_path: Path) -> None:
     embed.run(made, chosen)
     scored = {e.candidate for e in told if isinstance(e, ev.CandidateScored) and e.stage == "dense"}
     assert scored == {"soft", "start", "plain", "projected"}
-    made.dense_subject = lambda: subject("llama", seed=1, hidden_size=64)  # type: ignore[method-assign]
+    made.dense_subject = lambda: subject("llama", seed=1, hidden_size=64)
     told.clear()
     embed.run(made, chosen)
     scored = {e.candidate for e in told if isinstance(e, ev.CandidateScored) and e.stage == "dense"}
@@ -131,7 +131,7 @@ def test_it_begins_with_the_texts_own_tokens(tmp_path: Path) -> None:
         assert len(ids) == begun.tokens == count
         assert ids[: len(once)] == once[:count]
         assert tokenizer.decode(ids).startswith((INSTRUCTION + "\n\n" + INSTRUCTION[:4])[: 3 if count == 3 else 200])
-        weight = made.subject.module.get_input_embeddings().weight  # type: ignore[operator]
+        weight = made.subject.module.get_input_embeddings().weight
         assert torch.equal(begun.weight_NW, weight[ids].cpu())
 
 

@@ -154,7 +154,7 @@ def test_the_loss_falls_and_the_model_stays(form: Form, tmp_path: Path) -> None:
     soft = tuning(tmp_path / "t", model, rising, told, warned).run(start(model, form))
     losses = [epoch.loss for epoch in told]
     assert losses[0] is None
-    assert losses[-1] < 0.9 * losses[1]  # type: ignore[operator]
+    assert losses[-1] < 0.9 * losses[1]
     assert [epoch.best for epoch in told] == [True] * 7
     assert soft != start(model, form)
     assert weights_hash(model.module) == before
@@ -202,7 +202,7 @@ def test_a_loss_that_is_not_finite_ends_it(tmp_path: Path) -> None:
             memory.weight_NW.data[0, 0] = torch.nan
         return update(memory, batch, rate)
 
-    made._update = broken  # type: ignore[method-assign]
+    made._update = broken
     soft = made.run(start(model))
     assert "not finite in epoch 2" in warned[0]
     assert [epoch.number for epoch in told] == [0, 1]
