@@ -1,0 +1,99 @@
+"""What a run says while it runs: small frozen records, one JSON object a line, versioned.
+
+Everything a screen, the command line, the report or a test shows is a fold over these (see `engine/state.py`). A field that is
+added must have a default; an unknown kind from a newer version reads as `Unknown` and is kept, not dropped. Events are declared
+by subject in the files beside this one and named here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+from engine.events.base import Event, Unknown
+from engine.events.prompts import CandidateAdded, CandidateScored, PromptRead, PromptsCompared, PromptTrained
+from engine.events.run import (
+    ArtifactWritten,
+    Estimated,
+    GateChecked,
+    Log,
+    Metric,
+    ModelLoaded,
+    Progress,
+    RunCancelled,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    StepFinished,
+    StepStarted,
+)
+from engine.events.weights import (
+    BlockRecovered,
+    LayerPruned,
+    LayerSensitivity,
+    PartsRemoved,
+    SparsityPlanned,
+    middle,
+)
+
+__all__ = [
+    "ArtifactWritten",
+    "BlockRecovered",
+    "CandidateAdded",
+    "CandidateScored",
+    "Estimated",
+    "Event",
+    "FINAL",
+    "GateChecked",
+    "KINDS",
+    "LayerPruned",
+    "LayerSensitivity",
+    "Log",
+    "Metric",
+    "ModelLoaded",
+    "PartsRemoved",
+    "Progress",
+    "PromptRead",
+    "PromptTrained",
+    "PromptsCompared",
+    "RunCancelled",
+    "RunFailed",
+    "RunFinished",
+    "RunStarted",
+    "SCHEMA",
+    "SparsityPlanned",
+    "StepFinished",
+    "StepStarted",
+    "Unknown",
+    "from_json",
+    "middle",
+    "to_json",
+]
+
+SCHEMA = 1
+KINDS: dict[str, type[Event]] = {cls.kind: cls for cls in Event.__subclasses__() if cls is not Unknown}
+FINAL = (RunFinished, RunFailed, RunCancelled)
+
+
+def to_json(event: Event) -> str:
+    """One line without the newline: schema, kind and the fields, in the order of their declaration."""
+    if isinstance(event, Unknown):
+        return json.dumps(event.data, ensure_ascii=False)
+    record = {"schema": SCHEMA, "kind": event.kind, **dataclasses.asdict(event)}
+    return json.dumps(record, ensure_ascii=False)
+
+
+def from_json(line: str | bytes) -> Event:
+    """The event of one line. Raises ValueError when the line is not a JSON object (a half-written one, say)."""
+    record = json.loads(line)
+    if not isinstance(record, dict):
+        raise ValueError("not an event")
+    cls = KINDS.get(str(record.get("kind")))
+    values = {f.name: record[f.name] for f in dataclasses.fields(cls) if f.name in record} if cls else {}
+    try:
+        if cls:
+            return cls(**values)
+    except TypeError:  # a field that this version requires is missing
+        pass
+    seq, time = int(record.get("seq", 0)), float(record.get("time", 0.0))
+    return Unknown(name=str(record.get("kind")), data=record, seq=seq, time=time)

@@ -1,0 +1,97 @@
+"""What happens to prompts: candidates, comparisons, training of virtual tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from engine.events.base import Event
+
+
+@dataclass(frozen=True, kw_only=True)
+class CandidateAdded(Event):
+    """A prompt enters the race. `text` is the prompt as the model sees it, with the fields unfilled."""
+
+    kind: ClassVar[str] = "candidate_added"
+    step: int
+    candidate: str
+    text: str
+    origin: str
+    tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CandidateScored(Event):
+    """A prompt's figures on `split` (dev or test) of a task with the model of `stage`."""
+
+    kind: ClassVar[str] = "candidate_scored"
+    step: int
+    candidate: str
+    stage: str
+    split: str
+    calibration: str
+    n: int
+    accuracy: float
+    low: float
+    high: float
+    margin: float = 0.0
+    ms: float = 0.0
+    round: int = 0
+    alive: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptsCompared(Event):
+    """Paired comparison of prompts `a` and `b` on the same rows: difference = accuracy(a) - accuracy(b).
+
+    `p_value` is exact McNemar, `p_holm` Holm's over all that `a` is compared with at once (None: not adjusted), `low`/`high` a
+    95% paired bootstrap interval, `verdict` better / worse / tie.
+    """
+
+    kind: ClassVar[str] = "prompts_compared"
+    step: int
+    a: str
+    b: str
+    stage: str
+    split: str
+    calibration: str
+    n: int
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    verdict: str
+    p_holm: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptTrained(Event):
+    """An epoch of training a prompt's virtual tokens (0: as they began, no `loss` yet) and how they did on the `n` rows that
+    every epoch is checked on; `best` so far or not.
+    """
+
+    kind: ClassVar[str] = "prompt_trained"
+    step: int
+    candidate: str
+    epoch: int
+    epochs: int
+    loss: float | None
+    accuracy: float
+    skill: float
+    n: int
+    best: bool
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptRead(Event):
+    """A token for every trained virtual one and the cosine between them: the vocabulary's nearest where `form` is "soft", the
+    one that it began as where it is "prefix" (its position where it was learned before).
+    """
+
+    kind: ClassVar[str] = "prompt_read"
+    step: int
+    candidate: str
+    form: str
+    tokens: list[str]
+    cosines: list[float]

@@ -1,0 +1,165 @@
+"""The course of a run: its beginning and end, its steps, what was expected and measured, what was written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from engine.events.base import Event
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunStarted(Event):
+    """First event of a run, and again when a run is resumed."""
+
+    kind: ClassVar[str] = "run_started"
+    run: str
+    profile: str
+    source: str
+    steps: list[str]
+    description: str = ""
+    resumed: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelLoaded(Event):
+    """The model is in memory, or a step has changed its shapes. `matrices` lists what can be pruned, in order of calculation.
+
+    Each matrix: {"name", "block" (index), "shape" [out, in], "parameters"} and, where it holds zeros, its "sparsity".
+    `step` is the step that made these shapes, -1 for the model as it was loaded.
+    """
+
+    kind: ClassVar[str] = "model_loaded"
+    source: str
+    device: str
+    dtype: str
+    architecture: str
+    parameters: int
+    bytes: int
+    threads: int
+    matrices: list[dict[str, Any]] = field(default_factory=list)
+    step: int = -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepStarted(Event):
+    """Step `step` (index in the profile's list, -1 for measuring the dense model) begins."""
+
+    kind: ClassVar[str] = "step_started"
+    step: int
+    use: str
+    title: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepFinished(Event):
+    """`summary` holds a few plain numbers and words for the step's line; `resumed` marks one taken from a checkpoint."""
+
+    kind: ClassVar[str] = "step_finished"
+    step: int
+    seconds: float
+    summary: dict[str, Any] = field(default_factory=dict)
+    resumed: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress(Event):
+    """Done and total of the step's current long work, in `unit` (layers, windows, rows, tokens)."""
+
+    kind: ClassVar[str] = "progress"
+    step: int
+    label: str
+    done: int
+    total: int
+    unit: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimated(Event):
+    """What the run is expected to need (`name`: memory, disk, cache; time) in `unit` (B, s) and what there is."""
+
+    kind: ClassVar[str] = "estimated"
+    name: str
+    value: float
+    available: float | None = None
+    unit: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric(Event):
+    """A measured figure of one stage (dense, pruned, exported, ...) with its n and interval where they exist."""
+
+    kind: ClassVar[str] = "metric"
+    step: int
+    stage: str
+    name: str
+    value: float
+    unit: str = ""
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+    cached: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArtifactWritten(Event):
+    """A file or folder under artifacts/, complete on disk. `path` is relative to the run's folder."""
+
+    kind: ClassVar[str] = "artifact_written"
+    step: int
+    path: str
+    format: str
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateChecked(Event):
+    """One bound of the profile's [gate]."""
+
+    kind: ClassVar[str] = "gate_checked"
+    name: str
+    bound: float
+    value: float
+    passed: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Log(Event):
+    """A line for people. `level` is info, warning or error."""
+
+    kind: ClassVar[str] = "log"
+    message: str
+    level: str = "info"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFinished(Event):
+    """The run is complete; `exit_code` is 0, or 4 when a gate was missed.
+
+    `memory` is the peak and `disk` the folder's size, in bytes: what was estimated, as it came out.
+    """
+
+    kind: ClassVar[str] = "run_finished"
+    seconds: float
+    exit_code: int = 0
+    memory: int | None = None
+    disk: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFailed(Event):
+    """The run stopped on an error; nothing half-written is left."""
+
+    kind: ClassVar[str] = "run_failed"
+    message: str
+    where: str | None = None
+    hint: str | None = None
+    exit_code: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunCancelled(Event):
+    """The run was asked to stop; `run --resume` goes on from here."""
+
+    kind: ClassVar[str] = "run_cancelled"
+    seconds: float
