@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from fixtures.killing import Condition, Killed, die_when, nth
 from fixtures.models import TEXT, save
+from fixtures.workspaces import ON_FOLDER
 
 from engine import events as ev
 from engine import runs
@@ -17,15 +18,7 @@ from engine.prompts.race import Race
 from engine.runs import Run
 from engine.worker import execute
 
-PROFILE = """
-name = "embedded"
-threads = 1
-[model]
-source = "{folder}/model"
-device = "cpu"
-dtype = "{dtype}"
-[calibration]
-source = "file:{folder}/text.txt"
+PROFILE = 'name = "embedded"' + ON_FOLDER + """\
 samples = 4
 length = 32
 compute = "{compute}"

@@ -12,6 +12,7 @@ import pytest
 import torch
 from fixtures.killing import Condition, Killed, die_when
 from fixtures.models import DEVICES, TEXT, save, subject
+from fixtures.workspaces import ON_FOLDER
 from safetensors.torch import load_file
 from torch import nn
 
@@ -24,15 +25,7 @@ from engine.training.blockwise import distance
 from engine.training.recover import block_ends, output, targets
 from engine.worker import execute
 
-PROFILE = """
-name = "recover"
-threads = 1
-[model]
-source = "{folder}/model"
-device = "cpu"
-dtype = "{dtype}"
-[calibration]
-source = "file:{folder}/text.txt"
+PROFILE = 'name = "recover"' + ON_FOLDER + """\
 samples = 8
 length = 32
 compute = "float32"
