@@ -6,8 +6,9 @@
 
 Settings of bench/profiles/prune.toml. Each exported folder is scored by plain transformers on the same windows of WikiText-2's
 test text, which neither calibration nor the search has seen. A plan does not depend on the criterion (models on trial are
-pruned by the proxy), so it is made once and handed on as `shares`. The difference of log-perplexity to uniform is the mean over
-windows, with the 95% interval of that mean. Choose settings on windows 20 to 39, report windows 0 to 19.
+pruned by the proxy), so it is made once and handed on as `shares`; its seconds count for all. The difference of log-perplexity
+to uniform is the mean over windows, with the 95% interval of that mean. Choose settings on windows 20 to 39, report windows 0
+to 19.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ ALLOCATIONS = ("uniform", "owl", "atp", "sensitivity", "search")
 
 
 def pruned(criterion: str, sparsity: float, allocation: str, folder: Path, more: list[str], shares: dict) -> dict:
-    """Prunes and exports in one run; its plan, the plan by block, and the seconds of the prune step and of planning."""
+    """Prunes and exports in one run; its plan, the plan by block, and the seconds of planning and of pruning to it."""
     sets = [f"step.0.criterion={criterion}", f"step.0.sparsity={sparsity}", *more]
     given = ",".join(f"{json.dumps(name)}={share}" for name, share in shares.items())
     sets.append(f"step.0.shares={{{given}}}" if shares else f"step.0.allocation={allocation}")
@@ -41,14 +42,15 @@ def pruned(criterion: str, sparsity: float, allocation: str, folder: Path, more:
         command += ["--profile", place.PROFILES / "prune.toml", *[word for item in sets for word in ("--set", item)]]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
-    began = max(e["time"] for e in events if e["kind"] == "step_started" and e["use"] == "prune")
-    plan = next(e for e in events if e["kind"] == "sparsity_planned")
+    told = [e for e in events if e["kind"] == "sparsity_planned"]  # once more when the run was resumed
+    plan, began = told[0], [e["time"] for e in events if e["kind"] == "step_started" and e["use"] == "prune"]
     matrices = {m["name"]: m for e in events if e["kind"] == "model_loaded" for m in e["matrices"]}
     blocks: dict[int, list[float]] = {}
     for name, share in plan["shares"].items():
         blocks.setdefault(matrices[name]["block"], []).append(share)
     ended = max(e["time"] for e in events if e["kind"] == "layer_pruned")
-    return {"planning": plan["time"] - began, "seconds": ended - began, "shares": plan["shares"],
+    return {"planning": plan["time"] - max(t for t in began if t <= plan["time"]), "pruning": ended - told[-1]["time"],
+            "shares": plan["shares"],
             "blocks": [round(100 * sum(found) / len(found)) for _, found in sorted(blocks.items())]}  # fmt: skip
 
 
@@ -104,13 +106,14 @@ def one_case(criterion: str, sparsity: float, allocation: str, arguments: argpar
     if key not in known:
         folder = arguments.runs / re.sub(r"[^\w.+=-]", "-", key)
         plans: dict[str, dict] = known.setdefault("plans", {})
-        plan = f"{sparsity:g} {allocation}{extra}"
-        shares = {} if allocation == "uniform" else plans.get(plan, {})
+        name = f"{sparsity:g} {allocation}{extra}"
+        shares = plans[name]["shares"] if name in plans and allocation != "uniform" else {}
         about = pruned(criterion, sparsity, allocation, folder, more, shares)
-        plans[plan] = about.pop("shares")
+        plan = plans.setdefault(name, {part: about[part] for part in ("shares", "planning")})
+        took = {"planning": plan["planning"], "seconds": plan["planning"] + about["pruning"]}
         began = time.monotonic()
         found = losses(folder / "artifacts" / "model", arguments.start, arguments.windows, arguments.compute)
-        known[key] = {**about, "losses": found, "scoring": time.monotonic() - began}
+        known[key] = {**took, "blocks": about["blocks"], "losses": found, "scoring": time.monotonic() - began}
         shutil.rmtree(folder)
         if arguments.keep:
             arguments.keep.write_text(json.dumps(known))

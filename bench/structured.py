@@ -1,6 +1,6 @@
 """Structured pruning: what compensation and recovery each win back, how much smaller and faster the exported folder is.
 
-    python bench/structured.py [--pattern channels] [--sparsity 0.333] [--start 0] [--only CASE...] [--model DIR_OR_GGUF]
+    python bench/structured.py [--pattern channels] [--sparsity 0.3334] [--start 0] [--only CASE...] [--model DIR_OR_GGUF]
 
 Settings of bench/profiles/prune.toml. Perplexity by the evaluator beside the data; decode speed is plain transformers'
 `generate` (128 tokens after 20), dense and smaller in turn, the ratio of the medians. The share of the gap that is closed is
@@ -44,7 +44,7 @@ def loaded(folder: Path) -> Any:
 
 
 def block_parameters(model: Any) -> int:
-    """Parameters of the decoder blocks alone."""
+    """Parameters of all but the embeddings."""
     embeddings = {id(p) for m in (model.get_input_embeddings(), model.get_output_embeddings()) for p in m.parameters()}
     return sum(p.numel() for p in model.parameters() if id(p) not in embeddings)
 

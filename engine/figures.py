@@ -89,7 +89,7 @@ def need(name: str, value: float, unit: str, available: float | None = None) -> 
 def need_of(value: float, unit: str, available: float | None = None) -> str:
     """A need without its name, for a narrow place: 2.1 of 7.9 GB, about 12 m."""
     if unit == "s" or available is None:
-        return f"about {need('', value, unit).rstrip()}"
+        return f"about {rough(value) if unit == 's' else size(value)}"
     wanted, there = size(value), size(available)
     return f"{wanted.split()[0] if wanted.split()[-1] == there.split()[-1] else wanted} of {there}"
 

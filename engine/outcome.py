@@ -8,11 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from engine import events as ev
 from engine import figures
+from engine.errors import UsageError, did_you_mean
 from engine.state import RunState
+
+if TYPE_CHECKING:
+    from engine.runs import Run
 
 Row = dict[str, Any]
 
@@ -79,6 +84,18 @@ def winners(state: RunState) -> list[dict[str, Any]]:
     keys = ("task", "stage", "winner", "baseline", "calibration")
     found = sorted(item for item in state.steps.items() if "winner" in item[1].summary)
     return [{"step": index} | {key: step.summary.get(key) for key in keys} for index, step in found]
+
+
+def chosen_folder(run: Run, task: str | None = None) -> Path:
+    """Where the last prompt that the run chose is kept, or the last for the task. Raises UsageError when there is none."""
+    state = run.state()
+    found = winners(state)
+    fitting = [choice for choice in found if task in (None, choice["task"])]
+    if not fitting:
+        tasks = list(dict.fromkeys(str(choice["task"]) for choice in found))
+        hint = did_you_mean(task, tasks) if task and tasks else "a run with a prompt step has one, once that is done"
+        raise UsageError(f"the run chose no prompt{f' for {task}' if task else ''}", where=run.name, hint=hint)
+    return run.artifacts / str(state.steps[fitting[-1]["step"]].summary.get("prompts", "prompts"))
 
 
 def _stage_rows(state: RunState, stage: str) -> list[Row]:

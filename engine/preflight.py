@@ -51,9 +51,8 @@ def check_pruning(workspace: Workspace, matrices: list[Matrix]) -> None:
 def check_prompts(workspace: Workspace) -> None:
     """Refuses prompt steps that lack rows, budget or room; those that are done already are left alone."""
     for index, step in enumerate(workspace.profile.step):
-        place = replace(workspace, step=index)
-        if isinstance(step, PromptStepOptions) and not place.finished():
-            early.check(place, step)
+        if isinstance(step, PromptStepOptions) and workspace.finished(index) is None:
+            early.check(replace(workspace, step=index), step)
 
 
 def check_streamed(workspace: Workspace) -> None:

@@ -172,8 +172,7 @@ def parts(module: nn.Module, blocks: list[nn.Module]) -> dict[int, dict[str, tor
 
 def name_of(part: nn.Module, module: nn.Module) -> str:
     """A part's name in the module; empty for the module itself."""
-    names: list[str] = [name for name, found in module.named_modules() if found is part]
-    return names[0]
+    return str(next(name for name, found in module.named_modules() if found is part))
 
 
 def on_meta(tensor: torch.Tensor) -> torch.Tensor:

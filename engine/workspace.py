@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +93,7 @@ class Workspace:
 
     def finished(self, step: int | None = None) -> dict[str, Any] | None:
         """What a step left when it finished, in an earlier process or before this step; the present step by default."""
-        place = self if step is None else replace(self, step=step)
-        found: dict[str, Any] | None = runs.read_json(place.checkpoint("done.json"))
+        found: dict[str, Any] | None = runs.read_json(self.checkpoint("done.json", step))
         return found
 
     def finish(self, record: dict[str, Any]) -> None:

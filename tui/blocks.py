@@ -74,18 +74,20 @@ def dense_layers(state: RunState) -> dict[str, LayerState]:
 
 def dense_sensitivities(state: RunState) -> dict[str, ev.LayerSensitivity]:
     """What was measured of matrices before any block left, by their names in the dense model."""
-    first = min((event.step for event in state.removals if event.part == "blocks"), default=None)
-    return {name: event for name, event in state.sensitivities.items() if first is None or event.step < first}
+    return {name: event for name, event in state.sensitivities.items() if before_blocks_left(state, event.step)}
+
+
+def before_blocks_left(state: RunState, step: int) -> bool:
+    """Whether a step came before the first one that took whole blocks out."""
+    return all(step < event.step for event in state.removals if event.part == "blocks")
 
 
 def sensitivities(state: RunState) -> dict[int, float]:
     """Mean error of the blocks' matrices alone pruned, by the block's number in the dense model."""
-    every = _all_numbers(state)
-    entries = [
-        (_at(_left([r for r in state.removals if r.step < event.step], every), event.block), event.error, 1)
-        for event in state.sensitivities.values()
-    ]
-    return means.by_block(entries)
+    every, measured = _all_numbers(state), state.sensitivities.values()
+    steps = {event.step for event in measured}
+    stay = {step: _left([r for r in state.removals if r.step < step], every) for step in steps}
+    return means.by_block([(_at(stay[event.step], event.block), event.error, 1) for event in measured])
 
 
 def by_block(state: RunState) -> bool:

@@ -5,13 +5,13 @@ Pure numbers; which keys do what and how it looks is in `screens/shares`. What i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from engine import means
 from engine.errors import Unavailable
-from engine.pruning.balance import HIGHEST, TOLERANCE, balanced
+from engine.pruning.balance import HIGHEST, TOLERANCE, balanced, remainder
 from engine.state import RunState
 from tui.names import block_of, short
 
@@ -59,7 +59,9 @@ class Shares:
     @property
     def mean(self) -> float:
         """Mean sparsity, weighted by size, matrices with a share of their own included."""
-        return self._zeros(self.blocks) / (sum(self.sizes.values()) + sum(self.named.values()))
+        zeros = sum(self.values[block] * self.sizes[block] for block in self.blocks)
+        zeros += sum(self.matrices[name] * size for name, size in self.named.items())
+        return zeros / (sum(self.sizes.values()) + sum(self.named.values()))
 
     @property
     def refused(self) -> bool:
@@ -82,20 +84,12 @@ class Shares:
     def balance(self) -> bool:
         """Moves the blocks not changed by hand by one number so that the mean meets the target. False where they cannot."""
         others = [block for block in self.blocks if block not in self.by_hand]
-        room = sum(self.sizes[block] for block in others)
-        if room:
-            pinned = self._zeros(block for block in self.blocks if block in self.by_hand)
-            total = sum(self.sizes.values()) + sum(self.named.values())
-            left = min(HIGHEST, max(0.0, (self.target * total - pinned) / room))
-            sizes = {str(block): self.sizes[block] for block in others}
-            moved = balanced({str(block): self.values[block] for block in others}, sizes, left)
-            self.values |= {block: round(moved[str(block)], 4) for block in others}
+        if any(self.sizes[block] for block in others):
+            own = {name: self.matrices[name] for name in self.named} | {b: self.values[b] for b in self.by_hand}
+            left = min(HIGHEST, max(0.0, remainder(own, self.named | self.sizes, self.target)))
+            moved = balanced({block: self.values[block] for block in others}, self.sizes, left)
+            self.values |= {block: round(share, 4) for block, share in moved.items()}
         return abs(self.mean - self.target) < EXACT
-
-    def _zeros(self, blocks: Iterable[int]) -> float:
-        """Weights that are to be zero in these blocks, and in the matrices with a share of their own."""
-        own = sum(self.matrices[name] * size for name, size in self.named.items())
-        return own + sum(self.values[block] * self.sizes[block] for block in blocks)
 
     def reset(self) -> None:
         """Back to what the profile says."""
@@ -129,7 +123,8 @@ def shares(profile: Profile, step: int, sizes: Sizes, plan: Mapping[str, float])
     origin = "as in the profile" if own else "the plan of the open run" if base else "the same everywhere"
     values = {block: round(float(own.get(str(block), base.get(block, target))), 4) for block in sizes}
     matrices = {name: share for name, share in own.items() if not name.isdecimal()}
-    named = {name: size for name in matrices if (size := sizes.get(block_of(name) or 0, {}).get(short(name)))}
+    parameters = {name: size for found in sizes.values() for name, size in found.items()}
+    named = {name: size for name in matrices if (size := parameters.get(short(name)))}
     apart = {short(name) for name in named}
     left = {block: sum(size for name, size in found.items() if name not in apart) for block, found in sizes.items()}
     return Shares(step, target, left, values, matrices, named, origin=origin)

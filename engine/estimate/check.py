@@ -84,12 +84,12 @@ def pieces(workspace: Workspace, sizes: Sizes) -> list[Piece]:
     evaluate, scene = workspace.profile.evaluate, Scene(workspace, sizes)
     unread = sizes.loaded if sizes.streamed else 0
     found = []
-    if not workspace.checkpoint("done.json", -1).is_file():
+    if workspace.finished(-1) is None:
         known = measured_before(workspace) is not None
         needs = Needs(work=parts.READING) if known else steps.measure(scene, evaluate).beside(unread)
         found.append(Piece(-1, "measure", needs))
     for index, options in enumerate(workspace.profile.step):
-        done = workspace.checkpoint("done.json", index).is_file()
+        done = workspace.finished(index) is not None
         needs = Needs() if done else steps.of_step(scene, options).beside(unread)
         scene = steps.after_step(scene, options)
         if STEPS[options.use].stage and not done:

@@ -15,9 +15,11 @@ from engine.estimate.scene import Scene
 from engine.estimate.sizes import Sizes
 from engine.evaluation.divergence import likely
 from engine.evaluation.trial import ROWS
+from engine.pruning.allocation import ladder
 from engine.pruning.allocations import atp, search
 from engine.pruning.options import PruneOptions
 from engine.registry import CRITERIA
+from engine.sensitivity.measure import head_groups
 from engine.sensitivity.options import SensitivityOptions
 
 WITHOUT_STATISTICS = ("uniform",)  # allocations that look at no input
@@ -30,16 +32,11 @@ def looks(options: PruneOptions) -> bool:
     return options.allocation not in WITHOUT_STATISTICS
 
 
-def statistics(scene: Scene, options: PruneOptions | None = None) -> Needs:
-    """One pass with every statistic, and the entry in the cache, unless a step before has left it there. A trial that is
-    made first is held meanwhile.
-    """
+def statistics(scene: Scene) -> Needs:
+    """One pass with every statistic, and the entry in the cache, unless a step before has left it there."""
     if scene.collected:
         return Needs()
-    held = (
-        trial_bytes(scene.sizes, options.trial_windows) if options and options.allocation in ("atp", "search") else 0.0
-    )
-    collected = parts.calibration_pass(scene.sizes, gram=True).beside(held)
+    collected = parts.calibration_pass(scene.sizes, gram=True)
     return collected.then(Needs(cache=parts.statistics_bytes(scene.sizes)))
 
 
@@ -53,36 +50,37 @@ def measured(scene: Scene, options: SensitivityOptions) -> Needs:
     """What the `sensitivity` step tries, without the statistics."""
     proxy = PruneOptions(use="prune", proxy=options.criterion, trial_windows=options.windows)
     units = {"block": len(scene.sizes.blocks), "matrix": matrices(scene.sizes), "none": 0}[options.unit]
-    silenced = head_groups(scene) * len(scene.sizes.blocks) if options.heads else 0
-    return alone(scene, proxy, len(options.ratios), units, silenced)
-
-
-def alone(scene: Scene, options: PruneOptions, ratios: int, units: int, silenced: int = 0) -> Needs:
-    """Error curves over so many ratios; so many parts pruned, and heads silenced, each alone."""
-    sizes = scene.sizes
-    found = curves(sizes, options, ratios)
-    if not units and not silenced:
+    module: Any = scene.workspace.subject.module
+    groups = head_groups(getattr(module, "config", None)) if options.heads else 0
+    found = curves(scene.sizes, proxy, len(options.ratios))
+    if not units and not groups:
         return found
-    tries = Needs(work=tried(sizes, options.trial_windows, HALF) * (units + silenced + 2))
-    pruned = pruned_once(sizes, options) if units else Needs()
-    held = trial_bytes(sizes, options.trial_windows)
-    return found.then(trial(scene, options.trial_windows)).then(pruned.then(tries).beside(held))
+    return found.then(on_trial(scene, proxy, alone(scene.sizes, proxy, units, groups * len(scene.sizes.blocks))))
+
+
+def on_trial(scene: Scene, options: PruneOptions, tries: Needs) -> Needs:
+    """A trial made, and held during what is tried on it."""
+    windows = options.trial_windows
+    return trial(scene, windows).then(tries.beside(trial_bytes(scene.sizes, windows)))
 
 
 def _ramps(scene: Scene, options: PruneOptions) -> Needs:
     """Every ramp pruned and tried as a whole."""
-    return trial(scene, options.trial_windows).then(whole(scene.sizes, options, atp.TRIES))
+    return on_trial(scene, options, whole(scene.sizes, options, atp.TRIES))
 
 
 def _sensitivity(scene: Scene, options: PruneOptions) -> Needs:
-    units = len(scene.sizes.blocks) if options.unit == "block" else matrices(scene.sizes)
-    return alone(scene, options, level_count(options), units)
+    sizes = scene.sizes
+    found = curves(sizes, options, len(ladder(options)))
+    return found.then(on_trial(scene, options, alone(sizes, options, moving(sizes, options))))
 
 
 def _search(scene: Scene, options: PruneOptions) -> Needs:
-    """The plans that it begins with, every matrix at every level, and the generations."""
+    """The plans that it begins with, every matrix at every level, and the generations: one trial serves them all."""
     sizes, count = scene.sizes, level_count(options)
-    begun = _ramps(scene, options).then(_sensitivity(scene, options)).then(whole(sizes, options, 2))
+    ramps = whole(sizes, options, atp.TRIES)
+    split = curves(sizes, options, len(ladder(options))).then(alone(sizes, options, moving(sizes, options)))
+    begun = ramps.then(split).then(whole(sizes, options, 1))
     stays = 0 if solves(options) else sizes.matrix_weights  # a byte each
     made = pruned_once(sizes, options)
     levels = Needs(made.memory, work=made.work * count)
@@ -90,11 +88,10 @@ def _search(scene: Scene, options: PruneOptions) -> Needs:
     for windows, survivors in search.stages(min(options.trial_windows, sizes.samples), options.offspring):
         rounds += tried(sizes, windows, HALF) * judged
         judged = survivors
-    searched = levels.then(trial(scene, options.trial_windows)).then(
-        Needs(trial_bytes(sizes, options.trial_windows), work=rounds * options.generations)
-    )
+    searched = levels.then(Needs(work=rounds * options.generations))
     written = count * sizes.matrix_weights * sizes.number if solves(options) else 0
-    return begun.then(searched.during(Needs(clone(sizes) + stays, scratch=written)))
+    held = Needs(clone(sizes) + stays, scratch=written)
+    return on_trial(scene, options, begun.then(searched.during(held)))
 
 
 ALLOCATIONS: dict[str, Callable[[Scene, PruneOptions], Needs]] = {
@@ -103,11 +100,16 @@ ALLOCATIONS: dict[str, Callable[[Scene, PruneOptions], Needs]] = {
 
 
 def whole(sizes: Sizes, options: PruneOptions, times: int) -> Needs:
-    """The whole model pruned, tried and put back, so many times, while a trial is held."""
+    """The whole model pruned, tried and put back, so many times."""
     once = pruned_once(sizes, options)
     work = once.work + tried(sizes, options.trial_windows, 1.0)
-    held = trial_bytes(sizes, options.trial_windows)
-    return Needs(once.memory + clone(sizes) + held, work=work * times)
+    return Needs(once.memory + clone(sizes), work=work * times)
+
+
+def alone(sizes: Sizes, options: PruneOptions, units: int, silenced: int = 0) -> Needs:
+    """So many parts pruned, and heads silenced, each alone."""
+    tries = Needs(work=tried(sizes, options.trial_windows, HALF) * (units + silenced + 2))
+    return pruned_once(sizes, options).then(tries) if units else tries
 
 
 def pruned_once(sizes: Sizes, options: PruneOptions) -> Needs:
@@ -172,18 +174,19 @@ def matrices(sizes: Sizes) -> int:
     return sum(len(group) for group in sizes.groups)
 
 
+def moving(sizes: Sizes, options: PruneOptions) -> int:
+    """The units that are measured or moved as one."""
+    return len(sizes.blocks) if options.unit == "block" else matrices(sizes)
+
+
 def level_count(options: PruneOptions) -> int:
-    return 2 * options.levels + 1
+    """Of a search, at most: it moves within the range of the plan that it begins with, and so many steps outside it."""
+    step, ratios, reach = options.level_step, ladder(options), max(0.0, atp.reach_at(options.amount))
+    ends = {"densest": min(ratios[0], options.amount - reach), "sparsest": max(ratios[-1], options.amount + reach)}
+    low, high = search.bounds(ends, options.levels * step)
+    return int((high - low) / step + search.ROUNDING) + 1
 
 
 def solves(options: PruneOptions) -> bool:
     """Whether the proxy is a solver, whose weights at a level are no mask of the old ones."""
     return CRITERIA.load(options.proxy).CRITERION.solve is not None
-
-
-def head_groups(scene: Scene) -> int:
-    """Of one block: the heads that share keys and values count as one."""
-    module: Any = scene.workspace.subject.module
-    config = getattr(module, "config", None)
-    heads = getattr(config, "num_attention_heads", None)
-    return (getattr(config, "num_key_value_heads", None) or heads) if isinstance(heads, int) else 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from engine.data.rows import Row
 from engine.estimate.sizes import Sizes
@@ -13,6 +13,7 @@ from engine.prompts.template import Prompt
 from engine.workspace import Workspace
 
 LOOKED_AT = 64  # rows whose tokens are counted
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -40,26 +41,30 @@ class Scene:
 
     def tokens(self, rows: Sequence[Row], template: str) -> float:
         """Tokens of a row in the template, on the mean, times the sequences that its choices take."""
-        some = rows[:: max(1, len(rows) // LOOKED_AT)][:LOOKED_AT]
-        tokenizer: Any = self.workspace.subject.tokenizer
-        prompt = Prompt(BASELINE, template)
-        lengths = [len(ids) for ids in tokenizer([prompt.fill(row) for row in some]).input_ids]
-        return sum(length * self.sequences(row) for length, row in zip(lengths, some, strict=True)) / max(1, len(some))
+        some, prompt = spread(rows), Prompt(BASELINE, template)
+        lengths = self._lengths([prompt.fill(row) for row in some])
+        return sum(a * b for a, b in zip(lengths, self.sequences(some), strict=True)) / max(1, len(some))
 
     def asked(self, rows: Sequence[Row], template: str) -> Asked:
         """Of the rows in the template: the mean is that of some, the longest one is sought among those of most letters."""
-        tokenizer: Any = self.workspace.subject.tokenizer
         prompt = Prompt(BASELINE, template)
         texts = [prompt.fill(row) + max(row.choices, key=len) for row in rows]
-        some = texts[:: max(1, len(texts) // LOOKED_AT)][:LOOKED_AT]
-        lengths = [len(ids) for ids in tokenizer(some).input_ids]
-        most = max(len(ids) for ids in tokenizer(sorted(texts, key=len)[-LOOKED_AT:]).input_ids)
-        choices = {choice for row in rows for choice in row.choices}
-        answer = max(len(ids) for ids in tokenizer(sorted(choices), add_special_tokens=False).input_ids)
-        return Asked(max(map(self.sequences, rows[:LOOKED_AT])), sum(lengths) / len(lengths), most, answer)
+        lengths, longest = self._lengths(spread(texts)), self._lengths(sorted(texts, key=len)[-LOOKED_AT:])
+        choices = sorted({choice for row in rows for choice in row.choices})
+        answer = max(self._lengths(choices, special=False))
+        return Asked(max(self.sequences(rows[:LOOKED_AT])), sum(lengths) / len(lengths), max(longest), answer)
 
-    def sequences(self, row: Row) -> int:
-        """One where every choice is a single token, else one a choice."""
+    def sequences(self, rows: Sequence[Row]) -> list[int]:
+        """Of every row: one where every choice is a single token, else one a choice."""
+        known = {choices: self._lengths(choices, special=False) for choices in {row.choices for row in rows}}
+        return [1 if set(known[row.choices]) == {1} else len(row.choices) for row in rows]
+
+    def _lengths(self, texts: Sequence[str], special: bool = True) -> list[int]:
+        """Tokens of each text, with the special ones that the tokenizer puts around it or without."""
         tokenizer: Any = self.workspace.subject.tokenizer
-        ids = tokenizer(list(row.choices), add_special_tokens=False).input_ids
-        return 1 if all(len(tokens) == 1 for tokens in ids) else len(row.choices)
+        return [len(ids) for ids in tokenizer(list(texts), add_special_tokens=special).input_ids]
+
+
+def spread(items: Sequence[Item]) -> Sequence[Item]:
+    """Some of them, as many as are looked at, from everywhere."""
+    return items[:: max(1, len(items) // LOOKED_AT)][:LOOKED_AT]

@@ -15,7 +15,6 @@ from engine.export.options import ExportOptions
 from engine.options import StepOptions
 from engine.prompts import pool
 from engine.prompts.options import AdjustPromptOptions, EmbedPromptOptions, PromptStepOptions, SelectPromptOptions
-from engine.prompts.pool import BASELINE
 from engine.prompts.template import Prompt
 from engine.pruning.options import PruneOptions
 from engine.registry import CRITERIA, STEPS
@@ -55,7 +54,7 @@ def prune(scene: Scene, options: PruneOptions) -> Needs:
     dense = options.statistics == "dense"
     kept = FLOAT * parts.gram_numbers(sizes, whole_block=True) if dense else 0.0
     pruned = solved.beside(kept) if dense else parts.calibration_pass(sizes, gram).during(solved)
-    gathered = planning.statistics(scene, options).beside(kept) if dense or planning.looks(options) else Needs()
+    gathered = planning.statistics(scene).beside(kept) if dense or planning.looks(options) else Needs()
     planned = gathered.then(planning.planning(scene, options))
     return planned.then(pruned).then(Needs(disk=sizes.matrix_weights * number))
 
@@ -93,15 +92,16 @@ def select_prompt(scene: Scene, options: SelectPromptOptions) -> Needs:
 def adjust_prompt(scene: Scene, options: AdjustPromptOptions) -> Needs:
     """About as many prompts of the start's length as the budget lets meet their rows, and what it takes to make them."""
     task = scene.workspace.task(options.task)
-    most = options.max_demonstrations if options.method == "capo" else 0
-    shown = tuple(task.train[: max(options.demonstrations, most)])
-    start = Prompt(BASELINE, task.template, options.instruction or task.description, shown)
+    most = min(options.max_demonstrations, len(task.train)) if options.method == "capo" else 0
+    shown = options.model_copy(update={"demonstrations": max(options.demonstrations, most)})
+    first = pool.named_start(task, shown, scene.workspace.profile.seed)
+    start = replace(first, instruction=first.instruction or task.description)  # as adjusters begin
     rows = max(1, min(options.rows, len(task.dev[: options.dev_rows]) // 2))
     count = 1 + int(options.budget * (1 - options.final)) // rows
     making = proposing.PROPOSING.get(options.method, proposing.writing)
     tokenizer: Any = scene.workspace.subject.tokenizer
     row = scene.tokens(task.train, task.template)
-    sequences = max((scene.sequences(some) for some in task.train[:LOOKED_AT]), default=1)
+    sequences = max(scene.sequences(task.train[:LOOKED_AT]), default=1)
     made = making(scene.sizes, len(tokenizer(start.text()).input_ids), row, sequences, count)
     return made.then(prompt_step(scene, options, [start] * count, finalists=3))
 
@@ -113,8 +113,7 @@ def embed_prompt(scene: Scene, options: EmbedPromptOptions) -> Needs:
     task = scene.workspace.task(options.task)
     rows = task.train[: options.train_rows]
     per_row = scene.tokens(rows, task.template)
-    shown = tuple(task.train[: options.demonstrations])
-    start = Prompt(BASELINE, task.template, options.instruction or task.description, shown)
+    start = pool.named_start(task, options, scene.workspace.profile.seed)
     tokenizer: Any = scene.workspace.subject.tokenizer
     prefix = options.tokens + len(tokenizer(start.head()).input_ids)
     checked = (options.epochs + 1) * min(options.rows, len(task.dev))

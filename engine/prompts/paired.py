@@ -69,10 +69,10 @@ class Difference:
     verdict: str
 
 
-def winner_of(artifacts: Path, folder: str, label: str) -> Answers:
+def winner_of(folder: Path, label: str) -> Answers:
     """The answers of the prompt that is kept in `folder`. Raises Unavailable where they are not."""
-    chosen = kept.read(artifacts / folder)
-    file, name = artifacts / folder / kept.EXAMPLES, chosen.prompt.name
+    chosen = kept.read(folder)
+    file, name = folder / kept.EXAMPLES, chosen.prompt.name
     try:
         examples = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
         found = tuple(_answer(example, name) for example in examples)

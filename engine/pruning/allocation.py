@@ -16,9 +16,7 @@ from engine.errors import UsageError, did_you_mean
 from engine.evaluation.trial import Trial
 from engine.grams import Grams
 from engine.matrices import Matrix
-from engine.pruning.balance import HIGHEST as HIGHEST
-from engine.pruning.balance import TOLERANCE
-from engine.pruning.balance import balanced as balanced
+from engine.pruning.balance import HIGHEST, TOLERANCE, balanced, remainder
 from engine.pruning.criterion import Criterion, Settings
 from engine.pruning.levels import Levels, Pruner, pruned
 from engine.pruning.options import PruneOptions
@@ -74,8 +72,8 @@ class Request:
 
     def loss(self, shares: Mapping[str, float]) -> float:
         """The divergence from the dense model when pruned so; the model is as before afterwards."""
-        trial = self.trial
-        with pruned(self.walk, self.grams, self.pruner, shares):
+        grams, trial = self.grams, self.trial  # in this order: no trial is held while statistics are collected
+        with pruned(self.walk, grams, self.pruner, shares):
             return trial.divergence()
 
     def levels(self, ladders: Mapping[str, Sequence[float]]) -> Levels:
@@ -83,18 +81,19 @@ class Request:
         folder = self.workspace.checkpoint("levels")
         return Levels.of(self.workspace, self.walk, self.grams, self.pruner, ladders, folder)
 
-    def ladder(self) -> list[float]:
-        """The sparsities around the asked one that a matrix may have, ascending; the asked one is among them."""
-        step, reach = self.options.level_step, self.options.levels
-        steps = [self.sparsity + step * k for k in range(-reach, reach + 1)]
-        return [s for s in steps if 0 <= s <= HIGHEST] if self.sparsity <= HIGHEST else [self.sparsity]
-
     def by_block(self, wishes: Sequence[float], low: float = 0.0, high: float = HIGHEST) -> dict[str, float]:
         """Every matrix gets what its block is to have, shifted to the asked mean."""
         return balanced({m.name: wishes[m.block] for m in self.matrices}, self.sizes, self.sparsity, low, high)
 
 
 Allocate = Callable[[Request], Plan]
+
+
+def ladder(options: PruneOptions) -> list[float]:
+    """The sparsities around the asked one that a matrix may have, ascending; the asked one is among them."""
+    asked, step, reach = options.amount, options.level_step, options.levels
+    steps = [asked + step * k for k in range(-reach, reach + 1)]
+    return [s for s in steps if 0 <= s <= HIGHEST] if asked <= HIGHEST else [asked]
 
 
 def plan(request: Request) -> Plan:
@@ -136,12 +135,6 @@ def pinned(matrices: Sequence[Matrix], options: PruneOptions) -> dict[str, float
     """The option `shares` by matrix name; a matrix's own entry goes before its block's."""
     by_block = {m.name: options.shares[str(m.block)] for m in matrices if str(m.block) in options.shares}
     return by_block | {m.name: options.shares[m.name] for m in matrices if m.name in options.shares}
-
-
-def remainder(own: Mapping[str, float], sizes: Mapping[str, int], sparsity: float) -> float:
-    """The mean sparsity that is left for the matrices without a share of their own."""
-    zeros = sparsity * sum(sizes.values()) - sum(share * sizes[name] for name, share in own.items())
-    return zeros / max(1, sum(size for name, size in sizes.items() if name not in own))
 
 
 def check(matrices: Sequence[Matrix], options: PruneOptions) -> None:

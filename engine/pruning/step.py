@@ -74,13 +74,12 @@ def run(workspace: Workspace, options: PruneOptions) -> dict[str, Any]:
     criterion: Criterion = CRITERIA.load(options.criterion).CRITERION
     walk = Walk.over(workspace)
     kept = BlockCheckpoints(workspace)
-    request = Request(workspace, walk, options)
-    pruning = plan(request, criterion)
+    pruning = plan(workspace, walk, options, criterion)
     threshold = None
     if options.criterion == "importance":
         threshold = max(thresholds(walk, pruning))
     zeros = 0
-    for block in passes(request, pruning):
+    for block in passes(walk, pruning, options):
         kept.save(block, walk.weights(block))
         zeros += sum(int((m.weight == 0).sum()) for m in walk.of_block(block))
         workspace.progress("pruning", block + 1, walk.blocks(), "blocks")
@@ -89,15 +88,14 @@ def run(workspace: Workspace, options: PruneOptions) -> dict[str, Any]:
     return summary(workspace, walk.matrices, options, zeros, threshold)
 
 
-def passes(request: Request, pruning: Pruning) -> Iterator[int]:
+def passes(walk: Walk, pruning: Pruning, options: PruneOptions) -> Iterator[int]:
     """Prunes block by block, in one walk or with the dense model's statistics; yields each block when it is done."""
-    walk = request.walk
-    if request.options.statistics == "sequential":
+    if options.statistics == "sequential":
         want_gram = pruning.criterion.needs == "gram"
         yield from walk.run(lambda index: visit(pruning, walk, index), want_gram)
         return
     # looked for again, as a long search may have left the cache to be trimmed; before anything is changed or put back
-    grams = Grams.of(request.workspace, walk)
+    grams = Grams.of(pruning.workspace, walk)
     for block in range(walk.blocks()):
         with walk.holding(block):
             if visit(pruning, walk, block):
@@ -115,15 +113,14 @@ def restore(workspace: Workspace, options: PruneOptions) -> None:
     BlockCheckpoints(workspace).restore([walk.weights(block) for block in range(walk.blocks())])
 
 
-def plan(request: Request, criterion: Criterion) -> Pruning:
-    """The pattern, the split of the sparsity over the matrices, the solver's numbers."""
-    options, matrices = request.options, request.matrices
+def plan(workspace: Workspace, walk: Walk, options: PruneOptions, criterion: Criterion) -> Pruning:
+    """The pattern, the split of the sparsity over the matrices, the solver's numbers. What was tried for it is not kept."""
     scope = criterion.scope if options.scope == "auto" else options.scope
     pattern = Pattern(options.amount, options.n_of_m, scope, options.threshold)
-    check_options(matrices, options)
-    shares = allocation.plan(request).shares
+    check_options(walk.matrices, options)
+    shares = allocation.plan(Request(workspace, walk, options)).shares
     settings = Settings(options.damping, options.block_size, options.iterations, options.polish)
-    return Pruning(request.workspace, criterion, settings, pattern, shares, len(matrices))
+    return Pruning(workspace, criterion, settings, pattern, shares, len(walk.matrices))
 
 
 def check_options(matrices: list[Matrix], options: PruneOptions) -> None:

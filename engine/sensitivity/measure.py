@@ -78,17 +78,22 @@ class Heads:
 def attention_outputs(walk: Walk) -> list[Heads]:
     """Of every block that has one: the last matrix of the part of the block that is computed first, if it takes all heads."""
     config: Any = getattr(walk.subject.module, "config", None)
-    heads = getattr(config, "num_attention_heads", None)
-    if not walk.subject.is_language_model or not isinstance(heads, int):
+    groups = head_groups(config)
+    if not walk.subject.is_language_model or not groups:
         return []
-    groups = getattr(config, "num_key_value_heads", None) or heads
     found = []
     for index in range(walk.blocks()):
         matrices = walk.of_block(index)
         part = [m for m in matrices if child(walk, m) == child(walk, matrices[0])]
-        if len(part) > 1 and len(part) < len(matrices) and part[-1].shape[1] % heads == 0:
+        if len(part) > 1 and len(part) < len(matrices) and part[-1].shape[1] % config.num_attention_heads == 0:
             found.append(Heads(part[-1], groups))
     return found
+
+
+def head_groups(config: Any) -> int:
+    """How many a block has, of heads that share keys and values; 0 where the configuration (or None) tells of no heads."""
+    heads = getattr(config, "num_attention_heads", None)
+    return (getattr(config, "num_key_value_heads", None) or heads) if isinstance(heads, int) else 0
 
 
 def child(walk: Walk, matrix: Matrix) -> str:

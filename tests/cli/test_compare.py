@@ -13,7 +13,7 @@ from engine import events as ev
 
 
 def told(story: list[ev.Event], winner: str, baseline: str) -> list[ev.Event]:
-    """The story with `c01` and `plain` under these names, and `c01` tested against "start" too."""
+    """The story with `c01` and `plain` under these names."""
     names = {"c01": winner, "plain": baseline}
     out: list[ev.Event] = []
     for event in story:

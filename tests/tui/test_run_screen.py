@@ -11,9 +11,12 @@ from recorded import LARGE, MIDDLE, SMALL, MakeRun, app_on, append, kill, notice
 
 from engine import events as ev
 from engine import runs
+from engine.state import RunState
 from tui.follow import Follower, Look
 from tui.screens.dialogs import Choice, Reader
+from tui.screens.run import RunScreen
 from tui.widgets.chart import RunChart
+from tui.widgets.pane import Pane
 from tui.widgets.table import LiveTable
 
 SIZES = pytest.mark.parametrize("size", [SMALL, LARGE], ids=["80x24", "160x45"])
@@ -368,6 +371,22 @@ async def test_the_chart_offers_recovery_and_starts_with_it_while_it_runs(make_r
         assert all(a <= b for a, b in zip(after.y, before.y, strict=True))
         await pilot.press("c")
         assert chart.curve == "error"
+
+
+async def test_the_pane_is_chosen_when_the_run_has_been_read_and_not_before(make_run: MakeRun) -> None:
+    app = app_on(make_run("structured"))
+    async with app.run_test(size=SMALL) as pilot:
+        await settle(pilot)
+        screen = app.screen
+        assert isinstance(screen, RunScreen)
+        assert app.follower is not None
+        screen.new_run(app.follower)
+        screen.activate(screen.query_one("#layers-pane", Pane))
+        screen.show_state(RunState())
+        screen.show_state(app.follower.state)
+        await settle(pilot)
+        assert screen.active.id == "blocks-pane"
+        assert screen.query_one("#blocks-pane").display
 
 
 @SIZES

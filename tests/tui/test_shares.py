@@ -134,6 +134,14 @@ def test_balancing_makes_up_for_matrices_by_name() -> None:
     assert edited.mean == pytest.approx(0.7, abs=EXACT)
 
 
+def test_matrices_that_no_name_puts_in_a_block_count_where_the_run_has_them() -> None:
+    checked = profile.parse(MINE, "mine", ['step.0.shares={"fc1.weight" = 0.2, "elsewhere.weight" = 0.9}'])
+    edited = shares(checked, 0, {0: {"fc1": 10, "fc2": 30}}, {})
+    assert (edited.sizes, edited.named) == ({0: 30}, {"fc1.weight": 10})
+    assert edited.balance()
+    assert edited.values[0] == pytest.approx((edited.target * 40 - 0.2 * 10) / 30, abs=1e-4)
+
+
 @pytest.mark.parametrize(
     ("name", "block", "left"),
     [

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from engine.errors import UsageError, did_you_mean
+from engine.errors import UsageError
 from tui import output
 from tui.commands.runs import Reference
-
-if TYPE_CHECKING:
-    from engine.runs import Run
 
 app = typer.Typer(help="Use the prompt that a run chose.", no_args_is_help=True)
 
@@ -33,10 +29,10 @@ def apply(
     messages: Annotated[bool, typer.Option("--messages", help="Chat messages as JSON instead of text.")] = False,
 ) -> None:
     """Print the winning prompt, filled in; without values, as it is."""
-    from engine import runs
+    from engine import outcome, runs
     from engine.prompts import kept
 
-    folder = _folder(runs.find(reference), task)
+    folder = outcome.chosen_folder(runs.find(reference), task)
     found = kept.read(folder)
     given = _pairs(values or [])
     if messages:
@@ -53,17 +49,3 @@ def _pairs(values: list[str]) -> dict[str, str]:
         if not sign:
             raise UsageError(f"{name!r} is no FIELD=VALUE", hint='as in text="a fine film"')
     return {name: value for name, _, value in pairs}
-
-
-def _folder(run: Run, task: str | None) -> Path:
-    """Where the last prompt that the run chose is kept, or the last for the task."""
-    from engine import outcome
-
-    state = run.state()
-    found = [w for w in outcome.winners(state) if task in (None, w["task"])]
-    if not found:
-        tasks = list(dict.fromkeys(w["task"] for w in outcome.winners(state)))
-        hint = did_you_mean(task, tasks) if task and tasks else "a run with a prompt step has one"
-        raise UsageError(f"the run chose no prompt{f' for {task}' if task else ''}", where=run.name, hint=hint)
-    name = state.steps[found[-1]["step"]].summary.get("prompts", "prompts")
-    return Path(run.artifacts, name)

@@ -96,10 +96,10 @@ def compare(
 
 def _paired(found: list[Run], form: Form, rows: bool, different: bool, max_drop: float | None) -> int:
     """The paired comparison in the asked form. Returns 4 when a prompt's accuracy is too far below the first one's."""
-    from engine import sections
+    from engine import outcome, sections
     from engine.prompts import paired
 
-    answers = [_answers(run, str(number)) for number, run in enumerate(found, start=1)]
+    answers = [paired.winner_of(outcome.chosen_folder(run), str(n)) for n, run in enumerate(found, start=1)]
     compared = paired.differences(answers)
     records = list(paired.rows(answers, different)) if rows else [asdict(d) for d in compared]
     if form == Form.json:
@@ -119,20 +119,6 @@ def _paired(found: list[Run], form: Form, rows: bool, different: bool, max_drop:
             f"gate missed: {d.a} is {-100 * d.difference:.1f} points below {d.b}, at most {100 * (max_drop or 0):.1f}"
         )
     return GATE_MISSED if missed else DONE
-
-
-def _answers(run: Run, label: str) -> Answers:
-    """The answers of the prompt that the run chose last."""
-    from engine import outcome
-    from engine.prompts import paired
-
-    state = run.state()
-    chosen = outcome.winners(state)
-    if not chosen:
-        hint = "a run with a step that chooses prompts, run to that step's end"
-        raise UsageError("the run chose no prompt", where=run.name, hint=hint)
-    folder = state.steps[chosen[-1]["step"]].summary.get("prompts", "prompts")
-    return paired.winner_of(run.artifacts, folder, label)
 
 
 def _cells(answers: list[Answers], records: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:

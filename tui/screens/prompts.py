@@ -55,7 +55,7 @@ class PromptsScreen(WorkScreen):
         missing = super().empty_text()
         if missing is None and self.tui.follower and not self.tui.follower.state.candidates:
             return (
-                "No prompts yet.\n\nThey appear when the run reaches a [b]select_prompt[/b] step.\n\n"
+                "No prompts yet.\n\nThey appear when the run reaches a step that chooses prompts.\n\n"
                 "[b]2[/b]  see how far it is"
             )
         return missing

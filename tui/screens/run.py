@@ -17,6 +17,7 @@ from tui.blocks import by_block
 from tui.follow import Follower
 from tui.screens.base import WorkScreen
 from tui.screens.dialogs import Reader
+from tui.screens.panes import WIDE
 from tui.widgets import explain
 from tui.widgets.blockview import BlockView
 from tui.widgets.chart import RunChart
@@ -85,10 +86,11 @@ class RunScreen(WorkScreen):
     def _go_along(self, state: RunState) -> None:
         """When a step works on blocks or on matrices, brings that pane up, once; what hands chose meanwhile stays."""
         at = (state.current, "blocks" if by_block(state) else "layers")
-        if at == self._at or (self._at and state.status != "running"):
+        if state.status == "empty" or at == self._at or (self._at and state.status != "running"):
             return
         self._at, pane = at, self.query_one(f"#{at[1]}-pane", Pane)
-        if not pane.display and self.active.id in ("layers-pane", "blocks-pane"):
+        narrow = self.app.size.width < WIDE  # of the terminal: the panes may not have been laid out yet
+        if narrow and pane is not self.active and self.active.id in ("layers-pane", "blocks-pane"):
             self.activate(pane)
 
     def _show_layers(self, state: RunState) -> None:

@@ -17,6 +17,7 @@ from engine import figures
 from engine.errors import EngineError, ProfileError
 from engine.state import RunState
 from tui.actions import Action
+from tui.blocks import before_blocks_left
 from tui.screens.base import WorkScreen
 from tui.shares import Shares, Sizes, editable, shares, sizes_of_model, sizes_of_run
 from tui.widgets import drafts
@@ -122,8 +123,8 @@ class SharesScreen(WorkScreen):
         state, target = self._state(checked.model.source), float(getattr(checked.step[step], "amount", 0.5))
         if state is None:
             return None
-        left = min((event.step for event in state.removals if event.part == "blocks"), default=len(state.steps))
-        plans = [plan for plan in state.plans.values() if abs(plan.sparsity - target) < 1e-9 and plan.step < left]
+        fitting = (plan for plan in state.plans.values() if abs(plan.sparsity - target) < 1e-9)
+        plans = [plan for plan in fitting if before_blocks_left(state, plan.step)]
         return plans[-1] if plans else None
 
     def _known_sizes(self, source: str) -> Sizes:

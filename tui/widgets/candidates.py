@@ -54,38 +54,48 @@ def score(candidate: CandidateState, dense: bool) -> ev.CandidateScored | None:
 
 def comparison(state: RunState, name: str) -> ev.PromptsCompared | None:
     """The paired comparison of a prompt with the baseline on the compressed model, on test rows where there is one."""
-    base = baseline(state)
-    told = [*state.comparisons, *(outcome.turned(c) for c in state.comparisons)]
-    found = [c for c in told if (c.a, c.b) == (name, base) and name != base and c.stage != "dense"]
+    pair = {name, baseline(state)}
+    told = [c for c in state.comparisons if {c.a, c.b} == pair and len(pair) == 2 and c.stage != "dense"]
+    found = [c if c.a == name else outcome.turned(c) for c in told]
     return max(found, key=lambda c: (c.split == "test", c.seq), default=None)
 
 
 def rows(state: RunState) -> dict[str, dict[str, Any]]:
     """One row a prompt: the chosen one, the baseline, then those that lasted longest and did best."""
-    first = [winner(state), baseline(state)]
+    best, base = winner(state), baseline(state)
+    first = [best, base]
 
     def rank(name: str) -> tuple[int, int, float]:
         scored = score(state.candidates[name], False)
         place = first.index(name) if name in first else len(first)
         return place, -state.candidates[name].round, -scored.accuracy if scored else 0.0
 
-    return {name: _row(state, state.candidates[name]) for name in sorted(state.candidates, key=rank)}
+    of_base = score(state.candidates[base], False) if base else None
+    out = {}
+    for name in sorted(state.candidates, key=rank):
+        compared = None if name == base else comparison(state, name)
+        out[name] = {
+            **_row(state.candidates[name], compared, of_base),
+            "candidate": ("★ " if name == best else "") + name,
+        }
+        if name == base:
+            out[name] |= {"difference": None, "verdict": "baseline"}
+    return out
 
 
-def _row(state: RunState, candidate: CandidateState) -> dict[str, Any]:
+def _row(
+    candidate: CandidateState, compared: ev.PromptsCompared | None, base: ev.CandidateScored | None
+) -> dict[str, Any]:
+    """The cells of a prompt, beside the baseline's figure `base`."""
     dense, compressed = score(candidate, True), score(candidate, False)
-    compared = comparison(state, candidate.name)
-    base = score(state.candidates[baseline(state) or candidate.name], False) if state.candidates else None
     same = compressed and base and (compressed.split, compressed.n) == (base.split, base.n)
     difference = compressed.accuracy - base.accuracy if same and compressed and base else None
-    is_base = candidate.name == baseline(state)
     return {
-        "candidate": ("★ " if candidate.name == winner(state) else "") + candidate.name,
         "dense": dense and dense.accuracy,
         "compressed": compressed and compressed.accuracy,
-        "difference": None if is_base else compared.difference if compared else difference,
+        "difference": compared.difference if compared else difference,
         "interval": (compared.low, compared.high) if compared else None,
-        "verdict": "baseline" if is_base else compared.verdict if compared else None,
+        "verdict": compared.verdict if compared else None,
         "tokens": candidate.tokens or None,
         "ms": max((s.ms for s in candidate.scores.values()), default=0.0) or None,
         "round": Shown((candidate.round, candidate.alive), f"{candidate.round} {'in' if candidate.alive else 'out'}"),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from engine import figures
-from engine.pruning.allocation import HIGHEST, Plan, Request
+from engine.pruning.allocation import Plan, Request
+from engine.pruning.balance import HIGHEST
 
 REACH = 0.2
 """the steepest ramp's ends lie this far from the asked sparsity"""
@@ -20,8 +21,13 @@ def allocate(request: Request) -> Plan:
 def slopes(request: Request) -> list[float]:
     """The β that are tried; 0 alone where nothing else can be."""
     last = request.walk.blocks() - 1
-    reach = min(REACH, request.sparsity, HIGHEST - request.sparsity)
+    reach = reach_at(request.sparsity)
     return [2 * reach * k / (TRIES - 1) / last for k in range(TRIES)] if last and reach > 0 else [0.0]
+
+
+def reach_at(sparsity: float) -> float:
+    """How far from this asked sparsity the steepest ramp's ends lie; not above 0 where there is no room."""
+    return min(REACH, sparsity, HIGHEST - sparsity)
 
 
 def planned(request: Request, slope: float) -> Plan:

@@ -14,8 +14,9 @@ from typing import Any
 from engine import figures, files, runs
 from engine.evaluation.trial import Trial
 from engine.matrices import Matrix
-from engine.pruning.allocation import HIGHEST, Plan, Request
+from engine.pruning.allocation import Plan, Request
 from engine.pruning.allocations import atp, sensitivity
+from engine.pruning.balance import HIGHEST
 from engine.pruning.levels import Levels
 from engine.sensitivity.measure import units
 

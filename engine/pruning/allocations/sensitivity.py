@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from engine import figures
-from engine.pruning.allocation import Plan, Request
+from engine.pruning.allocation import Plan, Request, ladder
 from engine.sensitivity import measure
 
 Costs = Mapping[str, Sequence[float]]
@@ -14,7 +14,7 @@ Costs = Mapping[str, Sequence[float]]
 
 def allocate(request: Request) -> Plan:
     """Error curves on a ladder around the asked sparsity, losses at the asked one, then the cheapest split."""
-    ratios = request.ladder()
+    ratios = ladder(request.options)
     if len(ratios) == 1:
         return Plan({m.name: request.sparsity for m in request.matrices})
     workspace, walk, grams, pruner = request.workspace, request.walk, request.grams, request.pruner

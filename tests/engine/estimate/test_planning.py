@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from estimate.test_needs import RATES, SIZES
 from fixtures.models import subject
 from fixtures.workspaces import workspace
@@ -16,7 +17,10 @@ from engine.estimate import parts, planning, steps
 from engine.estimate.needs import Needs
 from engine.estimate.scene import Scene
 from engine.estimate.steps import prune
+from engine.matrices import Matrix
+from engine.pruning.allocations import atp, search
 from engine.pruning.options import PruneOptions
+from engine.sensitivity import measure
 from engine.sensitivity.options import SensitivityOptions
 
 LARGE = replace(SIZES, groups=(((320, 320), (160, 320)), ((640, 320),), ((320, 640),)) * 2)
@@ -60,14 +64,42 @@ def test_the_matrices_as_they_were_are_held(scene: Scene) -> None:
 
 
 def test_a_solvers_levels_are_written_and_given_back(scene: Scene) -> None:
-    levels = 2 * PruneOptions(use="prune").levels + 1
+    levels = 2 * 5 + 1 + 10  # five steps of 0.04 each way from plans that reach from 0.3 to 0.7
     by_score, by_solver = (needs(scene, "search", proxy=name) for name in ("wanda", "admm"))
     assert by_score.scratch == 0
     assert by_solver.scratch == levels * LARGE.matrix_weights * LARGE.number
     assert by_solver.disk == by_score.disk == needs(scene, "uniform").disk
-    assert needs(scene, "search", proxy="admm", levels=1).scratch == 3 * LARGE.matrix_weights * LARGE.number
+    assert (
+        needs(scene, "search", proxy="admm", levels=1).scratch == (2 * 1 + 1 + 10) * LARGE.matrix_weights * LARGE.number
+    )
     both = by_solver.then(needs(scene, "search", proxy="admm", levels=1))
     assert (both.disk, both.scratch) == (2 * by_solver.disk, by_solver.scratch)
+
+
+@pytest.mark.parametrize("levels", [1, 3, 10])
+@pytest.mark.parametrize(("sparsity", "step"), [(0.1, 0.04), (0.5, 0.04), (0.6, 0.05), (0.95, 0.02)])
+def test_levels_are_those_of_a_search_from_the_widest_plan(sparsity: float, step: float, levels: int) -> None:
+    options = PruneOptions(use="prune", sparsity=sparsity, level_step=step, levels=levels)
+    reach = max(atp.reach_at(sparsity), step * levels)
+    widest = {"a": max(sparsity - reach, 0.0), "b": min(sparsity + reach, 0.99)}
+    units = [[Matrix(name, block, torch.zeros(1, 1), 0)] for block, name in enumerate(widest)]
+    limits = [search.limit(widest, unit, step, search.bounds(widest, step * levels)) for unit in units]
+    made = {len(ladder) for ladder in search.ladders(widest, units, limits, step).values()}
+    assert made <= {
+        planning.level_count(options),
+        planning.level_count(options) - 1,
+    }  # a unit's own steps may not fit in
+
+
+def test_a_search_makes_one_trial_and_holds_it(scene: Scene) -> None:
+    heavy = replace(scene, sizes=replace(LARGE, parameters=10**9))
+    loaded = [
+        seconds(needs(replace(heavy, changed=True), name)) - seconds(needs(heavy, name)) for name in ("atp", "search")
+    ]
+    assert loaded[0] == pytest.approx(loaded[1])
+    options = PruneOptions(use="prune", allocation="search")
+    levels = planning.pruned_once(LARGE, options).memory + LARGE.matrix_weights * (LARGE.number + 1)
+    assert planning.planning(scene, options).memory == planning.trial_bytes(LARGE, options.trial_windows) + levels
 
 
 SENSITIVITY = SensitivityOptions(use="sensitivity")
@@ -93,7 +125,7 @@ def test_sensitivity_counts_its_tries_and_its_statistics(scene: Scene) -> None:
         assert seconds(steps.of_step(scene, SENSITIVITY.model_copy(update={option: more}))) > seconds(found)
     for option, less in (("unit", "none"), ("heads", False)):
         assert seconds(steps.of_step(scene, SENSITIVITY.model_copy(update={option: less}))) < seconds(found)
-    assert planning.head_groups(scene) == 2
+    assert measure.head_groups(scene.workspace.subject.module.config) == 2
 
 
 def test_statistics_that_a_step_has_left_are_not_counted_again(scene: Scene) -> None:

@@ -105,18 +105,18 @@ def test_answers_are_read_from_the_kept_folder(tmp_path: Path) -> None:
     folder = tmp_path / "prompts"
     kept.write(folder, kept.Kept(Prompt("c01", "{text}"), "t", {}, "none", [0.0]))
     with pytest.raises(Unavailable, match="cannot read the answers"):
-        paired.winner_of(tmp_path, "prompts", "1")
+        paired.winner_of(tmp_path / "prompts", "1")
     line = {"row": 0, "text": "fine", "gold": "good", "stage": "pruned",
             "answers": {"plain": {"choice": "bad", "correct": False}, "c01": {"choice": "good", "correct": True}}}  # fmt: skip
     (folder / kept.EXAMPLES).write_text(json.dumps(line) + "\n")
-    found = paired.winner_of(tmp_path, "prompts", "1")
+    found = paired.winner_of(tmp_path / "prompts", "1")
     assert found == paired.Answers("1 c01", "t", "pruned", (paired.Answer("fine", "good", "good", True),))
     (folder / kept.EXAMPLES).write_text(json.dumps({**line, "digest": "d"}) + "\n")
-    assert paired.winner_of(tmp_path, "prompts", "1").rows[0].digest == "d"
+    assert paired.winner_of(tmp_path / "prompts", "1").rows[0].digest == "d"
     for lacking in ({**line, "answers": {}}, {k: v for k, v in line.items() if k != "text"}, 7):
         (folder / kept.EXAMPLES).write_text(json.dumps(lacking) + "\n")
         with pytest.raises(Unavailable, match="cannot read the answers"):
-            paired.winner_of(tmp_path, "prompts", "1")
+            paired.winner_of(tmp_path / "prompts", "1")
 
 
 def test_a_rows_digest_is_of_all_that_is_asked() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from fixtures.workspaces import workspace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine import events as ev
 from engine import runs
 from engine.calibration import Walk
 from engine.errors import UsageError
@@ -22,8 +24,10 @@ from engine.evaluation.trial import Trial
 from engine.grams import Grams
 from engine.matrices import Matrix
 from engine.pruning import allocation
-from engine.pruning.allocation import Request, balanced
+from engine.pruning import step as pruning
+from engine.pruning.allocation import Request
 from engine.pruning.allocations import atp, owl, search, sensitivity
+from engine.pruning.balance import balanced
 from engine.pruning.levels import pruned
 from engine.pruning.options import PruneOptions
 from engine.workspace import Workspace
@@ -230,6 +234,33 @@ def test_the_search_looks_at_the_dense_model_once(request_of: Requests, monkeypa
         monkeypatch.setattr(kind, "of", of)
     search.allocate(request_of(allocation="search", generations=1))
     assert [of.call_count for of in made.values()] == [1, 1]
+
+
+@pytest.mark.parametrize("name", ["atp", "sensitivity", "search"])
+def test_a_trial_is_held_while_plans_are_made_and_not_before_or_after(
+    name: str, request_of: Requests, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made: list[weakref.ref[Trial]] = []
+    held: dict[str, set[int]] = {}
+    of = Trial.of
+
+    def noted(workspace: Workspace, windows: int) -> Trial:
+        trial = of(workspace, windows)
+        made.append(weakref.ref(trial))
+        return trial
+
+    def emit(event: ev.Event) -> None:
+        said = event.label if isinstance(event, ev.Progress) else type(event).__name__
+        held.setdefault(said, set()).add(sum(trial() is not None for trial in made))
+
+    monkeypatch.setenv("COMPRESS_TUI_CACHE", str(tmp_path / "cache"))  # so that the statistics are collected here
+    monkeypatch.setattr(Trial, "of", noted)
+    request = request_of(allocation=name, generations=1)
+    request.workspace.emit = emit
+    pruning.run(request.workspace, request.options)
+    assert len(made) == 1
+    assert 1 in held["judging ramps" if name == "atp" else "losses"]
+    assert held["collecting statistics"] == held["LayerPruned"] == held["pruning"] == {0}
 
 
 @pytest.mark.parametrize("seed", range(2))
