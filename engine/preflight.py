@@ -10,7 +10,7 @@ from engine.errors import UsageError
 from engine.evaluation.options import EvaluateStepOptions
 from engine.matrices import Matrix
 from engine.prompts import early
-from engine.prompts.options import EmbedPromptOptions, PromptStepOptions
+from engine.prompts.options import PromptStepOptions
 from engine.pruning import step as pruning
 from engine.pruning import structured
 from engine.pruning.options import PruneOptions
@@ -116,11 +116,8 @@ def check_lengths(workspace: Workspace) -> None:
     lengths = {"calibration.length": profile.calibration.length}
     if profile.evaluate.perplexity not in (None, "none"):
         lengths["evaluate.length"] = profile.evaluate.length
-    hints = {key: f"{key} = {limit}" for key in lengths}
-    for index, step in enumerate(profile.step):
-        if isinstance(step, EmbedPromptOptions):
-            key = f"step.{index}.tokens"
-            lengths[key], hints[key] = step.tokens, "fewer tokens: the text behind them needs positions too"
     for key, length in lengths.items():
         if length > limit:
-            raise UsageError(f"{length} tokens, but the model has {limit} positions", where=key, hint=hints[key])
+            raise UsageError(
+                f"{length} tokens, but the model has {limit} positions", where=key, hint=f"{key} = {limit}"
+            )

@@ -17,7 +17,7 @@ from engine.prompts import gradient, requests, surprise
 from engine.prompts.adjusters import gcg
 from engine.prompts.adjusters.grips import PHRASINGS
 
-LINEAR = 2  # of three forwards' products in a forward and backward pass: the weights get no gradient
+LINEAR = 2  # forwards' products in a forward and a backward pass: the weights get no gradient
 TRIED = 2  # texts cut for each that is proposed
 
 Proposing = Callable[[Sizes, float, float, int, int], Needs]
@@ -37,9 +37,9 @@ def differentiating(sizes: Sizes, tokens: float, row: float, sequences: int, cou
     rounds = 1 + count // gcg.PROPOSALS
     question = sequences * tokens + row  # a question's sequences are never parted
     seen, asked = gcg.ROWS * question, rounds * gcg.ROWS * sequences
-    passes = parts.forward(sizes, rounds * seen, question / sequences, sizes.dtype, asked) * (1 + LINEAR)
+    passes = parts.forward(sizes, rounds * seen, question / sequences, sizes.dtype, asked) * LINEAR
     compared = Work({"float32": 2 * rounds * 2 * tokens * sizes.vocabulary * sizes.hidden})
-    swaps = rounds * (gcg.SAMPLES + 2)
+    swaps = rounds * (gcg.SAMPLES + 1 + LINEAR)
     weighed = parts.forward(sizes, swaps * tokens, tokens, sizes.dtype, swaps * tokens)
     scored = parts.rows(sizes, rounds * gcg.ROWS, row, tokens, rounds)
     batches = rounds * (2 + seen // gradient.BATCH_TOKENS + gcg.SAMPLES // surprise.BATCH)

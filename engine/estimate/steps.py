@@ -13,7 +13,7 @@ from engine.estimate.scene import LOOKED_AT, Scene
 from engine.evaluation.options import EvaluateOptions, EvaluateStepOptions
 from engine.export.options import ExportOptions
 from engine.options import StepOptions
-from engine.prompts import early, pool
+from engine.prompts import pool
 from engine.prompts.options import AdjustPromptOptions, EmbedPromptOptions, PromptStepOptions, SelectPromptOptions
 from engine.prompts.template import Prompt
 from engine.pruning.options import PruneOptions
@@ -94,7 +94,7 @@ def adjust_prompt(scene: Scene, options: AdjustPromptOptions) -> Needs:
     task = scene.workspace.task(options.task)
     most = min(options.max_demonstrations, len(task.train)) if options.method == "capo" else 0
     shown = options.model_copy(update={"demonstrations": max(options.demonstrations, most)})
-    first = early.first(scene.workspace, task, shown)
+    first = pool.named_start(task, shown, scene.workspace.profile.seed)
     start = replace(first, instruction=first.instruction or task.description)  # as adjusters begin
     rows = max(1, min(options.rows, len(task.dev[: options.dev_rows]) // 2))
     count = 1 + int(options.budget * (1 - options.final)) // rows
@@ -113,7 +113,7 @@ def embed_prompt(scene: Scene, options: EmbedPromptOptions) -> Needs:
     task = scene.workspace.task(options.task)
     rows = task.train[: options.train_rows]
     per_row = scene.tokens(rows, task.template)
-    start = early.first(scene.workspace, task, options)
+    start = pool.named_start(task, options, scene.workspace.profile.seed)
     tokenizer: Any = scene.workspace.subject.tokenizer
     prefix = options.tokens + len(tokenizer(start.head()).input_ids)
     checked = (options.epochs + 1) * min(options.rows, len(task.dev))

@@ -15,32 +15,31 @@ from typing import Any
 from engine.errors import UsageError
 from engine.prompts import pool, shortest
 from engine.prompts.adjusting import Adjuster, Setting
-from engine.prompts.contest import Contest, prefix
+from engine.prompts.contest import Contest, prefix, set_apart
 from engine.prompts.finals import latest_winner
 from engine.prompts.optimizers import halving
-from engine.prompts.options import AdjustPromptOptions, EmbedPromptOptions
+from engine.prompts.options import AdjustPromptOptions, StartedPromptOptions
 from engine.prompts.race import Standing
 from engine.prompts.template import Prompt
 from engine.prompts.writer import Writer
 from engine.registry import ADJUSTERS
 from engine.workspace import Workspace
 
-START = "start"
-
 
 def run(workspace: Workspace, options: AdjustPromptOptions) -> dict[str, Any]:
     """Adjusts a prompt for the model as it is now; returns the step's summary."""
     contest = Contest.open(workspace, options)
-    names = prefix(workspace)
-    plain = Prompt(names + pool.BASELINE, contest.task.template, origin="the task's template")
-    start = replace(starting(workspace, contest, options), name=names + START)
+    plain, start = pool.plain(contest.task, prefix(workspace)), starting(contest, options)
     baselines = list(dict.fromkeys([contest.enter(plain), contest.enter(start)]))
-    rows = contest.set_apart(options.rows)
+    rows = set_apart(contest.task, contest.race.rows, options.rows)
     check_budget(workspace, options, len(baselines) * rows)
     seed = workspace.profile.seed
-    writer = Writer(workspace.subject, contest.cache, seed, workspace.check_stop)
+    scorer = contest.scorer
+    assert scorer.cache is not None
+    writer = Writer(workspace.subject, scorer.cache, seed, workspace.check_stop)
     generator = random.Random(f"adjust {seed} {workspace.step}")
-    setting = Setting(start, contest.task, contest.race.rows[:rows], options, workspace.subject, writer, generator)
+    met = contest.race.rows[:rows]
+    setting = Setting(start, contest.task, met, options, workspace.subject, scorer, writer, generator)
     adjuster = ADJUSTERS.load(options.method)
     search(contest, options, adjuster.adjust(setting), baselines, rows)
     folder, first = workspace.artifact("adjusted-prompts").name, baselines[-1]
@@ -57,13 +56,15 @@ def goal(options: AdjustPromptOptions) -> str:
     return str(getattr(ADJUSTERS.load(options.method), "OBJECTIVE", "accuracy"))
 
 
-def starting(workspace: Workspace, contest: Contest, options: AdjustPromptOptions | EmbedPromptOptions) -> Prompt:
-    """The prompt to begin with. Raises UsageError when more demonstrations are asked for than there are rows."""
-    task = contest.task
-    if options.instruction is None and not options.demonstrations:
-        return latest_winner(workspace, task.name) or Prompt(START, task.template, origin="the task's template")
-    shown = pool.draw(task, options.demonstrations, random.Random(f"{workspace.profile.seed} start"))
-    return Prompt(START, task.template, options.instruction or "", shown, "the step's options")
+def starting(contest: Contest, options: StartedPromptOptions) -> Prompt:
+    """The prompt to begin with: what the options name, else what an earlier step chose, else the plain one.
+
+    Raises UsageError when more demonstrations are asked for than there are rows.
+    """
+    workspace, task = contest.workspace, contest.task
+    chosen = None if options.names_start else latest_winner(workspace, task.name)
+    start = chosen or pool.named_start(task, options, workspace.profile.seed)
+    return replace(start, name=prefix(workspace) + pool.START)
 
 
 def check_budget(workspace: Workspace, options: AdjustPromptOptions, first: int) -> None:

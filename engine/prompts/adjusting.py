@@ -20,6 +20,7 @@ from engine.data.rows import Row
 from engine.data.tasks import Task
 from engine.prompts.options import AdjustPromptOptions
 from engine.prompts.race import Standing
+from engine.prompts.scorer import Scorer
 from engine.prompts.template import Prompt
 from engine.prompts.writer import Writer
 from engine.subject import Subject
@@ -30,7 +31,7 @@ Adjuster = Generator[Sequence[Prompt], Sequence[Standing], None]
 @dataclass(frozen=True)
 class Setting:
     """Where to begin and what may be used: the task's training rows for demonstrations and gradients, the development `rows`
-    that every prompt meets, the model itself, and what it writes when asked. All chance comes from `generator`.
+    that every prompt meets, the model itself, how it scores, and what it writes when asked. All chance comes from `generator`.
     """
 
     start: Prompt
@@ -38,6 +39,7 @@ class Setting:
     rows: Sequence[Row]
     options: AdjustPromptOptions
     subject: Subject
+    scorer: Scorer
     writer: Writer
     generator: random.Random
 

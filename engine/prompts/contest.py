@@ -32,7 +32,6 @@ class Contest:
     options: PromptStepOptions
     task: Task
     scorer: Scorer
-    cache: ScoreCache
     race: Race = field(init=False)
     began: float = field(default_factory=time.perf_counter)
 
@@ -47,9 +46,8 @@ class Contest:
     def open(cls, workspace: Workspace, options: PromptStepOptions) -> Contest:
         """Raises UsageError for a model without text, or a calibration that the task has no use for."""
         task = fitting_task(workspace, options)
-        cache = ScoreCache()
-        scorer = Scorer(workspace.subject, cache, lambda done, total: workspace.check_stop())
-        return cls(workspace, options, task, scorer, cache)
+        scorer = Scorer(workspace.subject, ScoreCache(), lambda done, total: workspace.check_stop())
+        return cls(workspace, options, task, scorer)
 
     def find(self, prompt: Prompt) -> int | None:
         """The index of the candidate that is the same prompt under whatever name."""
@@ -73,14 +71,6 @@ class Contest:
         """Raises UsageError when the budget cannot show every prompt a single row."""
         check_budget(self.workspace, self.options, least)
 
-    def set_apart(self, rows: int) -> int:
-        """How many development rows may lead a search or check a training: `rows`, at most half. The others choose.
-
-        Raises UsageError when there is a single one.
-        """
-        check_development(self.task, self.race.rows)
-        return min(rows, len(self.race.rows) // 2)
-
     def settle(
         self, winner: int, baselines: list[int], folder: str, pick: Callable[[Sequence[int]], int] | None = None
     ) -> dict[str, Any]:
@@ -96,7 +86,7 @@ class Contest:
         others = [index for index in baselines if index != winner]
         finals = Finals(self.workspace, self.options, self.task, race, [*others, winner])
         figures = finals.compare(self.scorer, self.workspace.stage)
-        finals.write(figures, folder)
+        finals.write(folder)
         if self.options.control and self.workspace.stage != "dense":
             finals.control()
         base, best = (figures[finals.indices.index(index)] for index in (baselines[-1], winner))
@@ -138,11 +128,15 @@ def check_budget(workspace: Workspace, options: PromptStepOptions, least: int) -
                          where=f"step.{workspace.step}.budget", hint=hint)  # fmt: skip
 
 
-def check_development(task: Task, rows: Sequence[Row]) -> None:
-    """Raises UsageError where the development rows cannot be parted in those that guide or check and those that choose."""
+def set_apart(task: Task, rows: Sequence[Row], most: int) -> int:
+    """How many of the development rows may lead a search or check a training: `most`, at most half. The others choose.
+
+    Raises UsageError when there is a single one.
+    """
     if len(rows) < 2:
         raise UsageError("one development row cannot both guide and choose", where=f"task {task.name}",
                          hint="more dev rows, or a larger dev_rows")  # fmt: skip
+    return min(most, len(rows) // 2)
 
 
 def check_calibration(task: Task, options: PromptStepOptions) -> None:

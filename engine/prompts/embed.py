@@ -18,19 +18,18 @@ from engine import files
 from engine.data.rows import Row
 from engine.errors import EngineError
 from engine.prompts import calibration, pool, room
-from engine.prompts.adjust import START, starting
+from engine.prompts.adjust import starting
 from engine.prompts.cache import ScoreCache
-from engine.prompts.contest import Contest, prefix
+from engine.prompts.contest import Contest, prefix, set_apart
 from engine.prompts.lessons import Lessons
 from engine.prompts.options import EmbedPromptOptions
 from engine.prompts.race import Standing, standing
 from engine.prompts.reading import Reading, read
-from engine.prompts.scorer import Scorer
+from engine.prompts.scorer import Scorer, conditions
 from engine.prompts.soft import Soft, beginning
 from engine.prompts.template import SEPARATOR, Prompt
 from engine.prompts.tuning import Epoch, Tuning
 from engine.subject import DTYPES
-from engine.weights import weights_hash
 from engine.workspace import Workspace
 
 READING = "reading.json"
@@ -75,7 +74,6 @@ class Embedding:
     def trained(self, start: Soft) -> Soft:
         """The best of the training. Raises EngineError when it changed the model."""
         workspace, options = self.workspace, self.options
-        before = weights_hash(workspace.subject.module)
         lessons = Lessons.of(
             self.contest.scorer, self.text, self.rows, options.tokens, self.teacher(), options.alpha,
             options.temperature, DTYPES[workspace.profile.calibration.compute],
@@ -87,7 +85,7 @@ class Embedding:
             lambda message: workspace.log(message, "warning"),
         )  # fmt: skip
         soft = tuning.run(start)
-        if weights_hash(workspace.subject.module) != before:
+        if conditions(workspace.subject) != self.contest.scorer.weights:
             raise EngineError("training a prompt changed the model's weights", where=f"step.{workspace.step}")
         return soft
 
@@ -121,14 +119,14 @@ class Embedding:
         )  # fmt: skip
 
     def enter(self, soft: Soft, reading: Reading) -> tuple[list[int], int]:
-        """What is to beat, the start last: plain, what the virtual tokens say, if anything, and the text without those that the
-        start has; and the virtual tokens, which are the start itself where nothing better was learned.
+        """What is to beat, the start last: what the step began with, what the virtual tokens say, if anything, and the text
+        without those that the start has; and the virtual tokens, which are the start itself where nothing better was learned.
         """
-        names = prefix(self.workspace)
         origin = f"{soft.tokens} {soft.form} tokens, trained ahead of {self.start.name}"
-        others = [plain(self.contest, names), *self.projected(reading)]
+        others = [*self.contest.race.prompts, *self.projected(reading)]
         if self.start.soft:
-            others.append(replace(self.text, name=names + "text", origin=f"{self.start.name} without virtual tokens"))
+            name = prefix(self.workspace) + "text"
+            others.append(replace(self.text, name=name, origin=f"{self.start.name} without virtual tokens"))
         index = self.contest.enter(self.start)
         entered = [*(i for i in map(self.contest.enter, others) if i != index), index]
         learned = self.contest.enter(replace(self.start, name=self.name, soft=soft, origin=origin))
@@ -151,9 +149,8 @@ class Embedding:
 def run(workspace: Workspace, options: EmbedPromptOptions) -> dict[str, Any]:
     """Trains virtual tokens for the model as it is now; returns the step's summary."""
     contest = Contest.open(workspace, options)
-    names = prefix(workspace)
-    contest.enter(plain(contest, names))
-    start = replace(starting(workspace, contest, options), name=names + START)
+    contest.enter(pool.plain(contest.task, prefix(workspace)))
+    start = starting(contest, options)
     start = contest.race.prompts[contest.enter(start)]
     checked = held_back(contest, options)
     work = Embedding(workspace, options, contest, start, room.check(contest, options, start), checked)
@@ -183,16 +180,11 @@ def settle(work: Embedding, soft: Soft, reading: Reading) -> dict[str, Any]:
     return summary | {"form": soft.form, "virtual_tokens": soft.tokens, "kept": kept}
 
 
-def plain(contest: Contest, names: str) -> Prompt:
-    """The task's own template."""
-    return Prompt(names + pool.BASELINE, contest.task.template, origin="the task's template")
-
-
 def held_back(contest: Contest, options: EmbedPromptOptions) -> Sequence[Row]:
     """Takes development rows by seed, at most half of them, out of the race for the training's checks."""
-    rows, seed = list(contest.race.rows), contest.workspace.profile.seed
-    count = contest.set_apart(options.rows)
-    held = pool.draw(replace(contest.task, train=rows), count, random.Random(f"{seed} checked"))
+    rows, task, seed = list(contest.race.rows), contest.task, contest.workspace.profile.seed
+    count = set_apart(task, rows, options.rows)
+    held = pool.draw(rows, count, bool(task.labels), random.Random(f"{seed} checked"))
     taken = {id(row) for row in held}  # equal rows are different ones
     contest.race.rows = [row for row in rows if id(row) not in taken]
     return held

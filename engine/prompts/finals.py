@@ -33,7 +33,7 @@ class Finals:
     task: Task
     race: Race
     indices: list[int]
-    _scores: list[torch.Tensor] = field(default_factory=list)
+    _calibrated: list[torch.Tensor] = field(default_factory=list)
 
     @property
     def rows(self) -> list[Row]:
@@ -45,17 +45,15 @@ class Finals:
 
     def compare(self, scorer: Scorer, stage: str) -> list[Standing]:
         """Scores, tells and compares the finalists, without and under the chosen calibration; returns the latter."""
-        self._scores = []
+        scores = []
         for prompt in self.finalists:
             scorer.tell = partial(self._progress, f"test split: {prompt.name}")
-            self._scores.append(scorer.score(prompt, self.rows, self.task.most_choices))
-        figures: list[Standing] = []
+            scores.append(scorer.score(prompt, self.rows, self.task.most_choices))
+        gold, figures = [row.gold for row in self.rows], list[Standing]()
         for kind in dict.fromkeys(["none", self.options.calibration]):
-            gold = [row.gold for row in self.rows]
-            figures = [
-                standing(calibration.apply(s, self.race.offsets(i, kind)), gold)
-                for s, i in zip(self._scores, self.indices, strict=True)
-            ]
+            offsets = [self.race.offsets(index, kind) for index in self.indices]
+            self._calibrated = [calibration.apply(*pair) for pair in zip(scores, offsets, strict=True)]
+            figures = [standing(calibrated, gold) for calibrated in self._calibrated]
             self._tell(figures, kind, stage)
         return figures
 
@@ -106,17 +104,20 @@ class Finals:
                 )
             )  # fmt: skip
 
-    def write(self, figures: list[Standing], name: str) -> None:
-        """Winner, its text and the finalists' answers per row under artifacts/NAME/."""
+    def write(self, name: str) -> None:
+        """Winner, its text and the compared finalists' answers per row under artifacts/NAME/."""
         folder = self.workspace.run.artifacts / name
         winner = self.finalists[-1]
         offsets = self.race.offsets(self.indices[-1]).tolist()
         folder.mkdir(parents=True, exist_ok=True)
         if winner.soft is not None:
             winner.soft.save(folder, self.workspace.subject)
-        kept.write(folder, kept.Kept(winner, self.task.name, self.task.labels, self.options.calibration, offsets))
+        virtual = winner.soft.tokens if winner.soft else 0
+        kept.write(
+            folder, kept.Kept(winner, self.task.name, self.task.labels, self.options.calibration, offsets, virtual)
+        )
         lines = [json.dumps(self._example(i), ensure_ascii=False) for i in range(len(self.rows))]
-        files.write_text(folder / "examples.jsonl", "\n".join(lines) + "\n")
+        files.write_text(folder / kept.EXAMPLES, "\n".join(lines) + "\n")
         size = files.folder_bytes(folder)
         self.workspace.emit(
             ev.ArtifactWritten(step=self.workspace.step, path=f"artifacts/{name}", format="prompts", bytes=size)
@@ -126,9 +127,8 @@ class Finals:
         """One test row and what each finalist answered, calibrated."""
         row = self.rows[index]
         answers = {}
-        for prompt, scores, candidate in zip(self.finalists, self._scores, self.indices, strict=True):
-            offsets = self.race.offsets(candidate, self.options.calibration)
-            calibrated = calibration.apply(scores[index : index + 1], offsets)[0]
+        for prompt, calibrated_RC in zip(self.finalists, self._calibrated, strict=True):
+            calibrated = calibrated_RC[index]
             best = int(calibrated.argmax())
             answers[prompt.name] = {
                 "choice": row.choices[best].strip(), "correct": best == row.gold,

@@ -55,8 +55,8 @@ def begin(subject: Subject, tokens: tuple[int, ...], soft: Soft | None) -> Begin
     if len(tokens) < SHORTEST_PREFIX:
         return Beginning(past, length, 0)
     ids = torch.tensor([tokens], device=subject.device)
-    behind = {} if past is None else {"past_key_values": past}
-    past = module(ids, use_cache=True, logits_to_keep=1, **behind).past_key_values
+    virtual = {} if past is None else {"past_key_values": past}
+    past = module(ids, use_cache=True, logits_to_keep=1, **virtual).past_key_values
     return Beginning(past, length + len(tokens), len(tokens))
 
 
@@ -71,15 +71,24 @@ def predictions(subject: Subject, sequences: Sequence[Sequence_], begun: Beginni
     real = torch.arange(length, device=device) >= pad[:, None]
     before = torch.ones(len(rows), begun.length, device=device, dtype=torch.bool)
     positions = (torch.arange(length, device=device) - pad[:, None]).clamp_min(0) + begun.length
-    arguments: dict[str, Any] = {"use_cache": False}
-    if begun.past is not None:
-        arguments = {"past_key_values": repeated(begun.past, len(rows)), "use_cache": True}
     logits = module(
         ids, attention_mask=torch.cat([before, real], dim=1).long(), position_ids=positions,
-        logits_to_keep=max(s.positions for s in sequences), **arguments,
+        logits_to_keep=max(s.positions for s in sequences), **behind(begun, len(rows)),
     ).logits  # fmt: skip
     found: torch.Tensor = logits.float().log_softmax(-1)
     return found
+
+
+def behind(begun: Beginning, rows: int) -> dict[str, Any]:
+    """The arguments with which so many rows go on from the beginning."""
+    if begun.past is None:
+        return {"use_cache": False}
+    return {"past_key_values": repeated(begun.past, rows), "use_cache": True}
+
+
+def first_token(tokenizer: Any) -> int:
+    """What stands before a text that has none of its own to begin with."""
+    return next((i for i in (tokenizer.bos_token_id, tokenizer.eos_token_id) if i is not None), 0)
 
 
 def may_be_padded(subject: Subject, longest: int) -> bool:

@@ -14,14 +14,13 @@ from typing import Any
 
 import torch
 
-from engine.prompts.forward import Beginning, Sequence_, begin, may_be_padded, repeated
+from engine.prompts.forward import Beginning, Sequence_, begin, behind, may_be_padded, target_values
 from engine.prompts.soft import Soft
 from engine.prompts.surprise import opening
 from engine.subject import Subject
 
 BATCH_TOKENS = 512  # tokens whose activations are kept for a backward pass
 CHUNK = 8192  # entries of the vocabulary that are compared together
-NOTHING = Beginning(None, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -90,9 +89,7 @@ def by_token(subject: Subject, grad_ND: torch.Tensor) -> torch.Tensor:
     return torch.cat([grad_ND @ embedded(subject, part).T for part in parts], dim=1)
 
 
-def predicted(
-    subject: Subject, lead_ND: torch.Tensor, before: Sequence[int], begun: Beginning = NOTHING
-) -> torch.Tensor:
+def predicted(subject: Subject, lead_ND: torch.Tensor, before: Sequence[int], begun: Beginning) -> torch.Tensor:
     """Log-probabilities [N, V] of what stands at each place of the lead; zeros for a special first token."""
     module: Any = subject.module
     front = [embedded(subject, before)] if before else []
@@ -106,7 +103,7 @@ def losses(
     lead_ND: torch.Tensor,
     questions: Sequence[Question],
     offsets_C: torch.Tensor,
-    begun: Beginning = NOTHING,
+    begun: Beginning,
 ) -> torch.Tensor:
     """-log P(right choice) of each question, with the lead's embeddings in the place of its tokens."""
     flat = [sequence for question in questions for sequence in question.sequences]
@@ -117,10 +114,8 @@ def losses(
     for question in questions:
         values: dict[int, torch.Tensor] = {}
         for sequence in question.sequences:
-            log_probs_KV = next(rows)
-            for slot, tokens in sequence.targets:
-                ids = torch.tensor(tokens, device=log_probs_KV.device)[:, None]
-                values[slot - question.base] = log_probs_KV[-len(tokens) :].gather(1, ids).sum()
+            for (slot, _), value in zip(sequence.targets, target_values(sequence, next(rows)), strict=True):
+                values[slot - question.base] = value
         scores_C = torch.stack([values[j] for j in range(question.choices)]).log_softmax(0)
         out.append(-(scores_C - offsets_C[: question.choices].to(scores_C)).log_softmax(0)[question.gold])
     return torch.stack(out)
@@ -143,13 +138,6 @@ def _forward(subject: Subject, lead_ND: torch.Tensor, sequences: Sequence[Sequen
         logits_to_keep=max(s.positions for s in sequences), **behind(begun, len(rows)),
     ).logits  # fmt: skip
     return wide(logits).log_softmax(-1)
-
-
-def behind(begun: Beginning, rows: int) -> dict[str, Any]:
-    """The arguments with which so many rows go on from the beginning."""
-    if begun.past is None:
-        return {"use_cache": False}
-    return {"past_key_values": repeated(begun.past, rows), "use_cache": True}
 
 
 def wide(logits: torch.Tensor) -> torch.Tensor:

@@ -19,18 +19,22 @@ from engine.errors import Unavailable
 from engine.prompts.template import Prompt, fill
 
 WINNER = "winner.json"
-ADAPTER = "adapter_config.json"
+EXAMPLES = "examples.jsonl"  # beside it: what the finalists answered, row by row
 
 
 @dataclass(frozen=True)
 class Kept:
-    """The prompt, the task it was chosen for with its label words, and how its scores are calibrated (offsets a choice)."""
+    """The prompt, the task it was chosen for with its label words, and how its scores are calibrated (offsets a choice).
+
+    `virtual` tokens stand ahead of it; they lie beside it as an adapter for peft.
+    """
 
     prompt: Prompt
     task: str
     labels: dict[str, str]
     calibration: str
     offsets: list[float]
+    virtual: int = 0
 
 
 def write(folder: Path, kept: Kept) -> None:
@@ -41,7 +45,7 @@ def write(folder: Path, kept: Kept) -> None:
     text = json.dumps(messages(kept.prompt), indent=2, ensure_ascii=False)
     files.write_text(folder / "messages.json", text + "\n")
     about = {"task": kept.task, "labels": kept.labels, "calibration": kept.calibration, "offsets": kept.offsets}
-    virtual = {"virtual_tokens": kept.prompt.soft.tokens} if kept.prompt.soft else {}
+    virtual = {"virtual_tokens": kept.virtual} if kept.virtual else {}
     record = {**kept.prompt.as_json(), **virtual, **about}
     files.write_text(folder / WINNER, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
@@ -52,18 +56,9 @@ def read(folder: Path) -> Kept:
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
         about = {key: record[key] for key in ("task", "labels", "calibration", "offsets")}
-        return Kept(prompt=Prompt.from_json(record), **about)
+        return Kept(prompt=Prompt.from_json(record), **about, virtual=int(record.get("virtual_tokens", 0)))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Unavailable(f"cannot read the prompt: {error}", where=str(file)) from error
-
-
-def virtual_tokens(folder: Path) -> int:
-    """How many virtual tokens stand ahead of the prompt that is kept there; they lie beside it as an adapter for peft."""
-    file = folder / ADAPTER
-    try:
-        return int(json.loads(file.read_text(encoding="utf-8"))["num_virtual_tokens"]) if file.is_file() else 0
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Unavailable(f"cannot read the virtual tokens: {error}", where=str(file)) from error
 
 
 def messages(prompt: Prompt, values: Mapping[str, str] | None = None) -> list[dict[str, str]]:
@@ -96,9 +91,9 @@ def _toml(kept: Kept) -> str:
     }
     for key, value in plain.items():
         document[key] = value
-    if prompt.soft:
+    if kept.virtual:
         document.add(tomlkit.comment("virtual tokens stand ahead of the text: peft loads them from this folder"))
-        document["virtual_tokens"] = prompt.soft.tokens
+        document["virtual_tokens"] = kept.virtual
     document["instruction"] = tomlkit.string(prompt.instruction, multiline="\n" in prompt.instruction)
     document["template"] = tomlkit.string(prompt.template, multiline="\n" in prompt.template)
     document["labels"] = kept.labels

@@ -16,7 +16,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from engine.data.rows import Row
-from engine.prompts.forward import SHORTEST_PREFIX, Sequence_, begin, predictions, target_values
+from engine.prompts.forward import SHORTEST_PREFIX, Sequence_, begin, may_be_padded, predictions, target_values
 from engine.prompts.scorer import Scorer, shared_prefix
 from engine.prompts.soft import Soft
 from engine.prompts.template import Prompt
@@ -54,7 +54,7 @@ class Lessons:
             own = tuple((slot - row * width, tokens) for slot, tokens in sequence.targets)
             by_row[row].append(replace(sequence, targets=own))
         prefix = shared_prefix([s.sharable for s in everything])
-        padded = scorer.padded(virtual + max(len(s.tokens) for s in everything))
+        padded = may_be_padded(scorer.subject, virtual + max(len(s.tokens) for s in everything))
         gold = [row.gold for row in rows]
         return cls(scorer.subject, by_row, gold, width, prefix, padded, teacher_RC, alpha, temperature, compute)
 

@@ -59,16 +59,26 @@ class SelectPromptOptions(PromptStepOptions):
         return counts
 
 
-class AdjustPromptOptions(PromptStepOptions):
+class StartedPromptOptions(PromptStepOptions):
+    """The steps that begin with one prompt."""
+
+    instruction: str | None = None
+    """the instruction to begin with; by default the prompt that an earlier step chose for the task, else the plain one"""
+    demonstrations: int = Field(default=0, ge=0)
+    """labelled examples of the training split that the given instruction begins with"""
+
+    @property
+    def names_start(self) -> bool:
+        """Whether the options say what to begin with."""
+        return self.instruction is not None or self.demonstrations > 0
+
+
+class AdjustPromptOptions(StartedPromptOptions):
     """Change a prompt step by step, keep what scores better on a development split, compare with where it began."""
 
     use: Literal["adjust_prompt"]
     method: str = "grips"
     """how new prompts are made from old ones: see `compress-tui list adjusters`"""
-    instruction: str | None = None
-    """the instruction to begin with; by default the prompt that an earlier step chose for the task, else the plain one"""
-    demonstrations: int = Field(default=0, ge=0)
-    """labelled examples of the training split that the given instruction begins with"""
     rows: int = Field(default=64, ge=1)
     """development rows that every new prompt meets, at most half of them; the choice is made on the others"""
     finalists: int = Field(default=6, ge=1)
@@ -92,7 +102,7 @@ class AdjustPromptOptions(PromptStepOptions):
         return ADJUSTERS.check(name)
 
 
-class EmbedPromptOptions(PromptStepOptions):
+class EmbedPromptOptions(StartedPromptOptions):
     """Train virtual tokens ahead of the best text prompt; they are kept only if better than the text by itself."""
 
     use: Literal["embed_prompt"]
@@ -100,10 +110,6 @@ class EmbedPromptOptions(PromptStepOptions):
     """soft: embeddings of virtual tokens; prefix: keys and values of virtual tokens in every layer"""
     tokens: int = Field(default=20, ge=1)
     """how many virtual tokens; they begin as the text prompt's own, cut or repeated"""
-    instruction: str | None = None
-    """the instruction to begin with; by default the prompt that an earlier step chose for the task, else the plain one"""
-    demonstrations: int = Field(default=0, ge=0)
-    """labelled examples of the training split that the given instruction begins with"""
     epochs: int = Field(default=10, ge=1)
     """passes over the training rows, at most"""
     patience: int = Field(default=3, ge=1)

@@ -10,7 +10,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from engine import figures, statistics
 from engine.errors import Unavailable, UsageError
 from engine.prompts import kept
 
-EXAMPLES = "examples.jsonl"
+SEED = 0  # of the bootstrap
 Key = tuple[str, str, int]
 """a row: its digest, or its text and right answer where there is none, and which of the equal ones it is"""
 
@@ -72,7 +72,7 @@ class Difference:
 def winner_of(folder: Path, label: str) -> Answers:
     """The answers of the prompt that is kept in `folder`. Raises Unavailable where they are not."""
     chosen = kept.read(folder)
-    file, name = folder / EXAMPLES, chosen.prompt.name
+    file, name = folder / kept.EXAMPLES, chosen.prompt.name
     try:
         examples = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
         found = tuple(_answer(example, name) for example in examples)
@@ -105,11 +105,11 @@ def keyed(all_answers: Sequence[Answers]) -> list[dict[Key, Answer]]:
     return out
 
 
-def differences(all_answers: Sequence[Answers], seed: int = 0) -> list[Difference]:
+def differences(all_answers: Sequence[Answers]) -> list[Difference]:
     """Every one after the first against the first. Raises UsageError when two have no row in common."""
     base, *others = all_answers
     found = [(other, _common(other, base)) for other in others]
-    compared = [statistics.compare(*_columns(right), seed=seed) for _, right in found]
+    compared = [statistics.compare(*_columns(right), SEED) for _, right in found]
     judged = statistics.verdicts(compared)
     return [
         _difference(other, base, right, paired, *judgement)
@@ -197,7 +197,3 @@ def flat(row: dict[str, Any]) -> dict[str, Any]:
     choices = {f"{label} choice": choice for label, choice in row["choices"].items()}
     right = {f"{label} right": int(value) for label, value in row["correct"].items()}
     return {"text": row["text"], "gold": row["gold"], **choices, **right}
-
-
-def record(difference: Difference) -> dict[str, Any]:
-    return asdict(difference)

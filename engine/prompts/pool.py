@@ -1,19 +1,35 @@
-"""Builds the candidates of a selection: instructions x templates x demonstrations, the plain template first."""
+"""The prompts that a step begins with: the plain one, the one its options name, and the candidates of a selection, which are
+instructions x templates x demonstrations.
+"""
 
 from __future__ import annotations
 
 import itertools
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from engine.data.rows import Row, check_template
 from engine.data.tasks import Task
 from engine.errors import Unavailable, UsageError
-from engine.prompts.options import SelectPromptOptions
+from engine.prompts.options import SelectPromptOptions, StartedPromptOptions
 from engine.prompts.template import Prompt
 
-BASELINE = "plain"
+BASELINE, START = "plain", "start"
+
+
+def plain(task: Task, prefix: str = "") -> Prompt:
+    """The task's own template."""
+    return Prompt(prefix + BASELINE, task.template, origin="the task's template")
+
+
+def named_start(task: Task, options: StartedPromptOptions, seed: int) -> Prompt:
+    """The prompt that the options name, the plain one where they name none."""
+    if not options.names_start:
+        return replace(plain(task), name=START)
+    rows = shown(task, options.demonstrations, f"{seed} start")
+    return Prompt(START, task.template, options.instruction or "", rows, "the step's options")
 
 
 def build(task: Task, options: SelectPromptOptions, seed: int, prefix: str = "") -> list[Prompt]:
@@ -22,7 +38,7 @@ def build(task: Task, options: SelectPromptOptions, seed: int, prefix: str = "")
     templates = [task.template, *options.templates]
     instructions = ["", *options.candidates, *(read_pool(options.pool) if options.pool else [])]
     shots = demonstrations(task, options, seed)
-    prompts = [Prompt(prefix + BASELINE, task.template, origin="the task's template")]
+    prompts = [plain(task, prefix)]
     seen = {prompts[0].text()}
     for instruction, template, (origin, rows) in itertools.product(instructions, templates, shots):
         prompt = Prompt(f"{prefix}c{len(prompts):02d}", template, instruction, rows, origin)
@@ -38,18 +54,23 @@ def demonstrations(task: Task, options: SelectPromptOptions, seed: int) -> list[
     for count in dict.fromkeys(options.demonstrations):
         for number in range(options.demonstration_sets if count else 1):
             origin = f"{count} demonstrations, draw {number}" if count else "no demonstrations"
-            draws.append((origin, draw(task, count, random.Random(f"{seed} {count} {number}"))))
+            draws.append((origin, shown(task, count, f"{seed} {count} {number}")))
     return draws
 
 
-def draw(task: Task, count: int, generator: random.Random) -> tuple[Row, ...]:
-    """`count` training rows, equally many of each class as far as possible, in random order."""
+def shown(task: Task, count: int, seed: str) -> tuple[Row, ...]:
+    """Demonstrations by seed. Raises UsageError where the task has fewer training rows."""
     if count > len(task.train):
         hint = f"the task has {len(task.train)} training rows"
         raise UsageError(f"cannot draw {count} demonstrations", where=f"task {task.name}", hint=hint)
+    return draw(task.train, count, bool(task.labels), random.Random(seed))
+
+
+def draw(rows: Sequence[Row], count: int, labelled: bool, generator: random.Random) -> tuple[Row, ...]:
+    """`count` of the rows, of each class equally many as far as possible where choices are labels, in random order."""
     classes: dict[int, list[Row]] = {}
-    for row in generator.sample(task.train, len(task.train)):
-        classes.setdefault(row.gold if task.labels else 0, []).append(row)
+    for row in generator.sample(rows, len(rows)):
+        classes.setdefault(row.gold if labelled else 0, []).append(row)
     in_turn = [row for group in itertools.zip_longest(*classes.values()) for row in group if row is not None]
     return tuple(generator.sample(in_turn[:count], count))
 

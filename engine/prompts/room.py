@@ -38,7 +38,7 @@ def training(task: Task, options: EmbedPromptOptions, start: Prompt, seed: int) 
         raise UsageError("there are no rows to train on", where=f"task {task.name}", hint="name a file for train")
     if options.train_rows is None or options.train_rows >= len(rows):
         return rows
-    return list(pool.draw(replace(task, train=rows), options.train_rows, random.Random(f"{seed} trained")))
+    return list(pool.draw(rows, options.train_rows, bool(task.labels), random.Random(f"{seed} trained")))
 
 
 def positions(subject: Subject) -> int | None:

@@ -11,13 +11,12 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 
 from engine.data.rows import Row
 from engine.prompts.cache import ScoreCache
-from engine.prompts.forward import Beginning, Sequence_, begin, may_be_padded, predictions, target_values
+from engine.prompts.forward import Beginning, Sequence_, begin, first_token, may_be_padded, predictions, target_values
 from engine.prompts.soft import Soft
 from engine.prompts.template import Prompt
 from engine.subject import Subject
@@ -70,7 +69,8 @@ class Scorer:
         starts = [len(context) for context in contexts]
         for (i, _), tokens in zip(pairs, whole, strict=True):
             starts[i] = min(starts[i], len(os.path.commonprefix([contexts[i], tokens])), len(tokens) - 1)
-        contexts = [context[:start] or [self._first()] for context, start in zip(contexts, starts, strict=True)]
+        nothing = [first_token(self.subject.tokenizer)]
+        contexts = [context[:start] or nothing for context, start in zip(contexts, starts, strict=True)]
         targets: dict[int, list[tuple[int, tuple[int, ...]]]] = {}
         for (i, j), tokens in zip(pairs, whole, strict=True):
             targets.setdefault(i, []).append((i * width + j, tuple(tokens[starts[i] :])))
@@ -87,14 +87,6 @@ class Scorer:
         ids: list[list[int]] = self.subject.tokenizer(texts).input_ids
         return ids
 
-    def _first(self) -> int:
-        """What stands before an empty prompt."""
-        tokenizer: Any = self.subject.tokenizer
-        return next((i for i in (tokenizer.bos_token_id, tokenizer.eos_token_id) if i is not None), 0)
-
-    def padded(self, longest: int) -> bool:
-        return may_be_padded(self.subject, longest)
-
     def _forward(
         self, items: list[tuple[Sequence_, str]], known: Mapping[str, Sequence[float]], soft: Soft | None
     ) -> Iterator[tuple[str, list[float]]]:
@@ -109,7 +101,7 @@ class Scorer:
         with torch.inference_mode():
             begun = begin(self.subject, shared_prefix([s.sharable for s, _ in items]), soft)
         virtual = begun.length - begun.skip
-        padded = self.padded(virtual + max(len(s.tokens) for s, _ in items))
+        padded = may_be_padded(self.subject, virtual + max(len(s.tokens) for s, _ in items))
         total, done = len(missing), 0
         for whole in batches(items, begun.skip, padded, virtual):
             batch = {key: sequence for sequence, key in whole if key in missing}

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 from scipy import stats
 
+from engine import statistics
 from engine.prompts.race import Race, Standing
 
 ALPHA = 0.2
@@ -68,7 +68,4 @@ def behind(one: Standing, other: Standing) -> bool:
     won = int((one.correct[:rows] & ~other.correct[:rows]).sum())
     if lost > won and stats.binomtest(lost, lost + won, 0.5, alternative="greater").pvalue < ALPHA:
         return True
-    difference = other.margins[:rows] - one.margins[:rows]
-    if rows < 2 or np.ptp(difference) < 1e-9:
-        return bool(difference.mean() > 1e-9)
-    return bool(stats.ttest_1samp(difference, 0, alternative="greater").pvalue < ALPHA)
+    return statistics.above_zero(other.margins[:rows] - one.margins[:rows], ALPHA)

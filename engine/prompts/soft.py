@@ -19,12 +19,11 @@ import torch
 
 from engine import files
 from engine.errors import Unavailable, UsageError
-from engine.prompts.kept import ADAPTER
 from engine.prompts.options import Form
 from engine.subject import Subject
 from engine.weights import writing
 
-CONFIG, WEIGHTS, KEY = ADAPTER, "adapter_model.safetensors", "prompt_embeddings"
+CONFIG, WEIGHTS, KEY = "adapter_config.json", "adapter_model.safetensors", "prompt_embeddings"
 PEFT_TYPES: dict[Form, str] = {"soft": "PROMPT_TUNING", "prefix": "PREFIX_TUNING"}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from engine.prompts.forward import begin, repeated
+from engine.prompts.forward import begin, behind, first_token
 from engine.prompts.soft import Soft
 from engine.subject import Subject
 
@@ -23,18 +23,17 @@ def opening(subject: Subject, ids: Sequence[int]) -> list[int]:
     tokenizer: Any = subject.tokenizer
     if ids and ids[0] in tokenizer.all_special_ids:
         return []
-    return [next((i for i in (tokenizer.bos_token_id, tokenizer.eos_token_id) if i is not None), 0)]
+    return [first_token(tokenizer)]
 
 
 @torch.inference_mode()
 def surprisals(subject: Subject, texts: Sequence[Sequence[int]], soft: Soft | None = None) -> torch.Tensor:
     """Surprisals [B, T] of equally long texts; a special first token surprises nobody."""
-    before, past = opening(subject, texts[0]), begin(subject, (), soft).past
+    before, begun = opening(subject, texts[0]), begin(subject, (), soft)
     out = []
     for first in range(0, len(texts), BATCH):
         ids_BT = torch.tensor([[*before, *ids] for ids in texts[first : first + BATCH]], device=subject.device)
-        behind = {"past_key_values": repeated(past, len(ids_BT)), "use_cache": True} if past else {"use_cache": False}
-        log_probs = subject.module(ids_BT, **behind).logits[:, :-1].float().log_softmax(-1)
+        log_probs = subject.module(ids_BT, **behind(begun, len(ids_BT))).logits[:, :-1].float().log_softmax(-1)
         out.append(-log_probs.gather(2, ids_BT[:, 1:, None])[..., 0])
     found = torch.cat(out)
     return found if before else torch.nn.functional.pad(found, (1, 0))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from engine.prompts.scorer import conditions
 from engine.subject import Subject
 
 BATCH = 16  # requests that are answered together
+TEMPERATURE, TOP_P = 0.8, 0.95
 
 
 @dataclass
@@ -25,27 +27,28 @@ class Writer:
     cache: ScoreCache
     seed: int
     check: Callable[[], None] = lambda: None
-    weights: str = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.weights = conditions(self.subject)
+    @cached_property
+    def weights(self) -> str:
+        """Who writes; known once something is to be written."""
+        return conditions(self.subject)
 
-    def write(self, requests: Sequence[str], tokens: int = 48, temperature: float = 0.8) -> list[Answer]:
-        """One answer a request, at most `tokens` long; greedy at temperature 0."""
+    def write(self, requests: Sequence[str], tokens: int) -> list[Answer]:
+        """One answer a request, at most `tokens` long."""
         out: list[Answer] = []
         for begin in range(0, len(requests), BATCH):
             self.check()
-            out += self._batch(list(requests[begin : begin + BATCH]), tokens, temperature)
+            out += self._batch(list(requests[begin : begin + BATCH]), tokens)
         return out
 
-    def _batch(self, requests: list[str], tokens: int, temperature: float) -> list[Answer]:
+    def _batch(self, requests: list[str], tokens: int) -> list[Answer]:
         """A batch is asked and kept as a whole, so that its answers do not depend on what was known of it."""
         prompts = [self._prompt(request) for request in requests]
-        about = (self.weights, self.seed, tokens, temperature, prompts)
+        about = (self.weights, self.seed, tokens, TEMPERATURE, prompts)
         keys = [digest((about, i)).hex() for i in range(len(prompts))]
         known = self.cache.get(keys)
         if len(known) < len(keys):
-            known = dict(zip(keys, self._generate(prompts, tokens, temperature), strict=True))
+            known = dict(zip(keys, self._generate(prompts, tokens), strict=True))
             self.cache.put(known)
         return [self._answer([int(i) for i in known[key]]) for key in keys]
 
@@ -61,7 +64,7 @@ class Writer:
         return set(ends) if isinstance(ends, list) else {ends} - {None}
 
     @torch.inference_mode()
-    def _generate(self, prompts: list[list[int]], tokens: int, temperature: float) -> list[list[float]]:
+    def _generate(self, prompts: list[list[int]], tokens: int) -> list[list[float]]:
         """Every batch has a random stream of its own."""
         tokenizer: Any = self.subject.tokenizer
         model: Any = self.subject.module
@@ -69,9 +72,7 @@ class Writer:
         pad = next((i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None), 0)
         ids = torch.tensor([[pad] * (length - len(p)) + p for p in prompts], device=self.subject.device)
         mask = torch.tensor([[0] * (length - len(p)) + [1] * len(p) for p in prompts], device=self.subject.device)
-        sampling = (
-            {"do_sample": True, "temperature": temperature, "top_p": 0.95} if temperature else {"do_sample": False}
-        )
+        sampling = {"do_sample": True, "temperature": TEMPERATURE, "top_p": TOP_P}
         with torch.random.fork_rng(devices=[self.subject.device] if self.subject.device.type == "cuda" else []):
             torch.manual_seed(int.from_bytes(digest((self.seed, prompts))[:7]))
             out = model.generate(ids, attention_mask=mask, max_new_tokens=tokens, pad_token_id=pad, **sampling)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from engine import events as ev
-from engine.prompts import kept, paired
+from engine.prompts import kept
 from engine.prompts.template import Prompt
 
 
@@ -24,7 +24,7 @@ def two(record: Callable[..., Any], story: list[ev.Event]) -> None:
              "answers": {"c01": {"choice": "good" if i < right else "bad", "correct": i < right}}}
             for i in range(40)
         ]  # fmt: skip
-        (folder / paired.EXAMPLES).write_text("".join(json.dumps(line) + "\n" for line in lines))
+        (folder / kept.EXAMPLES).write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 @pytest.mark.usefixtures("two")

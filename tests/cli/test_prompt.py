@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -67,11 +68,10 @@ def test_virtual_tokens_ahead_of_the_text_are_told(
     cli: Callable[..., Any], record: Callable[..., Any], story: list[ev.Event]
 ) -> None:
     folder = record(story).artifacts / "prompts"
-    kept.write(folder, kept.Kept(PROMPT, "sst2", {"0": " bad", "1": " good"}, "none", [0.0, 0.0]))
+    chosen = kept.Kept(PROMPT, "sst2", {"0": " bad", "1": " good"}, "none", [0.0, 0.0])
+    kept.write(folder, chosen)
     assert cli("prompt", "apply", "last").err == ""
-    (folder / kept.ADAPTER).write_text(json.dumps({"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 20}))
+    kept.write(folder, replace(chosen, virtual=20))
     result = cli("prompt", "apply", "last")
     assert result.out == PROMPT.text() + "\n"
     assert result.err == f"20 virtual tokens belong ahead of this text: peft loads them from {folder}\n"
-    (folder / kept.ADAPTER).write_text("{}")
-    assert "cannot read the virtual tokens" in cli("prompt", "apply", "last").err

@@ -39,8 +39,8 @@ def apply(
         output.data(json.dumps(kept.messages(found.prompt, given or None), indent=2, ensure_ascii=False))
     else:
         output.data(found.prompt.fill(kept.asked(found.prompt, given)) if given else found.prompt.text())
-    if count := kept.virtual_tokens(folder):
-        output.note(f"{count} virtual tokens belong ahead of this text: peft loads them from {folder}")
+    if found.virtual:
+        output.note(f"{found.virtual} virtual tokens belong ahead of this text: peft loads them from {folder}")
 
 
 def _pairs(values: list[str]) -> dict[str, str]:

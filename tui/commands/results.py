@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -100,7 +101,7 @@ def _paired(found: list[Run], form: Form, rows: bool, different: bool, max_drop:
 
     answers = [paired.winner_of(outcome.chosen_folder(run), str(n)) for n, run in enumerate(found, start=1)]
     compared = paired.differences(answers)
-    records = list(paired.rows(answers, different)) if rows else [paired.record(d) for d in compared]
+    records = list(paired.rows(answers, different)) if rows else [asdict(d) for d in compared]
     if form == Form.json:
         for record in records:
             output.data(json.dumps(record, ensure_ascii=False))

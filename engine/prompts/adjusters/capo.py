@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from engine.data.rows import Row
-from engine.data.tasks import Task
 from engine.prompts import pool, requests
 from engine.prompts.adjusting import Adjuster, Setting
 from engine.prompts.template import Prompt
@@ -37,7 +36,8 @@ class Member:
 class Donors:
     """The training rows that may be shown, and how many of them a prompt may show."""
 
-    task: Task
+    rows: Sequence[Row]
+    labelled: bool
     most: int
 
     @classmethod
@@ -46,7 +46,10 @@ class Donors:
         limit = LONG * statistics.median(len(row.text) for row in train)
         short = [row for row in train if len(row.text) <= limit]
         most = max(setting.options.max_demonstrations, len(setting.start.demonstrations))
-        return cls(replace(setting.task, train=short), min(most, len(short)))
+        return cls(short, bool(setting.task.labels), min(most, len(short)))
+
+    def drawn(self, count: int, setting: Setting) -> tuple[Row, ...]:
+        return pool.draw(self.rows, count, self.labelled, setting.generator)
 
 
 def adjust(setting: Setting) -> Adjuster:
@@ -73,7 +76,7 @@ def beginning(donors: Donors, setting: Setting) -> list[Prompt]:
     plans = [(text, most), ("", most), (others[0], half), (others[1], most), (text, half)]
     out = [setting.start]
     for instruction, count in plans:
-        shown = pool.draw(donors.task, count, setting.generator)
+        shown = donors.drawn(count, setting)
         words = "" if instruction == text else "the start in other words, " if instruction else "no instruction, "
         origin = f"{words}{count} demonstrations drawn"
         out.append(replace(setting.start, instruction=instruction, demonstrations=shown, origin=origin))
@@ -145,10 +148,10 @@ def exchanged(
 
 def edit(kind: str, rows: list[Row], donors: Donors, setting: Setting) -> tuple[list[Row], str]:
     """One edit of the demonstrations; what is not possible becomes a new draw."""
-    generator, others = setting.generator, [row for row in donors.task.train if row not in rows]
+    generator, others = setting.generator, [row for row in donors.rows if row not in rows]
     match kind:
         case "add" if others and len(rows) < donors.most:
-            new = generator.choice(rarest(others, rows, donors.task))
+            new = generator.choice(rarest(others, rows) if donors.labelled else others)
             rows.insert(generator.randrange(len(rows) + 1), new)
             return rows, "one demonstration more"
         case "drop" if rows:
@@ -156,20 +159,18 @@ def edit(kind: str, rows: list[Row], donors: Donors, setting: Setting) -> tuple[
             return rows, "one demonstration less"
         case "swap" if rows and others:
             at = generator.randrange(len(rows))
-            alike = [row for row in others if row.gold == rows[at].gold] if donors.task.labels else []
+            alike = [row for row in others if row.gold == rows[at].gold] if donors.labelled else []
             rows[at] = generator.choice(alike or others)
             return rows, "one demonstration for another"
         case "reorder" if len(rows) > 1:
             return generator.sample(rows, len(rows)), "demonstrations reordered"
         case _:
             count = min(len(rows), donors.most) or generator.randint(0, donors.most)
-            return list(pool.draw(donors.task, count, generator)), f"{count} demonstrations drawn"
+            return list(donors.drawn(count, setting)), f"{count} demonstrations drawn"
 
 
-def rarest(others: list[Row], rows: Sequence[Row], task: Task) -> list[Row]:
-    """The candidates of the class that is shown least; all of them where choices are no labels."""
-    if not task.labels:
-        return others
+def rarest(others: list[Row], rows: Sequence[Row]) -> list[Row]:
+    """The candidates of the class that is shown least."""
     shown = Counter(row.gold for row in rows)
     least = min(shown[row.gold] for row in others)
     return [row for row in others if shown[row.gold] == least]

@@ -18,7 +18,6 @@ from engine.errors import UsageError
 from engine.prompts import calibration
 from engine.prompts.adjusting import Adjuster, Setting
 from engine.prompts.gradient import Question, surprise_gradient, task_gradient
-from engine.prompts.scorer import Scorer
 from engine.prompts.surprise import surprisals
 from engine.prompts.template import Prompt
 from engine.prompts.vocabulary import Vocabulary
@@ -49,10 +48,9 @@ def adjust(setting: Setting) -> Adjuster:
     (standing,) = yield [best]
     skill, idle, known = standing.skill, 0, {best.instruction}
     vocabulary = Vocabulary(setting.subject, setting.options.words_only)
-    scorer = Scorer(setting.subject, setting.writer.cache, lambda done, total: setting.writer.check())
     while idle < PATIENCE:
         idle += 1
-        swaps = [swap for swap in found(best, vocabulary, scorer, setting) if swap.text not in known][:PROPOSALS]
+        swaps = [swap for swap in found(best, vocabulary, setting) if swap.text not in known][:PROPOSALS]
         if not swaps:
             continue
         known |= {swap.text for swap in swaps}
@@ -68,11 +66,11 @@ def told(prompt: Prompt, swap: Swap, vocabulary: Vocabulary, setting: Setting) -
     return f"{vocabulary.pieces[old]!r} became {vocabulary.pieces[swap.new]!r}"
 
 
-def found(prompt: Prompt, vocabulary: Vocabulary, scorer: Scorer, setting: Setting) -> list[Swap]:
+def found(prompt: Prompt, vocabulary: Vocabulary, setting: Setting) -> list[Swap]:
     """Swaps in the prompt's instruction that read back as they are, the most promising first."""
     rows = setting.generator.sample(setting.task.train, min(ROWS, len(setting.task.train)))
     width = max(len(row.choices) for row in rows)
-    sequences = scorer.sequences(prompt, rows, width)
+    sequences = setting.scorer.sequences(prompt, rows, width)
     lead = encode(prompt.instruction, setting)
     lead = lead[: len(os.path.commonprefix([lead, *(list(s.tokens) for s in sequences)]))]
     questions = [
@@ -81,7 +79,7 @@ def found(prompt: Prompt, vocabulary: Vocabulary, scorer: Scorer, setting: Setti
     ]
     offsets_C = torch.zeros(width, dtype=torch.float64)
     if setting.options.calibration != "none":
-        offsets_C = calibration.offsets("batch", scorer.score(prompt, rows, width), None)
+        offsets_C = calibration.offsets("batch", setting.scorer.score(prompt, rows, width), None)
     task_NV = task_gradient(setting.subject, lead, questions, offsets_C, prompt.soft)
     weight = setting.options.readability
     total_NV = task_NV + weight * surprise_gradient(setting.subject, lead, prompt.soft) if weight else task_NV

@@ -46,7 +46,7 @@ def beginnings(setting: Setting) -> list[tuple[str, str]]:
     count = min(EXAMPLES, len(task.train))
     out = []
     for _ in range(FIRST if not text else FIRST // 2):
-        shown = pool.draw(task, count, setting.generator)
+        shown = pool.draw(task.train, count, bool(task.labels), setting.generator)
         out.append((requests.induction(task, shown), f"induced from {count} examples"))
     return out + [(requests.paraphrase(text), "the start in other words")] * (FIRST - len(out))
 

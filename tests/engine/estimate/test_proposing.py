@@ -7,26 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fixtures.models import subject
-from fixtures.prompting import options, toy
-from fixtures.workspaces import workspace
+from fixtures.prompting import at_work, options, toy
+from fixtures.sizes import SIZES
 
-from engine.estimate import proposing, steps
+from engine.estimate import parts, proposing, steps
 from engine.estimate.needs import Needs
 from engine.estimate.scene import Scene
-from engine.estimate.sizes import Sizes
+from engine.prompts.adjusters import gcg
 from engine.registry import ADJUSTERS
-
-SIZES = Sizes(
-    language=True, dtype="float32", compute="float32", parameters=135 * 10**6, blocks=(3_500_000,) * 30, groups=(),
-    hidden=576, widest=1536, vocabulary=49_152, keys=192, active=1.0, samples=8, length=64, chunk=8,
-)  # fmt: skip
 
 
 def needs(folder: Path, **changes: Any) -> Needs:
-    made = workspace(folder, subject("llama"))
-    made._tasks["toy"] = toy()
-    return steps.adjust_prompt(Scene(made, SIZES), options(**changes))
+    return steps.adjust_prompt(Scene(at_work(folder), SIZES), options(**changes))
 
 
 @pytest.mark.parametrize("name", ADJUSTERS.names())
@@ -49,7 +41,9 @@ def test_a_question_with_a_sequence_a_choice_keeps_the_activations_of_them_all()
     few = replace(SIZES, vocabulary=500)  # so that no predictions need more
     one, four = (proposing.differentiating(few, 900, 100, sequences, 8) for sequences in (1, 4))
     assert four.memory / one.memory == pytest.approx((4 * 900 + 100) / (900 + 100), rel=0.05)
-    assert four.work.products["float32"] > 2 * one.work.products["float32"]
+    tokens = 2 * gcg.ROWS * 3 * 900  # more in two rounds, each for a forward and as many products behind it
+    more = 2 * parts.forward(few, tokens, 900, "float32", 2 * gcg.ROWS * 3).products["float32"]
+    assert four.work.products["float32"] - one.work.products["float32"] == pytest.approx(more, rel=0.02)
 
 
 def test_choices_of_several_tokens_are_sequences_of_their_own(tmp_path: Path) -> None:
@@ -58,8 +52,7 @@ def test_choices_of_several_tokens_are_sequences_of_their_own(tmp_path: Path) ->
     instruction = "Read the statement with care. " * 60
     memory, few = {}, replace(SIZES, vocabulary=500)
     for name, used in (("one", task), ("several", longer)):
-        made = workspace(tmp_path / name, subject("llama"))
-        made._tasks["toy"] = used
+        made = at_work(tmp_path / name, task=used)
         memory[name] = steps.adjust_prompt(Scene(made, few), options(method="gcg", instruction=instruction)).memory
     assert memory["several"] > 1.5 * memory["one"]
 

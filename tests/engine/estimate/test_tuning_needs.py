@@ -7,21 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fixtures.models import subject
-from fixtures.prompting import toy
-from fixtures.workspaces import workspace
+from fixtures.prompting import at_work, toy
+from fixtures.sizes import SIZES
 
 from engine.data.tasks import Task
 from engine.estimate import steps, tuning
 from engine.estimate.needs import Needs
 from engine.estimate.scene import Scene
-from engine.estimate.sizes import Sizes
 from engine.prompts.options import EmbedPromptOptions
 
-SIZES = Sizes(
-    language=True, dtype="float32", compute="float32", parameters=135 * 10**6, blocks=(3_500_000,) * 30, groups=(),
-    hidden=576, widest=1536, vocabulary=49_152, keys=192, active=1.0, samples=8, length=64, chunk=8,
-)  # fmt: skip
 SEVERAL = (" a very long choice", " no", " yes indeed")
 
 
@@ -30,9 +24,7 @@ def options(**changes: Any) -> EmbedPromptOptions:
 
 
 def scene(folder: Path, task: Task, changed: bool = False) -> Scene:
-    made = workspace(folder, subject("llama"))
-    made._tasks["toy"] = task
-    return Scene(made, SIZES, changed)
+    return Scene(at_work(folder, task=task), SIZES, changed)
 
 
 def training(folder: Path, task: Task, **changes: Any) -> Needs:

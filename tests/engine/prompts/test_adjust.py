@@ -9,10 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from fixtures.models import subject
-from fixtures.prompting import INSTRUCTION, options, toy
-from fixtures.workspaces import workspace
+from fixtures.prompting import answering, at_work, options, toy
 
 from engine import events as ev
 from engine import outcome, report
@@ -20,23 +17,14 @@ from engine.data.rows import Row
 from engine.errors import Cancelled, UsageError
 from engine.prompts import adjust
 from engine.prompts.adjust import run
-from engine.prompts.adjusters import grips
-from engine.prompts.kept import WINNER
+from engine.prompts.kept import EXAMPLES, WINNER
 from engine.prompts.options import AdjustPromptOptions
-from engine.prompts.scorer import Scorer
 from engine.prompts.template import Prompt
 from engine.registry import ADJUSTERS
 from engine.state import RunState
-from engine.workspace import Workspace
 from tui.widgets import candidates
 
 QUICK = {"rows": 8, "budget": 160, "finalists": 3, "calibration": "batch"}
-
-
-def at_work(folder: Path, told: list[ev.Event] | None = None) -> Workspace:
-    made = workspace(folder, subject("llama", seed=4), told=told)
-    made._tasks["toy"] = toy()
-    return made
 
 
 def winner(folder: Path) -> dict[str, Any]:
@@ -46,8 +34,7 @@ def winner(folder: Path) -> dict[str, Any]:
 
 def adjusted(folder: Path, options: AdjustPromptOptions) -> tuple[dict[str, Any], list[ev.Event]]:
     told: list[ev.Event] = []
-    made = at_work(folder, told)
-    made.profile = made.profile.model_copy(update={"step": [options]})
+    made = at_work(folder, options, told)
     return run(made, options), told
 
 
@@ -91,9 +78,8 @@ def stopped(folder: Path, options: AdjustPromptOptions, after: int) -> int:
         asked += 1
         return asked > after
 
-    made = at_work(folder)
+    made = at_work(folder, options)
     made.should_stop = stop
-    made.profile = made.profile.model_copy(update={"step": [options]})
     with contextlib.suppress(Cancelled):
         run(made, options)
     return asked
@@ -115,21 +101,9 @@ def test_stopped_anywhere_and_run_again_it_chooses_the_same(
     assert winner(tmp_path / "broken") == winner(tmp_path / "whole")
 
 
-def test_phrases_cut_at_marks_and_after_four_words() -> None:
-    found = grips.phrases("Read it, then say whether the writer liked the film. Answer yes or no.")
-    assert found == ["Read it,", " then say whether the", " writer liked the film.", " Answer yes or no."]
-    assert "".join(grips.phrases(INSTRUCTION)) == INSTRUCTION
-    assert grips.phrases("") == []
-
-
-def answering(monkeypatch: pytest.MonkeyPatch, right: Callable[[Prompt, Row], bool]) -> None:
-    """Every model answers surely, right where `right` says so."""
-
-    def score(scorer: Scorer, prompt: Prompt, rows: list[Row], width: int | None = None) -> torch.Tensor:
-        wins = [[float(right(prompt, row) == (choice == row.gold)) for choice in range(2)] for row in rows]
-        return 4 * torch.tensor(wins, dtype=torch.float64)
-
-    monkeypatch.setattr(Scorer, "score", score)
+def surely(right: Callable[[Prompt, Row], bool]) -> Callable[[Prompt, Row], float]:
+    """The margin of answers without a doubt, right where `right` says so."""
+    return lambda prompt, row: 4.0 if right(prompt, row) else -4.0
 
 
 LEAST = 2 * 20 + 7  # both beginnings on half of the 40 development rows, then a row for six finalists and the start
@@ -180,7 +154,7 @@ def test_who_was_lucky_on_the_rows_of_the_search_does_not_win(
         at = dev.index(row.text) if row.text in dev else 0
         return at % 4 > 0 if prompt.name in ("plain", "start") else at < 20
 
-    answering(monkeypatch, right)
+    answering(monkeypatch, surely(right))
     chosen = options(**{**QUICK, "rows": 20, "budget": 600, "calibration": "none"}, objective=objective)
     summary, told = adjusted(tmp_path / "run", chosen)
     assert summary["winner"] in ("plain", "start")
@@ -191,11 +165,11 @@ def test_who_was_lucky_on_the_rows_of_the_search_does_not_win(
 
 def table(folder: Path, monkeypatch: pytest.MonkeyPatch, best: str) -> tuple[RunState, dict[str, dict[str, Any]]]:
     """The run's state after the step, and its uncalibrated test rows by their prompt, when `best` is right the most often."""
-    answering(monkeypatch, lambda prompt, row: (sum(map(ord, row.text)) % 4 > 0) if prompt.name == best else False)
+    answering(monkeypatch, surely(lambda prompt, row: prompt.name == best and sum(map(ord, row.text)) % 4 > 0))
     told: list[ev.Event] = []
-    made = at_work(folder, told)
-    made.stage, chosen = "pruned", options(**QUICK)
-    made.profile = made.profile.model_copy(update={"step": [chosen]})
+    chosen = options(**QUICK)
+    made = at_work(folder, chosen, told)
+    made.stage = "pruned"
     summary = run(made, chosen)
     assert summary["winner"] == best
     made.state.apply(ev.StepStarted(step=0, use="adjust_prompt"))
@@ -217,7 +191,7 @@ def test_a_start_that_wins_has_one_row_and_is_not_compared_with_itself(
     text = report.markdown(state)
     assert "`start`: the first prompt, nothing better was found" in text
     assert "the plain prompt, nothing" not in text
-    examples = (tmp_path / "run" / "artifacts" / "adjusted-prompts" / "examples.jsonl").read_text().splitlines()
+    examples = (tmp_path / "run" / "artifacts" / "adjusted-prompts" / EXAMPLES).read_text().splitlines()
     assert list(json.loads(examples[0])["answers"]) == ["plain", "start"]
     assert (candidates.winner(state), candidates.baseline(state)) == ("start", "start")
     shown = candidates.rows(state)

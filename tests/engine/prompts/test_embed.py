@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from fixtures.embedding import TEXT, answering, at_work, options, planted
+from fixtures.embedding import TEXT, margins, options, planted
 from fixtures.models import subject
-from fixtures.prompting import INSTRUCTION, toy
+from fixtures.prompting import INSTRUCTION, answering, at_work, toy
 
 from engine import events as ev
 from engine import preflight
@@ -20,7 +20,7 @@ from engine.errors import Cancelled, UsageError
 from engine.prompts import embed
 from engine.prompts import soft as soft_prompts
 from engine.prompts.finals import latest_winner
-from engine.prompts.kept import WINNER
+from engine.prompts.kept import EXAMPLES, WINNER
 from engine.prompts.options import Form
 from engine.prompts.reading import nearest_tokens, read
 from engine.prompts.soft import beginning
@@ -30,7 +30,7 @@ from engine.subject import Subject
 @pytest.fixture
 def learning(monkeypatch: pytest.MonkeyPatch) -> None:
     """A training that comes to the planted tokens, and answers that are better with them."""
-    answering(monkeypatch, 1.0, 0.2)
+    answering(monkeypatch, margins(1.0, 0.2))
     monkeypatch.setattr(embed.Tuning, "run", lambda tuning, start: planted(start.form))
 
 
@@ -61,7 +61,7 @@ def test_what_is_better_than_the_text_is_kept(form: Form, tmp_path: Path) -> Non
 
 @pytest.mark.usefixtures("learning")
 def test_what_is_not_better_than_the_text_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    answering(monkeypatch, 0.2, 1.0)
+    answering(monkeypatch, margins(0.2, 1.0))
     made = at_work(tmp_path / "run", options())
     summary = embed.run(made, options())
     assert summary["winner"] in ("plain", "projected", "start")
@@ -114,7 +114,7 @@ def test_stopped_anywhere_and_run_again_it_ends_the_same(stop: int, form: Form, 
     with pytest.raises(Cancelled):
         embed.run(broken, chosen)
     assert embed.run(at_work(tmp_path / "broken", chosen), chosen) == whole
-    for name in (WINNER, embed.READING, "examples.jsonl"):
+    for name in (WINNER, embed.READING, EXAMPLES):
         kept = [(tmp_path / run / "artifacts" / "soft-prompt" / name).read_bytes() for run in ("whole", "broken")]
         assert kept[0] == kept[1]
 
@@ -186,6 +186,6 @@ def test_bad_options_are_refused_before_the_run(tmp_path: Path) -> None:
     made.profile = made.profile.model_copy(
         update={"evaluate": evaluate, "calibration": made.profile.calibration.model_copy(update={"length": 40})}
     )
-    with pytest.raises(UsageError, match="513 tokens, but the model has 512 positions") as refused:
-        preflight.check_lengths(made)
+    with pytest.raises(UsageError, match="513 virtual tokens ahead of .* fit in the model's 512 positions") as refused:
+        preflight.check(made, [])
     assert "512" not in str(refused.value.hint)  # the text needs room too

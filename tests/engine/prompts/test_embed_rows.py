@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fixtures.embedding import TEXT, answering, at_work, options, planted
+from fixtures.embedding import TEXT, margins, options, planted
 from fixtures.models import subject
-from fixtures.prompting import toy
+from fixtures.prompting import answering, at_work, toy
 
 from engine import preflight
 from engine.data.tasks import Task
 from engine.errors import UsageError
-from engine.prompts import embed, room
+from engine.prompts import embed, pool, room
 from engine.prompts.options import AdjustPromptOptions, EmbedPromptOptions, PromptStepOptions, SelectPromptOptions
 from engine.prompts.reading import Reading
 from engine.prompts.template import Prompt
@@ -25,6 +25,8 @@ def working(folder: Path, chosen: EmbedPromptOptions, start: Prompt) -> embed.Em
     made = at_work(folder, chosen)
     contest = embed.Contest.open(made, chosen)
     rows = room.check(contest, chosen, start)
+    for prompt in (pool.plain(contest.task), start):
+        contest.enter(prompt)
     return embed.Embedding(made, chosen, contest, start, rows, embed.held_back(contest, chosen))
 
 
@@ -47,7 +49,7 @@ def test_a_continued_training_that_improves_nothing_keeps_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work = working(tmp_path / "run", options(), replace(TEXT, soft=planted("soft")))
-    answering(monkeypatch, 1.0, 0.2)
+    answering(monkeypatch, margins(1.0, 0.2))
     others, learned = work.enter(planted("soft"), NOTHING)
     assert learned not in others
     assert work.contest.race.prompts[learned].name == "start"

@@ -143,9 +143,11 @@ def test_a_token_that_lowers_the_loss_most_is_found_by_trying_all() -> None:
     prompt, rows, lead, questions = asked(model, ONE_TOKEN)
     offsets = torch.zeros(2, dtype=torch.float64)
     grad = gradient.task_gradient(model, lead, questions, offsets)
-    at, size = 3, grad.shape[1]
+    at, size, begun = 3, grad.shape[1], gradient.beginning(model, None)
     true = torch.stack([
-        gradient.losses(model, gradient.embedded(model, [*lead[:at], new, *lead[at + 1 :]]), questions, offsets).mean()
+        gradient.losses(
+            model, gradient.embedded(model, [*lead[:at], new, *lead[at + 1 :]]), questions, offsets, begun
+        ).mean()
         for new in range(size)
     ])  # fmt: skip
     order = (-grad[at]).argsort(descending=True)

@@ -17,14 +17,15 @@ TASK = toy()
 PROMPT = Prompt("a07", 'Say "{text}"\nAnswer:', "Line one.\nLine {{two}}.", tuple(TASK.train[:2]), "by hand")
 
 
-def made(folder: Path) -> kept.Kept:
-    out = kept.Kept(PROMPT, "toy", TASK.labels, "batch", [-0.5, -0.9])
+def made(folder: Path, virtual: int = 0) -> kept.Kept:
+    out = kept.Kept(PROMPT, "toy", TASK.labels, "batch", [-0.5, -0.9], virtual)
     kept.write(folder, out)
     return out
 
 
-def test_it_reads_back(tmp_path: Path) -> None:
-    written = made(tmp_path / "prompts")
+@pytest.mark.parametrize("virtual", [0, 20])
+def test_it_reads_back(virtual: int, tmp_path: Path) -> None:
+    written = made(tmp_path / "prompts", virtual)
     assert kept.read(tmp_path / "prompts") == written
 
 
@@ -53,7 +54,11 @@ def test_a_field_without_a_value_is_refused() -> None:
         kept.asked(PROMPT, {"txt": "a"})
 
 
-@pytest.mark.parametrize("text", [None, "{", "[]", '{"task": "t"}'])
+WITHOUT_COUNT = """{"name": "a", "template": "{t}", "task": "t", "labels": {}, "calibration": "none", "offsets": [],
+                    "virtual_tokens": null}"""
+
+
+@pytest.mark.parametrize("text", [None, "{", "[]", '{"task": "t"}', WITHOUT_COUNT])
 def test_a_broken_file_is_refused(text: str | None, tmp_path: Path) -> None:
     if text is not None:
         (tmp_path / kept.WINNER).write_text(text)

@@ -108,13 +108,13 @@ def test_answers_are_read_from_the_kept_folder(tmp_path: Path) -> None:
         paired.winner_of(tmp_path / "prompts", "1")
     line = {"row": 0, "text": "fine", "gold": "good", "stage": "pruned",
             "answers": {"plain": {"choice": "bad", "correct": False}, "c01": {"choice": "good", "correct": True}}}  # fmt: skip
-    (folder / paired.EXAMPLES).write_text(json.dumps(line) + "\n")
+    (folder / kept.EXAMPLES).write_text(json.dumps(line) + "\n")
     found = paired.winner_of(tmp_path / "prompts", "1")
     assert found == paired.Answers("1 c01", "t", "pruned", (paired.Answer("fine", "good", "good", True),))
-    (folder / paired.EXAMPLES).write_text(json.dumps({**line, "digest": "d"}) + "\n")
+    (folder / kept.EXAMPLES).write_text(json.dumps({**line, "digest": "d"}) + "\n")
     assert paired.winner_of(tmp_path / "prompts", "1").rows[0].digest == "d"
     for lacking in ({**line, "answers": {}}, {k: v for k, v in line.items() if k != "text"}, 7):
-        (folder / paired.EXAMPLES).write_text(json.dumps(lacking) + "\n")
+        (folder / kept.EXAMPLES).write_text(json.dumps(lacking) + "\n")
         with pytest.raises(Unavailable, match="cannot read the answers"):
             paired.winner_of(tmp_path / "prompts", "1")
 

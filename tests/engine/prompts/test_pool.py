@@ -59,7 +59,7 @@ def test_every_combination_is_there_once() -> None:
 
 @given(st.integers(0, 9), st.integers(0, 100))
 def test_demonstrations_are_training_rows_with_classes_in_balance(count: int, seed: int) -> None:
-    drawn = pool.draw(task(), count, Random(seed))
+    drawn = pool.draw(task().train, count, True, Random(seed))
     assert len(drawn) == len({row.text for row in drawn}) == count
     assert all(row in task().train for row in drawn)
     per_class = Counter(row.gold for row in drawn)
@@ -67,7 +67,7 @@ def test_demonstrations_are_training_rows_with_classes_in_balance(count: int, se
 
 
 def test_multiple_choice_has_no_classes_to_balance() -> None:
-    assert len({row.text for row in pool.draw(task(labels={}), 5, Random(0))}) == 5
+    assert len({row.text for row in pool.draw(task(labels={}).train, 5, False, Random(0))}) == 5
 
 
 def test_more_demonstrations_than_training_rows_are_refused() -> None:

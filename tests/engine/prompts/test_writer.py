@@ -32,7 +32,7 @@ def cache() -> Counting:
 
 def test_the_same_seed_writes_the_same_and_another_does_not() -> None:
     model = subject("llama")
-    one, same, other = (Writer(model, ScoreCache(), seed)._generate([[5, 9, 300]], 12, 1.0) for seed in (3, 3, 4))
+    one, same, other = (Writer(model, ScoreCache(), seed)._generate([[5, 9, 300]], 12) for seed in (3, 3, 4))
     assert one == same != other
 
 
@@ -42,7 +42,7 @@ def test_batches_draw_from_streams_of_their_own() -> None:
     for parameter in model.module.parameters():
         parameter.data.zero_()
     writer = Writer(model, ScoreCache(), 0)
-    one, other = writer._generate([[5, 9, 300]], 12, 1.0), writer._generate([[5, 9, 301]], 12, 1.0)
+    one, other = writer._generate([[5, 9, 300]], 12), writer._generate([[5, 9, 301]], 12)
     assert one != other
 
 
@@ -69,13 +69,13 @@ def test_an_answer_says_whether_it_ended_by_itself(listed: bool) -> None:
     model = subject("llama")
     module: Any = model.module
     module.generation_config.eos_token_id = None
-    (ids,) = Writer(model, ScoreCache(), 0)._generate([[5, 9, 300]], 6, 0)
-    (without,) = Writer(model, ScoreCache(), 1).write(["Read."], tokens=6, temperature=0)
+    writer = Writer(model, ScoreCache(), 0)
+    (ids,) = writer._generate([[5, 9, 300]], 6)
+    (without,) = Writer(model, ScoreCache(), 1).write(["Read."], tokens=6)
     assert not without.ended
     end = int(ids[3])
     module.generation_config.eos_token_id = [end] if listed else end
-    writer = Writer(model, ScoreCache(), 2)
-    (stopped,) = writer._generate([[5, 9, 300]], 6, 0)
+    (stopped,) = writer._generate([[5, 9, 300]], 6)  # the same chance
     assert writer._answer([int(i) for i in stopped]).ended
     before = ids[: ids.index(float(end))]
     assert not writer._answer([int(i) for i in before]).ended

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from fixtures.prompting import planted, setting
+from fixtures.prompting import Scripted, planted, setting, with_writer
 
 from engine.prompts.adjusters import capo
 from engine.prompts.adjusters.capo import Donors
@@ -39,7 +39,7 @@ def test_demonstrations_stay_training_rows_without_repetition_and_few(seed: int)
 def test_what_is_added_is_of_the_class_shown_least() -> None:
     at = setting(0, method="capo", max_demonstrations=5)
     donors = Donors.of(at)
-    no = [row for row in donors.task.train if row.gold == 0][:3]
+    no = [row for row in donors.rows if row.gold == 0][:3]
     for _ in range(10):
         rows, _ = capo.edit("add", list(no), donors, at)
         assert [row.gold for row in rows].count(1) == 1
@@ -85,6 +85,11 @@ def test_a_demonstration_that_helps_spreads() -> None:
 
 def test_without_demonstrations_allowed_only_words_change() -> None:
     at = setting(2, method="capo", max_demonstrations=0)
-    adjuster = capo.adjust(at)
-    ask = next(adjuster)
-    assert all(not p.demonstrations for p in ask)
+    answers = [f"Say whether statement {i} is true." for i in range(50)]
+    adjuster = capo.adjust(with_writer(Scripted(answers), at))
+    ask, children = next(adjuster), list[Prompt]()
+    for _ in range(6):
+        assert all(not prompt.demonstrations for prompt in ask)
+        ask = adjuster.send([equal(prompt) for prompt in ask])
+        children += ask
+    assert {prompt.instruction for prompt in children} & set(answers)

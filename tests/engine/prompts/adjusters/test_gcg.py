@@ -14,7 +14,6 @@ from engine.prompts.adjusters import gcg
 from engine.prompts.adjusting import Setting
 from engine.prompts.gradient import Question, task_gradient
 from engine.prompts.options import Form
-from engine.prompts.scorer import Scorer
 from engine.prompts.soft import beginning
 from engine.prompts.template import Prompt
 from engine.prompts.vocabulary import Vocabulary
@@ -53,7 +52,7 @@ def test_of_many_draws_the_steepest_descent_is_proposed(monkeypatch: pytest.Monk
     at = setting(1, method="gcg", readability=0.0)
     prompt, vocabulary, rows = at.start, Vocabulary(at.subject, words=True), at.task.train
     lead = at.subject.tokenizer(prompt.instruction).input_ids
-    sequences = Scorer(at.subject).sequences(prompt, rows, 2)
+    sequences = at.scorer.sequences(prompt, rows, 2)
     questions = [Question((s,), 2 * i, 2, row.gold) for i, (s, row) in enumerate(zip(sequences, rows, strict=True))]
     grad = task_gradient(at.subject, lead, questions, torch.zeros(2))
     falls = {}
@@ -61,7 +60,7 @@ def test_of_many_draws_the_steepest_descent_is_proposed(monkeypatch: pytest.Monk
         for new in vocabulary.replacements(lead, place).tolist():
             if new != lead[place]:
                 falls[place, new] = float(grad[place, lead[place]] - grad[place, new])
-    best = gcg.found(prompt, vocabulary, Scorer(at.subject), at)[0]
+    best = gcg.found(prompt, vocabulary, at)[0]
     top = sorted(falls.values(), reverse=True)
     assert best.gain == pytest.approx(falls[best.at, best.new], rel=1e-3)
     assert best.gain >= top[min(len(top) - 1, len(lead))] - 1e-6
@@ -75,7 +74,7 @@ def test_virtual_tokens_count_for_the_swaps(form: Form) -> None:
     for soft in (None, beginning(form, at.subject, ids)):
         at.generator.seed(1)
         prompt = replace(at.start, soft=soft)
-        found = gcg.found(prompt, Vocabulary(at.subject, words=True), Scorer(at.subject), at)
+        found = gcg.found(prompt, Vocabulary(at.subject, words=True), at)
         gains.append({(s.at, s.new): s.gain for s in found})
     both = gains[0].keys() & gains[1].keys()
     assert both
@@ -85,9 +84,8 @@ def test_virtual_tokens_count_for_the_swaps(form: Form) -> None:
 @pytest.mark.parametrize("kind", ["none", "batch"])
 def test_rows_are_scored_only_where_answers_are_calibrated(kind: str) -> None:
     at = setting(1, method="gcg", calibration=kind)
-    scorer = Scorer(at.subject)
-    assert gcg.found(at.start, Vocabulary(at.subject, words=True), scorer, at)
-    assert (scorer.computed > 0) == (kind == "batch")
+    assert gcg.found(at.start, Vocabulary(at.subject, words=True), at)
+    assert (at.scorer.computed > 0) == (kind == "batch")
 
 
 def test_readability_prefers_what_the_model_would_write() -> None:

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 
 import pytest
-from fixtures.prompting import INSTRUCTION, planted, setting
+from fixtures.prompting import INSTRUCTION, Scripted, planted, setting, with_writer
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,6 +26,7 @@ def test_an_edit_keeps_what_it_does_not_name() -> None:
 
 
 TEXTS = st.text(st.sampled_from("ab1.,:!- \n\t"), max_size=60)
+GOOD = "what was said"
 WILD = "- Give a score, e.g. 3.5, as a number:\n\n\t...Then stop at 10:30!"
 
 
@@ -34,6 +35,13 @@ def test_the_phrases_of_a_text_are_the_text(text: str) -> None:
     found = grips.phrases(text)
     assert grips.join(found) == text
     assert all(len(phrase.split()) <= grips.LONGEST for phrase in found)
+
+
+def test_phrases_cut_at_marks_and_after_four_words() -> None:
+    found = grips.phrases("Read it, then say whether the writer liked the film. Answer yes or no.")
+    assert found == ["Read it,", " then say whether the", " writer liked the film.", " Answer yes or no."]
+    assert "".join(grips.phrases(INSTRUCTION)) == INSTRUCTION
+    assert grips.phrases("") == []
 
 
 def test_a_mark_inside_a_word_ends_no_phrase() -> None:
@@ -78,6 +86,9 @@ def test_no_text_is_asked_for_twice_and_it_ends() -> None:
 
 
 def test_a_paraphrase_is_one_of_the_short_answers() -> None:
+    long = "what was stated at great length in so many other words"
     at = setting(2)
-    found = {grips.paraphrase("the statement", at) for _ in range(6)}
-    assert all(0 < len(text.split()) <= 9 and "\n" not in text for text in found)
+    writer = Scripted([f'"{GOOD}"\nas it were', long, ""])
+    assert {grips.paraphrase("the statement", with_writer(writer, at)) for _ in range(6)} == {GOOD}
+    for bad in (long, "", "the statement"):
+        assert grips.paraphrase("the statement", with_writer(Scripted([bad]), at)) == "the statement"

@@ -3,35 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from fixtures.prompting import planted, setting
+from fixtures.prompting import Scripted, planted, setting, with_writer
 
 from engine.prompts.adjusters import rewrite
 from engine.prompts.race import Standing
-from engine.prompts.requests import Answer
 from engine.prompts.template import Prompt
 
 CLEAR = "Answer with yes if the statement is true."
 
 
-@dataclass
-class Scripted:
-    """Answers the n-th request with the n-th of `answers`, over and over; remembers the requests."""
-
-    answers: list[str]
-    requests: list[str] = field(default_factory=list)
-
-    def write(self, requests: Sequence[str], tokens: int = 0, temperature: float = 0.0) -> list[Answer]:
-        first = len(self.requests)
-        self.requests += requests
-        return [Answer(self.answers[(first + i) % len(self.answers)], ended=True) for i in range(len(requests))]
-
-
-def with_writer(writer: Scripted, **changes: Any) -> Any:
-    return replace(setting(3, method="rewrite", **changes), writer=writer)
+def writing(writer: Scripted, **changes: Any) -> Any:
+    return with_writer(writer, setting(3, method="rewrite", **changes))
 
 
 def wrong_at(rows: Sequence[int], skill: float = 0.5) -> Standing:
@@ -42,7 +28,7 @@ def wrong_at(rows: Sequence[int], skill: float = 0.5) -> Standing:
 
 def test_it_begins_with_induction_and_paraphrases_and_then_shows_errors() -> None:
     writer = Scripted([f"Say whether statement {i} is true." for i in range(50)])
-    at = with_writer(writer, demonstrations=2)
+    at = writing(writer, demonstrations=2)
     adjuster = rewrite.adjust(at)
     assert next(adjuster) == [at.start]
     first = adjuster.send([wrong_at([2, 5])])
@@ -63,7 +49,7 @@ def test_it_begins_with_induction_and_paraphrases_and_then_shows_errors() -> Non
 
 def test_it_goes_on_from_a_better_one_and_ends_without() -> None:
     writer = Scripted([CLEAR, "", "Yes"])
-    at = with_writer(writer)
+    at = writing(writer)
     adjuster = rewrite.adjust(at)
     next(adjuster)
     (better,) = adjuster.send([wrong_at([0])])
