@@ -18,7 +18,10 @@ from engine.prompts.race import Race
 from engine.runs import Run
 from engine.worker import execute
 
-PROFILE = 'name = "embedded"' + ON_FOLDER + """\
+PROFILE = (
+    'name = "embedded"'
+    + ON_FOLDER
+    + """\
 samples = 4
 length = 32
 compute = "{compute}"
@@ -31,6 +34,7 @@ test = "file:{folder}/mood.jsonl"
 template = "Review: {{text}}\\nGood?"
 labels = {{ bad = " no", good = " yes" }}
 """
+)
 PRUNE = '[[step]]\nuse = "prune"\n'
 EMBED = '[[step]]\nuse = "embed_prompt"\ntask = "mood"\nepochs = 3\nbatch = 4\ntokens = 6\nlearning_rate = 5e-2\nrows = 10\n'
 PREFIX = EMBED + 'form = "prefix"\n'

@@ -25,7 +25,10 @@ from engine.training.blockwise import distance
 from engine.training.recover import block_ends, output, targets
 from engine.worker import execute
 
-PROFILE = 'name = "recover"' + ON_FOLDER + """\
+PROFILE = (
+    'name = "recover"'
+    + ON_FOLDER
+    + """\
 samples = 8
 length = 32
 compute = "float32"
@@ -46,6 +49,7 @@ learning_rate = 5e-3
 [[step]]
 use = "export"
 """
+)
 
 
 @pytest.fixture
