@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def ours(folder: Path, prompt: Prompt, rows: list) -> tuple[float, torch.Tensor]:
-    subject = load(ModelOptions(source=str(folder), dtype="float32"), seed=0, allow_code=False)
+    subject = load(ModelOptions(source=str(folder), device="cpu", dtype="float32"), seed=0, allow_code=False)
     began = time.perf_counter()
     scores = Scorer(subject).score(prompt, rows)
     return time.perf_counter() - began, scores
