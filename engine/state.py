@@ -185,7 +185,8 @@ class RunState:
         self.comparisons = [*kept, event]
 
     def _on_prompt_trained(self, event: ev.PromptTrained) -> None:
-        self.trainings = [*(t for t in self.trainings if (t.step, t.epoch) != (event.step, event.epoch)), event]
+        key = (event.step, event.candidate, event.epoch)
+        self.trainings = [*(t for t in self.trainings if (t.step, t.candidate, t.epoch) != key), event]
         if event.loss is not None:
             self._point("prompt training loss", event.time, event.loss)
         self._point("prompt training skill", event.time, event.skill)
