@@ -88,7 +88,7 @@ class Memory:
         self.optimizer = torch.optim.AdamW(self.trainee.weights, weight_decay=0.0, betas=(0.9, 0.95))
 
     def save(self, file: Path) -> None:
-        stored = {}
+        stored = dict[str, torch.Tensor]()
         for number, (weight, best) in enumerate(zip(self.trainee.weights, self.best, strict=True)):
             tensors = {"weight": weight.detach(), "best": best, **self.optimizer.state.get(weight, {})}
             stored |= {f"{name}.{number}": tensor.cpu().contiguous().clone() for name, tensor in tensors.items()}
