@@ -76,7 +76,8 @@ def adapted(workspace: Workspace, plan: Plan) -> Iterator[list[nn.Parameter]]:
     from peft import LoraConfig, get_peft_model
 
     module: Any = workspace.subject.module
-    config = LoraConfig(r=plan.rank, lora_alpha=plan.rank, lora_dropout=0.0, target_modules=plan.modules, bias="none")
+    transposed = not isinstance(module.get_submodule(plan.modules[0]), nn.Linear)
+    config = LoraConfig(r=plan.rank, lora_alpha=plan.rank, target_modules=plan.modules, fan_in_fan_out=transposed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(workspace.profile.seed)
         wrapped = get_peft_model(module, config)

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Literal, Self
 from pydantic import Field, model_validator
 
 from engine.options import Options, completed, table_of
-from engine.prompts.options import AdjustPromptOptions, EmbedPromptOptions, JudgedOptions, SelectPromptOptions
+from engine.prompts.options import (
+    AdjustPromptOptions,
+    EmbedPromptOptions,
+    JudgedOptions,
+    PromptStepOptions,
+    SelectPromptOptions,
+)
 from engine.pruning.options import PruneOptions
 
 if TYPE_CHECKING:
@@ -59,9 +65,19 @@ class JointOptions(JudgedOptions):
             raise ValueError("levels must be rising sparsities above 0 and below 1, as in [0.3, 0.5]")
         if self.lora and self.embed is None:
             raise ValueError("lora needs an embed table: its size and its training are the soft prompt's")
-        for level in self.levels:
-            self.pruning(level)
+        assert self.prunings  # made once: a pattern may allow one sparsity only
         return self
+
+    @property
+    def prunings(self) -> list[PruneOptions]:
+        """What every level is, as a step of its own."""
+        return [self.pruning(level) for level in self.levels]
+
+    @property
+    def prompt_steps(self) -> list[PromptStepOptions]:
+        """What finds a level's prompts, as steps of their own."""
+        found = (self.selecting(), self.adjusting(), self.embedding())
+        return [step for step in found if step is not None]
 
     def pruning(self, level: float) -> PruneOptions:
         return completed(PruneOptions, self.prune, use="prune", sparsity=level)
