@@ -3,39 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 
 import pytest
 import torch
 from fixtures.killing import Condition, Killed, die_when, nth
-from fixtures.models import TEXT, save
-from fixtures.workspaces import ON_FOLDER
+from fixtures.moods import MakeRun, run_maker
 
 from engine import events as ev
-from engine import runs
 from engine.events.joint import CARRIED_SOFT, CARRIED_TEXT, LORA, PLAIN, PROMPTS, SOFT
 from engine.events.joint import TEXT as BEST_TEXT
 from engine.runs import Run
 from engine.state import RunState
 from engine.worker import execute
 
-PROFILE = (
-    'name = "joint"'
-    + ON_FOLDER
-    + """\
-samples = 4
-length = 32
-compute = "float32"
-[evaluate]
-perplexity = "none"
-speed = false
-[task.mood]
-description = "Is it good?"
-test = "file:{folder}/mood.jsonl"
-template = "Review: {{text}}\\nGood?"
-labels = {{ bad = " no", good = " yes" }}
-"""
-)
 JOINT = """
 [[step]]
 use = "joint"
@@ -57,30 +37,17 @@ tokens = 4
 learning_rate = 5e-2
 rows = 10
 """
-MakeRun = Callable[..., Run]
+EXPORT = '[[step]]\nuse = "export"\nverify = false\n'
 
 
 @pytest.fixture(scope="module")
 def begin(tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
-    """A new run of these steps on a tiny model."""
-    folder = tmp_path_factory.mktemp("joint")
-    save("llama", folder / "model")
-    (folder / "text.txt").write_text(TEXT)
-    words = TEXT.split()
-    lines = [{"text": " ".join(words[7 * i : 7 * i + 6]), "label": ["bad", "good"][i % 2]} for i in range(80)]
-    (folder / "mood.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    number = iter(range(20))
-
-    def create(*steps: str) -> Run:
-        text = PROFILE.format(folder=folder, dtype="float32") + "".join(steps)
-        return runs.create("joint", text, folder / f"run-{next(number)}")
-
-    return create
+    return run_maker(tmp_path_factory.mktemp("joint"))
 
 
 @pytest.fixture(scope="module")
 def whole(begin: MakeRun) -> Run:
-    run = begin(JOINT, '[[step]]\nuse = "export"\nverify = false\n')
+    run = begin(JOINT, EXPORT)
     assert execute(run) == 0, run.state().failure
     return run
 
@@ -136,7 +103,7 @@ def test_the_transfer_matrix_agrees_with_the_grid(whole: Run) -> None:
 
 
 def test_the_weights_are_those_of_the_prune_step(begin: MakeRun, whole: Run) -> None:
-    alone = begin('[[step]]\nuse = "prune"\nsparsity = 0.7\n[[step]]\nuse = "export"\nverify = false\n')
+    alone = begin('[[step]]\nuse = "prune"\nsparsity = 0.7\n', EXPORT)
     assert execute(alone) == 0, alone.state().failure
     expected, found = weights(alone), weights(whole)
     assert expected.keys() == found.keys()
@@ -165,7 +132,7 @@ def test_the_prompt_is_kept_and_the_tables_are_written(whole: Run) -> None:
     ids=["pruning", "lora", "between levels", "transfer"],
 )
 def test_a_killed_run_ends_as_a_whole_one(begin: MakeRun, whole: Run, moment: Condition) -> None:
-    broken = begin(JOINT, '[[step]]\nuse = "export"\nverify = false\n')
+    broken = begin(JOINT, EXPORT)
     with pytest.raises(Killed):
         execute(broken, also=die_when(moment))
     assert execute(broken) == 0, broken.state().failure
@@ -175,7 +142,7 @@ def test_a_killed_run_ends_as_a_whole_one(begin: MakeRun, whole: Run, moment: Co
 
 
 def test_a_finished_step_is_put_back(begin: MakeRun, whole: Run) -> None:
-    broken = begin(JOINT, '[[step]]\nuse = "export"\nverify = false\n')
+    broken = begin(JOINT, EXPORT)
     with pytest.raises(Killed):
         execute(broken, also=die_when(lambda e: isinstance(e, ev.StepStarted) and e.step == 1))
     assert execute(broken) == 0, broken.state().failure
@@ -186,7 +153,7 @@ def test_a_finished_step_is_put_back(begin: MakeRun, whole: Run) -> None:
 
 def test_a_level_that_misses_the_gate_ends_the_walk(begin: MakeRun) -> None:
     text = JOINT.partition("[step.adjust]")[0].replace("lora = true\n", "")
-    run = begin(text + "[step.gate]\naccuracy_drop = -1.0\n", '[[step]]\nuse = "export"\nverify = false\n')
+    run = begin(text + "[step.gate]\naccuracy_drop = -1.0\n", EXPORT)
     assert execute(run) == 0, run.state().failure
     state = only(run)
     assert {level for _, level, _ in state.grid} == {"dense", "40%"}
