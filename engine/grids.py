@@ -67,7 +67,7 @@ def transfers(state: RunState, step: int, kind: str) -> Table:
             [trained_at, *(figures.accuracy(e.accuracy, e.low, e.high) if e else figures.NOTHING for e in found)]
         )
     told = any(set(row[1:]) - {figures.NOTHING} for row in body)
-    return [f"{kind} made at", *(f"used at {level}" for level in levels)], body if told else []
+    return [f"{kind} prompt made at", *(f"used at {level}" for level in levels)], body if told else []
 
 
 def sections(state: RunState) -> str:
@@ -77,7 +77,7 @@ def sections(state: RunState) -> str:
         of = f" of step {step + 1}" if len(steps(state)) > 1 else ""
         parts += [section(f"Levels and prompts{of}", *grid(state, step)), NOTE]
         parts.append(section(f"Recovered{of}", *recovered(state, step)))
-        parts += [section(f"Transfer of the {kind}{of}", *transfers(state, step, kind)) for kind in (TEXT, SOFT)]
+        parts += [section(f"Transfer of the {kind} prompt{of}", *transfers(state, step, kind)) for kind in (TEXT, SOFT)]
     return "\n\n".join(part for part in parts if part)
 
 

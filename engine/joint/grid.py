@@ -86,12 +86,14 @@ class Meeting:
         best = self.contest.race.ranked(sorted(set(self.indices.values())))[0]
         return next(kind for kind, index in self.indices.items() if index == best)
 
-    def tested(self) -> dict[str, Cell]:
-        """Every one on the test rows, the best compared with the others."""
+    def tested(self, compared: bool = True) -> dict[str, Cell]:
+        """Every one on the test rows; the best compared with the others, or none with any."""
         contest, race = self.contest, self.contest.race
         order = sorted(set(self.indices.values()), key=lambda index: index == self.indices[self.chosen])
-        finals = Finals(contest.workspace, contest.options, contest.task, race, order)
-        figures = dict(zip(order, finals.compare(contest.scorer, contest.workspace.stage), strict=True))
+        figures: dict[int, Standing] = {}
+        for together in [order] if compared else [[index] for index in order]:
+            finals = Finals(contest.workspace, contest.options, contest.task, race, together)
+            figures |= zip(together, finals.compare(contest.scorer, contest.workspace.stage), strict=True)
         return {kind: self._cell(index, figures[index]) for kind, index in self.indices.items()}
 
     def _cell(self, index: int, found: Standing) -> Cell:

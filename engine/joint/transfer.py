@@ -65,7 +65,7 @@ def scored(levels: Levels, level: Level, others: Sequence[Walked]) -> dict[str, 
         return {}
     workspace = levels.at(level)
     fit = {name: prompt for name, prompt in prompts.items() if not prompt.soft or fitting(workspace, prompt)}
-    return Meeting.of(workspace, levels.options, fit).tested()
+    return Meeting.of(workspace, levels.options, fit).tested(compared=False)
 
 
 def tell(workspace: Workspace, kind: str, trained_at: str, used_at: Level, cell: Cell) -> None:

@@ -119,6 +119,9 @@ def test_the_prompt_is_kept_and_the_tables_are_written(whole: Run) -> None:
     assert kept.read(outcomes.chosen_folder(whole, "mood")).prompt.name == summary["winner"]
     (chosen,) = [e for e in only(whole).grid.values() if e.level == "70%" and e.chosen]
     assert (summary["winner"], summary["accuracy"]) == (chosen.candidate, chosen.accuracy)
+    tested = [row["stage"] for row in outcomes.rows(only(whole)) if row["prompt"] and row["calibration"] == "batch"]
+    assert len(set(tested)) == len(tested)
+    assert "70% sparse + soft prompt" in tested
     report = (whole.path / "report.md").read_text()
     for title in ("Levels and prompts", "Recovered", "Transfer"):
         assert f"## {title}" in report
