@@ -41,6 +41,13 @@ def difference(value: float, low: float, high: float) -> str:
     return f"{100 * value:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}] points"
 
 
+def ratio(value: float | None, low: float | None, high: float | None) -> str:
+    """A share of something lost, which may be below 0 or above 1, with its 95% interval: 0.62 [0.41, 0.84]."""
+    if value is None or low is None or high is None:
+        return "undefined"
+    return f"{value:.2f} [{low:.2f}, {high:.2f}]"
+
+
 def metric(name: str, value: float | None, low: float | None = None, high: float | None = None) -> str:
     """A measured figure as its name asks: bytes as sizes, counts, shares, accuracies, rates."""
     if name.startswith("accuracy"):

@@ -6,7 +6,10 @@ description is typed once. Field descriptions become the comments of a written p
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+import copy
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, create_model, model_validator
 
 
 class Options(BaseModel):
@@ -19,3 +22,27 @@ class StepOptions(Options):
     """Options of one step of a profile; `use` is the step's name."""
 
     use: str
+
+
+Step = TypeVar("Step", bound=StepOptions)
+
+
+def table_of(model: type[StepOptions], without: tuple[str, ...] = (), **given: Any) -> type[Options]:
+    """A step's options as a table inside another step: less those that are `given` there and those it goes `without`. The
+    step's own model checks the values.
+    """
+
+    def check(table: Options) -> Options:
+        completed(model, table, **given)
+        return table
+
+    hidden = {*without, *given}
+    fields: Any = {n: (f.annotation, copy.copy(f)) for n, f in model.model_fields.items() if n not in hidden}
+    validators: Any = {"as_the_step_does": model_validator(mode="after")(check)}
+    name = f"{model.__name__}Table"
+    return create_model(name, __base__=Options, __doc__=model.__doc__, __validators__=validators, **fields)
+
+
+def completed(model: type[Step], table: Options, **given: Any) -> Step:
+    """The step's options that a table of them stands for."""
+    return model.model_validate({**table.model_dump(), **given})

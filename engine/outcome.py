@@ -115,6 +115,12 @@ def part(name: str) -> str:
     return BASELINES.get(name.rpartition(".")[2], "best")
 
 
+def _role(name: str) -> str:
+    """What a tested prompt that was not chosen was to its step."""
+    found = part(name)
+    return found if found != "best" else name.rpartition(".")[2].replace("-", " ")
+
+
 def unbeaten(name: str) -> str:
     """Words on a winner that no search found; empty for another."""
     return f"the {part(name)} prompt, nothing better was found" if part(name) != "best" else ""
@@ -160,7 +166,11 @@ def _prompt_row(
     known = state.candidates.get(name)
     score = known.scores.get((stage, "test", calibration)) if known else None
     best = name == choice["winner"]
-    kind = f"best prompt = {part(name)}" if best and part(name) != "best" else f"{part(name)} prompt"
+    kind = (
+        f"best prompt = {part(name)}"
+        if best and part(name) != "best"
+        else f"{part(name) if best else _role(name)} prompt"
+    )
     tested: Row = {"verdict": "tie"} if best and name == (choice["baseline"] or PLAIN) else {}
     if compared:
         tested = {

@@ -8,9 +8,11 @@ from dataclasses import replace
 
 from engine.errors import UsageError
 from engine.evaluation.options import EvaluateStepOptions
+from engine.joint.options import JointOptions
 from engine.matrices import Matrix
+from engine.options import StepOptions
 from engine.prompts import early
-from engine.prompts.options import PromptStepOptions
+from engine.prompts.options import JudgedOptions, PromptStepOptions
 from engine.pruning import step as pruning
 from engine.pruning import structured
 from engine.pruning.options import PruneOptions
@@ -29,7 +31,7 @@ def check(workspace: Workspace, matrices: list[Matrix]) -> None:
     for name in tasks(workspace):
         workspace.task(name)
     check_prompts(workspace)
-    steps = [step for step in workspace.profile.step if isinstance(step, PruneOptions)]
+    steps = [step for step in workspace.profile.step if isinstance(step, PruneOptions | JointOptions)]
     check_pruning(workspace, matrices)
     measured = [step for step in workspace.profile.step if isinstance(step, SensitivityOptions)]
     if (steps or measured) and workspace.profile.calibration.source != "self":
@@ -41,18 +43,34 @@ def check_pruning(workspace: Workspace, matrices: list[Matrix]) -> None:
     out meet another model and check for themselves.
     """
     for index, step in enumerate(workspace.profile.step):
-        if isinstance(step, PruneOptions):
-            pruning.check_options(matrices, step)
-            if step.structure:
-                structured.check(replace(workspace, step=index), step)
-                return
+        for how in prunings(step):
+            pruning.check_options(matrices, how)
+            if how.structure:
+                structured.check(replace(workspace, step=index), how)
+        if any(how.structure for how in prunings(step)):
+            return
+
+
+def prunings(step: StepOptions) -> list[PruneOptions]:
+    """Every way in which a step prunes the model that it finds."""
+    if isinstance(step, JointOptions):
+        return step.prunings
+    return [step] if isinstance(step, PruneOptions) else []
 
 
 def check_prompts(workspace: Workspace) -> None:
     """Refuses prompt steps that lack rows, budget or room; those that are done already are left alone."""
     for index, step in enumerate(workspace.profile.step):
-        if isinstance(step, PromptStepOptions) and workspace.finished(index) is None:
-            early.check(replace(workspace, step=index), step)
+        if workspace.finished(index) is None:
+            for one in prompt_steps(step):
+                early.check(replace(workspace, step=index), one)
+
+
+def prompt_steps(step: StepOptions) -> list[PromptStepOptions]:
+    """Every way in which a step chooses prompts."""
+    if isinstance(step, JointOptions):
+        return step.prompt_steps
+    return [step] if isinstance(step, PromptStepOptions) else []
 
 
 def check_streamed(workspace: Workspace) -> None:
@@ -87,7 +105,7 @@ def tasks(workspace: Workspace) -> list[str]:
     """Every task that the run will need."""
     names = list(workspace.profile.evaluate.tasks)
     for step in workspace.profile.step:
-        if isinstance(step, PromptStepOptions):
+        if isinstance(step, JudgedOptions):
             names.append(step.task)
         elif isinstance(step, EvaluateStepOptions):
             names += step.tasks or []

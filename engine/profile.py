@@ -223,7 +223,7 @@ def _absolute(raw: Any, base: Path, problems: list[Problem], key: str = "") -> A
 
 def _problem(raw: Any, error: dict[str, Any]) -> Problem:
     """A pydantic error in our words."""
-    loc = [part for part in error["loc"] if part not in STEPS]
+    loc = [part for i, part in enumerate(error["loc"]) if i != 2 or part not in STEPS]  # step, its number, its kind
     key = ".".join(str(part) for part in loc)
     match error["type"]:
         case "extra_forbidden":

@@ -106,6 +106,7 @@ STEPS = {
     "select_prompt": StepEntry("engine.prompts.options:SelectPromptOptions", "engine.prompts.select"),
     "adjust_prompt": StepEntry("engine.prompts.options:AdjustPromptOptions", "engine.prompts.adjust"),
     "embed_prompt": StepEntry("engine.prompts.options:EmbedPromptOptions", "engine.prompts.embed"),
+    "joint": StepEntry("engine.joint.options:JointOptions", "engine.joint.step", stage="joint"),
     "evaluate": StepEntry("engine.evaluation.options:EvaluateStepOptions", "engine.evaluation.step"),
     "export": StepEntry("engine.export.options:ExportOptions", "engine.export.step"),
 }

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine import events as ev
-from engine import figures, outcome, sections
+from engine import figures, grids, outcome, sections
 from engine.outcome import rows as rows
 from engine.outcome import table as table
 from engine.outcome import winners as winners
@@ -25,6 +25,7 @@ def markdown(state: RunState, environment: Mapping[str, Any] | None = None) -> s
     parts = [
         _head(state),
         _results(state),
+        grids.sections(state),
         _prompts(state),
         _steps(state),
         sections.layers(state),
@@ -67,6 +68,9 @@ def result(state: RunState, environment: Mapping[str, Any] | None = None) -> dic
         "recoveries": [_event(event) for event in state.recoveries],
         "trainings": [_event(event) for event in state.trainings],
         "readings": [_event(event) for event in state.readings],
+        "grid": [_fields(event) for event in state.grid.values()],
+        "recovered": [_fields(event) for event in state.recovered.values()],
+        "transfers": [_fields(event) for event in state.transfers.values()],
         "gates": [_fields(gate) for gate in state.gates],
         "artifacts": [_fields(artifact) for artifact in state.artifacts],
         "estimates": {

@@ -19,6 +19,7 @@ class RunState:
     """Everything known of a run. `status`: empty, running, done, failed or cancelled; apply() is the only mutator.
 
     `metrics` is {stage: {name: Metric}} in the order of measurement; `history` {curve: [(time, value)]} feeds charts.
+    `grid` and `recovered` are {(step, level, kind of prompt): event}, `transfers` {(step, kind, trained at, used at): event}.
     `layers` are the matrices as the last step that changed shapes left them; `sensitivities` {name: event} and `plans`
     {step: event} stay as they were told, by the names of that time (see `renumbered`).
     """
@@ -48,6 +49,9 @@ class RunState:
     recoveries: list[ev.BlockRecovered] = field(default_factory=list)
     trainings: list[ev.PromptTrained] = field(default_factory=list)
     readings: list[ev.PromptRead] = field(default_factory=list)
+    grid: dict[tuple[int, str, str], ev.GridScored] = field(default_factory=dict)
+    recovered: dict[tuple[int, str, str], ev.Recovered] = field(default_factory=dict)
+    transfers: dict[tuple[int, str, str, str], ev.Transferred] = field(default_factory=dict)
     estimates: dict[str, ev.Estimated] = field(default_factory=dict)
     used: dict[str, Used] = field(default_factory=dict)
     log: list[ev.Log] = field(default_factory=list)
@@ -185,13 +189,23 @@ class RunState:
         self.comparisons = [*kept, event]
 
     def _on_prompt_trained(self, event: ev.PromptTrained) -> None:
-        self.trainings = [*(t for t in self.trainings if (t.step, t.epoch) != (event.step, event.epoch)), event]
+        key = (event.step, event.candidate, event.epoch)
+        self.trainings = [*(t for t in self.trainings if (t.step, t.candidate, t.epoch) != key), event]
         if event.loss is not None:
             self._point("prompt training loss", event.time, event.loss)
         self._point("prompt training skill", event.time, event.skill)
 
     def _on_prompt_read(self, event: ev.PromptRead) -> None:
         self.readings = [*(r for r in self.readings if r.step != event.step), event]
+
+    def _on_grid_scored(self, event: ev.GridScored) -> None:
+        self.grid[event.step, event.level, event.prompt] = event
+
+    def _on_recovered(self, event: ev.Recovered) -> None:
+        self.recovered[event.step, event.level, event.prompt] = event
+
+    def _on_transferred(self, event: ev.Transferred) -> None:
+        self.transfers[event.step, event.prompt, event.trained_at, event.used_at] = event
 
     def _on_artifact_written(self, event: ev.ArtifactWritten) -> None:
         self.artifacts = [*(a for a in self.artifacts if a.path != event.path), event]

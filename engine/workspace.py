@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,8 @@ class Workspace:
     """The run, its resolved profile and the model as it is now.
 
     `stage` names the state of the weights in figures (dense, pruned, pruned-2, ...); `step` is the index of the step at
-    work. `state` is the fold of everything the run has said.
+    work, `part` the part of it whose files and prompts have names of their own. `state` is the fold of everything the run
+    has said. `dense` is the dense model where it is in memory beside the other one.
     """
 
     run: runs.Run
@@ -39,10 +40,16 @@ class Workspace:
     allow_code: bool = False
     stage: str = "dense"
     step: int = -1
+    part: str = ""
+    dense: Subject | None = None
     _tasks: dict[str, Task] = field(default_factory=dict)
     _texts: dict[tuple[str, Purpose], Text] = field(default_factory=dict)
     _tokens: dict[str, torch.Tensor] = field(default_factory=dict)
     _calibration: torch.Tensor | None = None
+
+    def within(self, part: str) -> Workspace:
+        """The same for a part of the step, or a part of that part; what it makes of its model is its own."""
+        return replace(self, part=f"{self.part}.{part}" if self.part else part)
 
     def progress(self, label: str, done: int, total: int, unit: str) -> None:
         """Says how far the current long work is, and stops here when asked to."""
@@ -78,8 +85,9 @@ class Workspace:
         return self._tokens[source]
 
     def checkpoint(self, name: str, step: int | None = None) -> Path:
-        """A file of this step, or another one, under checkpoints/."""
-        return self.run.checkpoints / f"step-{self.step if step is None else step}-{name}"
+        """A file of this step's part, or of another step, under checkpoints/."""
+        part = f"{self.part}-" if self.part and step is None else ""
+        return self.run.checkpoints / f"step-{self.step if step is None else step}-{part}{name}"
 
     def spill(self) -> Path | None:
         """The folder for data that waits on disk between blocks; None when it waits in memory."""
@@ -101,7 +109,7 @@ class Workspace:
 
     def dense_subject(self) -> Subject:
         """The dense model once more, for comparisons with the one under compression."""
-        return load(self.profile.model, seed=self.profile.seed, allow_code=self.allow_code)
+        return self.dense or load(self.profile.model, seed=self.profile.seed, allow_code=self.allow_code)
 
     def data_fingerprint(self) -> str:
         """A hash of the calibration data and the tasks, as far as they have been loaded."""

@@ -127,6 +127,22 @@ class Narrator:
         took = figures.duration(event.seconds)
         return [f"{INDENT}trained {event.candidate} {event.epoch}/{event.epochs} epochs: {figure}{best}, {took}"]
 
+    def _grid_scored(self, event: ev.GridScored) -> list[str]:
+        figure = figures.accuracy(event.accuracy, event.low, event.high)
+        chosen = ", chosen on development rows" if event.chosen else ""
+        return [f"{INDENT}level {event.level}, {event.prompt}: {figure}, n {event.n}{chosen}"]
+
+    def _recovered(self, event: ev.Recovered) -> list[str]:
+        share, lost = figures.ratio(event.value, event.low, event.high), -event.gap
+        gap = figures.difference(lost, -event.gap_high, -event.gap_low)
+        return [f"{INDENT}level {event.level}, {event.prompt}: recovered {share} of {gap}"]
+
+    def _transferred(self, event: ev.Transferred) -> list[str]:
+        if event.trained_at == event.used_at:
+            return []
+        figure = figures.accuracy(event.accuracy, event.low, event.high)
+        return [f"{INDENT}{event.prompt} of level {event.trained_at} at {event.used_at}: {figure}, n {event.n}"]
+
     def _artifact_written(self, event: ev.ArtifactWritten) -> list[str]:
         return [f"{INDENT}wrote {event.path} ({event.format}, {figures.size(event.bytes)})"]
 

@@ -12,6 +12,7 @@ from engine.estimate.parts import FLOAT
 from engine.estimate.scene import LOOKED_AT, Scene
 from engine.evaluation.options import EvaluateOptions, EvaluateStepOptions
 from engine.export.options import ExportOptions
+from engine.joint.options import JointOptions
 from engine.options import StepOptions
 from engine.prompts import pool
 from engine.prompts.options import AdjustPromptOptions, EmbedPromptOptions, PromptStepOptions, SelectPromptOptions
@@ -119,7 +120,8 @@ def embed_prompt(scene: Scene, options: EmbedPromptOptions) -> Needs:
     checked = (options.epochs + 1) * min(options.rows, len(task.dev))
     checks = parts.rows(scene.sizes, checked, per_row, prefix, options.epochs + 1)
     trained = tuning.training(scene, options, rows, task.template, prefix).then(checks)
-    several = sum(isinstance(step, EmbedPromptOptions) for step in scene.workspace.profile.step) > 1
+    steps = scene.workspace.profile.step
+    several = sum(isinstance(step, EmbedPromptOptions | JointOptions) for step in steps) > 1
     needs = trained.then(prompt_step(scene, options, [start] * (4 + several), finalists=4 + several))
     if not options.alpha or not scene.changed:
         return needs
@@ -147,6 +149,30 @@ def prompt_step(scene: Scene, options: PromptStepOptions, prompts: Sequence[Prom
     return out.then(again.beside(sizes.loaded))
 
 
+def joint(scene: Scene, options: JointOptions) -> Needs:
+    """Every level's pruning and prompts, all kinds of prompts on all development and test rows, the transfer matrix; beside
+    the model, a level's own.
+    """
+    task, levels = scene.workspace.task(options.task), len(options.levels) + 1
+    selecting = options.selecting()
+    longest = max(pool.build(task, selecting, scene.workspace.profile.seed), key=lambda prompt: len(prompt.text()))
+    per_level = Needs()
+    for step in options.prompt_steps:
+        again = 2 if options.lora and isinstance(step, EmbedPromptOptions) else 1
+        for _ in range(again):
+            per_level = per_level.then(of_step(scene, step.model_copy(update={"test_rows": 1})))
+    kinds = len(options.prompt_steps) + 2 + options.lora
+    cells = levels * kinds + (1 + (options.embed is not None)) * (levels - 1) ** 2
+    met = selecting.model_copy(update={"budget": cells * len(task.dev)})
+    out = prompt_step(scene, met, [longest] * cells, finalists=cells)
+    for _ in range(levels):
+        out = out.then(per_level)
+    for how in options.prunings:
+        out = out.then(prune(scene, how))
+        scene = replace(scene, collected=scene.collected or how.statistics == "dense" or planning.looks(how))
+    return out.beside(scene.sizes.loaded)
+
+
 def evaluate(scene: Scene, options: EvaluateStepOptions) -> Needs:
     return measure(scene, options.over(scene.workspace.profile.evaluate))
 
@@ -168,7 +194,7 @@ def export(scene: Scene, options: ExportOptions) -> Needs:
 
 NEEDS: dict[str, Callable[[Scene, Any], Needs]] = {
     "sensitivity": sensitivity, "prune": prune, "recover": recover, "select_prompt": select_prompt,
-    "adjust_prompt": adjust_prompt, "embed_prompt": embed_prompt, "evaluate": evaluate, "export": export,
+    "adjust_prompt": adjust_prompt, "embed_prompt": embed_prompt, "joint": joint, "evaluate": evaluate, "export": export,
 }  # fmt: skip
 
 
@@ -185,6 +211,7 @@ def after_step(scene: Scene, options: StepOptions) -> Scene:
         scene = replace(scene, changed=True, collected=False)
     elif isinstance(options, SensitivityOptions):
         scene = replace(scene, collected=True)
-    if isinstance(options, PruneOptions) and options.structure:
-        return replace(scene, sizes=scene.sizes.smaller(options.amount))
+    last = options.prunings[-1] if isinstance(options, JointOptions) else options
+    if isinstance(last, PruneOptions) and last.structure:
+        return replace(scene, sizes=scene.sizes.smaller(last.amount))
     return scene

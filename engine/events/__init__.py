@@ -11,6 +11,7 @@ import dataclasses
 import json
 
 from engine.events.base import Event, Unknown
+from engine.events.joint import GridScored, Recovered, Transferred
 from engine.events.prompts import CandidateAdded, CandidateScored, PromptRead, PromptsCompared, PromptTrained
 from engine.events.run import (
     ArtifactWritten,
@@ -45,6 +46,7 @@ __all__ = [
     "Event",
     "FINAL",
     "GateChecked",
+    "GridScored",
     "KINDS",
     "LayerPruned",
     "LayerSensitivity",
@@ -56,6 +58,7 @@ __all__ = [
     "PromptRead",
     "PromptTrained",
     "PromptsCompared",
+    "Recovered",
     "RunCancelled",
     "RunFailed",
     "RunFinished",
@@ -64,6 +67,7 @@ __all__ = [
     "SparsityPlanned",
     "StepFinished",
     "StepStarted",
+    "Transferred",
     "Unknown",
     "from_json",
     "middle",

@@ -7,7 +7,7 @@ partly lucky, and some adjusters look at these rows.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -25,16 +25,24 @@ from engine.prompts.writer import Writer
 from engine.registry import ADJUSTERS
 from engine.workspace import Workspace
 
+Pick = Callable[[Sequence[int]], int]
+
 
 def run(workspace: Workspace, options: AdjustPromptOptions) -> dict[str, Any]:
     """Adjusts a prompt for the model as it is now; returns the step's summary."""
     contest = Contest.open(workspace, options)
-    plain, start = pool.plain(contest.task, prefix(workspace)), starting(contest, options)
+    winner, baselines, pick = adjusted(contest, options, starting(contest, options))
+    return contest.settle(winner, baselines, workspace.artifact("adjusted-prompts").name, pick)
+
+
+def adjusted(contest: Contest, options: AdjustPromptOptions, start: Prompt) -> tuple[int, list[int], Pick | None]:
+    """The best of what the adjuster makes of the start, what it is to beat (the start last), and how to choose among them."""
+    workspace, scorer = contest.workspace, contest.scorer
+    plain = pool.plain(contest.task, prefix(workspace))
     baselines = list(dict.fromkeys([contest.enter(plain), contest.enter(start)]))
     rows = set_apart(contest.task, contest.race.rows, options.rows)
     check_budget(workspace, options, len(baselines) * rows)
     seed = workspace.profile.seed
-    scorer = contest.scorer
     assert scorer.cache is not None
     writer = Writer(workspace.subject, scorer.cache, seed, workspace.check_stop)
     generator = random.Random(f"adjust {seed} {workspace.step}")
@@ -42,11 +50,9 @@ def run(workspace: Workspace, options: AdjustPromptOptions) -> dict[str, Any]:
     setting = Setting(start, contest.task, met, options, workspace.subject, scorer, writer, generator)
     adjuster = ADJUSTERS.load(options.method)
     search(contest, options, adjuster.adjust(setting), baselines, rows)
-    folder, first = workspace.artifact("adjusted-prompts").name, baselines[-1]
-    winner = final(contest, options, first, rows)
-    if goal(options) == "length":
-        return contest.settle(winner, baselines, folder, partial(shortest.pick, contest.race, first))
-    return contest.settle(winner, baselines, folder)
+    first = baselines[-1]
+    pick = partial(shortest.pick, contest.race, first) if goal(options) == "length" else None
+    return final(contest, options, first, rows), baselines, pick
 
 
 def goal(options: AdjustPromptOptions) -> str:

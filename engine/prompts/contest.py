@@ -17,7 +17,7 @@ from engine.errors import UsageError
 from engine.prompts import calibration
 from engine.prompts.cache import ScoreCache
 from engine.prompts.finals import Finals, scored_event
-from engine.prompts.options import PromptStepOptions
+from engine.prompts.options import JudgedOptions, PromptStepOptions
 from engine.prompts.race import Race, Standing
 from engine.prompts.scorer import Scorer
 from engine.prompts.template import Prompt
@@ -71,18 +71,23 @@ class Contest:
         """Raises UsageError when the budget cannot show every prompt a single row."""
         check_budget(self.workspace, self.options, least)
 
+    def decide(self, winner: int, baselines: list[int], pick: Callable[[Sequence[int]], int] | None = None) -> int:
+        """The winner, or a baseline that is better: it meets as many rows as the winner (its calibration is fitted on them),
+        and `pick` chooses among them all, by default by rank.
+        """
+        for index in baselines:
+            self.race.catch_up(index, winner)
+        return pick([*baselines, winner]) if pick else self.race.ranked([*baselines, winner])[0]
+
     def settle(
         self, winner: int, baselines: list[int], folder: str, pick: Callable[[Sequence[int]], int] | None = None
     ) -> dict[str, Any]:
         """The finalists on the test split, their artifact under `folder`; returns the step's summary.
 
-        A baseline meets as many rows as the winner (its calibration is fitted on them), and wins if it is better there:
-        `pick` chooses among them, by default by rank.
+        `pick` chooses among them as `decide` says.
         """
         race = self.race
-        for index in baselines:
-            race.catch_up(index, winner)
-        winner = pick([*baselines, winner]) if pick else race.ranked([*baselines, winner])[0]
+        winner = self.decide(winner, baselines, pick)
         others = [index for index in baselines if index != winner]
         finals = Finals(self.workspace, self.options, self.task, race, [*others, winner])
         figures = finals.compare(self.scorer, self.workspace.stage)
@@ -111,7 +116,7 @@ class Contest:
         self.workspace.emit(ev.CandidateScored(**{**scored, "ms": round(ms, 2), "round": number, "alive": alive}))
 
 
-def fitting_task(workspace: Workspace, options: PromptStepOptions) -> Task:
+def fitting_task(workspace: Workspace, options: JudgedOptions) -> Task:
     """The step's task. Raises UsageError for a model without text, or a calibration that the task has no use for."""
     if not workspace.subject.is_language_model:
         raise UsageError("prompts need a language model", where=f"step.{workspace.step}")
@@ -139,7 +144,7 @@ def set_apart(task: Task, rows: Sequence[Row], most: int) -> int:
     return min(most, len(rows) // 2)
 
 
-def check_calibration(task: Task, options: PromptStepOptions) -> None:
+def check_calibration(task: Task, options: JudgedOptions) -> None:
     """Raises UsageError when the task's choices differ from row to row: then there is no bias of a word to correct."""
     if options.calibration != "none" and not task.labels:
         hint = 'calibration = "none"'
@@ -147,6 +152,6 @@ def check_calibration(task: Task, options: PromptStepOptions) -> None:
 
 
 def prefix(workspace: Workspace) -> str:
-    """Sets the candidates of a profile's second, third ... prompt step apart from the first one's."""
-    earlier = sum(isinstance(step, PromptStepOptions) for step in workspace.profile.step[: workspace.step])
-    return f"{earlier + 1}." if earlier else ""
+    """Sets the candidates of a profile's second, third ... prompt step, and those of a step's parts, apart from others."""
+    earlier = sum(isinstance(step, JudgedOptions) for step in workspace.profile.step[: workspace.step])
+    return (f"{earlier + 1}." if earlier else "") + (f"{workspace.part}." if workspace.part else "")

@@ -11,7 +11,10 @@ import json
 import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
+
+import torch
 
 from engine import events as ev
 from engine import files
@@ -28,7 +31,7 @@ from engine.prompts.reading import Reading, read
 from engine.prompts.scorer import Scorer, conditions
 from engine.prompts.soft import Soft, beginning
 from engine.prompts.template import SEPARATOR, Prompt
-from engine.prompts.tuning import Epoch, Tuning
+from engine.prompts.tuning import Epoch, Trainee, Tuning
 from engine.subject import DTYPES
 from engine.workspace import Workspace
 
@@ -45,6 +48,12 @@ class Embedding:
     start: Prompt
     rows: list[Row]
     checked: Sequence[Row]
+
+    @classmethod
+    def of(cls, contest: Contest, options: EmbedPromptOptions, start: Prompt) -> Embedding:
+        """Takes the rows that are checked out of the contest's race. Raises UsageError for what the training lacks."""
+        checked = held_back(contest, options)
+        return cls(contest.workspace, options, contest, start, room.check(contest, options, start), checked)
 
     @property
     def name(self) -> str:
@@ -73,21 +82,26 @@ class Embedding:
 
     def trained(self, start: Soft) -> Soft:
         """The best of the training. Raises EngineError when it changed the model."""
+        trainee = Trainee.virtual(start, self.workspace.subject.device)
+        best = self.train(trainee, self.name, self.contest.scorer)
+        if conditions(self.workspace.subject) != self.contest.scorer.weights:
+            raise EngineError("training a prompt changed the model's weights", where=f"step.{self.workspace.step}")
+        return replace(start, weight_NW=best[0])
+
+    def train(self, trainee: Trainee, name: str, scorer: Scorer) -> list[torch.Tensor]:
+        """The best numbers of the trainee, ahead of the text or in the model that the scorer has."""
         workspace, options = self.workspace, self.options
         lessons = Lessons.of(
-            self.contest.scorer, self.text, self.rows, options.tokens, self.teacher(), options.alpha,
-            options.temperature, DTYPES[workspace.profile.calibration.compute],
+            scorer, self.text, self.rows, trainee.tokens, self.teacher(), options.alpha, options.temperature,
+            DTYPES[workspace.profile.calibration.compute],
         )  # fmt: skip
-        label = f"training the {options.form} prompt"
         tuning = Tuning(
-            lessons, options, workspace.profile.seed, workspace.checkpoint("prompt.safetensors"), self.check, self.tell,
-            lambda done, total: workspace.progress(label, done, total, "optimizer steps"),
+            lessons, options, workspace.profile.seed, workspace.checkpoint("prompt.safetensors"),
+            partial(self.check, scorer=scorer), partial(self.tell, name=name),
+            lambda done, total: workspace.progress(f"training {name}", done, total, "optimizer steps"),
             lambda message: workspace.log(message, "warning"),
         )  # fmt: skip
-        soft = tuning.run(start)
-        if conditions(workspace.subject) != self.contest.scorer.weights:
-            raise EngineError("training a prompt changed the model's weights", where=f"step.{workspace.step}")
-        return soft
+        return tuning.run(trainee)
 
     def teacher(self) -> Any | None:
         """The dense model's log-likelihoods [rows, choices] with the same text; None where nothing is asked of it, or where it
@@ -99,20 +113,20 @@ class Embedding:
         scorer = Scorer(workspace.dense_subject(), ScoreCache(), lambda done, total: workspace.check_stop())
         return scorer.score(self.text, self.rows)
 
-    def check(self, soft: Soft) -> Standing:
-        """How the virtual tokens do on the checked rows, calibrated as the step is."""
-        kind, scorer, rows = self.options.calibration, self.contest.scorer, self.checked
+    def check(self, soft: Soft | None, scorer: Scorer) -> Standing:
+        """How the virtual tokens, or the scorer's model, do on the checked rows, calibrated as the step is."""
+        kind, rows = self.options.calibration, self.checked
         prompt = replace(self.start, soft=soft)
         scores = scorer.score(prompt, rows, self.contest.task.most_choices)
         free = calibration.content_free_scores(scorer, prompt, rows[0]) if kind == "contextual" else None
         calibrated = calibration.apply(scores, calibration.offsets(kind, scores, free))
         return standing(calibrated, [row.gold for row in rows])
 
-    def tell(self, epoch: Epoch) -> None:
+    def tell(self, epoch: Epoch, name: str) -> None:
         found = epoch.standing
         self.workspace.emit(
             ev.PromptTrained(
-                step=self.workspace.step, candidate=self.name, epoch=epoch.number, epochs=self.options.epochs,
+                step=self.workspace.step, candidate=name, epoch=epoch.number, epochs=self.options.epochs,
                 loss=epoch.loss, accuracy=found.accuracy, skill=found.skill, n=len(found.correct), best=epoch.best,
                 seconds=round(epoch.seconds, 3),
             )
@@ -152,8 +166,7 @@ def run(workspace: Workspace, options: EmbedPromptOptions) -> dict[str, Any]:
     contest.enter(pool.plain(contest.task, prefix(workspace)))
     start = starting(contest, options)
     start = contest.race.prompts[contest.enter(start)]
-    checked = held_back(contest, options)
-    work = Embedding(workspace, options, contest, start, room.check(contest, options, start), checked)
+    work = Embedding.of(contest, options, start)
     begun, ids = work.beginning()
     soft = work.trained(begun)
     return settle(work, soft, read(soft, begun, ids, workspace.subject))

@@ -58,7 +58,7 @@ class Lessons:
         gold = [row.gold for row in rows]
         return cls(scorer.subject, by_row, gold, width, prefix, padded, teacher_RC, alpha, temperature, compute)
 
-    def loss(self, soft: Soft, indices: Sequence[int]) -> torch.Tensor:
+    def loss(self, soft: Soft | None, indices: Sequence[int]) -> torch.Tensor:
         """The mean loss of these rows."""
         device = self.subject.device
         low = self.compute != torch.float32
@@ -68,7 +68,7 @@ class Lessons:
         teacher_RC = None if self.teacher_RC is None else self.teacher_RC[list(indices)].to(device)
         return choice_loss(scores_RC, gold_R, teacher_RC, self.alpha, self.temperature)
 
-    def scores(self, soft: Soft, indices: Sequence[int]) -> torch.Tensor:
+    def scores(self, soft: Soft | None, indices: Sequence[int]) -> torch.Tensor:
         """Log-likelihoods [R, C] in float64."""
         begun = begin(self.subject, self.prefix, soft)
         slots, values = [], []

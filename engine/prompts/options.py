@@ -12,19 +12,24 @@ from engine.registry import ADJUSTERS, OPTIMIZERS
 Form = Literal["soft", "prefix"]
 
 
-class PromptStepOptions(StepOptions):
-    """What every prompt step chooses on, and what it shows of its choice."""
+class JudgedOptions(StepOptions):
+    """The rows that prompts are chosen and tested on, and how their scores are read."""
 
     task: str
     """the task's name: a built-in one or a [task.NAME] table of the profile"""
     calibration: Literal["none", "contextual", "batch"] = "none"
     """correct the label words' bias: by content-free inputs, or by their mean over the development rows"""
-    budget: int = Field(default=2000, ge=1)
-    """examples that may be scored while choosing"""
     dev_rows: int | None = Field(default=None, ge=1)
     """rows of the development split to choose on; all by default"""
     test_rows: int | None = Field(default=None, ge=1)
     """rows of the test split to compare on; all by default"""
+
+
+class PromptStepOptions(JudgedOptions):
+    """What every prompt step chooses on, and what it shows of its choice."""
+
+    budget: int = Field(default=2000, ge=1)
+    """examples that may be scored while choosing"""
     control: bool = False
     """score the finalists on the dense model too"""
 

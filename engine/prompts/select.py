@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from engine.prompts import pool
 from engine.prompts.contest import Contest, prefix
 from engine.prompts.options import SelectPromptOptions
+from engine.prompts.template import Prompt
 from engine.registry import OPTIMIZERS
 from engine.workspace import Workspace
 
@@ -14,9 +16,15 @@ from engine.workspace import Workspace
 def run(workspace: Workspace, options: SelectPromptOptions) -> dict[str, Any]:
     """Chooses a prompt for the model as it is now; returns the step's summary."""
     contest = Contest.open(workspace, options)
-    prompts = pool.build(contest.task, options, workspace.profile.seed, prefix(workspace))
+    winner = choose(contest, options)
+    return contest.settle(winner, [0], workspace.artifact("prompts").name)
+
+
+def choose(contest: Contest, options: SelectPromptOptions, more: Sequence[Prompt] = ()) -> int:
+    """The one that wins the race of the pool and some `more`; the plain prompt is the first to enter it."""
+    prompts = [*pool.build(contest.task, options, contest.workspace.profile.seed, prefix(contest.workspace)), *more]
     for prompt in prompts:
         contest.enter(prompt)
     contest.check_budget(len(prompts))
-    winner = OPTIMIZERS.load(options.method).choose(contest.race)
-    return contest.settle(winner, [0], workspace.artifact("prompts").name)
+    winner: int = OPTIMIZERS.load(options.method).choose(contest.race)
+    return winner

@@ -1,7 +1,8 @@
-"""Trains virtual tokens by AdamW on a task's training rows, checks them every epoch, and ends with the best.
+"""Trains virtual tokens, or weights added to a model, by AdamW on a task's training rows, checks them every epoch, and ends
+with the best.
 
-The model's weights are never touched. Every epoch is kept on disk: a training that was stopped goes on from the last one
-and ends with the same numbers.
+The model's own weights are never touched. Every epoch is kept on disk: a training that was stopped goes on from the last
+one and ends with the same numbers.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from engine.prompts.soft import Soft
 from engine.training.blockwise import Schedule
 from engine.weights import writing
 
-MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 @dataclass(frozen=True)
@@ -40,40 +41,57 @@ class Epoch:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Trainee:
+    """What a training changes: the numbers of virtual tokens (`soft`, as they begin), or weights that are in the model."""
+
+    weights: list[nn.Parameter]
+    soft: Soft | None = None
+
+    @classmethod
+    def virtual(cls, soft: Soft, device: torch.device) -> Trainee:
+        return cls([nn.Parameter(soft.weight_NW.clone().to(device))], soft)
+
+    @property
+    def tokens(self) -> int:
+        """How many virtual ones."""
+        return self.soft.tokens if self.soft else 0
+
+    @property
+    def live(self) -> Soft | None:
+        """The virtual tokens as they are being trained, gradients and all."""
+        return replace(self.soft, weight_NW=self.weights[0]) if self.soft else None
+
+    def snapshot(self) -> list[torch.Tensor]:
+        """A copy of the numbers as they are now."""
+        return [weight.detach().cpu().clone() for weight in self.weights]
+
+    def put(self, numbers: Sequence[torch.Tensor]) -> None:
+        """Makes the weights these numbers."""
+        for weight, found in zip(self.weights, numbers, strict=True):
+            weight.data.copy_(found)
+
+
 @dataclass
 class Memory:
     """Where a training is, and the best so far."""
 
-    start: Soft
-    device: torch.device
+    trainee: Trainee
     epoch: int = 0
     best_skill: float = -math.inf
     best_epoch: int = 0
-    best_NW: torch.Tensor = field(init=False)
-    weight_NW: nn.Parameter = field(init=False)
+    best: list[torch.Tensor] = field(init=False)
     optimizer: torch.optim.AdamW = field(init=False)
 
     def __post_init__(self) -> None:
-        self.best_NW = self.start.weight_NW
-        self.weight_NW = nn.Parameter(self.start.weight_NW.clone().to(self.device))
-        self.optimizer = torch.optim.AdamW([self.weight_NW], weight_decay=0.0, betas=(0.9, 0.95))
-
-    @property
-    def live(self) -> Soft:
-        """The virtual tokens as they are being trained, gradients and all."""
-        return replace(self.start, weight_NW=self.weight_NW)
-
-    def snapshot(self) -> Soft:
-        """A copy of them as they are now."""
-        return replace(self.start, weight_NW=self.weight_NW.detach().cpu().clone())
+        self.best = self.trainee.snapshot()
+        self.optimizer = torch.optim.AdamW(self.trainee.weights, weight_decay=0.0, betas=(0.9, 0.95))
 
     def save(self, file: Path) -> None:
-        tensors = {
-            "weight": self.weight_NW.detach(),
-            "best": self.best_NW,
-            **self.optimizer.state.get(self.weight_NW, {}),
-        }
-        stored = {name: tensor.cpu().contiguous().clone() for name, tensor in tensors.items()}
+        stored = dict[str, torch.Tensor]()
+        for number, (weight, best) in enumerate(zip(self.trainee.weights, self.best, strict=True)):
+            tensors = {"weight": weight.detach(), "best": best, **self.optimizer.state.get(weight, {})}
+            stored |= {f"{name}.{number}": tensor.cpu().contiguous().clone() for name, tensor in tensors.items()}
         about = json.dumps({"epoch": self.epoch, "best_epoch": self.best_epoch, "best_skill": self.best_skill})
         with writing(file):
             files.write_with(file, lambda part: save_file(stored, part, {"training": about}))
@@ -86,11 +104,13 @@ class Memory:
             about = json.loads(stored.metadata()["training"])
             found = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
         self.epoch, self.best_epoch, self.best_skill = about["epoch"], about["best_epoch"], about["best_skill"]
-        self.best_NW = found["best"]
-        self.weight_NW.data.copy_(found["weight"])
-        if all(name in found for name in MOMENTS):
-            moments = {name: found[name].to(self.device) for name in MOMENTS[1:]}
-            self.optimizer.state[self.weight_NW] = {"step": found["step"], **moments}
+        numbers = range(len(self.trainee.weights))
+        self.best = [found[f"best.{number}"] for number in numbers]
+        self.trainee.put([found[f"weight.{number}"] for number in numbers])
+        for number, weight in enumerate(self.trainee.weights):
+            if f"step.{number}" in found:
+                moments = {name: found[f"{name}.{number}"].to(weight.device) for name in MOMENTS}
+                self.optimizer.state[weight] = {"step": found[f"step.{number}"], **moments}
         return True
 
 
@@ -104,14 +124,16 @@ class Tuning:
     options: EmbedPromptOptions
     seed: int
     file: Path
-    check: Callable[[Soft], Standing]
+    check: Callable[[Soft | None], Standing]
     tell: Callable[[Epoch], None]
     step: Callable[[int, int], None]
     warn: Callable[[str], None]
 
-    def run(self, start: Soft) -> Soft:
-        """The best of the start and all epochs, by skill on the checked rows; of equal ones the earliest."""
-        memory = Memory(start, self.lessons.subject.device)
+    def run(self, trainee: Trainee) -> list[torch.Tensor]:
+        """The best numbers of the start and all epochs, by skill on the checked rows; of equal ones the earliest. The
+        trainee has them in the end.
+        """
+        memory = Memory(trainee)
         if not memory.restore(self.file):
             self._judge(memory, None, time.perf_counter())
         while memory.epoch < self.options.epochs and memory.epoch - memory.best_epoch < self.options.patience:
@@ -122,15 +144,16 @@ class Tuning:
                 break
             memory.epoch += 1
             self._judge(memory, loss, began)
-        return replace(start, weight_NW=memory.best_NW)
+        trainee.put(memory.best)
+        return memory.best
 
     def _judge(self, memory: Memory, loss: float | None, began: float) -> None:
         """Checks where the training is, remembers it if it is the best, and keeps all of it."""
-        soft = memory.snapshot()
-        standing = self.check(soft)
+        numbers, soft = memory.trainee.snapshot(), memory.trainee.soft
+        standing = self.check(replace(soft, weight_NW=numbers[0]) if soft else None)
         best = standing.skill > memory.best_skill
         if best:
-            memory.best_NW, memory.best_skill, memory.best_epoch = soft.weight_NW, standing.skill, memory.epoch
+            memory.best, memory.best_skill, memory.best_epoch = numbers, standing.skill, memory.epoch
         self.tell(Epoch(memory.epoch, loss, standing, best, time.perf_counter() - began))
         memory.save(self.file)  # last: an epoch that is kept has been told, one that is told twice counts once
 
@@ -154,8 +177,11 @@ class Tuning:
 
     def _update(self, memory: Memory, batch: list[int], rate: float) -> float:
         """One optimizer step; the loss before it, NaN when loss or gradient is not finite (then nothing is changed)."""
-        loss, memory.weight_NW.grad = self._gradient(memory, batch)
-        norm = nn.utils.clip_grad_norm_([memory.weight_NW], self.options.clip)
+        weights = memory.trainee.weights
+        loss, gradients = self._gradient(memory, batch)
+        for weight, gradient in zip(weights, gradients, strict=True):
+            weight.grad = gradient
+        norm = nn.utils.clip_grad_norm_(weights, self.options.clip)
         if not bool(torch.isfinite(norm)):
             return math.nan
         for group in memory.optimizer.param_groups:
@@ -164,12 +190,14 @@ class Tuning:
         memory.optimizer.zero_grad(set_to_none=True)
         return loss
 
-    def _gradient(self, memory: Memory, batch: list[int]) -> tuple[float, torch.Tensor]:
-        """The batch's mean loss and its gradient, summed over parts whose activations fit in memory together."""
-        total, gradient_NW = 0.0, torch.zeros_like(memory.weight_NW)
-        for part in self.lessons.parts(batch, memory.start.tokens):
+    def _gradient(self, memory: Memory, batch: list[int]) -> tuple[float, list[torch.Tensor]]:
+        """The batch's mean loss and its gradients, summed over parts whose activations fit in memory together."""
+        trainee = memory.trainee
+        total, gradients = 0.0, [torch.zeros_like(weight) for weight in trainee.weights]
+        for part in self.lessons.parts(batch, trainee.tokens):
             with torch.enable_grad():
-                loss = self.lessons.loss(memory.live, part) * (len(part) / len(batch))
-            gradient_NW += torch.autograd.grad(loss, [memory.weight_NW])[0]
+                loss = self.lessons.loss(trainee.live, part) * (len(part) / len(batch))
+            for gradient, new in zip(gradients, torch.autograd.grad(loss, trainee.weights), strict=True):
+                gradient += new
             total += float(loss.detach())
-        return total, gradient_NW
+        return total, gradients

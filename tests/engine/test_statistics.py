@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.statistics import Paired, compare, holm, mcnemar, mean_interval, verdicts, wilson
+from engine.statistics import Paired, compare, holm, mcnemar, mean_interval, regained, verdicts, wilson
 
 Z = 1.959963984540054
 
@@ -141,3 +141,39 @@ def test_verdicts_of_several_comparisons_share_one_error_rate() -> None:
     assert [judged for _, judged in verdicts([ten, six])] == ["better", "better"]
     assert [p for p, _ in verdicts([ten, six, six])] == holm([ten.p_value, six.p_value, six.p_value])
     assert verdicts([]) == []
+
+
+ROWS = np.arange(200)
+TOP, BASE = ROWS < 160, ROWS < 120
+
+
+@pytest.mark.parametrize(("right", "share"), [(160, 1.0), (120, 0.0), (140, 0.5), (180, 1.5), (100, -0.5)])
+def test_the_regained_share_is_its_closed_form(right: int, share: float) -> None:
+    found = regained(right > ROWS, BASE, TOP, 0)
+    assert found.value == pytest.approx(share)
+    assert found.gap == compare(TOP, BASE, 0)
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low <= share <= found.high
+    if right in (160, 120):  # the same answers as one of the two in every draw
+        assert (found.low, found.high) == pytest.approx((share, share))
+
+
+def test_the_regained_interval_is_near_that_of_the_delta_method() -> None:
+    random = np.random.default_rng(4)
+    n = 4000
+    top, base, better = (random.random(n) < p for p in (0.8, 0.6, 0.7))
+    found = regained(better, base, top, 1)
+    won, lost = better.astype(float) - base, top.astype(float) - base
+    share = won.mean() / lost.mean()
+    half = Z * (won - share * lost).std() / lost.mean() / math.sqrt(n)
+    assert found.value == pytest.approx(share)
+    assert (found.low, found.high) == pytest.approx((share - half, share + half), abs=0.02)
+    assert found == regained(better, base, top, 1)
+
+
+def test_of_a_gap_inside_the_noise_nothing_is_regained() -> None:
+    for top in (ROWS < 123, BASE, ROWS < 80):  # three rows, none, and a gap the other way
+        found = regained(ROWS < 160, BASE, top, 0)
+        assert (found.value, found.low, found.high) == (None, None, None)
+        assert found.gap == compare(top, BASE, 0)

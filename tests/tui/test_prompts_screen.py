@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from recorded import LARGE, MIDDLE, SMALL, MakeRun, app_on, settle, words
+from recorded import LARGE, MIDDLE, SMALL, MakeRun, app_on, append, settle, words
 
+from engine import events as ev
+from engine.events.joint import CARRIED_SOFT, CARRIED_TEXT, PROMPTS
 from tui.screens.dialogs import Reader
 from tui.widgets.table import LiveTable
 
@@ -89,3 +91,46 @@ async def test_without_prompts_it_says_when_they_come(make_run: MakeRun) -> None
         await pilot.press("3")
         await settle(pilot)
         assert "No prompts yet" in words(app)
+
+
+def walked() -> list[str]:
+    """What a walk over two levels says, in lines."""
+    out: list[ev.Event] = []
+    for place, (level, sparsity) in enumerate((("dense", 0.0), ("50%", 0.5))):
+        for number, kind in enumerate(PROMPTS):
+            if sparsity or kind not in (CARRIED_TEXT, CARRIED_SOFT):
+                right = 0.8 + 0.01 * number - 0.2 * place
+                out.append(ev.GridScored(step=1, level=level, sparsity=sparsity, prompt=kind, candidate=f"s.{kind}",
+                                         calibration="batch", n=100, accuracy=right, low=right - 0.05, high=right + 0.05,
+                                         margin=0.4, chosen=kind == "soft"))  # fmt: skip
+    out.append(ev.Recovered(step=1, level="50%", prompt="soft", n=100, value=0.2, low=0.1, high=0.3, gap=0.2, gap_low=0.1,
+                            gap_high=0.3))  # fmt: skip
+    return [ev.to_json(event) for event in out]
+
+
+async def test_the_grid_of_levels_is_there_where_there_is_one(make_run: MakeRun) -> None:
+    run = make_run("finished")
+    append(run, *walked())
+    app = app_on(run)
+    async with app.run_test(size=SMALL) as pilot:
+        await pilot.press("3")
+        await settle(pilot)
+        table = app.screen.query_one("#grid", LiveTable)
+        names = [pane.label for pane in app.screen.panes]
+        assert names == ["Prompts", "Prompt", "Examples", "Levels", "Race"]
+        await pilot.press("tab", "tab", "tab")
+        await settle(pilot)
+        assert app.screen.active.id == "grid-pane"
+        shown = words(app)
+        for text in ("dense", "80.0", "★84.0", "★64.0", "20%", "→text", "recov."):
+            assert text in shown
+        assert table.virtual_size.width <= table.size.width
+
+
+async def test_without_levels_no_pane_is_kept_for_them(make_run: MakeRun) -> None:
+    app = app_on(make_run("finished"))
+    async with app.run_test(size=LARGE) as pilot:
+        await pilot.press("3")
+        await settle(pilot)
+        assert "Levels" not in [pane.label for pane in app.screen.panes]
+        assert not app.screen.query_one("#grid-pane").display

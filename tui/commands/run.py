@@ -100,6 +100,17 @@ def result_table(state: RunState) -> list[str]:
     for headers, cells in (quality, cost):
         if len(headers) > 1:
             lines += [""] * bool(lines) + output.table(headers, cells, right=set(headers) - set(WORDS))
+    return lines + grid_tables(state)
+
+
+def grid_tables(state: RunState) -> list[str]:
+    """What a walk over levels amounts to: accuracies, and what is recovered."""
+    from engine import grids
+
+    lines: list[str] = []
+    for step in grids.steps(state):
+        for headers, cells in (grids.grid(state, step, intervals=False), grids.recovered(state, step)):
+            lines += ["", *output.table(headers, cells, right=set(headers) - {"level", "prompt"})] if cells else []
     return lines
 
 

@@ -26,7 +26,15 @@ class PaneScreen(Screen[None], inherit_bindings=False):
 
     @property
     def panes(self) -> list[Pane]:
-        return list(self.query(Pane))
+        return [pane for pane in self.query(Pane) if pane.needed]
+
+    def need(self, pane: Pane, needed: bool) -> None:
+        """Takes a pane in, or leaves it out."""
+        if pane.needed != needed:
+            pane.needed = needed
+            if pane is self.active and not needed:
+                self._active = None
+            self.lay_out()
 
     @property
     def active(self) -> Pane:
@@ -46,9 +54,10 @@ class PaneScreen(Screen[None], inherit_bindings=False):
         panes, width = self.panes, self.size.width
         if not panes or not width:
             return
-        for pane in panes:
+        for pane in self.query(Pane):
             two = pane.side or pane is self._main
-            pane.display = width >= WIDE or (two if width >= NARROW else pane is self.active)
+            fits = width >= WIDE or (two if width >= NARROW else pane is self.active)
+            pane.display = pane.needed and fits
         for column in self.query(".column"):
             column.display = any(pane.display for pane in column.query(Pane))
         self.set_class(width >= WIDE, "-three")

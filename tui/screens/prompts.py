@@ -16,7 +16,7 @@ from tui import actions
 from tui.follow import Follower
 from tui.screens.base import WorkScreen
 from tui.screens.dialogs import Reader
-from tui.widgets import candidates, examples
+from tui.widgets import candidates, examples, grid
 from tui.widgets.pane import Pane
 from tui.widgets.table import LiveTable
 
@@ -45,6 +45,8 @@ class PromptsScreen(WorkScreen):
         with Vertical(classes="column", id="detail-column"):
             yield Pane(VerticalScroll(Static(id="detail")), title="Prompt", widget_id="detail-pane")
             yield Pane(LiveTable(examples.COLUMNS, widget_id="examples"), title="Examples", widget_id="examples-pane")
+            table = LiveTable(grid.COLUMNS, widget_id="grid")
+            yield Pane(table, title="Levels", widget_id="grid-pane", needed=False)
             yield Pane(VerticalScroll(Static(id="race")), title="Race", widget_id="race-pane")
 
     @property
@@ -67,6 +69,7 @@ class PromptsScreen(WorkScreen):
         table = self.query_one("#candidates", LiveTable)
         table.show(candidates.rows(state))
         self.query_one("#race", Static).update(candidates.race(state))
+        self._show_grid(state)
         left = sum(candidate.alive for candidate in state.candidates.values())
         base = candidates.baseline(state)
         self.query_one("#table-pane").border_subtitle = f"{len(state.candidates)} prompts · {left} in · baseline {base}"
@@ -74,6 +77,13 @@ class PromptsScreen(WorkScreen):
         self._show_examples(state)
         if self.follower:
             self._read_examples(self.follower)
+
+    def _show_grid(self, state: RunState) -> None:
+        """The pane of a step that walks levels of compression, where there is one."""
+        rows, pane = grid.rows(state), self.query_one("#grid-pane", Pane)
+        self.need(pane, bool(rows))
+        self.query_one("#grid", LiveTable).show(rows)
+        pane.border_subtitle = grid.LEGEND
 
     def why_not(self, name: str) -> str | None:
         if name == "differ" and not self.examples:

@@ -15,11 +15,13 @@ from tui.widgets.line import Line
 
 
 class Pane(Vertical):
-    """A titled frame around one widget. A `side` pane stays beside the others where two panes fit."""
+    """A titled frame around one widget. A `side` pane stays beside the others where two panes fit; one that is not `needed`
+    is left out until it has something to show.
+    """
 
-    def __init__(self, *children: Widget, title: str, widget_id: str, side: bool = False) -> None:
+    def __init__(self, *children: Widget, title: str, widget_id: str, side: bool = False, needed: bool = True) -> None:
         super().__init__(*children, id=widget_id)
-        self.label, self.side = title, side
+        self.label, self.side, self.needed = title, side, needed
         self.border_title = title
 
     def target(self) -> Widget | None:

@@ -31,7 +31,7 @@ from engine.subject import Subject
 def learning(monkeypatch: pytest.MonkeyPatch) -> None:
     """A training that comes to the planted tokens, and answers that are better with them."""
     answering(monkeypatch, margins(1.0, 0.2))
-    monkeypatch.setattr(embed.Tuning, "run", lambda tuning, start: planted(start.form))
+    monkeypatch.setattr(embed.Tuning, "run", lambda tuning, trainee: [planted(trainee.soft.form).weight_NW])
 
 
 @pytest.mark.usefixtures("learning")

@@ -2,65 +2,31 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from fixtures.killing import Condition, Killed, die_when, nth
-from fixtures.models import TEXT, save
-from fixtures.workspaces import ON_FOLDER
+from fixtures.moods import MakeRun, run_maker
 
 from engine import events as ev
-from engine import runs
 from engine.prompts import soft as soft_prompts
 from engine.prompts.race import Race
-from engine.runs import Run
 from engine.worker import execute
 
-PROFILE = (
-    'name = "embedded"'
-    + ON_FOLDER
-    + """\
-samples = 4
-length = 32
-compute = "{compute}"
-[evaluate]
-perplexity = "none"
-speed = false
-[task.mood]
-description = "Is it good?"
-test = "file:{folder}/mood.jsonl"
-template = "Review: {{text}}\\nGood?"
-labels = {{ bad = " no", good = " yes" }}
-"""
-)
 PRUNE = '[[step]]\nuse = "prune"\n'
 EMBED = '[[step]]\nuse = "embed_prompt"\ntask = "mood"\nepochs = 3\nbatch = 4\ntokens = 6\nlearning_rate = 5e-2\nrows = 10\n'
 PREFIX = EMBED + 'form = "prefix"\n'
 
 
 @pytest.fixture
-def begin(tmp_path: Path) -> Callable[..., Run]:
-    """A new run of these steps on a tiny model."""
-    save("llama", tmp_path / "model")
-    (tmp_path / "text.txt").write_text(TEXT)
-    words = TEXT.split()
-    lines = [{"text": " ".join(words[7 * i : 7 * i + 6]), "label": ["bad", "good"][i % 2]} for i in range(80)]
-    (tmp_path / "mood.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    number = iter(range(10))
-
-    def create(*steps: str, dtype: str = "float32", compute: str = "float32") -> Run:
-        text = PROFILE.format(folder=tmp_path, dtype=dtype, compute=compute) + "".join(steps)
-        return runs.create("embedded", text, tmp_path / f"run-{next(number)}")
-
-    return create
+def begin(tmp_path: Path) -> MakeRun:
+    return run_maker(tmp_path)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("compute", ["float32", "bfloat16"])
 @pytest.mark.parametrize("step", [EMBED, PREFIX], ids=["soft", "prefix"])
-def test_in_every_number_format(begin: Callable[..., Run], step: str, compute: str, dtype: str) -> None:
+def test_in_every_number_format(begin: MakeRun, step: str, compute: str, dtype: str) -> None:
     run = begin(PRUNE, step, dtype=dtype, compute=compute)
     assert execute(run) == 0, run.state().failure
     losses = [event.loss for event in run.state().trainings if event.loss is not None]
@@ -69,7 +35,7 @@ def test_in_every_number_format(begin: Callable[..., Run], step: str, compute: s
 
 
 @pytest.mark.parametrize("structure", ["channels", "hidden", "heads"])
-def test_of_a_model_of_other_sizes(begin: Callable[..., Run], structure: str) -> None:
+def test_of_a_model_of_other_sizes(begin: MakeRun, structure: str) -> None:
     run = begin(PRUNE + f'pattern = "{structure}"\nsparsity = 0.5\n', EMBED + "control = true\n")
     assert execute(run) == 0, run.state().failure
     state = run.state()
@@ -80,7 +46,7 @@ def test_of_a_model_of_other_sizes(begin: Callable[..., Run], structure: str) ->
 
 @pytest.mark.parametrize("moment", [1, 2, 3])
 @pytest.mark.parametrize("step", [EMBED, PREFIX], ids=["soft", "prefix"])
-def test_a_killed_run_ends_as_a_whole_one(begin: Callable[..., Run], step: str, moment: int) -> None:
+def test_a_killed_run_ends_as_a_whole_one(begin: MakeRun, step: str, moment: int) -> None:
     whole, broken = begin(PRUNE, step), begin(PRUNE, step)
     assert execute(whole) == 0, whole.state().failure
     condition: Condition = nth(ev.PromptTrained, moment)
@@ -96,9 +62,7 @@ def test_a_killed_run_ends_as_a_whole_one(begin: Callable[..., Run], step: str, 
 
 
 @pytest.mark.parametrize("step", [EMBED, PREFIX], ids=["soft", "prefix"])
-def test_a_model_of_other_sizes_begins_anew(
-    begin: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, step: str
-) -> None:
+def test_a_model_of_other_sizes_begins_anew(begin: MakeRun, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     monkeypatch.setattr(Race, "ranked", lambda race, found: sorted(found, reverse=True))  # what was learned is kept
     pattern = "hidden" if step == EMBED else "heads"
     run = begin(step, PRUNE + f'pattern = "{pattern}"\nsparsity = 0.5\n', step)
@@ -110,7 +74,7 @@ def test_a_model_of_other_sizes_begins_anew(
     assert {event.step for event in state.trainings} == {0, 2}
 
 
-def test_a_second_step_goes_on_with_the_first_ones_prompt(begin: Callable[..., Run]) -> None:
+def test_a_second_step_goes_on_with_the_first_ones_prompt(begin: MakeRun) -> None:
     run = begin(EMBED, PRUNE + "sparsity = 0.5\n", EMBED)
     assert execute(run) == 0, run.state().failure
     state = run.state()

@@ -19,7 +19,7 @@ from engine.prompts.race import Standing
 from engine.prompts.scorer import Scorer
 from engine.prompts.soft import Soft, beginning
 from engine.prompts.template import Prompt
-from engine.prompts.tuning import Epoch, Memory, Tuning
+from engine.prompts.tuning import Epoch, Memory, Trainee, Tuning
 from engine.subject import Subject
 from engine.weights import weights_hash
 
@@ -33,6 +33,18 @@ def lessons(model: Subject, teacher: torch.Tensor | None = None, alpha: float = 
 
 def start(model: Subject, form: Form = "soft") -> Soft:
     return beginning(form, model, [40, 50, 60, 70, 80, 90])
+
+
+def trainee(model: Subject, form: Form = "soft") -> Trainee:
+    return Trainee.virtual(start(model, form), model.device)
+
+
+def trained(made: Tuning, form: Form = "soft") -> Soft:
+    """What a training ends with."""
+    begun = trainee(made.lessons.subject, form)
+    best = made.run(begun)
+    assert torch.equal(begun.weights[0].detach(), best[0])
+    return replace(start(made.lessons.subject, form), weight_NW=best[0])
 
 
 def options(**changes: Any) -> EmbedPromptOptions:
@@ -114,10 +126,10 @@ def test_a_batch_in_parts_has_the_same_gradient(choices: Any, monkeypatch: pytes
     model, batch = subject("llama"), [7, 2, 9, 0, 4]
     made = tuning(tmp_path / "t", model, [], [], [])
     made.lessons = lessons(model, choices=choices)
-    memory = Memory(start(model), model.device)
+    memory = Memory(trainee(model))
     monkeypatch.setattr(lessons_module, "BATCH_TOKENS", 10**6)
     assert list(made.lessons.parts(batch, 6)) == [batch]
-    whole, gradient = made._gradient(memory, batch)
+    whole, (gradient,) = made._gradient(memory, batch)
     for name in ("BATCH_TOKENS", "BATCH_CACHE"):
         with monkeypatch.context() as patched:
             patched.setattr(lessons_module, name, 130)
@@ -127,7 +139,7 @@ def test_a_batch_in_parts_has_the_same_gradient(choices: Any, monkeypatch: pytes
             for part in cut:
                 lengths = [len(s.tokens) for i in part for s in made.lessons.sequences[i]]
                 assert len(part) == 1 or len(lengths) * max(lengths) <= 130 + len(lengths) * len(made.lessons.prefix)
-            loss, found = made._gradient(memory, batch)
+            loss, (found,) = made._gradient(memory, batch)
             assert loss == pytest.approx(whole, rel=1e-5)
             torch.testing.assert_close(found, gradient, atol=1e-6, rtol=1e-3)
 
@@ -151,7 +163,7 @@ def test_the_loss_falls_and_the_model_stays(form: Form, tmp_path: Path) -> None:
     model, told, warned = subject("llama"), list[Epoch](), list[str]()
     before = weights_hash(model.module)
     rising = [0.1 * i for i in range(7)]
-    soft = tuning(tmp_path / "t", model, rising, told, warned).run(start(model, form))
+    soft = trained(tuning(tmp_path / "t", model, rising, told, warned), form)
     losses = [epoch.loss for epoch in told]
     assert losses[0] is None
     assert losses[-1] < 0.9 * losses[1]
@@ -164,13 +176,13 @@ def test_the_loss_falls_and_the_model_stays(form: Form, tmp_path: Path) -> None:
 def test_it_ends_when_checks_get_no_better_and_gives_back_the_best(tmp_path: Path) -> None:
     model, told, warned = subject("llama"), list[Epoch](), list[str]()
     skills = [0.5, 0.6, 0.55, 0.6, 0.5]
-    soft = tuning(tmp_path / "a", model, skills, told, warned, patience=3).run(start(model))
+    soft = trained(tuning(tmp_path / "a", model, skills, told, warned, patience=3))
     assert [epoch.number for epoch in told] == [0, 1, 2, 3, 4]
     assert [epoch.best for epoch in told] == [True, True, False, False, False]
     short = tuning(tmp_path / "b", model, skills, short_told := list[Epoch](), warned)
     short.step = lambda done, total: stop_after(short_told, 2)
     with pytest.raises(KeyboardInterrupt):
-        short.run(start(model))
+        trained(short)
     assert soft == replace(start(model), weight_NW=kept(tmp_path / "b"))
     assert warned == []
 
@@ -183,12 +195,12 @@ def stop_after(told: list[Epoch], epochs: int) -> None:
 def kept(file: Path) -> torch.Tensor:
     from safetensors.torch import load_file
 
-    return load_file(file)["weight"]
+    return load_file(file)["weight.0"]
 
 
 def test_the_start_stays_when_nothing_is_better(tmp_path: Path) -> None:
     model, told = subject("llama"), list[Epoch]()
-    assert tuning(tmp_path / "t", model, [0.5] * 9, told, []).run(start(model)) == start(model)
+    assert trained(tuning(tmp_path / "t", model, [0.5] * 9, told, [])) == start(model)
     assert len(told) == 4
 
 
@@ -199,11 +211,11 @@ def test_a_loss_that_is_not_finite_ends_it(tmp_path: Path) -> None:
 
     def broken(memory: Memory, batch: list[int], rate: float) -> float:
         if next(counted) == 4:  # in the middle of the second epoch
-            memory.weight_NW.data[0, 0] = torch.nan
+            memory.trainee.weights[0].data[0, 0] = torch.nan
         return update(memory, batch, rate)
 
     made._update = broken
-    soft = made.run(start(model))
+    soft = trained(made)
     assert "not finite in epoch 2" in warned[0]
     assert [epoch.number for epoch in told] == [0, 1]
     assert soft != start(model)
@@ -215,7 +227,7 @@ def test_stopped_anywhere_and_run_again_it_ends_with_the_same_bits(steps: int, t
     model = subject("llama")
     skills = [0.5, 0.6, 0.7, 0.65, 0.8, 0.9, 0.7]
     told, heard = list[Epoch](), list[Epoch]()
-    wanted = tuning(tmp_path / "whole", model, skills, told, []).run(start(model))
+    wanted = trained(tuning(tmp_path / "whole", model, skills, told, []))
     first = tuning(tmp_path / "broken", model, skills, heard, [])
     counted = iter(range(1, 1000))
 
@@ -225,8 +237,8 @@ def test_stopped_anywhere_and_run_again_it_ends_with_the_same_bits(steps: int, t
 
     first.step = stop
     with pytest.raises(KeyboardInterrupt):
-        first.run(start(model))
-    assert tuning(tmp_path / "broken", model, skills, heard, []).run(start(model)) == wanted
+        trained(first)
+    assert trained(tuning(tmp_path / "broken", model, skills, heard, [])) == wanted
     assert [epoch.number for epoch in heard] == [epoch.number for epoch in told]
 
 
@@ -244,6 +256,6 @@ def test_an_epoch_that_was_kept_has_been_told(epoch: int, tmp_path: Path) -> Non
 
     first.tell = tell
     with pytest.raises(KeyboardInterrupt):
-        first.run(start(model))
-    tuning(tmp_path / "broken", model, skills, heard, []).run(start(model))
+        trained(first)
+    trained(tuning(tmp_path / "broken", model, skills, heard, []))
     assert [found.number for found in heard] == list(range(7))

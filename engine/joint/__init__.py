@@ -1,0 +1,1 @@
+"""Compression and prompts together: rising levels, each with its prompts, and what of the loss they win back."""

@@ -1,0 +1,142 @@
+"""One level's row of the grid: every kind of prompt meets the same development rows, where the best is chosen and calibration
+fitted, and then, once, the same test rows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine import events as ev
+from engine import files, runs, statistics
+from engine.events.joint import CARRIED_SOFT, CARRIED_TEXT, PLAIN, SOFT, TEXT
+from engine.joint.levels import Level
+from engine.joint.options import JointOptions
+from engine.joint.tuned import Tuned, fitting
+from engine.prompts import embed, pool
+from engine.prompts.contest import Contest, prefix
+from engine.prompts.finals import Finals
+from engine.prompts.race import Standing
+from engine.prompts.template import Prompt
+from engine.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Right or wrong on every development row and on every test row, as 1 and 0."""
+
+    candidate: str
+    dev: list[int]
+    test: list[int]
+    margin: float
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """On the test rows."""
+        return np.array(self.test, dtype=bool)
+
+    @property
+    def dev_accuracy(self) -> float:
+        return sum(self.dev) / len(self.dev)
+
+
+@dataclass(frozen=True)
+class GridRow:
+    """A level's cells by kind of prompt; `chosen` is the best of the texts and soft prompts on development rows."""
+
+    cells: dict[str, Cell]
+    chosen: str
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> GridRow:
+        return cls({kind: Cell(**cell) for kind, cell in record["cells"].items()}, record["chosen"])
+
+
+@dataclass
+class Meeting:
+    """The prompts of a level, by kind, in one race over the development rows that choose; equal ones run once."""
+
+    contest: Contest
+    options: JointOptions
+    indices: dict[str, int]
+
+    @classmethod
+    def of(cls, workspace: Workspace, options: JointOptions, prompts: Mapping[str, Prompt]) -> Meeting:
+        contest = Contest.open(workspace, options.selecting())
+        embedding = options.embedding()
+        if embedding:
+            embed.held_back(contest, embedding)  # those that a training was checked on do not choose
+        named = {kind: prefix(workspace) + kind.replace(" ", "-") for kind in prompts}
+        indices = {kind: contest.enter(replace(p, name=named[kind])) for kind, p in prompts.items()}
+        race = contest.race
+        race.budget = len(race.prompts) * len(race.rows)
+        for index in range(len(race.prompts)):
+            race.advance(index, len(race.rows))
+            race.tell(index, 1, True)
+        return cls(contest, options, indices)
+
+    @property
+    def chosen(self) -> str:
+        """The kind of the best one."""
+        best = self.contest.race.ranked(sorted(set(self.indices.values())))[0]
+        return next(kind for kind, index in self.indices.items() if index == best)
+
+    def tested(self, compared: bool = True) -> dict[str, Cell]:
+        """Every one on the test rows; the best compared with the others, or none with any."""
+        contest, race = self.contest, self.contest.race
+        order = sorted(set(self.indices.values()), key=lambda index: index == self.indices[self.chosen])
+        figures: dict[int, Standing] = {}
+        for together in [order] if compared else [[index] for index in order]:
+            finals = Finals(contest.workspace, contest.options, contest.task, race, together)
+            figures |= zip(together, finals.compare(contest.scorer, contest.workspace.stage), strict=True)
+        return {kind: self._cell(index, figures[index]) for kind, index in self.indices.items()}
+
+    def _cell(self, index: int, found: Standing) -> Cell:
+        race = self.contest.race
+        dev = race.standing(index).correct.astype(int).tolist()
+        return Cell(race.prompts[index].name, dev, found.correct.astype(int).tolist(), found.margin)
+
+
+def prompts_at(workspace: Workspace, options: JointOptions, found: Tuned, before: Tuned | None) -> dict[str, Prompt]:
+    """Every kind of prompt that the level has, those without virtual tokens first."""
+    out = {PLAIN: pool.plain(workspace.task(options.task))}
+    if before:
+        out[CARRIED_TEXT] = before.text
+    out[TEXT] = found.text
+    if before and before.soft and fitting(workspace, before.soft):
+        out[CARRIED_SOFT] = before.soft
+    return out | ({SOFT: found.soft} if found.soft else {})
+
+
+def row_at(workspace: Workspace, options: JointOptions, found: Tuned, before: Tuned | None) -> GridRow:
+    """The level's row, but for the cells of other weights than the level's own."""
+    meeting = Meeting.of(workspace, options, prompts_at(workspace, options, found, before))
+    return GridRow(meeting.tested(), meeting.chosen)
+
+
+def write(workspace: Workspace, row: GridRow) -> None:
+    files.write_text(workspace.checkpoint("grid.json"), json.dumps(asdict(row)))
+
+
+def read(workspace: Workspace) -> GridRow | None:
+    """What `write` kept."""
+    record = runs.read_json(workspace.checkpoint("grid.json"))
+    return None if record is None else GridRow.from_json(record)
+
+
+def tell(workspace: Workspace, options: JointOptions, level: Level, row: GridRow) -> None:
+    for kind, cell in row.cells.items():
+        right, n = sum(cell.test), len(cell.test)
+        low, high = statistics.wilson(right, n)
+        workspace.emit(
+            ev.GridScored(
+                step=workspace.step, level=level.name, sparsity=level.sparsity, prompt=kind, candidate=cell.candidate,
+                calibration=options.calibration, n=n, accuracy=right / n, low=low, high=high, margin=cell.margin,
+                chosen=kind == row.chosen,
+            )
+        )  # fmt: skip
