@@ -41,6 +41,11 @@ def difference(value: float, low: float, high: float) -> str:
     return f"{100 * value:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}] points"
 
 
+def disturbed(value: float, before: float) -> str:
+    """An accuracy on disturbed inputs, and the points that the disturbance made: 70.5% (-3.0)."""
+    return f"{share(value)} ({100 * (value - before):+.1f})"
+
+
 def metric(name: str, value: float | None, low: float | None = None, high: float | None = None) -> str:
     """A measured figure as its name asks: bytes as sizes, counts, shares, accuracies, rates."""
     if name.startswith("accuracy"):

@@ -11,7 +11,14 @@ import dataclasses
 import json
 
 from engine.events.base import Event, Unknown
-from engine.events.prompts import CandidateAdded, CandidateScored, PromptRead, PromptsCompared, PromptTrained
+from engine.events.prompts import (
+    CandidateAdded,
+    CandidateScored,
+    PromptPerturbed,
+    PromptRead,
+    PromptsCompared,
+    PromptTrained,
+)
 from engine.events.run import (
     ArtifactWritten,
     Estimated,
@@ -53,6 +60,7 @@ __all__ = [
     "ModelLoaded",
     "PartsRemoved",
     "Progress",
+    "PromptPerturbed",
     "PromptRead",
     "PromptTrained",
     "PromptsCompared",
