@@ -48,6 +48,11 @@ def ratio(value: float | None, low: float | None, high: float | None) -> str:
     return f"{value:.2f} [{low:.2f}, {high:.2f}]"
 
 
+def disturbed(value: float, before: float) -> str:
+    """An accuracy on disturbed inputs, and the points that the disturbance made: 70.5% (-3.0)."""
+    return f"{share(value)} ({100 * (value - before):+.1f})"
+
+
 def metric(name: str, value: float | None, low: float | None = None, high: float | None = None) -> str:
     """A measured figure as its name asks: bytes as sizes, counts, shares, accuracies, rates."""
     if name.startswith("accuracy"):

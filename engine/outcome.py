@@ -7,14 +7,16 @@ that is inside the noise reads "tie"; a search that found nothing better than th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine import events as ev
 from engine import figures
 from engine.errors import UsageError, did_you_mean
-from engine.state import RunState
+from engine.registry import PERTURBATIONS
+from engine.state import CandidateState, RunState
 
 if TYPE_CHECKING:
     from engine.runs import Run
@@ -26,7 +28,15 @@ WEIGHTS = (
     "peak_memory_bytes",
 )  # fmt: skip
 PROMPT = ("task", "prompt", "calibration", "accuracy", "low", "high", "n", "against", "p_value", "p_holm", "verdict")
-KEYS = ("stage", *WEIGHTS, *PROMPT)
+KEYS = ("stage", *WEIGHTS, *PROMPT, "perturbed")
+
+
+def _perturbed(name: str, row: Row) -> str:
+    """Accuracy on disturbed inputs, and what the disturbance changed on the same rows."""
+    found = (row["perturbed"] or {}).get(name)
+    return figures.NOTHING if found is None else figures.disturbed(found["accuracy"], found["before"])
+
+
 COLUMNS: dict[str, Callable[[Row], str]] = {
     "stage": lambda row: str(row["stage"]),
     "perplexity": lambda row: figures.number(row["perplexity"]),
@@ -38,6 +48,7 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "p": lambda row: figures.p_value(row["p_value"]),
     "p Holm": lambda row: figures.p_value(row["p_holm"]),
     "verdict": lambda row: row["verdict"] or figures.NOTHING,
+    **{name: partial(_perturbed, name) for name in PERTURBATIONS.names()},
     "size": lambda row: figures.size(row["bytes"]),
     "decode tok/s": lambda row: figures.number(row["decode_tokens_per_second"], 1),
     "prefill tok/s": lambda row: figures.number(row["prefill_tokens_per_second"], 1),
@@ -58,7 +69,7 @@ WORDS = ("stage", "task", "calibration", "against", "verdict")
 def rows(state: RunState) -> list[Row]:
     """The result table: each stage in the order of measurement, followed by the prompts that were tested on it.
 
-    Every row has all of KEYS; what was not measured is None.
+    Every row has all of KEYS; what was not measured is None. `perturbed` is {perturbation: its figures}.
     """
     prompts = _prompt_rows(state)
     stages = dict.fromkeys([*state.metrics, *(row["stage_of"] for row in prompts)])
@@ -182,7 +193,16 @@ def _prompt_row(
     return _row(
         stage=f"{stage} + {kind}", stage_of=stage, prompt=name, calibration=calibration,
         **_weights(state, stage), **_accuracy(score, choice["task"]), **tested,
+        perturbed=_disturbances(known, stage) if calibration == choice["calibration"] else None,
     )  # fmt: skip
+
+
+def _disturbances(candidate: CandidateState | None, stage: str) -> Row | None:
+    """What each perturbation made of a prompt at a stage; None where there was none."""
+    keys = ("n", "changed", "accuracy", "low", "high", "before")
+    told = candidate.perturbed if candidate else {}
+    found = {name: asdict(event) for (at, name), event in told.items() if at == stage}
+    return {name: {key: event[key] for key in keys} for name, event in found.items()} or None
 
 
 def _row(**values: Any) -> Row:

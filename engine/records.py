@@ -57,7 +57,7 @@ class Used:
 
 @dataclass
 class CandidateState:
-    """One prompt and its latest figures per (stage, split, calibration)."""
+    """One prompt and its latest figures per (stage, split, calibration), and on disturbed inputs per (stage, perturbation)."""
 
     name: str
     text: str
@@ -66,3 +66,4 @@ class CandidateState:
     alive: bool = True
     round: int = 0
     scores: dict[tuple[str, str, str], ev.CandidateScored] = field(default_factory=dict)
+    perturbed: dict[tuple[str, str], ev.PromptPerturbed] = field(default_factory=dict)

@@ -60,6 +60,7 @@ CRITERIA = Family("criterion", "engine.pruning.criteria")
 ALLOCATIONS = Family("allocation", "engine.pruning.allocations")
 OPTIMIZERS = Family("prompt optimizer", "engine.prompts.optimizers")
 ADJUSTERS = Family("prompt adjuster", "engine.prompts.adjusters")
+PERTURBATIONS = Family("perturbation", "engine.prompts.perturbations")
 FORMATS = Family("export format", "engine.export.formats")
 STRUCTURES = Family("structured pattern", "engine.pruning.structures")
 SCORES = Family("score of parts", "engine.pruning.scores")
@@ -71,6 +72,7 @@ FAMILIES = {
     "scores": SCORES,
     "optimizers": OPTIMIZERS,
     "adjusters": ADJUSTERS,
+    "perturbations": PERTURBATIONS,
     "formats": FORMATS,
     "tasks": TASKS,
 }

@@ -14,6 +14,7 @@ from engine import figures, grids, outcome, sections
 from engine.outcome import rows as rows
 from engine.outcome import table as table
 from engine.outcome import winners as winners
+from engine.registry import PERTURBATIONS
 from engine.sections import section
 from engine.state import CandidateState, LayerState, RunState, StepState, Used
 
@@ -109,6 +110,11 @@ def _results(state: RunState) -> str:
         "and Holm's p-value over the step's comparisons must agree on it."
     )
     results = section("Result", headers, cells)
+    if set(headers) & set(PERTURBATIONS.names()):
+        note += (
+            " Under a perturbation's name stands the accuracy on the first test rows with disturbed inputs, and behind it the "
+            "points by which it differs from the same rows as they were."
+        )
     return f"{results}\n\n{note}" if results and "verdict" in headers else results
 
 
@@ -201,4 +207,12 @@ def _step(step: StepState) -> dict[str, Any]:
 
 def _prompt(candidate: CandidateState) -> dict[str, Any]:
     known = {key: getattr(candidate, key) for key in ("name", "text", "origin", "tokens", "alive", "round")}
-    return known | {"scores": [_without(_fields(score), "step", "candidate") for score in candidate.scores.values()]}
+    return known | {
+        "scores": [_figures_of(event) for event in candidate.scores.values()],
+        "perturbed": [_figures_of(event) for event in candidate.perturbed.values()],
+    }
+
+
+def _figures_of(event: ev.Event) -> dict[str, Any]:
+    """What was told of one prompt, without saying again of which."""
+    return _without(_fields(event), "step", "candidate")

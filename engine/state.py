@@ -188,6 +188,10 @@ class RunState:
         kept = [c for c in self.comparisons if (c.step, c.a, c.b, c.stage, c.split, c.calibration) != key]
         self.comparisons = [*kept, event]
 
+    def _on_prompt_perturbed(self, event: ev.PromptPerturbed) -> None:
+        candidate = self.candidates.setdefault(event.candidate, CandidateState(event.candidate, "", "", 0))
+        candidate.perturbed[event.stage, event.perturbation] = event
+
     def _on_prompt_trained(self, event: ev.PromptTrained) -> None:
         key = (event.step, event.candidate, event.epoch)
         self.trainings = [*(t for t in self.trainings if (t.step, t.candidate, t.epoch) != key), event]

@@ -120,6 +120,11 @@ class Narrator:
         holm = "" if event.p_holm in (None, event.p_value) else f" ({figures.p_value(event.p_holm)} by Holm)"
         return [f"{INDENT}{against}: {figure}, p {p}{holm}, n {event.n}: {event.verdict}"]
 
+    def _prompt_perturbed(self, event: ev.PromptPerturbed) -> list[str]:
+        figure = figures.disturbed(event.accuracy, event.before)
+        where = f"{event.stage} with {event.candidate}, {event.perturbation}"
+        return [f"{INDENT}{where}: {figure}, n {event.n}, {event.changed} of them disturbed"]
+
     def _prompt_trained(self, event: ev.PromptTrained) -> list[str]:
         loss = "" if event.loss is None else f"loss {event.loss:.3g}, "
         figure = f"{loss}accuracy {figures.share(event.accuracy)}, skill {event.skill:.3f}, n {event.n}"

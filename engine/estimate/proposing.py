@@ -24,12 +24,16 @@ Proposing = Callable[[Sizes, float, float, int, int], Needs]
 
 
 def writing(sizes: Sizes, tokens: float, row: float, sequences: int, count: int) -> Needs:
-    """A handful of answers of the local model for every second prompt, at a token a call; each reads all weights."""
-    calls = requests.LONGEST * (1 + count // 2)
-    prompts = PHRASINGS * (tokens + row)
+    """A handful of answers of the local model for every second prompt."""
+    return answers(sizes, 1 + count // 2, requests.LONGEST, PHRASINGS * (tokens + row))
+
+
+def answers(sizes: Sizes, batches: float, length: int, asked: float) -> Needs:
+    """Batches of answers at a token a call, each of which reads all weights; `asked` tokens are the requests of a batch."""
+    calls = length * batches
     decoded = Work(traffic=calls * sizes.parameters * sizes.number)
-    read = parts.forward(sizes, prompts * (1 + count // 2), prompts, sizes.dtype, calls)
-    return Needs(parts.activations(sizes, prompts, sizes.number), work=decoded + read + parts.calls(sizes, calls))
+    read = parts.forward(sizes, asked * batches, asked, sizes.dtype, calls)
+    return Needs(parts.activations(sizes, asked, sizes.number), work=decoded + read + parts.calls(sizes, calls))
 
 
 def differentiating(sizes: Sizes, tokens: float, row: float, sequences: int, count: int) -> Needs:

@@ -14,7 +14,7 @@ from engine.evaluation.options import EvaluateOptions, EvaluateStepOptions
 from engine.export.options import ExportOptions
 from engine.joint.options import JointOptions
 from engine.options import StepOptions
-from engine.prompts import pool
+from engine.prompts import pool, robustness, writer
 from engine.prompts.options import AdjustPromptOptions, EmbedPromptOptions, PromptStepOptions, SelectPromptOptions
 from engine.prompts.template import Prompt
 from engine.pruning.options import PruneOptions
@@ -141,6 +141,8 @@ def prompt_step(scene: Scene, options: PromptStepOptions, prompts: Sequence[Prom
     race = parts.rows(sizes, scored, per_row, prefix, 2 * len(prompts))
     trial = parts.rows(sizes, finalists * len(test), per_row, prefix, finalists)
     written = sum(len(row.text) + EXAMPLE for row in test)
+    disturbed = disturbances(scene, options, len(test), per_row, prefix, finalists)
+    trial = trial.then(disturbed)
     out = race.then(trial).then(Needs(disk=written))
     if not options.control:
         return out
@@ -171,6 +173,22 @@ def joint(scene: Scene, options: JointOptions) -> Needs:
         out = out.then(prune(scene, how))
         scene = replace(scene, collected=scene.collected or how.statistics == "dense" or planning.looks(how))
     return out.beside(scene.sizes.loaded)
+
+
+def disturbances(
+    scene: Scene, options: PromptStepOptions, test: int, per_row: float, prefix: float, finalists: int
+) -> Needs:
+    """The finalists on disturbed test rows, and what the dense model restates of them."""
+    sizes, rows = scene.sizes, min(test, options.robustness_rows)
+    kinds = len(options.robustness)
+    scored = parts.rows(sizes, finalists * kinds * rows, per_row, prefix, finalists * kinds)
+    if "paraphrase" not in options.robustness:
+        return scored
+    batches = -(-rows // writer.BATCH)
+    restated = proposing.answers(sizes, batches, robustness.TOKENS, writer.BATCH * (per_row + robustness.ASKING))
+    if not scene.changed:
+        return restated.then(scored)
+    return restated.then(parts.loading(sizes)).beside(sizes.loaded).then(scored)
 
 
 def evaluate(scene: Scene, options: EvaluateStepOptions) -> Needs:

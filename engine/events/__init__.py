@@ -12,7 +12,14 @@ import json
 
 from engine.events.base import Event, Unknown
 from engine.events.joint import GridScored, Recovered, Transferred
-from engine.events.prompts import CandidateAdded, CandidateScored, PromptRead, PromptsCompared, PromptTrained
+from engine.events.prompts import (
+    CandidateAdded,
+    CandidateScored,
+    PromptPerturbed,
+    PromptRead,
+    PromptsCompared,
+    PromptTrained,
+)
 from engine.events.run import (
     ArtifactWritten,
     Estimated,
@@ -55,6 +62,7 @@ __all__ = [
     "ModelLoaded",
     "PartsRemoved",
     "Progress",
+    "PromptPerturbed",
     "PromptRead",
     "PromptTrained",
     "PromptsCompared",

@@ -65,6 +65,25 @@ class PromptsCompared(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PromptPerturbed(Event):
+    """A finalist's accuracy on the first `n` test rows with disturbed inputs, of which `changed` are other than they were, and
+    `before` on the same rows as they were; under the calibration that its step chose with.
+    """
+
+    kind: ClassVar[str] = "prompt_perturbed"
+    step: int
+    candidate: str
+    stage: str
+    perturbation: str
+    n: int
+    changed: int
+    accuracy: float
+    low: float
+    high: float
+    before: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class PromptTrained(Event):
     """An epoch of training a prompt's virtual tokens (0: as they began, no `loss` yet) and how they did on the `n` rows that
     every epoch is checked on; `best` so far or not.

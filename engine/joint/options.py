@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from engine.options import Options as PruneTable
     from engine.options import Options as SelectTable
 else:
-    JUDGED, STARTED = ("calibration", "dev_rows", "test_rows", "control"), ("instruction", "demonstrations")
+    JUDGED = ("calibration", "dev_rows", "test_rows", "control", "robustness", "robustness_rows")
+    STARTED = ("instruction", "demonstrations")
     PruneTable = table_of(PruneOptions, ("sparsity", "threshold"), use="prune")
     SelectTable = table_of(SelectPromptOptions, JUDGED, use="select_prompt", task="")
     AdjustTable = table_of(AdjustPromptOptions, JUDGED + STARTED, use="adjust_prompt", task="")

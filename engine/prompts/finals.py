@@ -14,7 +14,7 @@ from engine import events as ev
 from engine import files, statistics
 from engine.data.rows import Row
 from engine.data.tasks import Task
-from engine.prompts import calibration, kept, soft
+from engine.prompts import calibration, kept, robustness, soft
 from engine.prompts.cache import ScoreCache
 from engine.prompts.options import PromptStepOptions
 from engine.prompts.race import Race, Standing, standing
@@ -55,6 +55,7 @@ class Finals:
             self._calibrated = [calibration.apply(*pair) for pair in zip(scores, offsets, strict=True)]
             figures = [standing(calibrated, gold) for calibrated in self._calibrated]
             self._tell(figures, kind, stage)
+        robustness.tell(self, scorer, stage)
         return figures
 
     def control(self) -> None:

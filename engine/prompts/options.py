@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from engine.options import StepOptions
-from engine.registry import ADJUSTERS, OPTIMIZERS
+from engine.registry import ADJUSTERS, OPTIMIZERS, PERTURBATIONS
 
 Form = Literal["soft", "prefix"]
 
@@ -32,6 +32,15 @@ class PromptStepOptions(JudgedOptions):
     """examples that may be scored while choosing"""
     control: bool = False
     """score the finalists on the dense model too"""
+    robustness: list[str] = []
+    """score the finalists on disturbed test rows too: see `compress-tui list perturbations`"""
+    robustness_rows: int = Field(default=200, ge=1)
+    """test rows that are disturbed"""
+
+    @field_validator("robustness")
+    @classmethod
+    def _known_perturbations(cls, names: list[str]) -> list[str]:
+        return [PERTURBATIONS.check(name) for name in dict.fromkeys(names)]
 
 
 class SelectPromptOptions(PromptStepOptions):

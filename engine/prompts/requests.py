@@ -20,7 +20,7 @@ CLIP = 240  # characters of a field that a request shows
 ONLY = "Answer with the new instruction only."
 
 _PREAMBLE = re.compile(r"^(sure|certainly|of course|okay|here(['’]s| is| are))\b[^:\n]*:\s*", re.IGNORECASE)
-_TITLE = re.compile(r"^(\w+ ){0,3}(instruction|prompt|phrase|task)s?\s*:\s*", re.IGNORECASE)
+_TITLE = re.compile(r"^(\w+ ){0,3}(instruction|prompt|phrase|task|text)s?\s*:\s*", re.IGNORECASE)
 _ABOUT = re.compile(r"\b(instructions?|prompts?|rewrit\w*|rephras\w*|paraphras\w*|merg\w*)\b", re.IGNORECASE)
 _BULLET = re.compile(r"^([-*•]|\d+[.)])\s+")
 _ENDS = re.compile(r"[.!?](?=\s|$)")
@@ -35,6 +35,10 @@ class Answer(NamedTuple):
 
 def paraphrase(text: str) -> str:
     return f"Rewrite this instruction in other words and keep its meaning. {ONLY}\nInstruction: {text}"
+
+
+def restate(text: str) -> str:
+    return f"Say this in other words and keep its meaning. Answer with the new text only.\nText: {text[:CLIP]}"
 
 
 def crossover(one: str, other: str) -> str:
@@ -63,14 +67,25 @@ def succession(task: Task, scored: Sequence[tuple[str, float]]) -> str:
 
 def instruction(answer: Answer) -> str | None:
     """The instruction in an answer; None when there is none, it is too long, or it talks about the request."""
+    line = _line(answer)
+    return line if 2 <= len(line.split()) <= LONGEST and not _ABOUT.search(line) else None
+
+
+def restated(answer: Answer, text: str) -> str | None:
+    """The other words for a text in an answer; None when they are the same, or half or twice as many."""
+    line, words = _line(answer), len(text[:CLIP].split())
+    same = line.casefold() == text.casefold()
+    return line if words / 2 <= len(line.split()) <= 2 * words and not same else None
+
+
+def _line(answer: Answer) -> str:
+    """The first line without what leads up to it, its title and its quotes, whole sentences where it was cut off."""
     lines = [s for line in _PREAMBLE.sub("", answer.text.strip()).split("\n") if (s := line.strip())]
     line = lines[0] if lines else ""
     line = _TITLE.sub("", _BULLET.sub("", line)).strip().strip("\"“”'`*").strip()
     ends = [match.end() for match in _ENDS.finditer(line)]
     cut = not answer.ended and len(lines) == 1
-    if cut and ends and ends[-1] < len(line):
-        line = line[: ends[-1]]
-    return line if 2 <= len(line.split()) <= LONGEST and not _ABOUT.search(line) else None
+    return line[: ends[-1]] if cut and ends and ends[-1] < len(line) else line
 
 
 def _shown(task: Task, rows: Sequence[Row]) -> str:

@@ -10,7 +10,18 @@ import typer
 from engine.errors import UsageError, did_you_mean
 from tui import output
 
-KINDS = ("criteria", "allocations", "structures", "scores", "optimizers", "adjusters", "formats", "tasks", "steps")
+KINDS = (
+    "criteria",
+    "allocations",
+    "structures",
+    "scores",
+    "optimizers",
+    "adjusters",
+    "perturbations",
+    "formats",
+    "tasks",
+    "steps",
+)
 
 
 def show(

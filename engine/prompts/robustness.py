@@ -1,0 +1,93 @@
+"""How finalists do when their inputs are disturbed: each perturbation on the same test rows, for every prompt and model alike.
+
+Calibration stays what the undisturbed development rows gave: nobody knows beforehand how inputs will be disturbed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from engine import events as ev
+from engine import statistics
+from engine.data.rows import Row
+from engine.prompts import calibration
+from engine.prompts.cache import ScoreCache
+from engine.prompts.disturbing import Asked
+from engine.prompts.race import Standing, standing
+from engine.prompts.requests import Answer
+from engine.prompts.scorer import Scorer
+from engine.prompts.template import Prompt
+from engine.prompts.writer import Writer
+from engine.registry import PERTURBATIONS
+from engine.workspace import Workspace
+
+if TYPE_CHECKING:
+    from engine.prompts.finals import Finals
+
+TOKENS = 80  # of a restated text
+ASKING = 40  # about so many tokens of a request stand around the text, for estimates
+
+
+@dataclass
+class Words:
+    """The dense model as a writer, loaded when something is to be written and the model at hand is another one."""
+
+    workspace: Workspace
+    scorer: Scorer
+    stage: str
+
+    @cached_property
+    def writer(self) -> Writer:
+        workspace = self.workspace
+        subject = self.scorer.subject if self.stage == "dense" else workspace.dense_subject()
+        return Writer(subject, ScoreCache(), workspace.profile.seed, workspace.check_stop)
+
+    def write(self, requests: Sequence[str]) -> list[Answer]:
+        self.workspace.log(f"the dense model restates {len(requests)} texts")
+        return self.writer.write(requests, TOKENS)
+
+
+def tell(finals: Finals, scorer: Scorer, stage: str) -> None:
+    """Every finalist under every perturbation that the options name, as events."""
+    options, workspace = finals.options, finals.workspace
+    words = Words(workspace, scorer, stage)
+    rows = finals.rows[: options.robustness_rows]
+    for name in options.robustness:
+        perturb = PERTURBATIONS.load(name).perturb
+        for index, prompt in zip(finals.indices, finals.finalists, strict=True):
+            offsets = finals.race.offsets(index, options.calibration)
+            before = Asked(prompt, rows, f"{name} {workspace.profile.seed}", words.write)
+            asked = perturb(before)
+            changed = _changed(before, asked)
+            if not changed:
+                continue
+            figures = [_standing(scorer, one, offsets, finals.task.most_choices) for one in (before, asked)]
+            workspace.emit(ev.PromptPerturbed(**_event(workspace, prompt, stage, name, changed, *figures)))
+
+
+def _changed(before: Asked, after: Asked) -> int:
+    """How many rows the model is asked otherwise about."""
+    pairs = zip(before.rows, after.rows, strict=True)
+    return sum(before.prompt.fill(a) != after.prompt.fill(b) for a, b in pairs)
+
+
+def _standing(scorer: Scorer, asked: Asked, offsets: torch.Tensor, width: int) -> Standing:
+    rows: Sequence[Row] = asked.rows
+    calibrated = calibration.apply(scorer.score(asked.prompt, rows, width), offsets)
+    return standing(calibrated, [row.gold for row in rows])
+
+
+def _event(
+    workspace: Workspace, prompt: Prompt, stage: str, name: str, changed: int, before: Standing, after: Standing
+) -> dict[str, Any]:
+    n = len(after.correct)
+    low, high = statistics.wilson(int(after.correct.sum()), n)
+    return {
+        "step": workspace.step, "candidate": prompt.name, "stage": stage, "perturbation": name, "n": n,
+        "changed": changed, "accuracy": after.accuracy, "low": low, "high": high, "before": before.accuracy,
+    }  # fmt: skip

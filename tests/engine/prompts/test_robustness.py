@@ -1,0 +1,109 @@
+"""Disturbed inputs: what each perturbation may change, the same rows for everybody, figures in events and in the table."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fixtures.prompting import Scripted, at_work, toy
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine import events as ev
+from engine import outcome
+from engine.prompts import adjust, robustness
+from engine.prompts.disturbing import Asked
+from engine.prompts.options import AdjustPromptOptions
+from engine.prompts.perturbations import case, typos
+from engine.prompts.template import Prompt
+from engine.registry import PERTURBATIONS
+from engine.state import RunState
+
+NAMES = PERTURBATIONS.names()
+
+
+def asked(answers: Sequence[str] = ("other words that mean the same thing here",), seed: str = "a") -> Asked:
+    task = toy()
+    prompt = Prompt("p", task.template, "Say it.", tuple(task.train[:4]))
+    return Asked(prompt, task.test, seed, lambda requests: Scripted(list(answers)).write(requests, 80))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_only_the_inputs_change_and_always_in_the_same_way(name: str) -> None:
+    perturb = PERTURBATIONS.load(name).perturb
+    before = asked()
+    after = perturb(before)
+    assert after == perturb(before)
+    assert [(r.choices, r.gold) for r in after.rows] == [(r.choices, r.gold) for r in before.rows]
+    kept = replace(after.prompt, demonstrations=before.prompt.demonstrations)
+    assert kept == before.prompt
+    assert [after.prompt.fill(r) for r in after.rows] != [before.prompt.fill(r) for r in before.rows]
+    alone = perturb(replace(before, rows=before.rows[3:4])).rows[0]
+    assert alone == after.rows[3] or name == "paraphrase", "what happens to a row does not depend on its neighbours"
+
+
+def test_another_order_shows_the_same_demonstrations_and_needs_two() -> None:
+    perturb = PERTURBATIONS.load("order").perturb
+    before = asked()
+    after = perturb(before).prompt
+    assert sorted(r.digest for r in after.demonstrations) == sorted(r.digest for r in before.prompt.demonstrations)
+    assert after.demonstrations != before.prompt.demonstrations
+    same = replace(before.prompt, demonstrations=before.prompt.demonstrations[:1] * 2)
+    for prompt in (same, replace(same, demonstrations=same.demonstrations[:1]), replace(same, demonstrations=())):
+        assert perturb(replace(before, prompt=prompt)).prompt == prompt
+
+
+@given(text=st.text(st.characters(codec="utf-8"), max_size=60), seed=st.integers(0, 99))
+def test_a_slip_leaves_the_number_of_words_and_changes_one_letter_at_most_of_each(text: str, seed: int) -> None:
+    found = typos.mistyped(text, random.Random(seed))
+    words, others = text.split(" "), found.split(" ")
+    assert len(words) == len(others)
+    assert all(abs(len(a) - len(b)) <= len(a) // 4 + 1 for a, b in zip(words, others, strict=True))
+    assert (found != text) == bool(typos.WORD.search(text)), "every text with a word of four letters has a slip"
+
+
+@given(text=st.text(st.characters(codec="ascii"), max_size=30), seed=st.integers(0, 99))
+def test_another_case_has_the_same_letters(text: str, seed: int) -> None:
+    found = case.recased(text, random.Random(seed))
+    assert found.casefold() == text.casefold()
+    assert (found != text) == (len({text, text.upper(), text.lower(), text.title()}) > 1)
+
+
+def test_what_cannot_be_used_of_a_restatement_leaves_the_text() -> None:
+    perturb = PERTURBATIONS.load("paraphrase").perturb
+    before = asked(["", "Text: " + "word " * 60])
+    assert perturb(before) == before
+
+
+def test_finalists_are_scored_on_disturbed_rows_of_both_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = AdjustPromptOptions(
+        use="adjust_prompt", task="toy", method="grips", budget=120, rows=8, test_rows=20, demonstrations=3, control=True,
+        instruction="Say yes or no.", robustness=["typos", "order", "paraphrase"], robustness_rows=12,
+    )  # fmt: skip
+    told: list[ev.Event] = []
+    work = at_work(tmp_path, step, told)
+    work.stage, work.step = "pruned", 0
+    words = Scripted(["a name is bound to some object in the other module"])
+    monkeypatch.setattr(robustness.Words, "writer", words)
+    summary = adjust.run(work, step)
+    found = [e for e in told if isinstance(e, ev.PromptPerturbed)]
+    assert {e.stage for e in found} == {"pruned", "dense"}
+    assert {e.perturbation for e in found} == {"typos", "order", "paraphrase"}
+    assert all(e.n == 12 and 0 < e.changed <= 12 for e in found)
+    assert not [e for e in found if e.candidate == "plain" and e.perturbation == "order"], "it shows no demonstrations"
+    clean = {e.candidate: e.before for e in found if (e.stage, e.perturbation) == ("pruned", "typos")}
+    rows = work.task("toy").test[:12]
+    state = RunState.of([ev.StepStarted(step=0, use="adjust_prompt", title=""), *told,
+                         ev.StepFinished(step=0, seconds=1.0, summary=summary)])  # fmt: skip
+    assert set(clean) == {c.name for c in state.candidates.values() if c.perturbed}
+    assert all(
+        (before * len(rows)).is_integer() or abs(before * 12 - round(before * 12)) < 1e-9 for before in clean.values()
+    )
+    headers, cells = outcome.table(state)
+    at = headers.index("typos")
+    shown = [row[at] for row in cells if "pruned + " in row[0] and row[at] != "-"]
+    assert len(shown) == len(clean)
+    assert all("%" in cell and "(" in cell for cell in shown)
