@@ -55,6 +55,7 @@ def ended(run: Run) -> str:
 
 def own_terminal() -> None:
     """In the child: a session of its own whose terminal is stdin."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup's way is inherited
     os.setsid()
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
