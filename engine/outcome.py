@@ -126,10 +126,12 @@ def part(name: str) -> str:
     return BASELINES.get(name.rpartition(".")[2], "best")
 
 
-def _role(name: str) -> str:
-    """What a tested prompt that was not chosen was to its step."""
+def _role(name: str, best: bool) -> str:
+    """What a tested prompt, the chosen one or another, was to its step."""
     found = part(name)
-    return found if found != "best" else name.rpartition(".")[2].replace("-", " ")
+    if best:
+        return "best prompt" if found == "best" else f"best prompt = {found}"
+    return f"{name.rpartition('.')[2].replace('-', ' ') if found == 'best' else found} prompt"
 
 
 def unbeaten(name: str) -> str:
@@ -177,11 +179,6 @@ def _prompt_row(
     known = state.candidates.get(name)
     score = known.scores.get((stage, "test", calibration)) if known else None
     best = name == choice["winner"]
-    kind = (
-        f"best prompt = {part(name)}"
-        if best and part(name) != "best"
-        else f"{part(name) if best else _role(name)} prompt"
-    )
     tested: Row = {"verdict": "tie"} if best and name == (choice["baseline"] or PLAIN) else {}
     if compared:
         tested = {
@@ -191,7 +188,7 @@ def _prompt_row(
             "verdict": compared.verdict,
         }
     return _row(
-        stage=f"{stage} + {kind}", stage_of=stage, prompt=name, calibration=calibration,
+        stage=f"{stage} + {_role(name, best)}", stage_of=stage, prompt=name, calibration=calibration,
         **_weights(state, stage), **_accuracy(score, choice["task"]), **tested,
         perturbed=_disturbances(known, stage) if calibration == choice["calibration"] else None,
     )  # fmt: skip

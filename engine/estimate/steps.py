@@ -18,7 +18,7 @@ from engine.prompts import pool, robustness, writer
 from engine.prompts.options import AdjustPromptOptions, EmbedPromptOptions, PromptStepOptions, SelectPromptOptions
 from engine.prompts.template import Prompt
 from engine.pruning.options import PruneOptions
-from engine.registry import CRITERIA, STEPS
+from engine.registry import CRITERIA, PERTURBATIONS, STEPS
 from engine.sensitivity.options import SensitivityOptions
 from engine.subject import DTYPES
 from engine.training.options import RecoverOptions
@@ -182,7 +182,7 @@ def disturbances(
     sizes, rows = scene.sizes, min(test, options.robustness_rows)
     kinds = len(options.robustness)
     scored = parts.rows(sizes, finalists * kinds * rows, per_row, prefix, finalists * kinds)
-    if "paraphrase" not in options.robustness:
+    if not any(getattr(PERTURBATIONS.load(name), "WRITES", False) for name in options.robustness):
         return scored
     batches = -(-rows // writer.BATCH)
     restated = proposing.answers(sizes, batches, robustness.TOKENS, writer.BATCH * (per_row + robustness.ASKING))

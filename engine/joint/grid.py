@@ -40,6 +40,12 @@ class Cell:
         """On the test rows."""
         return np.array(self.test, dtype=bool)
 
+    def figures(self) -> dict[str, Any]:
+        """The accuracy on the test rows as events tell it."""
+        right, n = sum(self.test), len(self.test)
+        low, high = statistics.wilson(right, n)
+        return {"n": n, "accuracy": right / n, "low": low, "high": high}
+
     @property
     def dev_accuracy(self) -> float:
         return sum(self.dev) / len(self.dev)
@@ -89,7 +95,8 @@ class Meeting:
     def tested(self, compared: bool = True) -> dict[str, Cell]:
         """Every one on the test rows; the best compared with the others, or none with any."""
         contest, race = self.contest, self.contest.race
-        order = sorted(set(self.indices.values()), key=lambda index: index == self.indices[self.chosen])
+        best = self.indices[self.chosen]
+        order = sorted(set(self.indices.values()), key=lambda index: index == best)
         figures: dict[int, Standing] = {}
         for together in [order] if compared else [[index] for index in order]:
             finals = Finals(contest.workspace, contest.options, contest.task, race, together)
@@ -131,12 +138,9 @@ def read(workspace: Workspace) -> GridRow | None:
 
 def tell(workspace: Workspace, options: JointOptions, level: Level, row: GridRow) -> None:
     for kind, cell in row.cells.items():
-        right, n = sum(cell.test), len(cell.test)
-        low, high = statistics.wilson(right, n)
         workspace.emit(
             ev.GridScored(
                 step=workspace.step, level=level.name, sparsity=level.sparsity, prompt=kind, candidate=cell.candidate,
-                calibration=options.calibration, n=n, accuracy=right / n, low=low, high=high, margin=cell.margin,
-                chosen=kind == row.chosen,
+                calibration=options.calibration, margin=cell.margin, chosen=kind == row.chosen, **cell.figures(),
             )
         )  # fmt: skip

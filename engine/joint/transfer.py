@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from engine import events as ev
-from engine import files, runs, statistics
+from engine import files, runs
 from engine.events.joint import CARRIED_SOFT, CARRIED_TEXT, SOFT, TEXT
 from engine.joint.grid import Cell, GridRow, Meeting
 from engine.joint.levels import Level, Levels
@@ -69,9 +69,6 @@ def scored(levels: Levels, level: Level, others: Sequence[Walked]) -> dict[str, 
 
 
 def tell(workspace: Workspace, kind: str, trained_at: str, used_at: Level, cell: Cell) -> None:
-    right, n = sum(cell.test), len(cell.test)
-    low, high = statistics.wilson(right, n)
     workspace.emit(
-        ev.Transferred(step=workspace.step, prompt=kind, trained_at=trained_at, used_at=used_at.name, n=n,
-                       accuracy=right / n, low=low, high=high)
-    )  # fmt: skip
+        ev.Transferred(step=workspace.step, prompt=kind, trained_at=trained_at, used_at=used_at.name, **cell.figures())
+    )

@@ -3,8 +3,10 @@
 A perturbation is a file in `perturbations/` with
 
     def perturb(asked: Asked) -> Asked
+    WRITES = True           # only where it has the dense model write
 
-All chance of a row comes from `generator(asked, row)`, so that every prompt and every model meets the same disturbed rows.
+All chance of a row comes from `generator(asked, its digest)`, so that every prompt and every model meets the same disturbed
+rows.
 """
 
 from __future__ import annotations

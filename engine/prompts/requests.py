@@ -38,7 +38,7 @@ def paraphrase(text: str) -> str:
 
 
 def restate(text: str) -> str:
-    return f"Say this in other words and keep its meaning. Answer with the new text only.\nText: {text[:CLIP]}"
+    return f"Say this in other words and keep its meaning. Answer with the new text only.\nText: {text}"
 
 
 def crossover(one: str, other: str) -> str:
@@ -73,7 +73,7 @@ def instruction(answer: Answer) -> str | None:
 
 def restated(answer: Answer, text: str) -> str | None:
     """The other words for a text in an answer; None when they are the same, or half or twice as many."""
-    line, words = _line(answer), len(text[:CLIP].split())
+    line, words = _line(answer), len(text.split())
     same = line.casefold() == text.casefold()
     return line if words / 2 <= len(line.split()) <= 2 * words and not same else None
 

@@ -54,20 +54,24 @@ class Words:
 
 def tell(finals: Finals, scorer: Scorer, stage: str) -> None:
     """Every finalist under every perturbation that the options name, as events."""
-    options, workspace = finals.options, finals.workspace
-    words = Words(workspace, scorer, stage)
-    rows = finals.rows[: options.robustness_rows]
-    for name in options.robustness:
-        perturb = PERTURBATIONS.load(name).perturb
+    words = Words(finals.workspace, scorer, stage)
+    if finals.options.robustness:
         for index, prompt in zip(finals.indices, finals.finalists, strict=True):
-            offsets = finals.race.offsets(index, options.calibration)
-            before = Asked(prompt, rows, f"{name} {workspace.profile.seed}", words.write)
-            asked = perturb(before)
-            changed = _changed(before, asked)
-            if not changed:
-                continue
-            figures = [_standing(scorer, one, offsets, finals.task.most_choices) for one in (before, asked)]
-            workspace.emit(ev.PromptPerturbed(**_event(workspace, prompt, stage, name, changed, *figures)))
+            _tell_prompt(finals, scorer, words, index, prompt)
+
+
+def _tell_prompt(finals: Finals, scorer: Scorer, words: Words, index: int, prompt: Prompt) -> None:
+    options, workspace = finals.options, finals.workspace
+    rows, width = finals.rows[: options.robustness_rows], finals.task.most_choices
+    offsets = finals.race.offsets(index, options.calibration)
+    clean = _standing(scorer, prompt, rows, offsets, width)
+    for name in options.robustness:
+        before = Asked(prompt, rows, f"{name} {workspace.profile.seed}", words.write)
+        asked = PERTURBATIONS.load(name).perturb(before)
+        changed = _changed(before, asked)
+        if changed:
+            found = _standing(scorer, asked.prompt, asked.rows, offsets, width)
+            workspace.emit(ev.PromptPerturbed(**_event(workspace, prompt, words.stage, name, changed, clean, found)))
 
 
 def _changed(before: Asked, after: Asked) -> int:
@@ -76,9 +80,8 @@ def _changed(before: Asked, after: Asked) -> int:
     return sum(before.prompt.fill(a) != after.prompt.fill(b) for a, b in pairs)
 
 
-def _standing(scorer: Scorer, asked: Asked, offsets: torch.Tensor, width: int) -> Standing:
-    rows: Sequence[Row] = asked.rows
-    calibrated = calibration.apply(scorer.score(asked.prompt, rows, width), offsets)
+def _standing(scorer: Scorer, prompt: Prompt, rows: Sequence[Row], offsets: torch.Tensor, width: int) -> Standing:
+    calibrated = calibration.apply(scorer.score(prompt, rows, width), offsets)
     return standing(calibrated, [row.gold for row in rows])
 
 

@@ -126,8 +126,8 @@ def detail(state: RunState, name: str) -> Text:
         shown = figures.accuracy(s.accuracy, s.low, s.high)
         text.append(f"{stage:<9}{split:<5}{shown}", "")
         text.append(f" n={s.n} {calibration}\n", "bright_black")
-    for (stage, name), found in candidate.perturbed.items():
-        text.append(f"{stage:<9}{name:<11}{figures.disturbed(found.accuracy, found.before)}")
+    for (stage, perturbation), found in candidate.perturbed.items():
+        text.append(f"{stage:<9}{perturbation:<11}{figures.disturbed(found.accuracy, found.before)}")
         text.append(f" n={found.n}, {found.changed} disturbed\n", "bright_black")
     compared = comparison(state, name)
     if compared:

@@ -1,4 +1,6 @@
-"""Other words for the same: the dense model restates every text; one that it leaves alone or changes beyond use stays."""
+"""Other words for the same: the dense model restates every text. One that it leaves alone or changes beyond use stays as it is,
+and so does one that is too long for it.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +9,12 @@ from dataclasses import replace
 from engine.prompts import requests
 from engine.prompts.disturbing import Asked, texts
 
+WRITES = True
+
 
 def perturb(asked: Asked) -> Asked:
-    places = [(i, name, text) for i, row in enumerate(asked.rows) for name, text in texts(asked.prompt, row).items()]
+    shown = [(i, name, text) for i, row in enumerate(asked.rows) for name, text in texts(asked.prompt, row).items()]
+    places = [place for place in shown if len(place[2]) <= requests.CLIP]
     answers = asked.write([requests.restate(text) for _, _, text in places])
     rows = list(asked.rows)
     for (i, name, text), answer in zip(places, answers, strict=True):

@@ -78,6 +78,16 @@ def test_what_cannot_be_used_of_a_restatement_leaves_the_text() -> None:
     assert perturb(before) == before
 
 
+def test_a_text_that_is_too_long_to_be_restated_whole_is_not_cut() -> None:
+    perturb = PERTURBATIONS.load("paraphrase").perturb
+    before = asked(["some other words that stand for the whole of it here"])
+    row = before.rows[0]
+    long = replace(row, fields={"text": "a name is bound to an object " * 20})
+    after = perturb(replace(before, rows=[long, *before.rows[1:]]))
+    assert after.rows[0] == long
+    assert after.rows[1:] != before.rows[1:]
+
+
 def test_finalists_are_scored_on_disturbed_rows_of_both_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     step = AdjustPromptOptions(
         use="adjust_prompt", task="toy", method="grips", budget=120, rows=8, test_rows=20, demonstrations=3, control=True,
