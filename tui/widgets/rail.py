@@ -18,6 +18,8 @@ class StepRail(VerticalScroll):
 
     can_focus = True
     _current: int | None = None
+    _wanted: tuple[int, int] | None = None
+    """the line to bring into sight, and how many lines there must be room for before anything can be"""
 
     def compose(self) -> list[Static]:
         return [Static(id="rail-text")]
@@ -32,7 +34,17 @@ class StepRail(VerticalScroll):
         if state.current != self._current:
             self._current = state.current
             above = sum(block.plain.count("\n") + 1 for index, block in blocks.items() if index < (state.current or 0))
-            self.call_after_refresh(self.scroll_to, y=max(0, above - 2), animate=False)
+            self._wanted = max(0, above - 2), text.plain.count("\n") + 1
+            self.call_after_refresh(self._bring)
+
+    def watch_virtual_size(self) -> None:
+        """A rail that is out of sight has no size to scroll in: the step is brought up once there is one."""
+        self._bring()
+
+    def _bring(self) -> None:
+        if self._wanted and self.virtual_size.height >= self._wanted[1]:
+            (line, _), self._wanted = self._wanted, None
+            self.scroll_to(y=line, animate=False)
 
 
 def _step(step: StepState, now: float, width: int) -> Text:

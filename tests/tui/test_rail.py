@@ -1,0 +1,48 @@
+"""The rail of steps by itself: it brings the step at work into sight, whenever it is laid out."""
+
+from __future__ import annotations
+
+import pytest
+from recorded import RECORDED
+from textual.app import App, ComposeResult
+from textual.pilot import Pilot
+
+from engine import events as ev
+from engine.state import RunState
+from tui.widgets.rail import StepRail
+
+
+class Alone(App[None]):
+    """A rail that is out of sight at first."""
+
+    def compose(self) -> ComposeResult:
+        rail = StepRail()
+        rail.display = False
+        yield rail
+
+
+async def look(pilot: Pilot[None]) -> None:
+    for _ in range(3):
+        await pilot.pause()
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["hidden-when-told", "shown-when-told"])
+async def test_the_last_step_is_brought_into_sight(before: bool) -> None:
+    lines = (RECORDED / "finished.jsonl").read_text().splitlines()
+    state = RunState.of([ev.from_json(line) for line in lines])
+    async with Alone().run_test(size=(26, 12)) as pilot:
+        rail = pilot.app.query_one(StepRail)
+        if before:
+            rail.show(state, 0.0)
+            await look(pilot)
+        rail.display = True
+        await look(pilot)
+        if not before:
+            rail.show(state, 0.0)
+            await look(pilot)
+        assert rail.scroll_y > 0
+        rail.scroll_to(y=0, animate=False)
+        await look(pilot)
+        rail.show(state, 1.0)
+        await look(pilot)
+        assert rail.scroll_y == 0, "who scrolls away is left there"
