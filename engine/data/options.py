@@ -48,7 +48,8 @@ class CalibrationOptions(Options):
     states: Literal["auto", "memory", "disk"] = "auto"
     """where the data waits between blocks; auto is the disk when it would take a quarter of the free memory"""
     compute: Literal["auto", "float32", "bfloat16"] = "auto"
-    """number format of the calibration pass; auto is bfloat16 where the machine has it in hardware"""
+    """number format of the calibration pass, of training prompts and of scoring development rows; auto is bfloat16 where
+    the machine has it in hardware"""
     clean: CleanOptions | None = None
     """cleaning of the text"""
 

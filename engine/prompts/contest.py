@@ -15,7 +15,6 @@ from engine.data.rows import Row
 from engine.data.tasks import Task
 from engine.errors import UsageError
 from engine.prompts import calibration
-from engine.prompts.cache import ScoreCache
 from engine.prompts.finals import Finals, scored_event
 from engine.prompts.options import JudgedOptions, PromptStepOptions
 from engine.prompts.race import Race, Standing
@@ -46,8 +45,7 @@ class Contest:
     def open(cls, workspace: Workspace, options: PromptStepOptions) -> Contest:
         """Raises UsageError for a model without text, or a calibration that the task has no use for."""
         task = fitting_task(workspace, options)
-        scorer = Scorer(workspace.subject, ScoreCache(), lambda done, total: workspace.check_stop())
-        return cls(workspace, options, task, scorer)
+        return cls(workspace, options, task, Scorer.quick(workspace, workspace.subject))
 
     def find(self, prompt: Prompt) -> int | None:
         """The index of the candidate that is the same prompt under whatever name."""

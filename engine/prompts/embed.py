@@ -22,13 +22,12 @@ from engine.data.rows import Row
 from engine.errors import EngineError
 from engine.prompts import calibration, pool, room
 from engine.prompts.adjust import starting
-from engine.prompts.cache import ScoreCache
 from engine.prompts.contest import Contest, prefix, set_apart
 from engine.prompts.lessons import Lessons
 from engine.prompts.options import EmbedPromptOptions
 from engine.prompts.race import Standing, standing
 from engine.prompts.reading import Reading, read
-from engine.prompts.scorer import Scorer, conditions
+from engine.prompts.scorer import Scorer
 from engine.prompts.soft import Soft, beginning
 from engine.prompts.template import SEPARATOR, Prompt
 from engine.prompts.tuning import Epoch, Trainee, Tuning
@@ -84,7 +83,7 @@ class Embedding:
         """The best of the training. Raises EngineError when it changed the model."""
         trainee = Trainee.virtual(start, self.workspace.subject.device)
         best = self.train(trainee, self.name, self.contest.scorer)
-        if conditions(self.workspace.subject) != self.contest.scorer.weights:
+        if not self.contest.scorer.intact():
             raise EngineError("training a prompt changed the model's weights", where=f"step.{self.workspace.step}")
         return replace(start, weight_NW=best[0])
 
@@ -110,8 +109,7 @@ class Embedding:
         workspace = self.workspace
         if not self.options.alpha or workspace.stage == "dense":
             return None
-        scorer = Scorer(workspace.dense_subject(), ScoreCache(), lambda done, total: workspace.check_stop())
-        return scorer.score(self.text, self.rows)
+        return Scorer.quick(workspace, workspace.dense_subject()).score(self.text, self.rows)
 
     def check(self, soft: Soft | None, scorer: Scorer) -> Standing:
         """How the virtual tokens, or the scorer's model, do on the checked rows, calibrated as the step is."""

@@ -15,7 +15,6 @@ from engine import files, statistics
 from engine.data.rows import Row
 from engine.data.tasks import Task
 from engine.prompts import calibration, kept, robustness, soft
-from engine.prompts.cache import ScoreCache
 from engine.prompts.options import PromptStepOptions
 from engine.prompts.race import Race, Standing, standing
 from engine.prompts.scorer import Scorer
@@ -44,8 +43,11 @@ class Finals:
         return [self.race.prompts[index] for index in self.indices]
 
     def compare(self, scorer: Scorer, stage: str) -> list[Standing]:
-        """Scores, tells and compares the finalists, without and under the chosen calibration; returns the latter."""
-        scores = []
+        """Scores, tells and compares the finalists, without and under the chosen calibration; returns the latter.
+
+        Figures of test rows are computed in the weights' own number format, whatever the choice was made in.
+        """
+        scores, scorer = [], scorer.exact
         for prompt in self.finalists:
             scorer.tell = partial(self._progress, f"test split: {prompt.name}")
             scores.append(scorer.score(prompt, self.rows, self.task.most_choices))
@@ -63,8 +65,7 @@ class Finals:
 
         Its calibration is fitted on its own development scores. Virtual tokens of other sizes than its own are left out.
         """
-        check = lambda done, total: self.workspace.check_stop()  # noqa: E731
-        scorer = Scorer(self.workspace.dense_subject(), ScoreCache(), check)
+        scorer = Scorer.quick(self.workspace, self.workspace.dense_subject())
         rows = self.race.rows[: self.race.met(self.indices[-1])]
         race = Race(self.race.prompts, rows, len(self.indices) * len(rows), self.race.kind, self.race.tokens,
                     partial(scorer.score, width=self.task.most_choices),

@@ -10,7 +10,9 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -19,8 +21,11 @@ from engine.prompts.cache import ScoreCache
 from engine.prompts.forward import Beginning, Sequence_, begin, first_token, may_be_padded, predictions, target_values
 from engine.prompts.soft import Soft
 from engine.prompts.template import Prompt
-from engine.subject import Subject
+from engine.subject import DTYPES, Subject
 from engine.weights import weights_hash
+
+if TYPE_CHECKING:
+    from engine.workspace import Workspace
 
 BATCH_TOKENS = 2048  # tokens of a batch that are computed, padding included
 BATCH_CACHE = 16384  # tokens of a batch whose keys and values are held, the repeated prefix included
@@ -28,16 +33,42 @@ BATCH_CACHE = 16384  # tokens of a batch whose keys and values are held, the rep
 
 @dataclass
 class Scorer:
-    """A model that scores; `tell(done, total)` is called after every batch and may stop the work by raising."""
+    """A model that scores; `tell(done, total)` is called after every batch and may stop the work by raising.
+
+    Products are computed in `compute` where that is shorter than the weights' own number format.
+    """
 
     subject: Subject
     cache: ScoreCache | None = None
     tell: Callable[[int, int], None] = lambda done, total: None
+    compute: torch.dtype | None = None
     weights: str = field(init=False)
     computed: int = 0
 
     def __post_init__(self) -> None:
-        self.weights = conditions(self.subject) if self.cache else ""
+        if self.compute in (torch.float32, self.subject.dtype):
+            self.compute = None
+        self.weights = conditions(self.subject, self.compute) if self.cache else ""
+
+    @classmethod
+    def quick(cls, workspace: Workspace, subject: Subject) -> Scorer:
+        """For development and training rows: products in the number format of the calibration pass."""
+        check = lambda done, total: workspace.check_stop()  # noqa: E731
+        return cls(subject, ScoreCache(), check, DTYPES[workspace.profile.calibration.compute])
+
+    @property
+    def exact(self) -> Scorer:
+        """The same model's scorer in its weights' own number format."""
+        return self if self.compute is None else replace(self, compute=None, computed=0)
+
+    def intact(self) -> bool:
+        """Whether the weights are what they were when the scorer was made; one without a cache does not know."""
+        return not self.cache or self.weights == conditions(self.subject, self.compute)
+
+    def computing(self) -> AbstractContextManager[None]:
+        """The number format of the products."""
+        low = self.compute is not None
+        return torch.autocast(self.subject.device.type, dtype=self.compute, enabled=low)
 
     def score(self, prompt: Prompt, rows: Sequence[Row], width: int | None = None) -> torch.Tensor:
         """Log-likelihoods [rows, width] in float64; `width` is the most choices of any row, -inf pads shorter rows."""
@@ -98,7 +129,7 @@ class Scorer:
         missing = {key for _, key in items} - known.keys()
         if not missing:
             return
-        with torch.inference_mode():
+        with torch.inference_mode(), self.computing():
             begun = begin(self.subject, shared_prefix([s.sharable for s, _ in items]), soft)
         virtual = begun.length - begun.skip
         padded = may_be_padded(self.subject, virtual + max(len(s.tokens) for s, _ in items))
@@ -119,7 +150,8 @@ class Scorer:
     @torch.inference_mode()
     def _batch(self, sequences: list[Sequence_], begun: Beginning) -> list[list[float]]:
         """Log-likelihoods of each sequence's targets."""
-        logs = predictions(self.subject, sequences, begun)
+        with self.computing():
+            logs = predictions(self.subject, sequences, begun)
         return [target_values(s, row).tolist() for s, row in zip(sequences, logs, strict=True)]
 
     def _key(self, sequence: Sequence_, soft: Soft | None) -> str:
@@ -127,9 +159,10 @@ class Scorer:
         return hashlib.blake2b(repr(about).encode(), digest_size=16).hexdigest()
 
 
-def conditions(subject: Subject) -> str:
-    """What a model's figures depend on to the last bit, beside its input: the weights, and where it computes."""
-    where = f"{subject.device} {subject.dtype} {torch.get_num_threads()} {torch.__version__}"
+def conditions(subject: Subject, compute: torch.dtype | None = None) -> str:
+    """What a model's figures depend on to the last bit, beside its input: the weights, where and in which format it
+    computes."""
+    where = f"{subject.device} {compute or subject.dtype} {torch.get_num_threads()} {torch.__version__}"
     return f"{weights_hash(subject.module)} {where}"
 
 
