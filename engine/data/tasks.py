@@ -115,9 +115,10 @@ def _cuts(count: int, shares: list[float]) -> list[int]:
 
 
 def _rows(source: str, options: TaskOptions) -> list[Row]:
-    path = Path(source.removeprefix("file:")).expanduser()
+    whole, part = tables.ranged(source)
+    path = Path(whole.removeprefix("file:")).expanduser()
     if source.startswith("file:") and path.suffix.lower() == ".txt":
-        table = _labelled_lines(path, options)
+        table = _labelled_lines(path, options).part(part)
     else:
         table = tables.read(source)
     texts = [text.strip() for text in table.texts(options.text_column)]
@@ -145,8 +146,6 @@ def _labelled_lines(path: Path, options: TaskOptions) -> tables.Table:
             raise Unavailable("no text after the label", where=f"{path}, line {number}", hint=hint)
         rows.append({options.label_column: label, options.text_column: text})
         numbers.append(number)
-    if not rows:
-        raise Unavailable("no rows", where=str(path))
     return tables.Table(str(path), rows, numbers, "line")
 
 

@@ -106,6 +106,21 @@ def test_every_kind_of_file_gives_the_same_rows(tmp_path: Path, kind: str) -> No
     assert sizes(task) == (1, 4, 7)
 
 
+@pytest.mark.parametrize("kind", ["txt", "csv", "tsv", "jsonl", "parquet"])
+def test_a_source_may_be_a_range_of_rows(tmp_path: Path, kind: str) -> None:
+    file = write(tmp_path, kind)
+    task = load_task("x", options(train=file + "[:2]", dev=file + "[2:5]", test=file + "[5:]"), 0)
+    texts = [record["text"] for record in RECORDS]
+    assert [[r.text for r in split] for split in (task.train, task.dev, task.test)] == [
+        texts[:2],
+        texts[2:5],
+        texts[5:],
+    ]
+    with pytest.raises(Unavailable, match="no rows") as caught:
+        load_task("x", options(test=file + "[12:20]"), 0)
+    assert "12 rows" in (caught.value.hint or "")
+
+
 @given(
     st.lists(st.integers(0, 30), min_size=60, max_size=120),
     st.sampled_from([(s,) for s in SPLITS] + [("train", "test"), ("train", "dev"), ("dev", "test")]),
