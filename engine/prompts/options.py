@@ -59,6 +59,8 @@ class SelectPromptOptions(PromptStepOptions):
     """how many labelled examples of the training split to show; each number is tried"""
     demonstration_sets: int = Field(default=1, ge=1)
     """how many random draws of demonstrations to try for each number above zero"""
+    demonstration_orders: int = Field(default=1, ge=1)
+    """in how many orders to show each draw"""
 
     @field_validator("method")
     @classmethod

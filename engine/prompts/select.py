@@ -22,9 +22,20 @@ def run(workspace: Workspace, options: SelectPromptOptions) -> dict[str, Any]:
 
 def choose(contest: Contest, options: SelectPromptOptions, more: Sequence[Prompt] = ()) -> int:
     """The one that wins the race of the pool and some `more`; the plain prompt is the first to enter it."""
-    prompts = [*pool.build(contest.task, options, contest.workspace.profile.seed, prefix(contest.workspace)), *more]
+    prompts = [*candidates(contest, options), *more]
     for prompt in prompts:
         contest.enter(prompt)
     contest.check_budget(len(prompts))
     winner: int = OPTIMIZERS.load(options.method).choose(contest.race)
     return winner
+
+
+def candidates(contest: Contest, options: SelectPromptOptions) -> list[Prompt]:
+    """The pool; what of it says the same twice is left out and counted."""
+    task, names = contest.task, prefix(contest.workspace)
+    every = pool.combinations(task, options, contest.workspace.profile.seed)
+    prompts = pool.distinct(every, pool.plain(task, names), names)
+    repeated = len(every) + 1 - len(prompts)
+    if repeated:
+        contest.workspace.log(f"{repeated} of the pool's {len(every) + 1} prompts repeat others and are left out")
+    return prompts
