@@ -81,6 +81,12 @@ def given(options: SelectPromptOptions) -> list[Instruction]:
     return [Instruction(t, "candidates") for t in options.candidates] + [Instruction(t, "pool file") for t in lines]
 
 
+def awaited(options: SelectPromptOptions) -> list[Instruction]:
+    """Stands for what the model is to write, as long as that may be, where it is counted beforehand."""
+    asked = options.rewrites + options.induction
+    return [Instruction(" ".join([f"written {number}", *["word"] * options.written_tokens])) for number in range(asked)]
+
+
 def demonstrations(task: Task, options: SelectPromptOptions, seed: int) -> list[tuple[str, tuple[Row, ...]]]:
     """(origin, rows) of every draw of demonstrations in its orders, classes in turn where the choices are labels."""
     draws: list[tuple[str, tuple[Row, ...]]] = []
