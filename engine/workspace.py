@@ -68,6 +68,8 @@ class Workspace:
         """A task with its rows, loaded once."""
         if name not in self._tasks:
             self._tasks[name] = load_task(name, self.profile.task.get(name), self.profile.seed)
+            for note in self._tasks[name].notes:
+                self.log(note, "warning")
         return self._tasks[name]
 
     def text(self, source: str, purpose: Purpose) -> Text:
