@@ -46,6 +46,7 @@ class Finals:
     def compare(self, scorer: Scorer, stage: str) -> list[Standing]:
         """Scores, tells and compares the finalists, without and under the chosen calibration; returns the latter."""
         scores = []
+        self.workspace.look(self.task)
         for prompt in self.finalists:
             scorer.tell = partial(self._progress, f"test split: {prompt.name}")
             scores.append(scorer.score(prompt, self.rows, self.task.most_choices))
