@@ -36,6 +36,15 @@ def accuracy(value: float | None, low: float | None = None, high: float | None =
     return share(value) + interval
 
 
+ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+
+
+def look(task: str, number: int) -> str:
+    """What the number of a look at a task's test split says of its figures."""
+    nth = f"{ORDINALS[number - 1]} look" if number <= len(ORDINALS) else f"look number {number}"
+    return f"{nth} at the test split of {task}" + (": its figures are no longer untouched" if number > 1 else "")
+
+
 def difference(value: float, low: float, high: float) -> str:
     """A difference of accuracies in points, with its 95% interval: +12.3 [9.0, 15.5] points."""
     return f"{100 * value:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}] points"

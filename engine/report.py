@@ -69,6 +69,7 @@ def result(state: RunState, environment: Mapping[str, Any] | None = None) -> dic
         "recoveries": [_event(event) for event in state.recoveries],
         "trainings": [_event(event) for event in state.trainings],
         "readings": [_event(event) for event in state.readings],
+        "tested": [_without(_fields(event), "step") for event in state.tested.values()],
         "grid": [_fields(event) for event in state.grid.values()],
         "recovered": [_fields(event) for event in state.recovered.values()],
         "transfers": [_fields(event) for event in state.transfers.values()],
@@ -115,7 +116,10 @@ def _results(state: RunState) -> str:
             " Under a perturbation's name stands the accuracy on the first test rows with disturbed inputs, and behind it the "
             "points by which it differs from the same rows as they were."
         )
-    return f"{results}\n\n{note}" if results and "verdict" in headers else results
+    parts = [results, note] if results and "verdict" in headers else [results]
+    said = [figures.look(event.task, event.look) for event in state.tested.values() if event.look > 1]
+    looks = [f"{text[0].upper()}{text[1:]}." for text in said]
+    return "\n\n".join(filter(None, [*parts, *looks]))
 
 
 def _prompts(state: RunState) -> str:

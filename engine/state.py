@@ -49,6 +49,7 @@ class RunState:
     recoveries: list[ev.BlockRecovered] = field(default_factory=list)
     trainings: list[ev.PromptTrained] = field(default_factory=list)
     readings: list[ev.PromptRead] = field(default_factory=list)
+    tested: dict[str, ev.SplitTested] = field(default_factory=dict)
     grid: dict[tuple[int, str, str], ev.GridScored] = field(default_factory=dict)
     recovered: dict[tuple[int, str, str], ev.Recovered] = field(default_factory=dict)
     transfers: dict[tuple[int, str, str, str], ev.Transferred] = field(default_factory=dict)
@@ -201,6 +202,9 @@ class RunState:
 
     def _on_prompt_read(self, event: ev.PromptRead) -> None:
         self.readings = [*(r for r in self.readings if r.step != event.step), event]
+
+    def _on_split_tested(self, event: ev.SplitTested) -> None:
+        self.tested[event.task] = event
 
     def _on_grid_scored(self, event: ev.GridScored) -> None:
         self.grid[event.step, event.level, event.prompt] = event

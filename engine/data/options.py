@@ -78,6 +78,9 @@ class TaskOptions(Options):
     """multiple choice: the column with the list of answers; the label is then an index"""
     clean: CleanOptions | None = None
     """cleaning of the rows' text"""
+    overlap: Literal["auto", "refuse", "drop", "allow"] = "auto"
+    """train and dev rows that the test split asks too: refuse the task, drop them, allow them; auto drops those of at most one
+    in a hundred test rows and refuses more"""
 
     @field_validator("train", "dev", "test")
     @classmethod

@@ -28,13 +28,21 @@ class Row:
         return hashlib.blake2b(about.encode(), digest_size=16).hexdigest()
 
 
+def named(template: str) -> list[str]:
+    """The fields that a template shows. Raises ValueError for unbalanced braces."""
+    return [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
+
+
 def check_template(template: str, fields: Iterable[str], where: str) -> None:
-    """Raises UsageError for a template with a field that is not among `fields`, or with unbalanced braces."""
+    """Raises UsageError for a template without any field, with one that is not among `fields`, or with unbalanced braces."""
     try:
-        named = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
+        names = named(template)
     except ValueError as error:
         raise UsageError(f"template: {error}", where=where, hint="write {{ and }} for plain braces") from error
     known = list(fields)
-    for name in named:
+    if not names:
+        hint = f"name what to show of a row, as {{{known[0]}}}" if known else None
+        raise UsageError("the template has no field: every row would read the same", where=where, hint=hint)
+    for name in names:
         if name not in known:
             raise UsageError(f"unknown field {{{name}}} in the template", where=where, hint=did_you_mean(name, known))

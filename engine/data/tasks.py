@@ -1,7 +1,7 @@
 """Tasks: labelled rows with their choices, in disjoint train, dev and test splits.
 
 Rows come from files, hub data sets and the demo package (see tables.py). A split that no source is named for is cut
-off another's rows by seed, rows of equal text staying together:
+off another's rows by seed, rows of equal text or question staying together:
 
 | named | train | dev | test |
 |---|---|---|---|
@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from engine.data import tables
+from engine.data import overlap, tables
 from engine.data.clean import CleanCounts, normalize, select
 from engine.data.options import TaskOptions
 from engine.data.rows import Row, check_template
@@ -54,6 +54,8 @@ class Task:
     test: list[Row]
     fingerprint: str
     counts: CleanCounts | None = field(default=None)
+    notes: tuple[str, ...] = ()
+    """what a run is to say of the rows"""
 
     @property
     def most_choices(self) -> int:
@@ -73,36 +75,33 @@ def load_task(name: str, options: TaskOptions | None, seed: int) -> Task:
     splits = {split: _rows(source, options) for split in SPLITS if (source := getattr(options, split))}
     check_template(options.template, next(iter(splits.values()))[0].fields, where=f"task {name}")
     counts = _clean(splits, options)
-    splits = complete(splits, seed, name)
+    splits, note = overlap.settle(complete(splits, seed, name, options.template), options, name)
     labels = {} if options.choices_column else dict(options.labels)
     return Task(
         name, options.description, options.template, labels, splits["train"], splits["dev"],
-        splits["test"], _fingerprint(splits, options.template), counts,
+        splits["test"], _fingerprint(splits, options.template), counts, (note,) if note else (),
     )  # fmt: skip
 
 
-def complete(splits: Mapping[str, list[Row]], seed: int, name: str) -> dict[str, list[Row]]:
+def complete(splits: Mapping[str, list[Row]], seed: int, name: str, template: str = "{text}") -> dict[str, list[Row]]:
     """All three splits, the missing ones cut off as the module says. Raises Unavailable when there are too few rows."""
     present = tuple(split for split in SPLITS if splits.get(split))
     if present == SPLITS:
         return dict(splits)
     source, shares = SHARES[present]
-    return {**splits, **divide(splits[source], shares, seed, f"task {name}")}
+    return {**splits, **divide(splits[source], shares, seed, f"task {name}", template)}
 
 
-def divide(rows: list[Row], shares: Mapping[str, float], seed: int, where: str) -> dict[str, list[Row]]:
-    """`rows` in a seeded order, cut in parts of the given shares; rows of equal text stay together."""
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(row.text, []).append(row)
+def divide(rows: list[Row], shares: Mapping[str, float], seed: int, where: str, template: str) -> dict[str, list[Row]]:
+    """`rows` in a seeded order, cut in parts of the given shares; rows of equal text or question stay together."""
+    groups = overlap.together(rows, template)
     if len(groups) < len(shares):
         message = f"{len(groups)} different rows cannot make {len(shares)} splits"
         raise Unavailable(message, where=where, hint="name files for train, dev and test, or more rows")
-    order = list(groups)
-    random.Random(f"split {seed}").shuffle(order)
-    cuts = _cuts(len(order), list(shares.values()))
-    parts = [order[begin:end] for begin, end in itertools.pairwise(cuts)]
-    return {split: [row for text in part for row in groups[text]] for split, part in zip(shares, parts, strict=True)}
+    random.Random(f"split {seed}").shuffle(groups)
+    cuts = _cuts(len(groups), list(shares.values()))
+    parts = [groups[begin:end] for begin, end in itertools.pairwise(cuts)]
+    return {split: [row for group in part for row in group] for split, part in zip(shares, parts, strict=True)}
 
 
 def _cuts(count: int, shares: list[float]) -> list[int]:

@@ -14,7 +14,7 @@ from engine.evaluation.options import EvaluateOptions, EvaluateStepOptions
 from engine.export.options import ExportOptions
 from engine.joint.options import JointOptions
 from engine.options import StepOptions
-from engine.prompts import pool, robustness, writer
+from engine.prompts import pool, robustness, writer, written
 from engine.prompts.options import AdjustPromptOptions, EmbedPromptOptions, PromptStepOptions, SelectPromptOptions
 from engine.prompts.template import Prompt
 from engine.pruning.options import PruneOptions
@@ -86,8 +86,15 @@ def recover(scene: Scene, options: RecoverOptions) -> Needs:
 
 
 def select_prompt(scene: Scene, options: SelectPromptOptions) -> Needs:
-    task = scene.workspace.task(options.task)
-    return prompt_step(scene, options, pool.build(task, options, scene.workspace.profile.seed), finalists=2)
+    """What the model writes for the pool, as long as it may be, and the race of the whole pool."""
+    task, awaited = scene.workspace.task(options.task), pool.awaited(options)
+    prompts = pool.build(task, options, scene.workspace.profile.seed, written=awaited)
+    race = prompt_step(scene, options, prompts, finalists=2)
+    if not awaited:
+        return race
+    asked = writer.BATCH * written.EXAMPLES * scene.tokens(task.train, task.template)
+    batches = -(-len(awaited) // writer.BATCH)
+    return proposing.answers(scene.sizes, batches, options.written_tokens + written.AROUND, asked).then(race)
 
 
 def adjust_prompt(scene: Scene, options: AdjustPromptOptions) -> Needs:
@@ -157,7 +164,10 @@ def joint(scene: Scene, options: JointOptions) -> Needs:
     """
     task, levels = scene.workspace.task(options.task), len(options.levels) + 1
     selecting = options.selecting()
-    longest = max(pool.build(task, selecting, scene.workspace.profile.seed), key=lambda prompt: len(prompt.text()))
+    longest = max(
+        pool.build(task, selecting, scene.workspace.profile.seed, written=pool.awaited(selecting)),
+        key=lambda prompt: len(prompt.text()),
+    )
     per_level = Needs()
     for step in options.prompt_steps:
         again = 2 if options.lora and isinstance(step, EmbedPromptOptions) else 1

@@ -84,6 +84,7 @@ class Measurement:
         """Accuracy with the task's plain template on its test rows; length-normalized too where choices are texts."""
         task = self.workspace.task(name)
         rows = task.test[: self.options.rows]
+        self.workspace.look(task)
         scorer = Scorer(self.subject, ScoreCache(), partial(self._progress, f"{name}, {self.stage}", unit="rows"))
         scores = scorer.score(Prompt(BASELINE, task.template), rows)
         gold = torch.tensor([row.gold for row in rows])

@@ -19,6 +19,7 @@ from engine.events.prompts import (
     PromptRead,
     PromptsCompared,
     PromptTrained,
+    SplitTested,
 )
 from engine.events.run import (
     ArtifactWritten,
@@ -73,6 +74,7 @@ __all__ = [
     "RunStarted",
     "SCHEMA",
     "SparsityPlanned",
+    "SplitTested",
     "StepFinished",
     "StepStarted",
     "Transferred",

@@ -84,6 +84,17 @@ class PromptPerturbed(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SplitTested(Event):
+    """The run looks at a task's test split of `rows` rows, as the `look`-th run on this machine that does (0: not counted)."""
+
+    kind: ClassVar[str] = "split_tested"
+    step: int
+    task: str
+    rows: int
+    look: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class PromptTrained(Event):
     """An epoch of training a prompt's virtual tokens (0: as they began, no `loss` yet) and how they did on the `n` rows that
     every epoch is checked on; `best` so far or not.

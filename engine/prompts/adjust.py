@@ -21,7 +21,6 @@ from engine.prompts.optimizers import halving
 from engine.prompts.options import AdjustPromptOptions, StartedPromptOptions
 from engine.prompts.race import Standing
 from engine.prompts.template import Prompt
-from engine.prompts.writer import Writer
 from engine.registry import ADJUSTERS
 from engine.workspace import Workspace
 
@@ -43,11 +42,9 @@ def adjusted(contest: Contest, options: AdjustPromptOptions, start: Prompt) -> t
     rows = set_apart(contest.task, contest.race.rows, options.rows)
     check_budget(workspace, options, len(baselines) * rows)
     seed = workspace.profile.seed
-    assert scorer.cache is not None
-    writer = Writer(workspace.subject, scorer.cache, seed, workspace.check_stop)
     generator = random.Random(f"adjust {seed} {workspace.step}")
     met = contest.race.rows[:rows]
-    setting = Setting(start, contest.task, met, options, workspace.subject, scorer, writer, generator)
+    setting = Setting(start, contest.task, met, options, workspace.subject, scorer, contest.writer(), generator)
     adjuster = ADJUSTERS.load(options.method)
     search(contest, options, adjuster.adjust(setting), baselines, rows)
     first = baselines[-1]

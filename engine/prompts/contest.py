@@ -20,6 +20,7 @@ from engine.prompts.options import JudgedOptions, PromptStepOptions
 from engine.prompts.race import Race, Standing
 from engine.prompts.scorer import Scorer
 from engine.prompts.template import Prompt
+from engine.prompts.writer import Writer
 from engine.workspace import Workspace
 
 
@@ -64,6 +65,11 @@ class Contest:
                                   origin=prompt.origin, tokens=tokens)  # fmt: skip
         self.workspace.emit(added)
         return len(self.race.prompts) - 1
+
+    def writer(self) -> Writer:
+        """The model as it is now, asked for texts."""
+        workspace = self.workspace
+        return Writer(workspace.subject, ScoreCache(), workspace.profile.seed, workspace.check_stop)
 
     def check_budget(self, least: int) -> None:
         """Raises UsageError when the budget cannot show every prompt a single row."""

@@ -4,7 +4,7 @@ its options begin with (what an earlier step will choose is not known yet).
 
 from __future__ import annotations
 
-from engine.prompts import adjust, pool, room
+from engine.prompts import adjust, pool, room, written
 from engine.prompts.contest import Contest, check_budget, fitting_task, set_apart
 from engine.prompts.options import AdjustPromptOptions, EmbedPromptOptions, PromptStepOptions, SelectPromptOptions
 from engine.prompts.scorer import Scorer
@@ -17,7 +17,8 @@ def check(workspace: Workspace, options: PromptStepOptions) -> None:
     dev = task.dev[: options.dev_rows]
     match options:
         case SelectPromptOptions():
-            check_budget(workspace, options, len(pool.build(task, options, seed)))
+            written.check(task, options, f"step.{workspace.step}")
+            check_budget(workspace, options, len(pool.build(task, options, seed, written=pool.awaited(options))))
         case AdjustPromptOptions():
             rows, start = set_apart(task, dev, options.rows), pool.named_start(task, options, seed)
             adjust.check_budget(workspace, options, (2 - start.same(pool.plain(task))) * rows)

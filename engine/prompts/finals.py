@@ -48,6 +48,7 @@ class Finals:
         Figures of test rows are computed in the weights' own number format, whatever the choice was made in.
         """
         scores, scorer = [], scorer.exact
+        self.workspace.look(self.task)
         for prompt in self.finalists:
             scorer.tell = partial(self._progress, f"test split: {prompt.name}")
             scores.append(scorer.score(prompt, self.rows, self.task.most_choices))

@@ -59,6 +59,14 @@ class SelectPromptOptions(PromptStepOptions):
     """how many labelled examples of the training split to show; each number is tried"""
     demonstration_sets: int = Field(default=1, ge=1)
     """how many random draws of demonstrations to try for each number above zero"""
+    demonstration_orders: int = Field(default=1, ge=1)
+    """in how many orders to show each draw"""
+    rewrites: int = Field(default=0, ge=0)
+    """how often to ask the model for a given instruction, or the task's description, in other words"""
+    induction: int = Field(default=0, ge=0)
+    """how often to ask the model which instruction leads from some labelled training rows to their answers"""
+    written_tokens: int = Field(default=60, ge=1)
+    """tokens that an instruction which the model writes may have; longer ones are dropped"""
 
     @field_validator("method")
     @classmethod

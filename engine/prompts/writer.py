@@ -34,21 +34,30 @@ class Writer:
         return conditions(self.subject)
 
     def write(self, requests: Sequence[str], tokens: int) -> list[Answer]:
-        """One answer a request, at most `tokens` long."""
+        """One answer a request, at most `tokens` long; a request that is repeated is answered anew."""
         out: list[Answer] = []
-        for begin in range(0, len(requests), BATCH):
+        batches = [list(requests[begin : begin + BATCH]) for begin in range(0, len(requests), BATCH)]
+        for number, batch in enumerate(batches):
             self.check()
-            out += self._batch(list(requests[begin : begin + BATCH]), tokens)
+            out += self._batch(batch, tokens, batches[:number].count(batch))
         return out
 
-    def _batch(self, requests: list[str], tokens: int) -> list[Answer]:
-        """A batch is asked and kept as a whole, so that its answers do not depend on what was known of it."""
+    def length(self, text: str) -> int:
+        """Tokens of a text by itself."""
+        tokenizer: Any = self.subject.tokenizer
+        return len(tokenizer(text, add_special_tokens=False).input_ids)
+
+    def _batch(self, requests: list[str], tokens: int, before: int) -> list[Answer]:
+        """A batch is asked and kept as a whole, so that its answers do not depend on what was known of it; `before`: how often
+        the same was asked.
+        """
         prompts = [self._prompt(request) for request in requests]
-        about = (self.weights, self.seed, tokens, TEMPERATURE, prompts)
+        again = (before,) if before else ()
+        about = (self.weights, self.seed, tokens, TEMPERATURE, prompts, *again)
         keys = [digest((about, i)).hex() for i in range(len(prompts))]
         known = self.cache.get(keys)
         if len(known) < len(keys):
-            known = dict(zip(keys, self._generate(prompts, tokens), strict=True))
+            known = dict(zip(keys, self._generate(prompts, tokens, again), strict=True))
             self.cache.put(known)
         return [self._answer([int(i) for i in known[key]]) for key in keys]
 
@@ -64,7 +73,7 @@ class Writer:
         return set(ends) if isinstance(ends, list) else {ends} - {None}
 
     @torch.inference_mode()
-    def _generate(self, prompts: list[list[int]], tokens: int) -> list[list[float]]:
+    def _generate(self, prompts: list[list[int]], tokens: int, again: tuple[int, ...] = ()) -> list[list[float]]:
         """Every batch has a random stream of its own."""
         tokenizer: Any = self.subject.tokenizer
         model: Any = self.subject.module
@@ -74,7 +83,7 @@ class Writer:
         mask = torch.tensor([[0] * (length - len(p)) + [1] * len(p) for p in prompts], device=self.subject.device)
         sampling = {"do_sample": True, "temperature": TEMPERATURE, "top_p": TOP_P}
         with torch.random.fork_rng(devices=[self.subject.device] if self.subject.device.type == "cuda" else []):
-            torch.manual_seed(int.from_bytes(digest((self.seed, prompts))[:7]))
+            torch.manual_seed(int.from_bytes(digest((self.seed, prompts, *again))[:7]))
             out = model.generate(ids, attention_mask=mask, max_new_tokens=tokens, pad_token_id=pad, **sampling)
         return [[float(i) for i in row] for row in out[:, length:].tolist()]
 

@@ -64,7 +64,8 @@ def test_sst2_is_split_as_the_demo_needs_it() -> None:
 def test_the_shared_sst2_files_load_in_their_order(shared_data: Path) -> None:
     folder = shared_data / "classification" / "sst2"
     task = load_task("x", options(**{split: f"file:{folder / split}.txt" for split in SPLITS}), 0)
-    assert sizes(task) == (6920, 872, 1821)
+    assert sizes(task) == (6920 - 3, 872, 1821)
+    assert "3 train rows are in the test split too" in task.notes[0]
     first = (folder / "test.txt").read_text().split("\n")[0]
     assert f"{task.test[0].gold} {task.test[0].text}" == first.strip()
 
