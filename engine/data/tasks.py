@@ -23,7 +23,7 @@ from typing import Any
 
 from engine.data import tables
 from engine.data.clean import CleanCounts, normalize, select
-from engine.data.options import TaskOptions
+from engine.data.options import Labels, TaskOptions, verbalized
 from engine.data.rows import Row, check_template
 from engine.data.text import fingerprint
 from engine.errors import Unavailable
@@ -48,7 +48,7 @@ class Task:
     name: str
     description: str
     template: str
-    labels: dict[str, str]
+    labels: Labels
     train: list[Row]
     dev: list[Row]
     test: list[Row]
@@ -122,13 +122,17 @@ def _rows(source: str, options: TaskOptions) -> list[Row]:
         table = tables.read(source)
     texts = [text.strip() for text in table.texts(options.text_column)]
     golds = table.column(options.label_column)
+    more: tuple[tuple[str, ...], ...] = ()
     if options.choices_column:
         choices = [_choices(value, table.place(i)) for i, value in enumerate(table.column(options.choices_column))]
     else:
-        choices = [tuple(options.labels.values())] * len(texts)
+        words = verbalized(options.labels).values()
+        choices = [tuple(first for first, *_ in words)] * len(texts)
+        if any(len(several) > 1 for several in words):
+            more = tuple(several[1:] for several in words)
     answers = [_gold(gold, choices[i], options, table, i) for i, gold in enumerate(golds)]
     return [
-        Row(text, {**_fields(row, options), "text": text}, choice, gold)
+        Row(text, {**_fields(row, options), "text": text}, choice, gold, more)
         for text, row, choice, gold in zip(texts, table.rows, choices, answers, strict=True)
     ]
 
@@ -218,5 +222,5 @@ def _cleaned(row: Row, options: TaskOptions) -> Row:
 
 
 def _fingerprint(splits: Mapping[str, list[Row]], template: str) -> str:
-    rows = (json.dumps([s, r.fields, r.choices, r.gold], sort_keys=True) for s in SPLITS for r in splits[s])
+    rows = (json.dumps([s, r.fields, r.choices, r.gold, *r.more], sort_keys=True) for s in SPLITS for r in splits[s])
     return fingerprint([template, *rows])

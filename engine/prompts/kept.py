@@ -14,6 +14,7 @@ from typing import Any
 import tomlkit
 
 from engine import files
+from engine.data.options import Labels
 from engine.data.rows import Row, check_template
 from engine.errors import Unavailable
 from engine.prompts.template import Prompt, fill
@@ -31,7 +32,7 @@ class Kept:
 
     prompt: Prompt
     task: str
-    labels: dict[str, str]
+    labels: Labels
     calibration: str
     offsets: list[float]
     virtual: int = 0

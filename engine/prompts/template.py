@@ -58,8 +58,13 @@ class Prompt:
         """The prompt that `as_json` gave; other keys are left aside."""
         names = {field.name for field in fields(cls)} - {"soft"}
         known = {name: record[name] for name in names if name in record}
-        shown = [Row(**{**row, "choices": tuple(row["choices"])}) for row in known.get("demonstrations", ())]
+        shown = [_row(row) for row in known.get("demonstrations", ())]
         return cls(**{**known, "demonstrations": tuple(shown)})
+
+
+def _row(record: Mapping[str, Any]) -> Row:
+    more = tuple(map(tuple, record.get("more", ())))
+    return Row(**{**record, "choices": tuple(record["choices"]), "more": more})
 
 
 def fill(template: str, row: Row) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,14 @@ from engine.errors import Unavailable, UsageError
 from engine.prompts import kept
 from engine.prompts.template import Prompt
 
-TASK = toy()
-PROMPT = Prompt("a07", 'Say "{text}"\nAnswer:', "Line one.\nLine {{two}}.", tuple(TASK.train[:2]), "by hand")
+TASK = replace(toy(), labels={"0": [" no", " never"], "1": " yes"})
+PROMPT = Prompt(
+    "a07",
+    'Say "{text}"\nAnswer:',
+    "Line one.\nLine {{two}}.",
+    tuple(replace(row, more=((" never",), ())) for row in TASK.train[:2]),
+    "by hand",
+)
 
 
 def made(folder: Path, virtual: int = 0) -> kept.Kept:
