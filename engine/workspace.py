@@ -18,6 +18,7 @@ from engine.data.text import Purpose, Text, load_text, windows
 from engine.errors import Cancelled, UsageError
 from engine.model import load
 from engine.profile import Profile
+from engine.prompts.rendering import placed
 from engine.state import RunState
 from engine.subject import Subject
 
@@ -67,7 +68,8 @@ class Workspace:
     def task(self, name: str) -> Task:
         """A task with its rows, loaded once."""
         if name not in self._tasks:
-            self._tasks[name] = load_task(name, self.profile.task.get(name), self.profile.seed)
+            task = load_task(name, self.profile.task.get(name), self.profile.seed)
+            self._tasks[name] = replace(task, chat=placed(task, self.subject.tokenizer))
         return self._tasks[name]
 
     def text(self, source: str, purpose: Purpose) -> Text:

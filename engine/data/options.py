@@ -73,6 +73,9 @@ class TaskOptions(Options):
     """rows that are only reported on; split off the development rows when missing"""
     template: str = "{text}"
     """the text of one row with its fields in braces; the choice follows directly"""
+    chat: Literal["off", "on", "auto"] = "off"
+    """ask through the tokenizer's chat template: instruction as the system's message, demonstrations as turns; auto: where the
+    tokenizer has one"""
     labels: Labels = {}
     """label in the file -> the words that stand for it, with the leading blank; of several the first one is shown, and their
     probabilities are added up"""

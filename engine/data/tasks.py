@@ -43,7 +43,8 @@ SHARES: dict[tuple[str, ...], tuple[str, dict[str, float]]] = {
 @dataclass(frozen=True)
 class Task:
     """Rows by split. `labels` maps a file's label to its words and is empty for multiple choice, where every row has
-    choices of its own; `counts` is of the cleaning, if there was one."""
+    choices of its own; `counts` is of the cleaning, if there was one. `chat` is as the options say ("off", "on",
+    "auto"), or as a tokenizer has settled it (see prompts/rendering.py)."""
 
     name: str
     description: str
@@ -54,6 +55,7 @@ class Task:
     test: list[Row]
     fingerprint: str
     counts: CleanCounts | None = field(default=None)
+    chat: str = "off"
 
     @property
     def most_choices(self) -> int:
@@ -77,7 +79,7 @@ def load_task(name: str, options: TaskOptions | None, seed: int) -> Task:
     labels = {} if options.choices_column else dict(options.labels)
     return Task(
         name, options.description, options.template, labels, splits["train"], splits["dev"],
-        splits["test"], _fingerprint(splits, options.template), counts,
+        splits["test"], _fingerprint(splits, options.template), counts, options.chat,
     )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ def check(workspace: Workspace, options: PromptStepOptions) -> None:
         case SelectPromptOptions():
             check_budget(workspace, options, len(pool.build(task, options, seed)))
         case AdjustPromptOptions():
+            adjust.check_method(workspace, task, options)
             rows, start = set_apart(task, dev, options.rows), pool.named_start(task, options, seed)
             adjust.check_budget(workspace, options, (2 - start.same(pool.plain(task))) * rows)
         case EmbedPromptOptions():

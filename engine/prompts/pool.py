@@ -21,7 +21,7 @@ BASELINE, START = "plain", "start"
 
 def plain(task: Task, prefix: str = "") -> Prompt:
     """The task's own template."""
-    return Prompt(prefix + BASELINE, task.template, origin="the task's template")
+    return Prompt(prefix + BASELINE, task.template, origin="the task's template", chat=task.chat)
 
 
 def named_start(task: Task, options: StartedPromptOptions, seed: int) -> Prompt:
@@ -29,7 +29,7 @@ def named_start(task: Task, options: StartedPromptOptions, seed: int) -> Prompt:
     if not options.names_start:
         return replace(plain(task), name=START)
     rows = shown(task, options.demonstrations, f"{seed} start")
-    return Prompt(START, task.template, options.instruction or "", rows, "the step's options")
+    return Prompt(START, task.template, options.instruction or "", rows, "the step's options", chat=task.chat)
 
 
 def build(task: Task, options: SelectPromptOptions, seed: int, prefix: str = "") -> list[Prompt]:
@@ -41,7 +41,7 @@ def build(task: Task, options: SelectPromptOptions, seed: int, prefix: str = "")
     prompts = [plain(task, prefix)]
     seen = {prompts[0].text()}
     for instruction, template, (origin, rows) in itertools.product(instructions, templates, shots):
-        prompt = Prompt(f"{prefix}c{len(prompts):02d}", template, instruction, rows, origin)
+        prompt = Prompt(f"{prefix}c{len(prompts):02d}", template, instruction, rows, origin, chat=task.chat)
         if prompt.text() not in seen:
             seen.add(prompt.text())
             prompts.append(prompt)

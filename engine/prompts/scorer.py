@@ -12,10 +12,12 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
 from engine.data.rows import Row
+from engine.prompts import rendering
 from engine.prompts.cache import ScoreCache
 from engine.prompts.forward import (
     Beginning,
@@ -67,14 +69,16 @@ class Scorer:
 
         A word that melts into the prompt's last token takes that token with it, for all words of the row.
         """
-        texts = [prompt.fill(row) for row in rows]
-        contexts = self._encode(texts)
+        tokenizer: Any = self.subject.tokenizer
+        texts = [rendering.text(prompt, row, tokenizer) for row in rows]
+        contexts = rendering.tokens(texts, prompt, tokenizer)
         words = [(i, j, word) for i, row in enumerate(rows) for j, some in enumerate(row.words) for word in some]
-        whole = self._encode([texts[i] + word for i, _, word in words])
+        followed = [rendering.following(texts[i], word, prompt.chat) for i, _, word in words]
+        whole = rendering.tokens(followed, prompt, tokenizer)
         starts = [len(context) for context in contexts]
         for (i, _, _), tokens in zip(words, whole, strict=True):
             starts[i] = min(starts[i], len(os.path.commonprefix([contexts[i], tokens])), len(tokens) - 1)
-        nothing = [first_token(self.subject.tokenizer)]
+        nothing = [first_token(tokenizer)]
         contexts = [context[:start] or nothing for context, start in zip(contexts, starts, strict=True)]
         targets: dict[int, list[tuple[int, tuple[int, ...]]]] = {}
         for (i, j, _), tokens in zip(words, whole, strict=True):
@@ -86,11 +90,6 @@ class Scorer:
             else:
                 sequences += [Sequence_((*contexts[i], *tokens[:-1]), ((slot, tokens),)) for slot, tokens in choices]
         return sequences
-
-    def _encode(self, texts: list[str]) -> list[list[int]]:
-        assert self.subject.tokenizer is not None
-        ids: list[list[int]] = self.subject.tokenizer(texts).input_ids
-        return ids
 
     def _forward(
         self, items: list[tuple[Sequence_, str]], known: Mapping[str, Sequence[float]], soft: Soft | None

@@ -52,7 +52,7 @@ def test_the_forms_for_people_say_the_same(tmp_path: Path) -> None:
 
 
 def test_messages_are_filled() -> None:
-    filled = kept.messages(PROMPT, {"text": "it {is} bound"})
+    filled = PROMPT.messages(kept.asked(PROMPT, {"text": "it {is} bound"}))
     assert filled[-1]["content"] == 'Say "it {is} bound"\nAnswer:'
 
 
