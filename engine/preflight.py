@@ -11,7 +11,7 @@ from engine.evaluation.options import EvaluateStepOptions
 from engine.joint.options import JointOptions
 from engine.matrices import Matrix
 from engine.options import StepOptions
-from engine.prompts import early
+from engine.prompts import early, verbalizers
 from engine.prompts.options import JudgedOptions, PromptStepOptions
 from engine.pruning import step as pruning
 from engine.pruning import structured
@@ -29,7 +29,9 @@ def check(workspace: Workspace, matrices: list[Matrix]) -> None:
     check_measured(workspace)
     check_lengths(workspace)
     for name in tasks(workspace):
-        workspace.task(name)
+        task, tokenizer = workspace.task(name), workspace.subject.tokenizer
+        for warning in verbalizers.check(task, tokenizer) if tokenizer else ():
+            workspace.log(warning, "warning")
     check_prompts(workspace)
     steps = [step for step in workspace.profile.step if isinstance(step, PruneOptions | JointOptions)]
     check_pruning(workspace, matrices)

@@ -20,6 +20,7 @@ from engine.data.text import Purpose, Text, load_text, windows
 from engine.errors import Cancelled, UsageError
 from engine.model import load
 from engine.profile import Profile
+from engine.prompts.rendering import placed
 from engine.state import RunState
 from engine.subject import Subject
 
@@ -69,8 +70,9 @@ class Workspace:
     def task(self, name: str) -> Task:
         """A task with its rows, loaded once."""
         if name not in self._tasks:
-            self._tasks[name] = load_task(name, self.profile.task.get(name), self.profile.seed)
-            for note in self._tasks[name].notes:
+            task = load_task(name, self.profile.task.get(name), self.profile.seed)
+            self._tasks[name] = replace(task, chat=placed(task, self.subject.tokenizer))
+            for note in task.notes:
                 self.log(note, "warning")
         return self._tasks[name]
 

@@ -8,7 +8,14 @@ from pydantic import Field, field_validator, model_validator
 
 from engine.options import Options
 
+Labels = dict[str, str | list[str]]
+"""a file's label -> the word that stands for it, or several of them"""
 FILE_KINDS = (".txt", ".jsonl", ".csv", ".tsv", ".parquet")
+
+
+def verbalized(labels: Labels) -> dict[str, tuple[str, ...]]:
+    """All the words of every label."""
+    return {label: (words,) if isinstance(words, str) else tuple(words) for label, words in labels.items()}
 
 
 class CleanOptions(Options):
@@ -68,8 +75,12 @@ class TaskOptions(Options):
     """rows that are only reported on; split off the development rows when missing"""
     template: str = "{text}"
     """the text of one row with its fields in braces; the choice follows directly"""
-    labels: dict[str, str] = {}
-    """label in the file -> the words that stand for it, with the leading blank"""
+    chat: Literal["off", "on", "auto"] = "off"
+    """ask through the tokenizer's chat template: instruction as the system's message, demonstrations as turns; auto: where the
+    tokenizer has one"""
+    labels: Labels = {}
+    """label in the file -> the words that stand for it, with the leading blank; of several the first one is shown, and their
+    probabilities are added up"""
     text_column: str = "text"
     """the column with the text"""
     label_column: str = "label"
@@ -88,6 +99,19 @@ class TaskOptions(Options):
         if source is not None and not source.startswith(("file:", "hub:", "demo:")):
             raise ValueError('must be "file:PATH" or "hub:ORG/NAME"')
         return source
+
+    @field_validator("labels")
+    @classmethod
+    def _distinct(cls, labels: Labels) -> Labels:
+        told: dict[str, str] = {}
+        for label, words in verbalized(labels).items():
+            if not words or "" in words:
+                raise ValueError(f"label {label!r} needs a word that is not empty")
+            for word in words:
+                if word in told:
+                    raise ValueError(f"the word {word!r} stands for {told[word]!r} and again for {label!r}")
+                told[word] = label
+        return labels
 
     @model_validator(mode="after")
     def _answerable(self) -> Self:

@@ -14,17 +14,24 @@ from engine.errors import UsageError, did_you_mean
 @dataclass(frozen=True)
 class Row:
     """One question: `text`, the `fields` a template may name, the `choices` as they follow the prompt, `gold` the right
-    one's index."""
+    one's index. `more` are other words for each choice, that count for it; none where it is empty."""
 
     text: str
     fields: dict[str, str]
     choices: tuple[str, ...]
     gold: int
+    more: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def words(self) -> tuple[tuple[str, ...], ...]:
+        """All the words of every choice, the one that is shown first."""
+        more = self.more or ((),) * len(self.choices)
+        return tuple((choice, *others) for choice, others in zip(self.choices, more, strict=True))
 
     @property
     def digest(self) -> str:
         """Equal for rows of the same fields, choices and right answer."""
-        about = json.dumps([sorted(self.fields.items()), self.choices, self.gold])
+        about = json.dumps([sorted(self.fields.items()), self.choices, self.gold, *self.more])
         return hashlib.blake2b(about.encode(), digest_size=16).hexdigest()
 
 

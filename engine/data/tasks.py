@@ -23,7 +23,7 @@ from typing import Any
 
 from engine.data import overlap, tables
 from engine.data.clean import CleanCounts, normalize, select
-from engine.data.options import TaskOptions
+from engine.data.options import Labels, TaskOptions, verbalized
 from engine.data.rows import Row, check_template
 from engine.data.text import fingerprint
 from engine.errors import Unavailable
@@ -43,12 +43,13 @@ SHARES: dict[tuple[str, ...], tuple[str, dict[str, float]]] = {
 @dataclass(frozen=True)
 class Task:
     """Rows by split. `labels` maps a file's label to its words and is empty for multiple choice, where every row has
-    choices of its own; `counts` is of the cleaning, if there was one."""
+    choices of its own; `counts` is of the cleaning, if there was one. `chat` is as the options say ("off", "on",
+    "auto"), or as a tokenizer has settled it (see prompts/rendering.py)."""
 
     name: str
     description: str
     template: str
-    labels: dict[str, str]
+    labels: Labels
     train: list[Row]
     dev: list[Row]
     test: list[Row]
@@ -56,6 +57,7 @@ class Task:
     counts: CleanCounts | None = field(default=None)
     notes: tuple[str, ...] = ()
     """what a run is to say of the rows"""
+    chat: str = "off"
 
     @property
     def most_choices(self) -> int:
@@ -79,7 +81,7 @@ def load_task(name: str, options: TaskOptions | None, seed: int) -> Task:
     labels = {} if options.choices_column else dict(options.labels)
     return Task(
         name, options.description, options.template, labels, splits["train"], splits["dev"],
-        splits["test"], _fingerprint(splits, options.template), counts, (note,) if note else (),
+        splits["test"], _fingerprint(splits, options.template), counts, (note,) if note else (), options.chat,
     )  # fmt: skip
 
 
@@ -122,13 +124,17 @@ def _rows(source: str, options: TaskOptions) -> list[Row]:
         table = tables.read(source)
     texts = [text.strip() for text in table.texts(options.text_column)]
     golds = table.column(options.label_column)
+    more: tuple[tuple[str, ...], ...] = ()
     if options.choices_column:
         choices = [_choices(value, table.place(i)) for i, value in enumerate(table.column(options.choices_column))]
     else:
-        choices = [tuple(options.labels.values())] * len(texts)
+        words = verbalized(options.labels).values()
+        choices = [tuple(first for first, *_ in words)] * len(texts)
+        if any(len(several) > 1 for several in words):
+            more = tuple(several[1:] for several in words)
     answers = [_gold(gold, choices[i], options, table, i) for i, gold in enumerate(golds)]
     return [
-        Row(text, {**_fields(row, options), "text": text}, choice, gold)
+        Row(text, {**_fields(row, options), "text": text}, choice, gold, more)
         for text, row, choice, gold in zip(texts, table.rows, choices, answers, strict=True)
     ]
 
@@ -216,5 +222,5 @@ def _cleaned(row: Row, options: TaskOptions) -> Row:
 
 
 def _fingerprint(splits: Mapping[str, list[Row]], template: str) -> str:
-    rows = (json.dumps([s, r.fields, r.choices, r.gold], sort_keys=True) for s in SPLITS for r in splits[s])
+    rows = (json.dumps([s, r.fields, r.choices, r.gold, *r.more], sort_keys=True) for s in SPLITS for r in splits[s])
     return fingerprint([template, *rows])

@@ -20,10 +20,9 @@ from engine.estimate.machine import peak_memory
 from engine.evaluation.options import EvaluateOptions
 from engine.evaluation.perplexity import perplexity
 from engine.evaluation.speed import speed
+from engine.prompts import pool
 from engine.prompts.cache import ScoreCache
-from engine.prompts.pool import BASELINE
 from engine.prompts.scorer import Scorer
-from engine.prompts.template import Prompt
 from engine.subject import Subject
 from engine.workspace import Workspace
 
@@ -86,7 +85,7 @@ class Measurement:
         rows = task.test[: self.options.rows]
         self.workspace.look(task)
         scorer = Scorer(self.subject, ScoreCache(), partial(self._progress, f"{name}, {self.stage}", unit="rows"))
-        scores = scorer.score(Prompt(BASELINE, task.template), rows)
+        scores = scorer.score(pool.plain(task), rows)
         gold = torch.tensor([row.gold for row in rows])
         self._accuracy(f"accuracy:{name}", scores.argmax(1) == gold)
         if not task.labels:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from engine.data.tasks import Task
 from engine.errors import UsageError
 from engine.prompts import pool, shortest
 from engine.prompts.adjusting import Adjuster, Setting
@@ -37,6 +38,7 @@ def run(workspace: Workspace, options: AdjustPromptOptions) -> dict[str, Any]:
 def adjusted(contest: Contest, options: AdjustPromptOptions, start: Prompt) -> tuple[int, list[int], Pick | None]:
     """The best of what the adjuster makes of the start, what it is to beat (the start last), and how to choose among them."""
     workspace, scorer = contest.workspace, contest.scorer
+    check_method(workspace, contest.task, options)
     plain = pool.plain(contest.task, prefix(workspace))
     baselines = list(dict.fromkeys([contest.enter(plain), contest.enter(start)]))
     rows = set_apart(contest.task, contest.race.rows, options.rows)
@@ -68,6 +70,13 @@ def starting(contest: Contest, options: StartedPromptOptions) -> Prompt:
     chosen = None if options.names_start else latest_winner(workspace, task.name)
     start = chosen or pool.named_start(task, options, workspace.profile.seed)
     return replace(start, name=prefix(workspace) + pool.START)
+
+
+def check_method(workspace: Workspace, task: Task, options: AdjustPromptOptions) -> None:
+    """Raises UsageError for an adjuster that the task's prompts do not suit."""
+    if task.chat != "off" and getattr(ADJUSTERS.load(options.method), "LEADS", False):
+        message = f"{options.method} changes an instruction that leads a plain text, and the task is asked as a chat"
+        raise UsageError(message, where=f"step.{workspace.step}.method", hint='chat = "off", or another method')
 
 
 def check_budget(workspace: Workspace, options: AdjustPromptOptions, first: int) -> None:

@@ -15,6 +15,7 @@ from engine.data.rows import Row
 from engine.data.tasks import Task
 from engine.errors import UsageError
 from engine.prompts import calibration
+from engine.prompts.cache import ScoreCache
 from engine.prompts.finals import Finals, scored_event
 from engine.prompts.options import JudgedOptions, PromptStepOptions
 from engine.prompts.race import Race, Standing

@@ -20,6 +20,7 @@ def check(workspace: Workspace, options: PromptStepOptions) -> None:
             written.check(task, options, f"step.{workspace.step}")
             check_budget(workspace, options, len(pool.build(task, options, seed, written=pool.awaited(options))))
         case AdjustPromptOptions():
+            adjust.check_method(workspace, task, options)
             rows, start = set_apart(task, dev, options.rows), pool.named_start(task, options, seed)
             adjust.check_budget(workspace, options, (2 - start.same(pool.plain(task))) * rows)
         case EmbedPromptOptions():

@@ -20,9 +20,10 @@ SHORTEST_PREFIX = 8
 
 @dataclass(frozen=True)
 class Sequence_:
-    """One forward: `tokens`, and at its end the `targets`: (slot in the result, token ids of the choice).
+    """One forward: `tokens`, and at its end the `targets`: (slot in the result, token ids of a choice's word).
 
-    With several targets each is a single token; one longer target has its tokens but the last at the sequence's end.
+    The words of a choice share its slot. With several targets each is a single token; one longer target has its tokens but
+    the last at the sequence's end.
     """
 
     tokens: tuple[int, ...]
@@ -104,6 +105,20 @@ def repeated(past: Any, rows: int) -> Any:
     cache.layers = [copy.copy(layer) for layer in past.layers]
     cache.batch_repeat_interleave(rows)
     return cache
+
+
+def folded(values_S: torch.Tensor, slots: Sequence[int], size: int, absent: float) -> torch.Tensor:
+    """One value a slot [size]: log-sum-exp of the log-likelihoods [S] that fall into it, `absent` where none does.
+
+    A class is as likely as its words together (Schick & Schütze 2021, arXiv 2001.07676; with several words summed as in
+    knowledgeable prompt tuning, Hu et al. 2022, arXiv 2108.02035); a single word keeps its value to the bit.
+    """
+    into = torch.tensor(slots, device=values_S.device)
+    empty = torch.full((size,), -torch.inf, dtype=values_S.dtype, device=values_S.device)
+    most = empty.scatter_reduce(0, into, values_S.detach(), "amax")
+    total = torch.zeros_like(empty).index_add(0, into, (values_S - most[into]).exp())
+    met = total > 0
+    return torch.where(met, total.where(met, torch.ones_like(total)).log() + most, torch.full_like(empty, absent))
 
 
 def target_values(sequence: Sequence_, log_probs_KV: torch.Tensor) -> torch.Tensor:

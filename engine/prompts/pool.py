@@ -26,7 +26,7 @@ AS_IT_READS = CleanOptions(unicode="none")
 
 def plain(task: Task, prefix: str = "") -> Prompt:
     """The task's own template."""
-    return Prompt(prefix + BASELINE, task.template, origin="the task's template")
+    return Prompt(prefix + BASELINE, task.template, origin="the task's template", chat=task.chat)
 
 
 def named_start(task: Task, options: StartedPromptOptions, seed: int) -> Prompt:
@@ -34,7 +34,7 @@ def named_start(task: Task, options: StartedPromptOptions, seed: int) -> Prompt:
     if not options.names_start:
         return replace(plain(task), name=START)
     rows = shown(task, options.demonstrations, f"{seed} start")
-    return Prompt(START, task.template, options.instruction or "", rows, "the step's options")
+    return Prompt(START, task.template, options.instruction or "", rows, "the step's options", chat=task.chat)
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,12 @@ def combinations(
     check_templates(task, options.templates)
     templates = [(task.template, ""), *((text, f"template {i}") for i, text in enumerate(options.templates, start=1))]
     instructions = [Instruction(), *given(options), *written]
-    several = itertools.product(instructions, templates, demonstrations(task, options, seed))
-    prompts = [
-        Prompt("", template, instruction.text, rows, ", ".join(filter(None, (instruction.origin, which, origin))))
-        for instruction, (template, which), (origin, rows) in several
-    ]
+    prompts = []
+    for instruction, (template, which), (origin, rows) in itertools.product(
+        instructions, templates, demonstrations(task, options, seed)
+    ):
+        origins = ", ".join(filter(None, (instruction.origin, which, origin)))
+        prompts.append(Prompt("", template, instruction.text, rows, origins, chat=task.chat))
     return [prompt for prompt in prompts if not prompt.same(plain(task))]
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from engine.data.options import verbalized
 from engine.data.rows import Row
 from engine.data.tasks import Task
 from engine.prompts.template import SEPARATOR, fill
@@ -95,5 +96,5 @@ def _shown(task: Task, rows: Sequence[Row]) -> str:
 
 
 def _answers(task: Task) -> str:
-    words = [label.strip() for label in task.labels.values()]
+    words = [first.strip() for first, *_ in verbalized(task.labels).values()]
     return f" The answers are: {', '.join(words)}." if words else ""

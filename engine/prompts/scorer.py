@@ -1,4 +1,5 @@
 """Scores choices by log-likelihood: ℓ(c|p,x) = Σ log P(c_t | p, x, c_<t). The one scorer of every optimizer and of evaluation.
+The words of a choice that has several are scored each by itself and folded into one.
 
 What all rows of a prompt share at the front, virtual tokens first, is encoded once and its key/value cache reused. Rows
 are batched by length, padded on the left. Choices of one token need one forward for all of them. Scores are kept on disk
@@ -12,13 +13,23 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from engine.data.rows import Row
+from engine.prompts import rendering
 from engine.prompts.cache import ScoreCache
-from engine.prompts.forward import Beginning, Sequence_, begin, first_token, may_be_padded, predictions, target_values
+from engine.prompts.forward import (
+    Beginning,
+    Sequence_,
+    begin,
+    first_token,
+    folded,
+    may_be_padded,
+    predictions,
+    target_values,
+)
 from engine.prompts.soft import Soft
 from engine.prompts.template import Prompt
 from engine.subject import DTYPES, Subject
@@ -73,37 +84,34 @@ class Scorer:
     def score(self, prompt: Prompt, rows: Sequence[Row], width: int | None = None) -> torch.Tensor:
         """Log-likelihoods [rows, width] in float64; `width` is the most choices of any row, -inf pads shorter rows."""
         width = width or max(len(row.choices) for row in rows)
-        out = torch.full((len(rows), width), -torch.inf, dtype=torch.float64)
         sequences = self.sequences(prompt, rows, width)
         keys = [self._key(s, prompt.soft) for s in sequences]
         known = self.cache.get(keys) if self.cache else {}
         for key, values in self._forward(list(zip(sequences, keys, strict=True)), known, prompt.soft):
             known[key] = values
-        for sequence, key in zip(sequences, keys, strict=True):
-            self._place(out, sequence, known[key])
+        slots = [slot for sequence in sequences for slot, _ in sequence.targets]
+        scored = torch.tensor([value for key in keys for value in known[key]], dtype=torch.float64)
         self.tell(len(rows), len(rows))
-        return out
-
-    def _place(self, out: torch.Tensor, sequence: Sequence_, values: Sequence[float]) -> None:
-        for (slot, _), value in zip(sequence.targets, values, strict=True):
-            out.view(-1)[slot] = value
+        return folded(scored, slots, len(rows) * width, -torch.inf).view(-1, width)
 
     def sequences(self, prompt: Prompt, rows: Sequence[Row], width: int) -> list[Sequence_]:
-        """The prompt's text: one sequence a row where all its choices are one token, else one a choice.
+        """The prompt's text: one sequence a row where all words of its choices are one token, else one a word.
 
-        A choice that melts into the prompt's last token takes that token with it, for all choices of the row.
+        A word that melts into the prompt's last token takes that token with it, for all words of the row.
         """
-        texts = [prompt.fill(row) for row in rows]
-        contexts = self._encode(texts)
-        pairs = [(i, j) for i, row in enumerate(rows) for j in range(len(row.choices))]
-        whole = self._encode([texts[i] + rows[i].choices[j] for i, j in pairs])
+        tokenizer: Any = self.subject.tokenizer
+        texts = [rendering.text(prompt, row, tokenizer) for row in rows]
+        contexts = rendering.tokens(texts, prompt, tokenizer)
+        words = [(i, j, word) for i, row in enumerate(rows) for j, some in enumerate(row.words) for word in some]
+        followed = [rendering.following(texts[i], word, prompt.chat) for i, _, word in words]
+        whole = rendering.tokens(followed, prompt, tokenizer)
         starts = [len(context) for context in contexts]
-        for (i, _), tokens in zip(pairs, whole, strict=True):
+        for (i, _, _), tokens in zip(words, whole, strict=True):
             starts[i] = min(starts[i], len(os.path.commonprefix([contexts[i], tokens])), len(tokens) - 1)
-        nothing = [first_token(self.subject.tokenizer)]
+        nothing = [first_token(tokenizer)]
         contexts = [context[:start] or nothing for context, start in zip(contexts, starts, strict=True)]
         targets: dict[int, list[tuple[int, tuple[int, ...]]]] = {}
-        for (i, j), tokens in zip(pairs, whole, strict=True):
+        for (i, j, _), tokens in zip(words, whole, strict=True):
             targets.setdefault(i, []).append((i * width + j, tuple(tokens[starts[i] :])))
         sequences = []
         for i, choices in targets.items():
@@ -112,11 +120,6 @@ class Scorer:
             else:
                 sequences += [Sequence_((*contexts[i], *tokens[:-1]), ((slot, tokens),)) for slot, tokens in choices]
         return sequences
-
-    def _encode(self, texts: list[str]) -> list[list[int]]:
-        assert self.subject.tokenizer is not None
-        ids: list[list[int]] = self.subject.tokenizer(texts).input_ids
-        return ids
 
     def _forward(
         self, items: list[tuple[Sequence_, str]], known: Mapping[str, Sequence[float]], soft: Soft | None
