@@ -46,7 +46,7 @@ def entrants(task: Task, name: str, most: int) -> list[Prompt]:
 
 def rows_of(name: str) -> Task:
     file = place.PROFILES / f"{name}.toml"
-    [(task, options)] = parse_profile(file.read_text(encoding="utf-8"), file).task.items()
+    [(task, options)] = parse_profile(file.read_text(encoding="utf-8"), file.name).task.items()
     return load_task(task, options, 0)
 
 
