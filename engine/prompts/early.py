@@ -5,7 +5,7 @@ its options begin with (what an earlier step will choose is not known yet).
 from __future__ import annotations
 
 from engine.prompts import adjust, pool, room, written
-from engine.prompts.contest import Contest, check_budget, fitting_task, set_apart
+from engine.prompts.contest import Contest, check_budget, fitting_task, length, set_apart
 from engine.prompts.options import AdjustPromptOptions, EmbedPromptOptions, PromptStepOptions, SelectPromptOptions
 from engine.prompts.scorer import Scorer
 from engine.workspace import Workspace
@@ -18,10 +18,12 @@ def check(workspace: Workspace, options: PromptStepOptions) -> None:
     match options:
         case SelectPromptOptions():
             written.check(task, options, f"step.{workspace.step}")
-            check_budget(workspace, options, len(pool.build(task, options, seed, written=pool.awaited(options))))
+            prompts = pool.build(task, options, seed, written=pool.awaited(options))
+            check_budget(workspace, options, [length(workspace, prompt) for prompt in prompts])
         case AdjustPromptOptions():
             rows, start = set_apart(task, dev, options.rows), pool.named_start(task, options, seed)
-            adjust.check_budget(workspace, options, (2 - start.same(pool.plain(task))) * rows)
+            begun = [start] if start.same(pool.plain(task)) else [pool.plain(task), start]
+            adjust.check_budget(workspace, options, [length(workspace, prompt) for prompt in begun], rows)
         case EmbedPromptOptions():
             set_apart(task, dev, options.rows)
             contest = Contest(workspace, options, task, Scorer(workspace.subject))

@@ -25,6 +25,7 @@ from engine.prompts.adjust import starting
 from engine.prompts.cache import ScoreCache
 from engine.prompts.contest import Contest, prefix, set_apart
 from engine.prompts.lessons import Lessons
+from engine.prompts.optimizers import exhaustive
 from engine.prompts.options import EmbedPromptOptions
 from engine.prompts.race import Standing, standing
 from engine.prompts.reading import Reading, read
@@ -179,9 +180,7 @@ def settle(work: Embedding, soft: Soft, reading: Reading) -> dict[str, Any]:
     tell_reading(work, reading)
     files.write_folder(folder, lambda part: files.write_text(part / READING, json.dumps(asdict(reading), indent=2)))
     others, learned = work.enter(soft, reading)
-    for index in (*others, learned):
-        race.advance(index, race.budget // (len(others) + 1))
-        race.tell(index, 1, True)
+    exhaustive.meet(race, [*others, learned])
     summary = contest.settle(learned, others, folder.name)
     kept = soft != work.start.soft and summary["winner"] == race.prompts[learned].name
     if soft == work.start.soft:

@@ -13,7 +13,7 @@ from engine.data.rows import Row
 from engine.data.tasks import Task
 from engine.errors import UsageError
 from engine.prompts import pool
-from engine.prompts.contest import Contest
+from engine.prompts.contest import Contest, length
 from engine.prompts.options import EmbedPromptOptions
 from engine.prompts.soft import beginning
 from engine.prompts.template import Prompt
@@ -22,9 +22,8 @@ from engine.subject import Subject
 
 def check(contest: Contest, options: EmbedPromptOptions, start: Prompt) -> list[Row]:
     """The rows to train on. Raises UsageError for the first thing that the training ahead of `start` lacks."""
-    contest.check_budget(
-        4 + (start.soft is not None)
-    )  # plain, start, projected, the virtual tokens; the text without any
+    # plain, start, projected, the virtual tokens; the text without any
+    contest.check_budget([length(contest.workspace, start)] * (4 + (start.soft is not None)))
     rows = training(contest.task, options, start, contest.workspace.profile.seed)
     check_positions(contest, options, start, rows)
     check_form(contest, options)
