@@ -14,7 +14,7 @@ from engine import events as ev
 from engine.data.rows import Row
 from engine.data.tasks import Task
 from engine.errors import UsageError
-from engine.prompts import calibration
+from engine.prompts import calibration, classes
 from engine.prompts.cache import ScoreCache
 from engine.prompts.clock import Clock
 from engine.prompts.finals import Finals, scored_event
@@ -130,11 +130,14 @@ class Contest:
 
 
 def fitting_task(workspace: Workspace, options: JudgedOptions) -> Task:
-    """The step's task. Raises UsageError for a model without text, or a calibration that the task has no use for."""
+    """The step's task. Raises UsageError for a model without text, a calibration that the task has no use for, or rows that
+    lack a class.
+    """
     if not workspace.subject.is_language_model:
         raise UsageError("prompts need a language model", where=f"step.{workspace.step}")
     task = workspace.task(options.task)
     check_calibration(task, options)
+    classes.check(task, options)
     return task
 
 
