@@ -20,6 +20,7 @@ from engine.estimate.machine import peak_memory
 from engine.evaluation.options import EvaluateOptions
 from engine.evaluation.perplexity import perplexity
 from engine.evaluation.speed import speed
+from engine.prompts import context
 from engine.prompts.cache import ScoreCache
 from engine.prompts.pool import BASELINE
 from engine.prompts.scorer import Scorer
@@ -87,6 +88,7 @@ class Measurement:
         self.workspace.look(task)
         scorer = Scorer(self.subject, ScoreCache(), partial(self._progress, f"{name}, {self.stage}", unit="rows"))
         scores = scorer.score(Prompt(BASELINE, task.template), rows)
+        context.tell(self.workspace, scorer)
         gold = torch.tensor([row.gold for row in rows])
         self._accuracy(f"accuracy:{name}", scores.argmax(1) == gold)
         if not task.labels:

@@ -14,7 +14,7 @@ from engine import events as ev
 from engine.data.rows import Row
 from engine.data.tasks import Task
 from engine.errors import UsageError
-from engine.prompts import calibration, classes
+from engine.prompts import calibration, classes, context
 from engine.prompts.cache import ScoreCache
 from engine.prompts.clock import Clock
 from engine.prompts.finals import Finals, scored_event
@@ -101,6 +101,7 @@ class Contest:
         finals.write(folder)
         if self.options.control and self.workspace.stage != "dense":
             finals.control()
+        cut = context.tell(self.workspace, self.scorer)
         base, best = (figures[finals.indices.index(index)] for index in (baselines[-1], winner))
         prompts = race.prompts
         return {
@@ -108,6 +109,7 @@ class Contest:
             "stage": self.workspace.stage, "calibration": self.options.calibration, "candidates": len(prompts),
             "scored": race.scored, "accuracy": best.accuracy, "baseline_accuracy": base.accuracy, "rows": len(best.correct),
             "tokens": race.tokens[winner], "baseline_tokens": race.tokens[baselines[-1]], "prompts": folder,
+            **({"cut": cut} if cut else {}),
         }  # fmt: skip
 
     def _score(self, prompt: Prompt, new: Any) -> torch.Tensor:

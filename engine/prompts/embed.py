@@ -24,6 +24,7 @@ from engine.prompts import calibration, pool, room
 from engine.prompts.adjust import starting
 from engine.prompts.cache import ScoreCache
 from engine.prompts.contest import Contest, prefix, set_apart
+from engine.prompts.forward import positions
 from engine.prompts.lessons import Lessons
 from engine.prompts.optimizers import exhaustive
 from engine.prompts.options import EmbedPromptOptions
@@ -154,7 +155,7 @@ class Embedding:
         said = SEPARATOR.join(part for part in (reading.text, self.start.instruction) if part)
         name = prefix(self.workspace) + "projected"
         prompt = replace(self.text, name=name, instruction=said, origin=f"{self.name} as a text")
-        longest, limit = room.longest(self.contest, prompt, self.rows), room.positions(self.workspace.subject)
+        longest, limit = room.longest(self.contest, prompt, self.rows), positions(self.workspace.subject)
         if limit is not None and longest > limit:
             self.workspace.log(f"{name} is left out: {longest} tokens do not fit in the model's {limit} positions")
             return []

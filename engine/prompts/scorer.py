@@ -8,6 +8,7 @@ by (weights, virtual tokens, tokens, choice), so that a repeated or resumed run 
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,8 +16,18 @@ from dataclasses import dataclass, field
 import torch
 
 from engine.data.rows import Row
+from engine.prompts import context
 from engine.prompts.cache import ScoreCache
-from engine.prompts.forward import Beginning, Sequence_, begin, first_token, may_be_padded, predictions, target_values
+from engine.prompts.forward import (
+    Beginning,
+    Sequence_,
+    begin,
+    first_token,
+    may_be_padded,
+    positions,
+    predictions,
+    target_values,
+)
 from engine.prompts.soft import Soft
 from engine.prompts.template import Prompt
 from engine.subject import Subject
@@ -28,13 +39,17 @@ BATCH_CACHE = 16384  # tokens of a batch whose keys and values are held, the rep
 
 @dataclass
 class Scorer:
-    """A model that scores; `tell(done, total)` is called after every batch and may stop the work by raising."""
+    """A model that scores; `tell(done, total)` is called after every batch and may stop the work by raising.
+
+    `cut` are the rows, by digest, that did not fit in the model's context, for every prompt that there were any with.
+    """
 
     subject: Subject
     cache: ScoreCache | None = None
     tell: Callable[[int, int], None] = lambda done, total: None
     weights: str = field(init=False)
     computed: int = 0
+    cut: dict[str, set[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.weights = conditions(self.subject) if self.cache else ""
@@ -43,7 +58,7 @@ class Scorer:
         """Log-likelihoods [rows, width] in float64; `width` is the most choices of any row, -inf pads shorter rows."""
         width = width or max(len(row.choices) for row in rows)
         out = torch.full((len(rows), width), -torch.inf, dtype=torch.float64)
-        sequences = self.sequences(prompt, rows, width)
+        sequences = self._fitting(prompt, rows, width)
         keys = [self._key(s, prompt.soft) for s in sequences]
         known = self.cache.get(keys) if self.cache else {}
         for key, values in self._forward(list(zip(sequences, keys, strict=True)), known, prompt.soft):
@@ -81,6 +96,21 @@ class Scorer:
             else:
                 sequences += [Sequence_((*contexts[i], *tokens[:-1]), ((slot, tokens),)) for slot, tokens in choices]
         return sequences
+
+    def _fitting(self, prompt: Prompt, rows: Sequence[Row], width: int) -> list[Sequence_]:
+        """The same, of rows that are cut where they are too long. Raises UsageError where a prompt has no room for any."""
+        sequences, limit = self.sequences(prompt, rows, width), positions(self.subject)
+        room = math.inf if limit is None else limit - (prompt.soft.tokens if prompt.soft else 0)
+        long = {sequence.targets[0][0] // width for sequence in sequences if len(sequence.tokens) > room}
+        if not long:
+            return sequences
+
+        def fits(row: Row) -> bool:
+            return all(len(sequence.tokens) <= room for sequence in self.sequences(prompt, [row], width))
+
+        self.cut.setdefault(prompt.name, set()).update(rows[index].digest for index in long)
+        shorter = [context.cut(prompt, row, fits) if i in long else row for i, row in enumerate(rows)]
+        return self.sequences(prompt, shorter, width)
 
     def _encode(self, texts: list[str]) -> list[list[int]]:
         assert self.subject.tokenizer is not None
