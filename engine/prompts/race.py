@@ -93,10 +93,10 @@ class Race:
         return Budget(self.budget, self.unit).price(tokens)
 
     def reach(self, group: Sequence[int], amount: float) -> int:
-        """How many rows all of the group can have met for so much more; a block where nothing is known of what rows cost."""
+        """How many rows all of the group can have met for so much more; one where nothing is known of what rows cost."""
         met = [self.met(c) for c in group]
         if self.unit == "minutes" and not self.scored:
-            return min(len(self.rows), BLOCK)
+            return 1
         prices = [self.price(self.tokens[c]) for c in group]
         for rows in range(len(self.rows), min(met), -1):
             if sum(max(0, rows - m) * price for m, price in zip(met, prices, strict=True)) <= amount:
