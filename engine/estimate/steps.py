@@ -105,12 +105,15 @@ def adjust_prompt(scene: Scene, options: AdjustPromptOptions) -> Needs:
     first = pool.named_start(task, shown, scene.workspace.profile.seed)
     start = replace(first, instruction=first.instruction or task.description)  # as adjusters begin
     rows = max(1, min(options.rows, len(task.dev[: options.dev_rows]) // 2))
-    count = 1 + int(options.budget * (1 - options.final)) // rows
-    making = proposing.PROPOSING.get(options.method, proposing.writing)
     tokenizer: Any = scene.workspace.subject.tokenizer
+    length = len(tokenizer(start.text()).input_ids)
+    count = 1 + int(examples(options, length) * (1 - options.final)) // rows
+    making = proposing.PROPOSING.get(options.method, proposing.writing)
     row = scene.tokens(task.train, task.template)
     sequences = max(scene.sequences(task.train[:LOOKED_AT]), default=1)
-    made = making(scene.sizes, len(tokenizer(start.text()).input_ids), row, sequences, count)
+    made = making(scene.sizes, length, row, sequences, count)
+    if options.spending.unit == "minutes":
+        made = replace(made, work=Work())  # the budget's minutes pass meanwhile
     return made.then(prompt_step(scene, options, [start] * count, finalists=3))
 
 
@@ -144,8 +147,12 @@ def prompt_step(scene: Scene, options: PromptStepOptions, prompts: Sequence[Prom
     per_row = scene.tokens(dev, task.template)
     tokenizer: Any = workspace.subject.tokenizer
     prefix = sum(len(ids) for ids in tokenizer([p.text() for p in prompts]).input_ids) / len(prompts)
-    scored = min(options.budget, len(prompts) * len(dev))
+    everything = len(prompts) * len(dev)
+    minutes = options.spending.amount if options.spending.unit == "minutes" else None
+    scored = everything if minutes else min(examples(options, prefix), everything)
     race = parts.rows(sizes, scored, per_row, prefix, 2 * len(prompts))
+    if minutes:
+        race = replace(race, work=Work(fixed=60 * minutes))
     trial = parts.rows(sizes, finalists * len(test), per_row, prefix, finalists)
     written = sum(len(row.text) + EXAMPLE for row in test)
     disturbed = disturbances(scene, options, len(test), per_row, prefix, finalists)
@@ -156,6 +163,15 @@ def prompt_step(scene: Scene, options: PromptStepOptions, prompts: Sequence[Prom
     met = finalists * min(len(dev), scored)
     again = parts.rows(sizes, met, per_row, prefix, finalists).then(trial).then(parts.loading(sizes))
     return out.then(again.beside(sizes.loaded))
+
+
+def examples(options: PromptStepOptions, tokens: float) -> int:
+    """About so many examples are in the budget, with prompts of so many tokens; of minutes, as many as by default."""
+    budget = options.spending
+    default: int = PromptStepOptions.model_fields["budget"].default
+    return {
+        "examples": int(budget.amount), "tokens": int(budget.amount // max(1, tokens)), "minutes": default,
+    }[budget.unit]  # fmt: skip
 
 
 def joint(scene: Scene, options: JointOptions) -> Needs:

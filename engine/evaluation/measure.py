@@ -20,7 +20,7 @@ from engine.estimate.machine import peak_memory
 from engine.evaluation.options import EvaluateOptions
 from engine.evaluation.perplexity import perplexity
 from engine.evaluation.speed import speed
-from engine.prompts import pool
+from engine.prompts import context, pool
 from engine.prompts.cache import ScoreCache
 from engine.prompts.scorer import Scorer
 from engine.subject import Subject
@@ -86,6 +86,7 @@ class Measurement:
         self.workspace.look(task)
         scorer = Scorer(self.subject, ScoreCache(), partial(self._progress, f"{name}, {self.stage}", unit="rows"))
         scores = scorer.score(pool.plain(task), rows)
+        context.tell(self.workspace, scorer)
         gold = torch.tensor([row.gold for row in rows])
         self._accuracy(f"accuracy:{name}", scores.argmax(1) == gold)
         if not task.labels:

@@ -80,7 +80,7 @@ class Meeting:
         named = {kind: prefix(workspace) + kind.replace(" ", "-") for kind in prompts}
         indices = {kind: contest.enter(replace(p, name=named[kind])) for kind, p in prompts.items()}
         race = contest.race
-        race.budget = len(race.prompts) * len(race.rows)
+        race.budget, race.unit, race.clock = len(race.prompts) * len(race.rows), "examples", None
         for index in range(len(race.prompts)):
             race.advance(index, len(race.rows))
             race.tell(index, 1, True)

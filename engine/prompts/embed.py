@@ -23,7 +23,9 @@ from engine.errors import EngineError
 from engine.prompts import calibration, pool, room
 from engine.prompts.adjust import starting
 from engine.prompts.contest import Contest, prefix, set_apart
+from engine.prompts.forward import positions
 from engine.prompts.lessons import Lessons
+from engine.prompts.optimizers import exhaustive
 from engine.prompts.options import EmbedPromptOptions
 from engine.prompts.race import Standing, standing
 from engine.prompts.reading import Reading, read
@@ -151,7 +153,7 @@ class Embedding:
         said = SEPARATOR.join(part for part in (reading.text, self.start.instruction) if part)
         name = prefix(self.workspace) + "projected"
         prompt = replace(self.text, name=name, instruction=said, origin=f"{self.name} as a text")
-        longest, limit = room.longest(self.contest, prompt, self.rows), room.positions(self.workspace.subject)
+        longest, limit = room.longest(self.contest, prompt, self.rows), positions(self.workspace.subject)
         if limit is not None and longest > limit:
             self.workspace.log(f"{name} is left out: {longest} tokens do not fit in the model's {limit} positions")
             return []
@@ -177,9 +179,7 @@ def settle(work: Embedding, soft: Soft, reading: Reading) -> dict[str, Any]:
     tell_reading(work, reading)
     files.write_folder(folder, lambda part: files.write_text(part / READING, json.dumps(asdict(reading), indent=2)))
     others, learned = work.enter(soft, reading)
-    for index in (*others, learned):
-        race.advance(index, race.budget // (len(others) + 1))
-        race.tell(index, 1, True)
+    exhaustive.meet(race, [*others, learned])
     summary = contest.settle(learned, others, folder.name)
     kept = soft != work.start.soft and summary["winner"] == race.prompts[learned].name
     if soft == work.start.soft:

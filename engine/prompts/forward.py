@@ -92,6 +92,13 @@ def first_token(tokenizer: Any) -> int:
     return next((i for i in (tokenizer.bos_token_id, tokenizer.eos_token_id) if i is not None), 0)
 
 
+def positions(subject: Subject) -> int | None:
+    """How many the model has; None where nothing limits them."""
+    module: Any = subject.module
+    limit: int | None = getattr(module.config.get_text_config(), "max_position_embeddings", None)
+    return limit
+
+
 def may_be_padded(subject: Subject, longest: int) -> bool:
     """Whether rows behind a beginning may be padded: not where a sliding window would count the padding."""
     config: Any = subject.module.config

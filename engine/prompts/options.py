@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from engine.options import StepOptions
+from engine.prompts.budget import Budget, Written
 from engine.registry import ADJUSTERS, OPTIMIZERS, PERTURBATIONS
 
 Form = Literal["soft", "prefix"]
@@ -28,14 +29,19 @@ class JudgedOptions(StepOptions):
 class PromptStepOptions(JudgedOptions):
     """What every prompt step chooses on, and what it shows of its choice."""
 
-    budget: int = Field(default=2000, ge=1)
-    """examples that may be scored while choosing"""
+    budget: Written = 2000
+    """examples that may be scored while choosing, or "200k tokens" (of the prompt, for every row) or "10 minutes" """
     control: bool = False
     """score the finalists on the dense model too"""
     robustness: list[str] = []
     """score the finalists on disturbed test rows too: see `compress-tui list perturbations`"""
     robustness_rows: int = Field(default=200, ge=1)
     """test rows that are disturbed"""
+
+    @property
+    def spending(self) -> Budget:
+        """The budget, read."""
+        return Budget.of(self.budget)
 
     @field_validator("robustness")
     @classmethod

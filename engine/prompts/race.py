@@ -11,8 +11,13 @@ from numpy.typing import NDArray
 from scipy import special
 
 from engine.data.rows import Row
+from engine.errors import UsageError
 from engine.prompts import calibration
+from engine.prompts.budget import Budget, Unit
+from engine.prompts.clock import Clock
 from engine.prompts.template import Prompt
+
+BLOCK = 8  # rows between two looks at the clock
 
 
 @dataclass(frozen=True)
@@ -42,18 +47,23 @@ class Race:
 
     `report(candidate, standing, round, alive)` is told of every figure. Scores lie in `scores[candidate]`, row by row. The
     rows before `first` have led a search: they calibrate still, but the best on them may only be lucky there, so that figures
-    are of the rows behind them.
+    are of the rows behind them; one row of these everybody meets, whatever is left.
+
+    `budget` and `spent` are in the `unit`; minutes are the `clock`'s.
     """
 
     prompts: list[Prompt]
     rows: Sequence[Row]
-    budget: int
+    budget: float
     kind: str
     tokens: list[int]
     score: Callable[[Prompt, Sequence[Row]], torch.Tensor]
     content_free: Callable[[Prompt], torch.Tensor]
     report: Callable[[int, Standing, int, bool], None]
-    spent: int = 0
+    unit: Unit = "examples"
+    clock: Clock | None = None
+    where: str | None = None
+    spent: float = 0
     first: int = 0
     scores: dict[int, torch.Tensor] = field(default_factory=dict)
     _content_free: dict[int, torch.Tensor] = field(default_factory=dict)
@@ -67,22 +77,75 @@ class Race:
         """How many development rows a candidate has met."""
         return len(self.scores.get(candidate, ()))
 
+    @property
+    def left(self) -> float:
+        return max(0, self.budget - self.spent)
+
+    @property
+    def scored(self) -> int:
+        """How many examples have been scored."""
+        return sum(map(len, self.scores.values()))
+
+    def price(self, tokens: int) -> float:
+        """What a row costs with a prompt of so many tokens; of minutes, what rows have cost on the mean so far."""
+        if self.unit == "minutes":
+            return self.spent / max(1, self.scored)
+        return Budget(self.budget, self.unit).price(tokens)
+
+    def reach(self, group: Sequence[int], amount: float) -> int:
+        """How many rows all of the group can have met for so much more; one where nothing is known of what rows cost."""
+        met = [self.met(c) for c in group]
+        if self.unit == "minutes" and not self.scored:
+            return 1
+        prices = [self.price(self.tokens[c]) for c in group]
+        for rows in range(len(self.rows), min(met), -1):
+            if sum(max(0, rows - m) * price for m, price in zip(met, prices, strict=True)) <= amount:
+                return rows
+        return min(met)
+
+    def together(self, group: Sequence[int], amount: float) -> None:
+        """Lets all of the group meet the same rows, as many as so much more is enough for, one that counts at least."""
+        end, met, rows = self.spent + amount, 0, max(self.first + 1, self.reach(group, amount))
+        while rows > met:
+            for candidate in group:
+                self.advance(candidate, rows)
+            met, rows = rows, self.reach(group, end - self.spent)
+
     def advance(self, candidate: int, rows: int) -> Standing:
-        """Lets a candidate meet development rows until it has met `rows` (fewer when the budget ends)."""
-        have = self.met(candidate)
-        new = self.rows[have : min(rows, have + self.budget - self.spent)]
-        if new:
-            scored = self.score(self.prompts[candidate], new)
-            old = self.scores.get(candidate)
-            self.scores[candidate] = scored if old is None else torch.cat([old, scored])
-            self.spent += len(new)
+        """Lets a candidate meet development rows until it has met `rows` (fewer when the budget ends).
+
+        Raises UsageError where it ends before the candidate has met any.
+        """
+        while new := self._affordable(candidate, rows):
+            self._meet(candidate, new)
+        if candidate not in self.scores:
+            over = f"{Budget(self.budget, self.unit)} were over before {self.prompts[candidate].name} had met a row"
+            raise UsageError(over, where=self.where, hint="raise the budget, or shrink the pool")
         return self.standing(candidate)
+
+    def _affordable(self, candidate: int, rows: int) -> Sequence[Row]:
+        """The next of the rows that there is budget for; of minutes, a block at a time."""
+        have = self.met(candidate)
+        if self.unit == "minutes":
+            count = BLOCK if self.left > 0 else 0
+        else:
+            count = int(self.left // self.price(self.tokens[candidate]))
+        granted = self.first + 1 - have if self.first else 0
+        return self.rows[have : min(rows, have + max(count, granted))]
+
+    def _meet(self, candidate: int, new: Sequence[Row]) -> None:
+        if self.clock:
+            self.clock.start()
+        scored = self.score(self.prompts[candidate], new)
+        old = self.scores.get(candidate)
+        self.scores[candidate] = scored if old is None else torch.cat([old, scored])
+        self.spent += self.clock.lap() if self.clock else len(new) * self.price(self.tokens[candidate])
 
     def catch_up(self, candidate: int, other: int) -> None:
         """Lets a candidate meet as many rows as another has, whatever is left of the budget."""
-        missing = max(0, self.met(other) - self.met(candidate))
-        self.budget = max(self.budget, self.spent + missing)
-        self.advance(candidate, self.met(other))
+        new = self.rows[self.met(candidate) : self.met(other)]
+        if new:
+            self._meet(candidate, new)
 
     def offsets(self, candidate: int, kind: str | None = None) -> torch.Tensor:
         """Calibration offsets [choices] of a candidate, from the development rows it has met."""

@@ -9,6 +9,7 @@ by (weights, virtual tokens, tokens, choice), so that a repeated or resumed run 
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from engine.data.rows import Row
-from engine.prompts import rendering
+from engine.prompts import context, rendering
 from engine.prompts.cache import ScoreCache
 from engine.prompts.forward import (
     Beginning,
@@ -27,6 +28,7 @@ from engine.prompts.forward import (
     first_token,
     folded,
     may_be_padded,
+    positions,
     predictions,
     target_values,
 )
@@ -47,6 +49,7 @@ class Scorer:
     """A model that scores; `tell(done, total)` is called after every batch and may stop the work by raising.
 
     Products are computed in `compute` where that is shorter than the weights' own number format.
+    `cut` are the rows, by digest, that did not fit in the model's context, for every prompt that there were any with.
     """
 
     subject: Subject
@@ -55,6 +58,7 @@ class Scorer:
     compute: torch.dtype | None = None
     weights: str = field(init=False)
     computed: int = 0
+    cut: dict[str, set[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.compute in (torch.float32, self.subject.dtype):
@@ -84,7 +88,7 @@ class Scorer:
     def score(self, prompt: Prompt, rows: Sequence[Row], width: int | None = None) -> torch.Tensor:
         """Log-likelihoods [rows, width] in float64; `width` is the most choices of any row, -inf pads shorter rows."""
         width = width or max(len(row.choices) for row in rows)
-        sequences = self.sequences(prompt, rows, width)
+        sequences = self._fitting(prompt, rows, width)
         keys = [self._key(s, prompt.soft) for s in sequences]
         known = self.cache.get(keys) if self.cache else {}
         for key, values in self._forward(list(zip(sequences, keys, strict=True)), known, prompt.soft):
@@ -120,6 +124,21 @@ class Scorer:
             else:
                 sequences += [Sequence_((*contexts[i], *tokens[:-1]), ((slot, tokens),)) for slot, tokens in choices]
         return sequences
+
+    def _fitting(self, prompt: Prompt, rows: Sequence[Row], width: int) -> list[Sequence_]:
+        """The same, of rows that are cut where they are too long. Raises UsageError where a prompt has no room for any."""
+        sequences, limit = self.sequences(prompt, rows, width), positions(self.subject)
+        room = math.inf if limit is None else limit - (prompt.soft.tokens if prompt.soft else 0)
+        long = {sequence.targets[0][0] // width for sequence in sequences if len(sequence.tokens) > room}
+        if not long:
+            return sequences
+
+        def fits(row: Row) -> bool:
+            return all(len(sequence.tokens) <= room for sequence in self.sequences(prompt, [row], width))
+
+        self.cut.setdefault(prompt.name, set()).update(rows[index].digest for index in long)
+        shorter = [context.cut(prompt, row, fits) if i in long else row for i, row in enumerate(rows)]
+        return self.sequences(prompt, shorter, width)
 
     def _forward(
         self, items: list[tuple[Sequence_, str]], known: Mapping[str, Sequence[float]], soft: Soft | None

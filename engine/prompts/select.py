@@ -26,7 +26,7 @@ def choose(contest: Contest, options: SelectPromptOptions, more: Sequence[Prompt
     prompts = [*candidates(contest, options), *more]
     for prompt in prompts:
         contest.enter(prompt)
-    contest.check_budget(len(prompts))
+    contest.check_budget(contest.race.tokens)
     winner: int = OPTIMIZERS.load(options.method).choose(contest.race)
     return winner
 

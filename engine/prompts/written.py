@@ -41,7 +41,7 @@ def write(task: Task, options: SelectPromptOptions, writer: Writer, seed: int) -
     found, known = Written(), {instruction.text for instruction in pool.given(options)}
     answers = writer.write([request for request, _ in asks], options.written_tokens + AROUND)
     for (_, origin), answer in zip(asks, answers, strict=True):
-        text = requests.instruction(answer) or ""
+        text = requests.line(answer)
         flaw = flawed(text, answer, options.written_tokens, writer.length) or ("repeated" if text in known else "")
         if flaw:
             found.dropped[flaw] += 1
@@ -69,7 +69,8 @@ def flawed(text: str, answer: Answer, longest: int, length: Callable[[str], int]
     """Why the instruction that was read in an answer cannot serve; empty where it can."""
     whole = answer.ended or "\n" in answer.text.strip() or text.endswith((".", "!", "?"))
     flaws = {
-        "empty or about the request": not text,
+        "empty": len(text.split()) < 2,
+        "about the request": requests.evasive(text),
         "cut off": not whole,
         "with fields in braces": "{" in text or "}" in text,
         f"longer than {longest} tokens": length(text) > longest,

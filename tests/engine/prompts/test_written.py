@@ -46,21 +46,22 @@ def options(**changes: Any) -> SelectPromptOptions:
 
 def test_flaws_are_counted_by_kind_and_the_rest_says_where_it_came_from() -> None:
     writer = Scripted(
-        "Decide whether it holds.", "", "Here is the new instruction: Answer {text} now.", Answer("Say it with", ended=False),
+        "Decide whether it holds.", "", "Rewrite the prompt.",
+        "Here is the new instruction: Answer {text} now.", Answer("Say it with", ended=False),
         "Say if it is so.", "Is it so?", "one two three four five six seven", "Decide whether it holds.",
     )  # fmt: skip
-    chosen = options(candidates=["Is it so?", "Really?"], rewrites=3, induction=5, written_tokens=6)
+    chosen = options(candidates=["Is it so?", "Really?"], rewrites=4, induction=5, written_tokens=6)
     found = written.write(toy(), chosen, writer, 0)
     assert [(i.text, i.origin) for i in found.instructions] == [
         ("Decide whether it holds.", "other words for 'Is it so?'"),
         ("Say if it is so.", "induced from 4 examples"),
     ]
     assert found.dropped == {
-        "empty or about the request": 1, "with fields in braces": 1, "cut off": 1, "longer than 6 tokens": 1, "repeated": 2,
+        "empty": 1, "about the request": 1, "with fields in braces": 1, "cut off": 1, "longer than 6 tokens": 1, "repeated": 2,
     }  # fmt: skip
-    assert str(found).startswith("the model wrote 8 instructions: 2 kept, 1 empty")
-    assert ["Really?" in asked for asked in writer.asked[:3]] == [False, True, False]
-    assert all("Statement:" in asked for asked in writer.asked[3:])
+    assert str(found).startswith("the model wrote 9 instructions: 2 kept, 1 empty")
+    assert ["Really?" in asked for asked in writer.asked[:4]] == [False, True, False, True]
+    assert all("Statement:" in asked for asked in writer.asked[4:])
 
 
 def test_a_description_is_rewritten_where_nothing_is_given() -> None:
