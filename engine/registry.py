@@ -61,6 +61,7 @@ ALLOCATIONS = Family("allocation", "engine.pruning.allocations")
 OPTIMIZERS = Family("prompt optimizer", "engine.prompts.optimizers")
 ADJUSTERS = Family("prompt adjuster", "engine.prompts.adjusters")
 PERTURBATIONS = Family("perturbation", "engine.prompts.perturbations")
+METRICS = Family("metric", "engine.prompts.metrics")
 FORMATS = Family("export format", "engine.export.formats")
 STRUCTURES = Family("structured pattern", "engine.pruning.structures")
 SCORES = Family("score of parts", "engine.pruning.scores")
@@ -73,6 +74,7 @@ FAMILIES = {
     "optimizers": OPTIMIZERS,
     "adjusters": ADJUSTERS,
     "perturbations": PERTURBATIONS,
+    "metrics": METRICS,
     "formats": FORMATS,
     "tasks": TASKS,
 }

@@ -8,17 +8,17 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import torch
-
 from engine import events as ev
 from engine.data.rows import Row
 from engine.data.tasks import Task
 from engine.errors import UsageError
-from engine.prompts import calibration
+from engine.prompts import answers, calibration
+from engine.prompts.answers import Given
 from engine.prompts.cache import ScoreCache
 from engine.prompts.finals import Finals, scored_event
+from engine.prompts.judging import Standing
 from engine.prompts.options import JudgedOptions, PromptStepOptions
-from engine.prompts.race import Race, Standing
+from engine.prompts.race import Race
 from engine.prompts.scorer import Scorer
 from engine.prompts.template import Prompt
 from engine.workspace import Workspace
@@ -39,7 +39,7 @@ class Contest:
         rows = self.task.dev[: self.options.dev_rows]
         self.race = Race(
             [], rows, self.options.budget, self.options.calibration, [], self._score,
-            partial(calibration.content_free_scores, self.scorer, row=rows[0]), self._report,
+            partial(calibration.content_free_scores, self.scorer, row=rows[0]), self._report, metric=self.task.metric,
         )  # fmt: skip
 
     @classmethod
@@ -95,16 +95,16 @@ class Contest:
         if self.options.control and self.workspace.stage != "dense":
             finals.control()
         base, best = (figures[finals.indices.index(index)] for index in (baselines[-1], winner))
-        prompts = race.prompts
+        prompts, metric = race.prompts, self.task.metric
         return {
             "task": self.task.name, "winner": prompts[winner].name, "baseline": prompts[baselines[-1]].name,
             "stage": self.workspace.stage, "calibration": self.options.calibration, "candidates": len(prompts),
-            "scored": race.spent, "accuracy": best.accuracy, "baseline_accuracy": base.accuracy, "rows": len(best.correct),
+            "scored": race.spent, metric: best.quality, f"baseline_{metric}": base.quality, "rows": best.rows,
             "tokens": race.tokens[winner], "baseline_tokens": race.tokens[baselines[-1]], "prompts": folder,
         }  # fmt: skip
 
-    def _score(self, prompt: Prompt, new: Any) -> torch.Tensor:
-        scores = self.scorer.score(prompt, new, self.task.most_choices)
+    def _score(self, prompt: Prompt, new: Sequence[Row]) -> Given:
+        scores = answers.asked(self.scorer, self.task, prompt, new)
         done = min(self.race.spent + len(new), self.race.budget)
         self.workspace.progress("racing prompts", done, self.race.budget, "examples")
         return scores

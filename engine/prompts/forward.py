@@ -23,7 +23,7 @@ class Sequence_:
     """One forward: `tokens`, and at its end the `targets`: (slot in the result, token ids of a choice's word).
 
     The words of a choice share its slot. With several targets each is a single token; one longer target has its tokens but
-    the last at the sequence's end.
+    the last at the sequence's end; without any the sequence is to be gone on from.
     """
 
     tokens: tuple[int, ...]
@@ -32,7 +32,7 @@ class Sequence_:
     @property
     def positions(self) -> int:
         """How many final positions' predictions are needed."""
-        return max(len(tokens) for _, tokens in self.targets)
+        return max((len(tokens) for _, tokens in self.targets), default=1)
 
     @property
     def sharable(self) -> tuple[int, ...]:
@@ -97,6 +97,20 @@ def may_be_padded(subject: Subject, longest: int) -> bool:
     config: Any = subject.module.config
     window = getattr(config.get_text_config(), "sliding_window", None)
     return window is None or longest <= window
+
+
+def positions(subject: Subject) -> int | None:
+    """How many the model has; None where nothing limits them."""
+    module: Any = subject.module
+    limit: int | None = getattr(module.config.get_text_config(), "max_position_embeddings", None)
+    return limit
+
+
+def ends(subject: Subject) -> set[int]:
+    """The tokens at which the model's texts end by themselves."""
+    module: Any = subject.module
+    found = module.generation_config.eos_token_id
+    return set(found) if isinstance(found, list) else {found} - {None}
 
 
 def repeated(past: Any, rows: int) -> Any:
