@@ -5,7 +5,7 @@ Every function takes None for "not measured" and answers "-". Nothing here round
 
 from __future__ import annotations
 
-from engine.registry import METRICS
+from engine import registry
 
 NOTHING = "-"
 PERCENT, NATS = "percent", "nats"
@@ -62,17 +62,18 @@ def difference(value: float, low: float, high: float, metric: str = "accuracy") 
 
 def lower(metric: str) -> bool:
     """Whether less of a metric is better."""
-    return metric in METRICS.names() and bool(getattr(METRICS.load(metric), "LOWER", False))
+    return bool(getattr(registry.metric(metric), "LOWER", False))
 
 
 def binary(metric: str) -> bool:
     """Whether a row is right or wrong by it."""
-    return metric not in METRICS.names() or bool(getattr(METRICS.load(metric), "BINARY", False))
+    known = registry.metric(metric)
+    return known is None or bool(getattr(known, "BINARY", False))
 
 
 def _shown_as(metric: str) -> str:
     """As its file says; per cent where another version's run names one that is not here."""
-    return str(METRICS.load(metric).SHOWN) if metric in METRICS.names() else PERCENT
+    return str(getattr(registry.metric(metric), "SHOWN", PERCENT))
 
 
 def ratio(value: float | None, low: float | None, high: float | None) -> str:
@@ -97,13 +98,12 @@ def metric(name: str, value: float | None, low: float | None = None, high: float
 
 def judged(name: str) -> bool:
     """Whether a measured figure is a task's: accuracy:sst2, chrf:captions."""
-    return name.startswith("accuracy") or name.partition(":")[0] in METRICS.names()
+    return name.startswith("accuracy") or registry.metric(name.partition(":")[0]) is not None
 
 
 def share_right(name: str) -> bool:
     """Whether a measured figure is a task's share of right answers: accuracy:sst2, exact_match:antonyms."""
-    metric = name.partition(":")[0]
-    return metric in METRICS.names() and binary(metric)
+    return bool(getattr(registry.metric(name.partition(":")[0]), "BINARY", False))
 
 
 def p_value(value: float | None) -> str:

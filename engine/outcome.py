@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine import events as ev
-from engine import figures
+from engine import figures, registry
 from engine.errors import UsageError, did_you_mean
-from engine.registry import METRICS, PERTURBATIONS
+from engine.registry import PERTURBATIONS
 from engine.state import CandidateState, RunState
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def chosen_folder(run: Run, task: str | None = None) -> Path:
 
 def _stage_rows(state: RunState, stage: str) -> list[Row]:
     """The stage's own row with its first task, then a row for each further task."""
-    measured = [m for name, m in state.metrics.get(stage, {}).items() if name.partition(":")[0] in METRICS.names()]
+    measured = [m for name, m in state.metrics.get(stage, {}).items() if registry.metric(name.partition(":")[0])]
     if stage not in state.metrics:
         return []
     first, *more = [_quality(m, m.name.partition(":")[2]) for m in measured] or [{}]

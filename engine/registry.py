@@ -7,6 +7,7 @@ line describes it. Listing reads file names only; a broken file breaks nobody el
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -66,6 +67,14 @@ FORMATS = Family("export format", "engine.export.formats")
 STRUCTURES = Family("structured pattern", "engine.pruning.structures")
 SCORES = Family("score of parts", "engine.pruning.scores")
 TASKS = Family("task", "engine.tasks")
+
+
+@functools.cache
+def metric(name: str) -> ModuleType | None:
+    """The metric; None where another version's run names one that is not here."""
+    return METRICS.load(name) if name in METRICS.names() else None
+
+
 FAMILIES = {
     "criteria": CRITERIA,
     "allocations": ALLOCATIONS,

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from engine import statistics
-from engine.registry import METRICS
+from engine import figures, registry, statistics
 from engine.statistics import Paired
 
 ACCURACY, EXACT_MATCH = "accuracy", "exact_match"
@@ -33,22 +31,18 @@ class Measured:
     @classmethod
     def of(cls, metric: str, *given: Any) -> Measured:
         """What the metric makes of what its `values` takes."""
-        how = METRICS.load(metric)
+        how: Any = registry.metric(metric)
         return cls(metric, how.values(*given), how.parts(*given) if hasattr(how, "parts") else None)
-
-    @property
-    def how(self) -> ModuleType:
-        return METRICS.load(self.metric)
 
     @property
     def binary(self) -> bool:
         """Whether a row is right or wrong."""
-        return bool(getattr(self.how, "BINARY", False))
+        return figures.binary(self.metric)
 
     @property
     def lower(self) -> bool:
         """Whether less is better."""
-        return bool(getattr(self.how, "LOWER", False))
+        return figures.lower(self.metric)
 
     @property
     def right(self) -> NDArray[np.bool_]:
@@ -68,7 +62,8 @@ class Measured:
         """The figure of each of such sums."""
         if self.parts_RK is None:
             return sums_BK[:, 0] / sums_BK[:, 1]
-        found: NDArray[np.float64] = self.how.figure(sums_BK)
+        how: Any = registry.metric(self.metric)
+        found: NDArray[np.float64] = how.figure(sums_BK)
         return found
 
     def interval(self, seed: int) -> tuple[float, float]:
