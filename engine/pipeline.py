@@ -217,7 +217,7 @@ def check_gates(workspace: Workspace) -> list[str]:
     for name, key in (("perplexity_ratio", "perplexity"), ("size_ratio", "bytes")):
         if key in last and key in dense:
             values[name] = last[key].value / dense[key].value
-    drops = [dense[k].value - m.value for k, m in last.items() if k.startswith("accuracy:") and k in dense]
+    drops = [dense[k].value - m.value for k, m in last.items() if figures.share_right(k) and k in dense]
     if drops:
         values["accuracy_drop"] = max(drops)
     missed = []

@@ -6,8 +6,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from engine import figures
+from engine.data.tasks import Task
 from engine.errors import UsageError
 from engine.evaluation.options import EvaluateStepOptions
+from engine.joint import grid
 from engine.joint.options import JointOptions
 from engine.matrices import Matrix
 from engine.options import StepOptions
@@ -64,6 +67,8 @@ def check_prompts(workspace: Workspace) -> None:
     """Refuses prompt steps that lack rows, budget or room; those that are done already are left alone."""
     for index, step in enumerate(workspace.profile.step):
         if workspace.finished(index) is None:
+            if isinstance(step, JointOptions):
+                grid.check(replace(workspace, step=index), step)
             for one in prompt_steps(step):
                 early.check(replace(workspace, step=index), one)
 
@@ -119,11 +124,16 @@ def check_measured(workspace: Workspace) -> None:
     gate, evaluate, text = workspace.profile.gate, workspace.profile.evaluate, workspace.subject.is_language_model
     missing = {
         "perplexity_ratio": not text or evaluate.perplexity in (None, "none"),
-        "accuracy_drop": text and not evaluate.tasks,
+        "accuracy_drop": text and not any(counted(workspace.task(name)) for name in evaluate.tasks),
     }
     for name, nothing in missing.items():
         if nothing and getattr(gate, name) is not None:
             raise UsageError(f"nothing is measured for the gate {name}", where=f"gate.{name}", hint="see [evaluate]")
+
+
+def counted(task: Task) -> bool:
+    """Whether the task's rows are answered right or wrong."""
+    return task.generation is None or figures.binary(task.metric)
 
 
 def check_lengths(workspace: Workspace) -> None:

@@ -7,6 +7,7 @@ line describes it. Listing reads file names only; a broken file breaks nobody el
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -61,10 +62,19 @@ ALLOCATIONS = Family("allocation", "engine.pruning.allocations")
 OPTIMIZERS = Family("prompt optimizer", "engine.prompts.optimizers")
 ADJUSTERS = Family("prompt adjuster", "engine.prompts.adjusters")
 PERTURBATIONS = Family("perturbation", "engine.prompts.perturbations")
+METRICS = Family("metric", "engine.prompts.metrics")
 FORMATS = Family("export format", "engine.export.formats")
 STRUCTURES = Family("structured pattern", "engine.pruning.structures")
 SCORES = Family("score of parts", "engine.pruning.scores")
 TASKS = Family("task", "engine.tasks")
+
+
+@functools.cache
+def metric(name: str) -> ModuleType | None:
+    """The metric; None where another version's run names one that is not here."""
+    return METRICS.load(name) if name in METRICS.names() else None
+
+
 FAMILIES = {
     "criteria": CRITERIA,
     "allocations": ALLOCATIONS,
@@ -73,6 +83,7 @@ FAMILIES = {
     "optimizers": OPTIMIZERS,
     "adjusters": ADJUSTERS,
     "perturbations": PERTURBATIONS,
+    "metrics": METRICS,
     "formats": FORMATS,
     "tasks": TASKS,
 }

@@ -110,24 +110,25 @@ class Narrator:
     def _candidate_scored(self, event: ev.CandidateScored) -> list[str]:
         if event.split != "test":
             return []
-        figure = figures.accuracy(event.accuracy, event.low, event.high)
+        figure = named(event.metric, figures.quality(event.metric, event.accuracy, event.low, event.high))
         return [f"{INDENT}{event.stage} with {event.candidate} ({event.calibration}): {figure}, n {event.n}"]
 
     def _prompts_compared(self, event: ev.PromptsCompared) -> list[str]:
-        figure = figures.difference(event.difference, event.low, event.high)
+        figure = named(event.metric, figures.difference(event.difference, event.low, event.high, event.metric))
         against = f"{event.a} against {event.b} ({event.stage}, {event.split}, {event.calibration})"
         p = figures.p_value(event.p_value)
         holm = "" if event.p_holm in (None, event.p_value) else f" ({figures.p_value(event.p_holm)} by Holm)"
         return [f"{INDENT}{against}: {figure}, p {p}{holm}, n {event.n}: {event.verdict}"]
 
     def _prompt_perturbed(self, event: ev.PromptPerturbed) -> list[str]:
-        figure = figures.disturbed(event.accuracy, event.before)
+        figure = named(event.metric, figures.disturbed(event.accuracy, event.before, event.metric))
         where = f"{event.stage} with {event.candidate}, {event.perturbation}"
         return [f"{INDENT}{where}: {figure}, n {event.n}, {event.changed} of them disturbed"]
 
     def _prompt_trained(self, event: ev.PromptTrained) -> list[str]:
         loss = "" if event.loss is None else f"loss {event.loss:.3g}, "
-        figure = f"{loss}accuracy {figures.share(event.accuracy)}, skill {event.skill:.3f}, n {event.n}"
+        checked = f"{event.metric} {figures.quality(event.metric, event.accuracy)}"
+        figure = f"{loss}{checked}, skill {event.skill:.3f}, n {event.n}"
         best = ", the best so far" if event.best else ""
         took = figures.duration(event.seconds)
         return [f"{INDENT}trained {event.candidate} {event.epoch}/{event.epochs} epochs: {figure}{best}, {took}"]
@@ -184,3 +185,8 @@ class Narrator:
             return []
         self._told[label], self._spoke = (part, text), event.time
         return [INDENT + text]
+
+
+def named(metric: str, figure: str) -> str:
+    """A figure behind its metric's name; an accuracy is taken as known."""
+    return figure if metric == "accuracy" else f"{metric} {figure}"

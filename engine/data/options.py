@@ -7,10 +7,11 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from engine.options import Options
+from engine.registry import METRICS
 
 Labels = dict[str, str | list[str]]
 """a file's label -> the word that stands for it, or several of them"""
-FILE_KINDS = (".txt", ".jsonl", ".csv", ".tsv", ".parquet")
+FILE_KINDS = (".txt", ".json", ".jsonl", ".csv", ".tsv", ".parquet")
 
 
 def verbalized(labels: Labels) -> dict[str, tuple[str, ...]]:
@@ -63,12 +64,13 @@ class CalibrationOptions(Options):
 
 
 class TaskOptions(Options):
-    """A task of labelled rows, answered by the choice with the highest log-likelihood."""
+    """A task of labelled rows, answered by the choice with the highest log-likelihood, or by what the model writes."""
 
     description: str = ""
     """one line on what is asked"""
     train: str | None = None
-    """rows that demonstrations are drawn from: "file:PATH" or "hub:ORG/NAME"; "file:a.csv[0:1000]" are its first thousand"""
+    """rows that demonstrations are drawn from: "file:PATH" or "hub:ORG/NAME"; "file:a.csv[0:1000]" are its first thousand,
+    "file:text.{en,de}.txt" two files, line by line, as the columns en and de"""
     dev: str | None = None
     """rows that choices are made on; split off the training rows when missing"""
     test: str | None = None
@@ -87,6 +89,14 @@ class TaskOptions(Options):
     """the column with the label"""
     choices_column: str | None = None
     """multiple choice: the column with the list of answers; the label is then an index"""
+    answer_column: str | None = None
+    """free answers: the column with the right one, or a list of right ones; the model writes, and no choices are scored"""
+    max_new_tokens: int = Field(default=32, ge=1)
+    """free answers: tokens that the model may write"""
+    stop: str = "\n"
+    """free answers: the text at which one ends, as at the model's own end of text; empty for the latter alone"""
+    metric: str | None = None
+    """what prompts are judged by: see `compress-tui list metrics`; accuracy by default, exact_match of free answers"""
     clean: CleanOptions | None = None
     """cleaning of the rows' text"""
     overlap: Literal["auto", "refuse", "drop", "allow"] = "auto"
@@ -113,10 +123,32 @@ class TaskOptions(Options):
                 told[word] = label
         return labels
 
+    @field_validator("metric")
+    @classmethod
+    def _known_metric(cls, name: str | None) -> str | None:
+        return None if name is None else METRICS.check(name)
+
     @model_validator(mode="after")
     def _answerable(self) -> Self:
         if not (self.train or self.dev or self.test):
             raise ValueError("needs at least one of train, dev, test")
-        if not self.labels and not self.choices_column:
-            raise ValueError("needs labels, or choices_column for multiple choice")
+        if not self.labels and not self.choices_column and not self.answer_column:
+            raise ValueError("needs labels, choices_column for multiple choice, or answer_column for free answers")
+        if self.answer_column and (self.labels or self.choices_column):
+            raise ValueError("answer_column is for free answers, which have no labels and no choices_column")
+        wanted = METRICS.load(self.judge).FOR
+        if wanted not in self.kinds:
+            raise ValueError(f"the metric {self.judge} is for a task with {wanted}, and this one has {self.kinds[-1]}")
         return self
+
+    @property
+    def kinds(self) -> list[str]:
+        """What the answers are, in the words of metrics."""
+        if self.answer_column:
+            return ["answers"]
+        return ["choices"] if self.choices_column else ["choices", "labels"]
+
+    @property
+    def judge(self) -> str:
+        """The metric's name."""
+        return self.metric or ("exact_match" if self.answer_column else "accuracy")

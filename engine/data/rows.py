@@ -14,7 +14,8 @@ from engine.errors import UsageError, did_you_mean
 @dataclass(frozen=True)
 class Row:
     """One question: `text`, the `fields` a template may name, the `choices` as they follow the prompt, `gold` the right
-    one's index. `more` are other words for each choice, that count for it; none where it is empty."""
+    one's index. `more` are other words for each choice, that count for it; none where it is empty. Of a free answer the
+    choices are all that is right, and the first one, `gold`, is what a demonstration shows."""
 
     text: str
     fields: dict[str, str]

@@ -41,10 +41,18 @@ SHARES: dict[tuple[str, ...], tuple[str, dict[str, float]]] = {
 
 
 @dataclass(frozen=True)
+class Generation:
+    """How a free answer is written: at most so many tokens, up to the text `stop` where it is not empty."""
+
+    tokens: int
+    stop: str
+
+
+@dataclass(frozen=True)
 class Task:
     """Rows by split. `labels` maps a file's label to its words and is empty for multiple choice, where every row has
     choices of its own; `counts` is of the cleaning, if there was one. `chat` is as the options say ("off", "on",
-    "auto"), or as a tokenizer has settled it (see prompts/rendering.py)."""
+    "auto"), or as a tokenizer has settled it (see prompts/rendering.py); `generation` is there where answers are free."""
 
     name: str
     description: str
@@ -58,6 +66,8 @@ class Task:
     notes: tuple[str, ...] = ()
     """what a run is to say of the rows"""
     chat: str = "off"
+    metric: str = "accuracy"
+    generation: Generation | None = None
 
     @property
     def most_choices(self) -> int:
@@ -79,9 +89,11 @@ def load_task(name: str, options: TaskOptions | None, seed: int) -> Task:
     counts = _clean(splits, options)
     splits, note = overlap.settle(complete(splits, seed, name, options.template), options, name)
     labels = {} if options.choices_column else dict(options.labels)
+    generation = Generation(options.max_new_tokens, options.stop) if options.answer_column else None
     return Task(
         name, options.description, options.template, labels, splits["train"], splits["dev"],
         splits["test"], _fingerprint(splits, options.template), counts, (note,) if note else (), options.chat,
+        options.judge, generation,
     )  # fmt: skip
 
 
@@ -118,24 +130,25 @@ def _cuts(count: int, shares: list[float]) -> list[int]:
 def _rows(source: str, options: TaskOptions) -> list[Row]:
     whole, part = tables.ranged(source)
     path = Path(whole.removeprefix("file:")).expanduser()
-    if source.startswith("file:") and path.suffix.lower() == ".txt":
+    if source.startswith("file:") and path.suffix.lower() == ".txt" and not tables.aligned(path):
         table = _labelled_lines(path, options).part(part)
     else:
         table = tables.read(source)
     texts = [text.strip() for text in table.texts(options.text_column)]
-    golds = table.column(options.label_column)
     more: tuple[tuple[str, ...], ...] = ()
-    if options.choices_column:
+    if options.answer_column:
+        choices = [_answers(value, table.place(i)) for i, value in enumerate(table.column(options.answer_column))]
+    elif options.choices_column:
         choices = [_choices(value, table.place(i)) for i, value in enumerate(table.column(options.choices_column))]
     else:
         words = verbalized(options.labels).values()
         choices = [tuple(first for first, *_ in words)] * len(texts)
         if any(len(several) > 1 for several in words):
             more = tuple(several[1:] for several in words)
-    answers = [_gold(gold, choices[i], options, table, i) for i, gold in enumerate(golds)]
+    golds = [0] * len(texts) if options.answer_column else _golds(table, choices, options)
     return [
         Row(text, {**_fields(row, options), "text": text}, choice, gold, more)
-        for text, row, choice, gold in zip(texts, table.rows, choices, answers, strict=True)
+        for text, row, choice, gold in zip(texts, table.rows, choices, golds, strict=True)
     ]
 
 
@@ -156,7 +169,7 @@ def _labelled_lines(path: Path, options: TaskOptions) -> tables.Table:
 
 def _fields(row: Mapping[str, Any], options: TaskOptions) -> dict[str, str]:
     """What a template may name: every plain column but the answer."""
-    hidden = {options.label_column, options.choices_column}
+    hidden = {options.label_column, options.choices_column, options.answer_column}
     plain = (str, int, float)
     return {name: str(value).strip() for name, value in row.items() if name not in hidden and isinstance(value, plain)}
 
@@ -173,6 +186,20 @@ def _choices(value: Any, place: str) -> tuple[str, ...]:
     if not isinstance(value, list) or len(value) < 2 or not all(isinstance(choice, str) for choice in value):
         raise Unavailable("choices must be a list of at least two texts", where=place, hint='for example ["a", "b"]')
     return tuple(" " + choice.strip() for choice in value)
+
+
+def _answers(value: Any, place: str) -> tuple[str, ...]:
+    """All the right answers of one row, each with a leading blank: a text or a list of texts."""
+    found = value if isinstance(value, list) else [value]
+    if not found or not all(isinstance(one, str) and one.strip() for one in found):
+        raise Unavailable("an answer must be a text, or a list of texts", where=place)
+    return tuple(" " + one.strip() for one in found)
+
+
+def _golds(table: tables.Table, choices: list[tuple[str, ...]], options: TaskOptions) -> list[int]:
+    """The index of every row's right choice."""
+    labels = table.column(options.label_column)
+    return [_gold(label, choices[i], options, table, i) for i, label in enumerate(labels)]
 
 
 def _gold(value: Any, choices: tuple[str, ...], options: TaskOptions, table: tables.Table, index: int) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from engine.data.tasks import Task
 from engine.estimate import parts, planning, proposing, tuning
 from engine.estimate.needs import Needs, Work
 from engine.estimate.parts import FLOAT
@@ -39,7 +40,7 @@ def measure(scene: Scene, options: EvaluateOptions, tasks: bool = True) -> Needs
     for name in options.tasks if tasks else []:
         task = scene.workspace.task(name)
         test = task.test[: options.rows]
-        out = out.then(parts.rows(sizes, len(test), scene.tokens(test, task.template)))
+        out = out.then(asking(scene, task, len(test), scene.tokens(test, task.template)))
     return out.then(parts.speed(sizes)) if options.speed else out
 
 
@@ -139,6 +140,13 @@ def embed_prompt(scene: Scene, options: EmbedPromptOptions) -> Needs:
     return taught.beside(scene.sizes.loaded).then(needs)
 
 
+def asking(scene: Scene, task: Task, count: float, tokens: float, prefix: float = 0.0, prompts: float = 1) -> Needs:
+    """Rows of a task: their choices scored, or their answers written."""
+    if task.generation:
+        return parts.answers(scene.sizes, count, tokens, prefix, prompts, task.generation.tokens)
+    return parts.rows(scene.sizes, count, tokens, prefix, prompts)
+
+
 def prompt_step(scene: Scene, options: PromptStepOptions, prompts: Sequence[Prompt], finalists: int) -> Needs:
     """A race within the budget, the finalists on the test split, and these on the dense model as well if asked for."""
     workspace, sizes = scene.workspace, scene.sizes
@@ -150,10 +158,10 @@ def prompt_step(scene: Scene, options: PromptStepOptions, prompts: Sequence[Prom
     everything = len(prompts) * len(dev)
     minutes = options.spending.amount if options.spending.unit == "minutes" else None
     scored = everything if minutes else min(examples(options, prefix), everything)
-    race = parts.rows(sizes, scored, per_row, prefix, 2 * len(prompts))
+    race = asking(scene, task, scored, per_row, prefix, 2 * len(prompts))
     if minutes:
         race = replace(race, work=Work(fixed=60 * minutes))
-    trial = parts.rows(sizes, finalists * len(test), per_row, prefix, finalists)
+    trial = asking(scene, task, finalists * len(test), per_row, prefix, finalists)
     written = sum(len(row.text) + EXAMPLE for row in test)
     disturbed = disturbances(scene, options, len(test), per_row, prefix, finalists)
     trial = trial.then(disturbed)
@@ -161,7 +169,7 @@ def prompt_step(scene: Scene, options: PromptStepOptions, prompts: Sequence[Prom
     if not options.control:
         return out
     met = finalists * min(len(dev), scored)
-    again = parts.rows(sizes, met, per_row, prefix, finalists).then(trial).then(parts.loading(sizes))
+    again = asking(scene, task, met, per_row, prefix, finalists).then(trial).then(parts.loading(sizes))
     return out.then(again.beside(sizes.loaded))
 
 
@@ -206,8 +214,8 @@ def disturbances(
 ) -> Needs:
     """The finalists on disturbed test rows, and what the dense model restates of them."""
     sizes, rows = scene.sizes, min(test, options.robustness_rows)
-    kinds = len(options.robustness)
-    scored = parts.rows(sizes, finalists * kinds * rows, per_row, prefix, finalists * kinds)
+    kinds, task = len(options.robustness), scene.workspace.task(options.task)
+    scored = asking(scene, task, finalists * kinds * rows, per_row, prefix, finalists * kinds)
     if not any(getattr(PERTURBATIONS.load(name), "WRITES", False) for name in options.robustness):
         return scored
     batches = -(-rows // writer.BATCH)

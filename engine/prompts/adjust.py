@@ -19,9 +19,9 @@ from engine.prompts.adjusting import Adjuster, Setting
 from engine.prompts.budget import Budget
 from engine.prompts.contest import Contest, length, prefix, set_apart
 from engine.prompts.finals import latest_winner
+from engine.prompts.judging import Standing
 from engine.prompts.optimizers import halving
 from engine.prompts.options import AdjustPromptOptions, StartedPromptOptions
-from engine.prompts.race import Standing
 from engine.prompts.template import Prompt
 from engine.registry import ADJUSTERS
 from engine.workspace import Workspace
@@ -75,9 +75,15 @@ def starting(contest: Contest, options: StartedPromptOptions) -> Prompt:
 
 def check_method(workspace: Workspace, task: Task, options: AdjustPromptOptions) -> None:
     """Raises UsageError for an adjuster that the task's prompts do not suit."""
-    if task.chat != "off" and getattr(ADJUSTERS.load(options.method), "LEADS", False):
+    if not getattr(ADJUSTERS.load(options.method), "LEADS", False):
+        return
+    where = f"step.{workspace.step}.method"
+    if task.chat != "off":
         message = f"{options.method} changes an instruction that leads a plain text, and the task is asked as a chat"
-        raise UsageError(message, where=f"step.{workspace.step}.method", hint='chat = "off", or another method')
+        raise UsageError(message, where=where, hint='chat = "off", or another method')
+    if task.generation:
+        message = f"{options.method} follows the loss of choices, and the task has free answers"
+        raise UsageError(message, where=where, hint="another method: see compress-tui list adjusters")
 
 
 def check_budget(workspace: Workspace, options: AdjustPromptOptions, lengths: Sequence[int], rows: int) -> None:

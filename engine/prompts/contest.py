@@ -8,18 +8,18 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import torch
-
 from engine import events as ev
 from engine.data.rows import Row
 from engine.data.tasks import Task
 from engine.errors import UsageError
-from engine.prompts import calibration, classes, context
+from engine.prompts import answers, calibration, classes, context
+from engine.prompts.answers import Given
 from engine.prompts.cache import ScoreCache
 from engine.prompts.clock import Clock
 from engine.prompts.finals import Finals, scored_event
+from engine.prompts.judging import Standing
 from engine.prompts.options import JudgedOptions, PromptStepOptions
-from engine.prompts.race import Race, Standing
+from engine.prompts.race import Race
 from engine.prompts.scorer import Scorer
 from engine.prompts.template import Prompt
 from engine.prompts.writer import Writer
@@ -43,7 +43,7 @@ class Contest:
             [], rows, budget.amount, self.options.calibration, [], self._score,
             partial(calibration.content_free_scores, self.scorer, row=rows[0]), self._report, budget.unit,
             Clock(self.workspace.checkpoint("minutes.json")) if budget.unit == "minutes" else None,
-            f"step.{self.workspace.step}.budget",
+            f"step.{self.workspace.step}.budget", metric=self.task.metric,
         )  # fmt: skip
 
     @classmethod
@@ -102,17 +102,17 @@ class Contest:
             finals.control()
         cut = context.tell(self.workspace, self.scorer)
         base, best = (figures[finals.indices.index(index)] for index in (baselines[-1], winner))
-        prompts = race.prompts
+        prompts, metric = race.prompts, self.task.metric
         return {
             "task": self.task.name, "winner": prompts[winner].name, "baseline": prompts[baselines[-1]].name,
             "stage": self.workspace.stage, "calibration": self.options.calibration, "candidates": len(prompts),
-            "scored": race.scored, "accuracy": best.accuracy, "baseline_accuracy": base.accuracy, "rows": len(best.correct),
+            "scored": race.scored, metric: best.quality, f"baseline_{metric}": base.quality, "rows": best.rows,
             "tokens": race.tokens[winner], "baseline_tokens": race.tokens[baselines[-1]], "prompts": folder,
             **({"cut": cut} if cut else {}),
         }  # fmt: skip
 
-    def _score(self, prompt: Prompt, new: Any) -> torch.Tensor:
-        scores = self.scorer.score(prompt, new, self.task.most_choices)
+    def _score(self, prompt: Prompt, new: Sequence[Row]) -> Given:
+        scores = answers.asked(self.scorer, self.task, prompt, new)
         race = self.race
         tokens = next(tokens for known, tokens in zip(race.prompts, race.tokens, strict=True) if known is prompt)
         cost = 0 if race.clock else len(new) * race.price(tokens)

@@ -20,14 +20,14 @@ from engine import events as ev
 from engine import files
 from engine.data.rows import Row
 from engine.errors import EngineError
-from engine.prompts import calibration, pool, room
+from engine.prompts import answers, calibration, pool, room
 from engine.prompts.adjust import starting
 from engine.prompts.contest import Contest, prefix, set_apart
 from engine.prompts.forward import positions
+from engine.prompts.judging import Standing
 from engine.prompts.lessons import Lessons
 from engine.prompts.optimizers import exhaustive
 from engine.prompts.options import EmbedPromptOptions
-from engine.prompts.race import Standing, standing
 from engine.prompts.reading import Reading, read
 from engine.prompts.scorer import Scorer
 from engine.prompts.soft import Soft, beginning
@@ -115,20 +115,19 @@ class Embedding:
 
     def check(self, soft: Soft | None, scorer: Scorer) -> Standing:
         """How the virtual tokens, or the scorer's model, do on the checked rows, calibrated as the step is."""
-        kind, rows = self.options.calibration, self.checked
+        kind, rows, task = self.options.calibration, self.checked, self.contest.task
         prompt = replace(self.start, soft=soft)
-        scores = scorer.score(prompt, rows, self.contest.task.most_choices)
+        scores = scorer.score(prompt, rows, task.most_choices)
         free = calibration.content_free_scores(scorer, prompt, rows[0]) if kind == "contextual" else None
-        calibrated = calibration.apply(scores, calibration.offsets(kind, scores, free))
-        return standing(calibrated, [row.gold for row in rows])
+        return answers.judged(task.metric, scores, calibration.offsets(kind, scores, free), rows)
 
     def tell(self, epoch: Epoch, name: str) -> None:
         found = epoch.standing
         self.workspace.emit(
             ev.PromptTrained(
                 step=self.workspace.step, candidate=name, epoch=epoch.number, epochs=self.options.epochs,
-                loss=epoch.loss, accuracy=found.accuracy, skill=found.skill, n=len(found.correct), best=epoch.best,
-                seconds=round(epoch.seconds, 3),
+                loss=epoch.loss, accuracy=found.quality, skill=found.skill, n=found.rows, best=epoch.best,
+                seconds=round(epoch.seconds, 3), metric=found.measured.metric,
             )
         )  # fmt: skip
 

@@ -23,7 +23,7 @@ class Sequence_:
     """One forward: `tokens`, and at its end the `targets`: (slot in the result, token ids of a choice's word).
 
     The words of a choice share its slot. With several targets each is a single token; one longer target has its tokens but
-    the last at the sequence's end.
+    the last at the sequence's end; without any the sequence is to be gone on from.
     """
 
     tokens: tuple[int, ...]
@@ -32,7 +32,7 @@ class Sequence_:
     @property
     def positions(self) -> int:
         """How many final positions' predictions are needed."""
-        return max(len(tokens) for _, tokens in self.targets)
+        return max((len(tokens) for _, tokens in self.targets), default=1)
 
     @property
     def sharable(self) -> tuple[int, ...]:
@@ -92,6 +92,13 @@ def first_token(tokenizer: Any) -> int:
     return next((i for i in (tokenizer.bos_token_id, tokenizer.eos_token_id) if i is not None), 0)
 
 
+def may_be_padded(subject: Subject, longest: int) -> bool:
+    """Whether rows behind a beginning may be padded: not where a sliding window would count the padding."""
+    config: Any = subject.module.config
+    window = getattr(config.get_text_config(), "sliding_window", None)
+    return window is None or longest <= window
+
+
 def positions(subject: Subject) -> int | None:
     """How many the model has; None where nothing limits them."""
     module: Any = subject.module
@@ -99,11 +106,11 @@ def positions(subject: Subject) -> int | None:
     return limit
 
 
-def may_be_padded(subject: Subject, longest: int) -> bool:
-    """Whether rows behind a beginning may be padded: not where a sliding window would count the padding."""
-    config: Any = subject.module.config
-    window = getattr(config.get_text_config(), "sliding_window", None)
-    return window is None or longest <= window
+def ends(subject: Subject) -> set[int]:
+    """The tokens at which the model's texts end by themselves."""
+    module: Any = subject.module
+    found = module.generation_config.eos_token_id
+    return set(found) if isinstance(found, list) else {found} - {None}
 
 
 def repeated(past: Any, rows: int) -> Any:

@@ -5,45 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy import special
 
 from engine.data.rows import Row
 from engine.errors import UsageError
-from engine.prompts import calibration
+from engine.prompts import answers, calibration
+from engine.prompts.answers import Given
 from engine.prompts.budget import Budget, Unit
 from engine.prompts.clock import Clock
+from engine.prompts.judging import ACCURACY, Standing
 from engine.prompts.template import Prompt
 
 BLOCK = 8  # rows between two looks at the clock
 
 
-@dataclass(frozen=True)
-class Standing:
-    """A candidate's figures on the rows it has met.
-
-    `margins` are log P(gold) - log P(best other choice) per row, in units of their own standard deviation, so that a prompt
-    gains nothing by being sharp; `margin` is their mean.
-    """
-
-    accuracy: float
-    margin: float
-    correct: NDArray[np.bool_]
-    margins: NDArray[np.float64]
-
-    @property
-    def skill(self) -> float:
-        """Estimate of the accuracy with less noise than the share of right answers on few rows: its mean with
-        Phi(margin), the share that normally distributed margins of this mean would have above zero.
-        """
-        return (self.accuracy + float(special.ndtr(self.margin))) / 2
-
-
 @dataclass
 class Race:
-    """`score(prompt, rows)` gives log-likelihoods [rows, choices]; `content_free(prompt)` those of meaningless inputs.
+    """`score(prompt, rows)` gives log-likelihoods [rows, choices], or free answers; `content_free(prompt)` the former of
+    meaningless inputs; `metric` makes figures of them.
 
     `report(candidate, standing, round, alive)` is told of every figure. Scores lie in `scores[candidate]`, row by row. The
     rows before `first` have led a search: they calibrate still, but the best on them may only be lucky there, so that figures
@@ -57,7 +36,7 @@ class Race:
     budget: float
     kind: str
     tokens: list[int]
-    score: Callable[[Prompt, Sequence[Row]], torch.Tensor]
+    score: Callable[[Prompt, Sequence[Row]], Given]
     content_free: Callable[[Prompt], torch.Tensor]
     report: Callable[[int, Standing, int, bool], None]
     unit: Unit = "examples"
@@ -65,7 +44,8 @@ class Race:
     where: str | None = None
     spent: float = 0
     first: int = 0
-    scores: dict[int, torch.Tensor] = field(default_factory=dict)
+    metric: str = ACCURACY
+    scores: dict[int, Given] = field(default_factory=dict)
     _content_free: dict[int, torch.Tensor] = field(default_factory=dict)
 
     def enter(self, prompt: Prompt, tokens: int) -> None:
@@ -138,7 +118,7 @@ class Race:
             self.clock.start()
         scored = self.score(self.prompts[candidate], new)
         old = self.scores.get(candidate)
-        self.scores[candidate] = scored if old is None else torch.cat([old, scored])
+        self.scores[candidate] = scored if old is None else answers.joined(old, scored)
         self.spent += self.clock.lap() if self.clock else len(new) * self.price(self.tokens[candidate])
 
     def catch_up(self, candidate: int, other: int) -> None:
@@ -147,17 +127,20 @@ class Race:
         if new:
             self._meet(candidate, new)
 
-    def offsets(self, candidate: int, kind: str | None = None) -> torch.Tensor:
-        """Calibration offsets [choices] of a candidate, from the development rows it has met."""
-        kind = self.kind if kind is None else kind
+    def offsets(self, candidate: int, kind: str | None = None) -> torch.Tensor | None:
+        """Calibration offsets [choices] of a candidate, from the development rows it has met; None of free answers."""
+        kind, scores = self.kind if kind is None else kind, self.scores[candidate]
+        if not isinstance(scores, torch.Tensor):
+            return None
         if kind == "contextual" and candidate not in self._content_free:
             self._content_free[candidate] = self.content_free(self.prompts[candidate])
-        return calibration.offsets(kind, self.scores[candidate], self._content_free.get(candidate))
+        return calibration.offsets(kind, scores, self._content_free.get(candidate))
 
     def standing(self, candidate: int) -> Standing:
-        """Accuracy and mean margin of the rows that count: P(gold) minus the best other choice, calibrated."""
-        calibrated = calibration.apply(self.scores[candidate][self.first :], self.offsets(candidate))
-        return standing(calibrated, [row.gold for row in self.rows[self.first : self.met(candidate)]])
+        """Figures of the rows that count, calibrated."""
+        counting = self.scores[candidate][self.first :]
+        rows = self.rows[self.first : self.met(candidate)]
+        return answers.judged(self.metric, counting, self.offsets(candidate), rows)
 
     def tell(self, candidate: int, round_: int, alive: bool) -> None:
         self.report(candidate, self.standing(candidate), round_, alive)
@@ -166,14 +149,3 @@ class Race:
         """Best first: by skill, then the shorter prompt."""
         skill = {c: self.standing(c).skill for c in candidates}
         return sorted(candidates, key=lambda c: (-skill[c], self.tokens[c], c))
-
-
-def standing(calibrated_RC: torch.Tensor, gold: Sequence[int]) -> Standing:
-    """Right or wrong and margin of every row, from calibrated log-probabilities [rows, choices]."""
-    gold_R1 = torch.tensor(list(gold))[:, None]
-    of_gold = calibrated_RC.gather(1, gold_R1)[:, 0]
-    others = calibrated_RC.scatter(1, gold_R1, -torch.inf).amax(1)
-    correct = (calibrated_RC.argmax(1) == gold_R1[:, 0]).numpy()
-    margins = (of_gold - others).numpy()
-    margins = margins / (margins.std() or 1.0)
-    return Standing(float(correct.mean()), float(margins.mean()), correct, margins)

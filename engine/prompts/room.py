@@ -21,6 +21,7 @@ from engine.prompts.template import Prompt
 
 def check(contest: Contest, options: EmbedPromptOptions, start: Prompt) -> list[Row]:
     """The rows to train on. Raises UsageError for the first thing that the training ahead of `start` lacks."""
+    check_answers(contest)
     # plain, start, projected, the virtual tokens; the text without any
     contest.check_budget([length(contest.workspace, start)] * (4 + (start.soft is not None)))
     rows = training(contest.task, options, start, contest.workspace.profile.seed)
@@ -54,6 +55,15 @@ def check_positions(contest: Contest, options: EmbedPromptOptions, start: Prompt
     message = f"{options.tokens} virtual tokens ahead of {needed} do not fit in the model's {limit} positions"
     hint = "a shorter prompt" if needed >= limit else f"tokens = {limit - needed}, or a shorter prompt"
     raise UsageError(message, where=f"step.{contest.workspace.step}.tokens", hint=hint)
+
+
+def check_answers(contest: Contest) -> None:
+    """Raises UsageError for free answers: the training's loss and its checks are of choices."""
+    if contest.task.generation:
+        message = f"virtual tokens are trained on choices, and {contest.task.name} has free answers"
+        raise UsageError(
+            message, where=f"step.{contest.workspace.step}.task", hint="select_prompt and adjust_prompt work"
+        )
 
 
 def check_form(contest: Contest, options: EmbedPromptOptions) -> None:

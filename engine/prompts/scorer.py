@@ -40,6 +40,10 @@ from engine.weights import weights_hash
 if TYPE_CHECKING:
     from engine.workspace import Workspace
 
+Item = tuple[Sequence_, str]
+"""a sequence and its key"""
+Work = Callable[[list[Sequence_], Beginning], list[list[float]]]
+"""numbers for every sequence of a batch"""
 BATCH_TOKENS = 2048  # tokens of a batch that are computed, padding included
 BATCH_CACHE = 16384  # tokens of a batch whose keys and values are held, the repeated prefix included
 
@@ -89,10 +93,8 @@ class Scorer:
         """Log-likelihoods [rows, width] in float64; `width` is the most choices of any row, -inf pads shorter rows."""
         width = width or max(len(row.choices) for row in rows)
         sequences = self._fitting(prompt, rows, width)
-        keys = [self._key(s, prompt.soft) for s in sequences]
-        known = self.cache.get(keys) if self.cache else {}
-        for key, values in self._forward(list(zip(sequences, keys, strict=True)), known, prompt.soft):
-            known[key] = values
+        keys = [self.key(s, prompt.soft) for s in sequences]
+        known = self.known(sequences, keys, prompt.soft, self._batch)
         slots = [slot for sequence in sequences for slot, _ in sequence.targets]
         scored = torch.tensor([value for key in keys for value in known[key]], dtype=torch.float64)
         self.tell(len(rows), len(rows))
@@ -140,10 +142,20 @@ class Scorer:
         shorter = [context.cut(prompt, row, fits) if i in long else row for i, row in enumerate(rows)]
         return self.sequences(prompt, shorter, width)
 
+    def known(
+        self, sequences: list[Sequence_], keys: list[str], soft: Soft | None, work: Work, more: int = 0
+    ) -> dict[str, list[float]]:
+        """By key what `work` makes of the sequences, each of them with room for so many `more` tokens; from the cache where it
+        has been done before.
+        """
+        found = self.cache.get(keys) if self.cache else {}
+        items = list(zip(sequences, keys, strict=True))
+        return found | dict(self._forward(items, found, soft, work, more))
+
     def _forward(
-        self, items: list[tuple[Sequence_, str]], known: Mapping[str, Sequence[float]], soft: Soft | None
+        self, items: list[Item], known: Mapping[str, Sequence[float]], soft: Soft | None, work: Work, more: int
     ) -> Iterator[tuple[str, list[float]]]:
-        """Yields (key, log-likelihoods) of what is not known yet, batch by batch.
+        """Yields (key, numbers) of what is not known yet, batch by batch.
 
         Batches are cut from all items and the known ones left out of them: who goes on with what an interrupted call has
         kept computes the rest in the very batches of an uninterrupted one, to the last bit.
@@ -154,13 +166,14 @@ class Scorer:
         with torch.inference_mode(), self.computing():
             begun = begin(self.subject, shared_prefix([s.sharable for s, _ in items]), soft)
         virtual = begun.length - begun.skip
-        padded = may_be_padded(self.subject, virtual + max(len(s.tokens) for s, _ in items))
+        padded = may_be_padded(self.subject, virtual + more + max(len(s.tokens) for s, _ in items))
         total, done = len(missing), 0
-        for whole in batches(items, begun.skip, padded, virtual):
+        for whole in batches(items, begun.skip, padded, virtual + more):
             batch = {key: sequence for sequence, key in whole if key in missing}
             if not batch:
                 continue
-            found = dict(zip(batch, self._batch(list(batch.values()), begun), strict=True))
+            with self.computing():
+                found = dict(zip(batch, work(list(batch.values()), begun), strict=True))
             missing -= found.keys()
             if self.cache:
                 self.cache.put(found)
@@ -172,12 +185,18 @@ class Scorer:
     @torch.inference_mode()
     def _batch(self, sequences: list[Sequence_], begun: Beginning) -> list[list[float]]:
         """Log-likelihoods of each sequence's targets."""
-        with self.computing():
-            logs = predictions(self.subject, sequences, begun)
+        logs = predictions(self.subject, sequences, begun)
         return [target_values(s, row).tolist() for s, row in zip(sequences, logs, strict=True)]
 
-    def _key(self, sequence: Sequence_, soft: Soft | None) -> str:
-        about = (self.weights, sequence.tokens, [t for _, t in sequence.targets], *([soft.digest] if soft else []))
+    def key(self, sequence: Sequence_, soft: Soft | None, *how: object) -> str:
+        """What the sequence's numbers lie under; `how` sets another work on the same tokens apart."""
+        about = (
+            self.weights,
+            sequence.tokens,
+            [t for _, t in sequence.targets],
+            *([soft.digest] if soft else []),
+            *how,
+        )
         return hashlib.blake2b(repr(about).encode(), digest_size=16).hexdigest()
 
 
@@ -195,12 +214,10 @@ def shared_prefix(token_lists: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
     return shortest[: min(common, min(len(tokens) for tokens in token_lists) - 1)]
 
 
-def batches(
-    items: list[tuple[Sequence_, str]], skip: int, padded: bool, virtual: int = 0
-) -> list[list[tuple[Sequence_, str]]]:
+def batches(items: list[Item], skip: int, padded: bool, virtual: int = 0) -> list[list[Item]]:
     """Sequences of similar length together, equal length unless padded; within both bounds."""
     ordered = sorted(items, key=lambda item: len(item[0].tokens))
-    out: list[list[tuple[Sequence_, str]]] = [[]]
+    out: list[list[Item]] = [[]]
     for item in ordered:
         width = len(item[0].tokens) - skip
         differs = bool(out[-1]) and len(out[-1][0][0].tokens) != len(item[0].tokens)

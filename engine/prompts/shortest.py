@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from scipy import stats
 
 from engine import statistics
-from engine.prompts.race import Race, Standing
+from engine.prompts.judging import Standing
+from engine.prompts.race import Race
 
 ALPHA = 0.2
 ROUNDS = 2
@@ -54,9 +55,10 @@ def lasting(race: Race, candidate: int, start: int) -> bool:
 
 def behind(one: Standing, other: Standing) -> bool:
     """Whether `one` is significantly worse than `other` on common rows: in right answers (exact, McNemar) or in margins."""
-    rows = min(len(one.correct), len(other.correct))
-    lost = int((other.correct[:rows] & ~one.correct[:rows]).sum())
-    won = int((one.correct[:rows] & ~other.correct[:rows]).sum())
-    if lost > won and stats.binomtest(lost, lost + won, 0.5, alternative="greater").pvalue < ALPHA:
-        return True
+    rows = min(one.rows, other.rows)
+    if one.correct is not None and other.correct is not None:
+        lost = int((other.correct[:rows] & ~one.correct[:rows]).sum())
+        won = int((one.correct[:rows] & ~other.correct[:rows]).sum())
+        if lost > won and stats.binomtest(lost, lost + won, 0.5, alternative="greater").pvalue < ALPHA:
+            return True
     return statistics.above_zero(other.margins[:rows] - one.margins[:rows], ALPHA)

@@ -20,9 +20,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from engine import files
+from engine.prompts.judging import Standing
 from engine.prompts.lessons import Lessons
 from engine.prompts.options import EmbedPromptOptions
-from engine.prompts.race import Standing
 from engine.prompts.soft import Soft
 from engine.training.blockwise import Schedule
 from engine.weights import writing

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from engine.prompts.cache import ScoreCache
+from engine.prompts.forward import ends
 from engine.prompts.requests import Answer
 from engine.prompts.scorer import conditions
 from engine.subject import Subject
@@ -64,13 +65,7 @@ class Writer:
     def _answer(self, ids: list[int]) -> Answer:
         tokenizer: Any = self.subject.tokenizer
         text: str = tokenizer.decode(ids, skip_special_tokens=True)
-        return Answer(text.strip(), ended=not self._ends().isdisjoint(ids))
-
-    def _ends(self) -> set[int]:
-        """The tokens at which an answer ends by itself."""
-        module: Any = self.subject.module
-        ends = module.generation_config.eos_token_id
-        return set(ends) if isinstance(ends, list) else {ends} - {None}
+        return Answer(text.strip(), ended=not ends(self.subject).isdisjoint(ids))
 
     @torch.inference_mode()
     def _generate(self, prompts: list[list[int]], tokens: int, again: tuple[int, ...] = ()) -> list[list[float]]:

@@ -18,6 +18,7 @@ KINDS = (
     "optimizers",
     "adjusters",
     "perturbations",
+    "metrics",
     "formats",
     "tasks",
     "steps",

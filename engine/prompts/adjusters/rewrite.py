@@ -12,7 +12,7 @@ import numpy as np
 from engine.data.rows import Row
 from engine.prompts import requests
 from engine.prompts.adjusting import Adjuster, Setting
-from engine.prompts.race import Standing
+from engine.prompts.judging import Standing
 from engine.prompts.template import Prompt
 from engine.prompts.written import EXAMPLES, inductions
 
@@ -70,7 +70,8 @@ def again(
 
 def mistaken(standing: Standing, setting: Setting) -> list[Row]:
     """Some rows that were answered wrongly; the least certain ones when all were right."""
-    wrong = np.flatnonzero(~standing.correct).tolist() or np.argsort(standing.margins)[: 2 * EXAMPLES].tolist()
+    wrong = [] if standing.correct is None else np.flatnonzero(~standing.correct).tolist()
+    wrong = wrong or np.argsort(standing.margins)[: 2 * EXAMPLES].tolist()
     chosen = setting.generator.sample(wrong, min(EXAMPLES, len(wrong)))
     return [setting.rows[index] for index in chosen]
 

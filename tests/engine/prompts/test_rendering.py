@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from fixtures.models import subject
+from fixtures.chatting import DATED, DEAF, MUTE, NO_SYSTEM, OPEN, TURNS, talking
 from fixtures.prompting import INSTRUCTION, TEMPLATE, at_work, options, toy
 
 from engine.data.rows import Row
@@ -17,21 +15,6 @@ from engine.errors import UsageError
 from engine.prompts import adjust, early, kept, pool, rendering, verbalizers
 from engine.prompts.scorer import Scorer
 from engine.prompts.template import Prompt
-from engine.subject import Subject
-
-TURNS = "{% for m in messages %}[{{ m.role }}]{{ m.content }}<s>{% endfor %}{% if add_generation_prompt %}[bot]\n{% endif %}"
-NO_SYSTEM = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}" + TURNS
-DEAF = TURNS.replace("{% for m in messages %}", "{% for m in messages if m.role != 'system' %}")
-OPEN = TURNS.replace("[bot]\n", "[bot]")  # nothing blank before the answer
-MUTE = "{% if messages | length > 1 %}{{ raise_exception('one turn') }}{% endif %}"
-DATED = TURNS.replace("[bot]", "{{ date_string or strftime_now('%s') }}")
-
-
-def talking(template: str | None, name: str = "llama") -> Subject:
-    made = subject(name)
-    tokenizer: Any = copy.deepcopy(made.tokenizer)
-    tokenizer.chat_template = template
-    return replace(made, tokenizer=tokenizer)
 
 
 def prompt(chat: str) -> Prompt:
@@ -68,7 +51,7 @@ def test_the_turns(chat: str, template: str) -> None:
     assert rendering.text(prompt("off"), row, None) == prompt("off").fill(row)
 
 
-def test_no_day_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_day_is_another() -> None:
     tokenizer = talking(DATED).tokenizer
     assert "26 Jul 2024" in rendering.text(prompt("system"), toy().dev[0], tokenizer)
 

@@ -1,0 +1,88 @@
+"""Answers in the model's own words, by greedy decoding: the same for a row alone and in a batch, up to rounding.
+
+What all rows of a prompt share at the front is encoded once, rows are batched by length and padded on the left, and what was
+written is kept on disk by (weights, virtual tokens, tokens, limits): see scorer.py, which does both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from engine.data.rows import Row
+from engine.data.tasks import Generation
+from engine.errors import UsageError
+from engine.prompts import rendering
+from engine.prompts.forward import Beginning, Sequence_, ends, first_token, positions, repeated
+from engine.prompts.scorer import Scorer
+from engine.prompts.template import Prompt
+from engine.subject import Subject
+
+
+def generated(scorer: Scorer, how: Generation, prompt: Prompt, rows: Sequence[Row]) -> tuple[str, ...]:
+    """An answer a row. Raises UsageError when a row and its answer are longer than the model has positions."""
+    tokenizer: Any = scorer.subject.tokenizer
+    contexts = rendering.tokens([rendering.text(prompt, row, tokenizer) for row in rows], prompt, tokenizer)
+    sequences = [Sequence_(tuple(context or [first_token(tokenizer)]), ()) for context in contexts]
+    longest = max(len(s.tokens) for s in sequences) + (prompt.soft.tokens if prompt.soft else 0) + how.tokens
+    limit = positions(scorer.subject)
+    if limit is not None and longest > limit:
+        message = f"{longest} tokens, of them {how.tokens} for the answer, do not fit in the model's {limit} positions"
+        raise UsageError(message, where=f"prompt {prompt.name}", hint="fewer demonstrations, or a lower max_new_tokens")
+    keys = [scorer.key(s, prompt.soft, how.tokens, how.stop) for s in sequences]
+    decoder = Decoder(scorer.subject, how)
+    found = scorer.known(sequences, keys, prompt.soft, decoder.decode, how.tokens)
+    scorer.tell(len(rows), len(rows))
+    return tuple(decoder.text([int(i) for i in found[key]]) for key in keys)
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Writes one batch at a time. Shapes: R rows, T tokens."""
+
+    subject: Subject
+    how: Generation
+
+    @torch.inference_mode()
+    def decode(self, sequences: list[Sequence_], begun: Beginning) -> list[list[float]]:
+        """Token ids of every sequence's answer, its end included where it came to one."""
+        module: Any = self.subject.module
+        device, last = self.subject.device, ends(self.subject)
+        rows = [s.tokens[begun.skip :] for s in sequences]
+        length = max(len(row) for row in rows)
+        pad_R1 = torch.tensor([[length - len(row)] for row in rows], device=device)
+        ids_RT = torch.tensor([[0] * (length - len(row)) + list(row) for row in rows], device=device)
+        places_RT = (torch.arange(length, device=device) - pad_R1).clamp_min(0) + begun.length
+        before = torch.ones(len(rows), begun.length, device=device, dtype=torch.bool)
+        seen_RT = torch.cat([before, torch.arange(length, device=device) >= pad_R1], dim=1)
+        past = None if begun.past is None else repeated(begun.past, len(rows))
+        written: list[list[int]] = [[] for _ in rows]
+        going = set(range(len(rows)))
+        while going:
+            out = module(ids_RT, attention_mask=seen_RT.long(), position_ids=places_RT, past_key_values=past,
+                         use_cache=True, logits_to_keep=1)  # fmt: skip
+            ids_RT, past = out.logits[:, -1:].argmax(-1), out.past_key_values
+            chosen = ids_RT[:, 0].tolist()
+            for i in list(going):
+                written[i].append(chosen[i])
+                if chosen[i] in last or self._ended(written[i]):
+                    going.remove(i)
+            seen_RT = torch.cat([seen_RT, torch.ones_like(seen_RT[:, :1])], dim=1)
+            places_RT = places_RT[:, -1:] + 1
+        return [[float(i) for i in ids] for ids in written]
+
+    def _ended(self, ids: list[int]) -> bool:
+        return len(ids) == self.how.tokens or bool(self.how.stop and self.how.stop in self._read(ids))
+
+    def text(self, ids: list[int]) -> str:
+        """The answer in the tokens, up to where it stops."""
+        read = self._read(ids)
+        return (read.partition(self.how.stop)[0] if self.how.stop else read).strip()
+
+    def _read(self, ids: list[int]) -> str:
+        tokenizer: Any = self.subject.tokenizer
+        read: str = tokenizer.decode(ids, skip_special_tokens=True)
+        return read
