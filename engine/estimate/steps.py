@@ -10,7 +10,7 @@ from engine.estimate import parts, planning, proposing, tuning
 from engine.estimate.needs import Needs, Work
 from engine.estimate.parts import FLOAT
 from engine.estimate.scene import LOOKED_AT, Scene
-from engine.estimate.training import training
+from engine.estimate.training import distill, training
 from engine.evaluation.options import EvaluateOptions, EvaluateStepOptions
 from engine.export.options import ExportOptions
 from engine.joint.options import JointOptions
@@ -212,8 +212,9 @@ def export(scene: Scene, options: ExportOptions) -> Needs:
 
 
 NEEDS: dict[str, Callable[[Scene, Any], Needs]] = {
-    "sensitivity": sensitivity, "prune": prune, "recover": recover, "finetune": training, "select_prompt": select_prompt,
-    "adjust_prompt": adjust_prompt, "embed_prompt": embed_prompt, "joint": joint, "evaluate": evaluate, "export": export,
+    "sensitivity": sensitivity, "prune": prune, "recover": recover, "distill": distill, "finetune": training,
+    "select_prompt": select_prompt, "adjust_prompt": adjust_prompt, "embed_prompt": embed_prompt, "joint": joint,
+    "evaluate": evaluate, "export": export,
 }  # fmt: skip
 
 

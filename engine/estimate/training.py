@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from engine.estimate import parts
 from engine.estimate.needs import Needs, Work
 from engine.estimate.parts import FLOAT
@@ -9,12 +11,14 @@ from engine.estimate.scene import Scene
 from engine.estimate.sizes import Sizes
 from engine.training.losses import PIECE
 from engine.training.material import TASK
-from engine.training.options import TrainingOptions
+from engine.training.options import DistillOptions, TrainingOptions
 
 ADAM_PASSES = 8  # float32 numbers read or written for each weight: gradient, mask, norm, and AdamW in one pass
 TRAINED = 3  # float32 numbers for each weight beside itself: its gradient and two moments
 STATES = 4  # float32 numbers for each weight on disk: the last state with its moments, and the best
 KEPT_LOGITS = 3  # of an item's places: as the model gives them, their gradient, and a sum of it
+LOGITS = 3  # of the teacher: as it gives them, in float32, as log-probabilities
+LIKELY = 6  # bytes of one of the teacher's likely tokens on disk
 PIECES = 3 * FLOAT  # bytes of a logit of the piece that is compared
 
 
@@ -22,9 +26,8 @@ def training(scene: Scene, options: TrainingOptions) -> Needs:
     """Steps of forward and backward, checks, the best weights written once a check, the last weights in the run's format."""
     sizes, length = scene.sizes, tokens(scene, options)
     together = min(options.batch, options.micro_batch or options.batch)
-    number = number_of(sizes, options)
+    number, kind = number_of(sizes, options), kind_of(sizes, options)
     checks = (1 + options.steps // options.check_every) * options.held_out
-    kind = "bfloat16" if number == 2 else "float32"
     once = parts.forward(
         sizes, options.steps * options.batch * length, length, kind, options.steps * options.batch * length
     )
@@ -37,6 +40,19 @@ def training(scene: Scene, options: TrainingOptions) -> Needs:
     weights = sizes.parameters * (TRAINED * FLOAT + copied + (number if number != FLOAT else 0) + 1)
     memory = weights + activations(sizes, options, together * length, number)
     return Needs(memory, disk=sizes.parameters * sizes.number, scratch=sizes.parameters * FLOAT * STATES, work=work)
+
+
+def distill(scene: Scene, options: DistillOptions) -> Needs:
+    """The teacher asked about every item once before the training, or loaded beside it and asked about every batch."""
+    sizes, length = scene.sizes, tokens(scene, options)
+    trained, places = training(scene, options), options.steps * options.batch * length
+    once = parts.forward(sizes, places, length, kind_of(sizes, options), places)
+    asked = Needs(LOGITS * FLOAT * length * sizes.vocabulary, work=once).beside(sizes.loaded).then(parts.loading(sizes))
+    if options.cache and sizes.language:
+        return replace(asked, cache=places * LIKELY * options.top).then(trained)
+    together = min(options.batch, options.micro_batch or options.batch) * length
+    beside = sizes.loaded + LOGITS * FLOAT * together * sizes.vocabulary
+    return trained.during(Needs(beside, work=once))
 
 
 def activations(sizes: Sizes, options: TrainingOptions, places: float, number: int) -> float:
@@ -58,7 +74,13 @@ def tokens(scene: Scene, options: TrainingOptions) -> float:
     return scene.sizes.length if options.data == "calibration" else options.length
 
 
+def kind_of(sizes: Sizes, options: TrainingOptions) -> str:
+    """The number format of the products; what is decided for calibration holds for training too."""
+    if options.compute != "auto":
+        return options.compute
+    return sizes.compute if sizes.language else "float32"
+
+
 def number_of(sizes: Sizes, options: TrainingOptions) -> int:
-    """Bytes of a number in the products; what is decided for calibration holds for training too."""
-    compute = sizes.compute if options.compute == "auto" and sizes.language else options.compute
-    return 2 if compute == "bfloat16" else FLOAT
+    """Bytes of a number in the products."""
+    return 2 if kind_of(sizes, options) == "bfloat16" else FLOAT

@@ -141,7 +141,8 @@ class Loop:
 
     def _step(self, step: int) -> float:
         """One optimizer step; the loss before it, NaN when a gradient is not finite (then nothing is changed)."""
-        began, batch = time.perf_counter(), self._batch(step)
+        began = time.perf_counter()
+        batch = batch_at(self.items.train, self.pace.batch, self.pace.seed, step)
         self.keeper.before(step)
         loss = self._backward(batch)
         self.keeper.gradients(step)
@@ -157,13 +158,6 @@ class Loop:
         seconds = time.perf_counter() - began
         self.listener.stepped(step + 1, loss, rate, self.items.size(batch) / seconds)
         return loss
-
-    def _batch(self, step: int) -> list[int]:
-        """The items of a step: the epochs' random orders one behind the other, cut in batches."""
-        train, seed = self.items.train, self.pace.seed
-        size = min(self.pace.batch, len(train))
-        places = [divmod(place, len(train)) for place in range(step * size, (step + 1) * size)]
-        return [train[order(len(train), seed, epoch)[place]] for epoch, place in places]
 
     def _backward(self, batch: Sequence[int]) -> float:
         """The batch's mean loss, its gradients in the weights. When memory runs out, once, half as many items go through the
@@ -225,6 +219,13 @@ class Loop:
         for index, weight in enumerate(self.weights):
             weight.grad = None
             weight.data.copy_(best[str(index)])
+
+
+def batch_at(train: Sequence[int], size: int, seed: int, step: int) -> list[int]:
+    """The items of a step: the epochs' random orders one behind the other, cut in batches; no batch has more than there are."""
+    size = min(size, len(train))
+    places = [divmod(place, len(train)) for place in range(step * size, (step + 1) * size)]
+    return [train[order(len(train), seed, epoch)[place]] for epoch, place in places]
 
 
 @functools.lru_cache(maxsize=2)

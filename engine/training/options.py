@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from engine.options import StepOptions
 
@@ -61,6 +61,42 @@ class RecoverOptions(PacedOptions):
     """blockwise: each block by itself, on the calibration data, no labels and no logits needed"""
     epochs: int = Field(default=3, ge=1)
     """passes over the calibration data for each block"""
+
+
+class DistillOptions(TrainingOptions):
+    """Train the model, or a smaller one, to answer as a teacher does: a CE + b T² D(teacher, student) + c hidden states."""
+
+    use: Literal["distill"]
+    teacher: str = "dense"
+    """"dense" (the model before compression) or any other model's source with the same tokenizer"""
+    student: str | list[Annotated[int, Field(ge=0)]] = "model"
+    """"model" (as it is now, its zeros kept), "every-second-block", a list of the blocks to keep, or another model's source"""
+    divergence: Literal["forward", "reverse", "jsd"] = "forward"
+    """KL(teacher || student), KL(student || teacher), or the Jensen-Shannon divergence between them"""
+    imitation: float = Field(default=1.0, ge=0.0)
+    """b, the weight of the divergence"""
+    answers: float = Field(default=0.0, ge=0.0)
+    """a, the weight of the right answers' cross-entropy"""
+    hidden: float = Field(default=0.0, ge=0.0)
+    """c, the weight of the states behind every block; needs the teacher in memory (cache = false)"""
+    temperature: float = Field(default=1.0, gt=0.0)
+    """T: soft labels are softmax(logits / T), of teacher and student alike"""
+    cache: bool = True
+    """ask the teacher once and keep its likely tokens on disk, so that it is not in memory while the student is trained"""
+    top: int = Field(default=64, ge=1)
+    """likely tokens kept of each of the teacher's answers; the rest counts as one"""
+    fuse: list[Annotated[float, Field(gt=0.0, le=1.0)]] = []
+    """shares of the teacher's weights to try in the student's in the end; the best on held-out data, none if none helps"""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.hidden and self.cache:
+            raise ValueError("hidden states are not kept on disk: cache = false, or hidden = 0")
+        if not (self.answers or self.imitation or self.hidden):
+            raise ValueError("nothing to learn: answers, imitation and hidden are all 0")
+        if self.fuse and self.student != "model":
+            raise ValueError('only the model as it is has weights like its teacher\'s: student = "model", or fuse = []')
+        return self
 
 
 class FinetuneOptions(TrainingOptions):

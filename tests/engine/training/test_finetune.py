@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 import torch
-from fixtures.killing import Condition, Killed, die_when
+from fixtures.killing import Killed, die_when
 from fixtures.models import TEXT, save, subject
 from fixtures.prompting import toy
+from fixtures.training import check_at, weights
 from fixtures.workspaces import ON_FOLDER, workspace
 from safetensors.torch import load_file
 
-from engine import events as ev
 from engine import runs
 from engine.runs import Run
 from engine.training.learning import Learning, answers
@@ -70,14 +70,6 @@ def begin(tmp_path: Path) -> Callable[..., Run]:
         return runs.create("finetune", text, tmp_path / f"run-{next(number)}")
 
     return create
-
-
-def weights(run: Run) -> bytes:
-    return (run.artifacts / "model" / "model.safetensors").read_bytes()
-
-
-def check_at(done: int) -> Condition:
-    return lambda event: isinstance(event, ev.LossMeasured) and event.part == "held out" and event.done == done
 
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen2", "gpt2", "gemma2", "mixtral"])

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from engine.errors import EngineError
-from engine.training.loop import Loop, Pace, order
+from engine.training.loop import Loop, Pace, batch_at
 from engine.training.masking import FixedMasks, mask_of
 from engine.training.schedule import Schedule
 
@@ -114,14 +114,10 @@ def test_parts_of_a_batch_add_up_to_it(tmp_path: Path, micro: int) -> None:
 
 @given(st.integers(1, 30), st.integers(1, 40), st.integers(0, 5))
 def test_every_epoch_meets_every_item_once(count: int, batch: int, seed: int) -> None:
-    made = object.__new__(Loop)
-    made.items = Squares(nn.Parameter(torch.zeros(2, 8)))
-    made.items.train = [10 + i for i in range(count)]
-    made.pace = replace(PACE, batch=batch, seed=seed)
-    met = [item for step in range(3 * count) for item in made._batch(step)]
-    assert all(sorted(met[i : i + count]) == made.items.train for i in range(0, 2 * count, count))
-    assert len(made._batch(0)) == min(batch, count)
-    assert order(count, seed, 0) == order(count, seed, 0)
+    train = [10 + i for i in range(count)]
+    met = [item for step in range(3 * count) for item in batch_at(train, batch, seed, step)]
+    assert all(sorted(met[i : i + count]) == train for i in range(0, 2 * count, count))
+    assert len(batch_at(train, batch, seed, 0)) == min(batch, count)
 
 
 def test_what_never_gets_better_keeps_the_old_weights(tmp_path: Path) -> None:
