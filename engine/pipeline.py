@@ -70,7 +70,7 @@ def prepare(
         state.apply(event)
 
     texts = [profile.calibration.source, str(profile.evaluate.perplexity)]
-    texts += [str(getattr(step, "perplexity", None)) for step in profile.step]
+    texts += [str(getattr(step, key, None)) for step in profile.step for key in ("perplexity", "data")]
     texts += [str(s) for t in profile.task.values() for s in (t.train, t.dev, t.test)]
     model.go_offline(profile.model.source, texts)
     threads = profile.threads or torch.get_num_threads()

@@ -20,6 +20,8 @@ from engine.pruning import step as pruning
 from engine.pruning import structured
 from engine.pruning.options import PruneOptions
 from engine.sensitivity.options import SensitivityOptions
+from engine.training.material import TASK
+from engine.training.options import TrainingOptions
 from engine.workspace import Workspace
 
 STREAMED = {"prune", "recover", "evaluate", "export"}
@@ -116,6 +118,8 @@ def tasks(workspace: Workspace) -> list[str]:
             names.append(step.task)
         elif isinstance(step, EvaluateStepOptions):
             names += step.tasks or []
+        elif isinstance(step, TrainingOptions) and step.data.startswith(TASK):
+            names.append(step.data.removeprefix(TASK))
     return list(dict.fromkeys(names))
 
 

@@ -116,6 +116,8 @@ STEPS = {
     "sensitivity": StepEntry("engine.sensitivity.options:SensitivityOptions", "engine.sensitivity.step"),
     "prune": StepEntry("engine.pruning.options:PruneOptions", "engine.pruning.step", stage="pruned"),
     "recover": StepEntry("engine.training.options:RecoverOptions", "engine.training.recover", stage="recovered"),
+    "distill": StepEntry("engine.training.options:DistillOptions", "engine.training.distill", stage="distilled"),
+    "finetune": StepEntry("engine.training.options:FinetuneOptions", "engine.training.finetune", stage="finetuned"),
     "select_prompt": StepEntry("engine.prompts.options:SelectPromptOptions", "engine.prompts.select"),
     "adjust_prompt": StepEntry("engine.prompts.options:AdjustPromptOptions", "engine.prompts.adjust"),
     "embed_prompt": StepEntry("engine.prompts.options:EmbedPromptOptions", "engine.prompts.embed"),

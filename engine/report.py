@@ -67,6 +67,7 @@ def result(state: RunState, environment: Mapping[str, Any] | None = None) -> dic
         "sensitivities": [_event(event) for event in state.sensitivities.values()],
         "removals": [_event(event) for event in state.removals],
         "recoveries": [_event(event) for event in state.recoveries],
+        "losses": [_event(event) for event in state.losses],
         "trainings": [_event(event) for event in state.trainings],
         "readings": [_event(event) for event in state.readings],
         "tested": [_without(_fields(event), "step") for event in state.tested.values()],

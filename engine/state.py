@@ -21,7 +21,7 @@ class RunState:
     `metrics` is {stage: {name: Metric}} in the order of measurement; `history` {curve: [(time, value)]} feeds charts.
     `grid` and `recovered` are {(step, level, kind of prompt): event}, `transfers` {(step, kind, trained at, used at): event}.
     `layers` are the matrices as the last step that changed shapes left them; `sensitivities` {name: event} and `plans`
-    {step: event} stay as they were told, by the names of that time (see `renumbered`).
+    {step: event} stay as they were told, by the names of that time (see `renumbered`). `losses` are those on held-out data.
     """
 
     run: str = ""
@@ -47,6 +47,7 @@ class RunState:
     sensitivities: dict[str, ev.LayerSensitivity] = field(default_factory=dict)
     removals: list[ev.PartsRemoved] = field(default_factory=list)
     recoveries: list[ev.BlockRecovered] = field(default_factory=list)
+    losses: list[ev.LossMeasured] = field(default_factory=list)
     trainings: list[ev.PromptTrained] = field(default_factory=list)
     readings: list[ev.PromptRead] = field(default_factory=list)
     tested: dict[str, ev.SplitTested] = field(default_factory=dict)
@@ -160,6 +161,16 @@ class RunState:
         self.recoveries = [*(r for r in self.recoveries if (r.step, r.block) != (event.step, event.block)), event]
         self._point("block error before recovery", event.time, event.before)
         self._point("block error after recovery", event.time, event.after)
+
+    def _on_loss_measured(self, event: ev.LossMeasured) -> None:
+        if event.part == "train":
+            self._point("training loss", event.time, event.loss)
+            told = ev.Progress(step=event.step, label="training", done=event.done, total=event.total,
+                               unit="optimizer steps", time=event.time)  # fmt: skip
+            self._on_progress(told)
+            return
+        self.losses = [*(e for e in self.losses if (e.step, e.done) != (event.step, event.done)), event]
+        self._point("held-out loss", event.time, event.loss)
 
     def _on_layer_sensitivity(self, event: ev.LayerSensitivity) -> None:
         if event.errors:

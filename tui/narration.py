@@ -16,7 +16,7 @@ EVERY = 5.0
 PARTS = 10
 """progress lines of one work, at most, beside its first and its last"""
 INDENT = "      "
-Counted = ev.Progress | ev.LayerPruned | ev.PartsRemoved | ev.LayerSensitivity
+Counted = ev.Progress | ev.LayerPruned | ev.PartsRemoved | ev.LayerSensitivity | ev.LossMeasured
 """events that say how far a work is"""
 
 
@@ -93,6 +93,13 @@ class Narrator:
         change = f"{event.before:.3g} -> {event.after:.3g}"
         took = figures.duration(event.seconds)
         return [f"{INDENT}recovered {event.done}/{event.total} block {event.block}: error {change}, {took}"]
+
+    def _loss_measured(self, event: ev.LossMeasured) -> list[str]:
+        place = f"step {event.done}/{event.total}"
+        if event.part == "train":
+            text = f"training {place}: loss {event.loss:.4g}, {figures.number(event.per_second, 0)} {event.unit}/s"
+            return self._sometimes("training", event, text)
+        return [f"{INDENT}held-out loss {event.loss:.4g} at {place}" + (", the best" if event.best else "")]
 
     def _layer_sensitivity(self, event: ev.LayerSensitivity) -> list[str]:
         pairs = zip(event.errors, event.ratios, strict=False)

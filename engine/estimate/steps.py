@@ -11,6 +11,7 @@ from engine.estimate import parts, planning, proposing, tuning
 from engine.estimate.needs import Needs, Work
 from engine.estimate.parts import FLOAT
 from engine.estimate.scene import LOOKED_AT, Scene
+from engine.estimate.training import distill, training
 from engine.evaluation.options import EvaluateOptions, EvaluateStepOptions
 from engine.export.options import ExportOptions
 from engine.joint.options import JointOptions
@@ -245,8 +246,9 @@ def export(scene: Scene, options: ExportOptions) -> Needs:
 
 
 NEEDS: dict[str, Callable[[Scene, Any], Needs]] = {
-    "sensitivity": sensitivity, "prune": prune, "recover": recover, "select_prompt": select_prompt,
-    "adjust_prompt": adjust_prompt, "embed_prompt": embed_prompt, "joint": joint, "evaluate": evaluate, "export": export,
+    "sensitivity": sensitivity, "prune": prune, "recover": recover, "distill": distill, "finetune": training,
+    "select_prompt": select_prompt, "adjust_prompt": adjust_prompt, "embed_prompt": embed_prompt, "joint": joint,
+    "evaluate": evaluate, "export": export,
 }  # fmt: skip
 
 

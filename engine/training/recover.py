@@ -15,8 +15,10 @@ from engine.calibration import Walk
 from engine.checkpoints import BlockCheckpoints, Weights
 from engine.errors import UsageError
 from engine.subject import DTYPES, Subject
-from engine.training.blockwise import Schedule, relative_error, train, trainable
+from engine.training.blockwise import relative_error, train
+from engine.training.masking import trainable
 from engine.training.options import RecoverOptions
+from engine.training.schedule import Schedule
 from engine.workspace import Workspace
 
 Batches = list[torch.Tensor]

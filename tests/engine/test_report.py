@@ -88,7 +88,7 @@ def test_result_is_json_with_stable_keys(state: RunState) -> None:
     assert list(result) == [
         "schema", "run", "profile", "description", "source", "status", "exit_code", "seconds", "failure", "model",
         "rows", "stages", "steps", "winners", "prompts", "comparisons", "layers", "sensitivities",
-        "removals", "recoveries", "trainings", "readings", "tested", "grid", "recovered", "transfers", "gates",
+        "removals", "recoveries", "losses", "trainings", "readings", "tested", "grid", "recovered", "transfers", "gates",
         "artifacts", "estimates", "environment",
     ]  # fmt: skip
     assert result["winners"] == [
