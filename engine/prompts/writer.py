@@ -12,6 +12,7 @@ import torch
 
 from engine.prompts.cache import ScoreCache
 from engine.prompts.forward import ends
+from engine.prompts.rendering import rendered
 from engine.prompts.requests import Answer
 from engine.prompts.scorer import conditions
 from engine.subject import Subject
@@ -88,7 +89,7 @@ class Writer:
         text = request
         if getattr(tokenizer, "chat_template", None):
             turns = [{"role": "user", "content": request}]
-            text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+            text = rendered(turns, tokenizer)
             return list(tokenizer(text, add_special_tokens=False).input_ids)
         return list(tokenizer(text).input_ids)
 
