@@ -77,7 +77,7 @@ ACTIONS = (
     ),
     Action("model", "m", "model", "Open a model: a folder, a .gguf or .safetensors file, demo", ("inspect",)),
     Action("expand", "E", "expand", "Open or close all branches", ("inspect",)),
-    Action("open", "enter", "explain", "Explain the matrix or block: share, reason, errors, parts", ("run",)),
+    Action("open", "enter", "explain", "Explain the matrix or block; in Log: what the worker printed", ("run",)),
     Action("open", "enter", "open", "Open the row: its pane, or an example with both answers", ("prompts",)),
     Action("differ", "f", "all/differ", "Show all examples, or those answered differently", ("prompts",)),
     Action("pause", "space", "pause", "Stop and go on with updating the screen; the run goes on", ("run", "prompts")),
