@@ -21,7 +21,7 @@ from engine.pruning import structured
 from engine.pruning.options import PruneOptions
 from engine.sensitivity.options import SensitivityOptions
 from engine.training.material import TASK
-from engine.training.options import TrainingOptions
+from engine.training.options import RecoverOptions, TrainingOptions
 from engine.workspace import Workspace
 
 STREAMED = {"prune", "recover", "evaluate", "export"}
@@ -99,6 +99,9 @@ def check_streamed(workspace: Workspace) -> None:
                 needs[f"{key}.threshold"] = (step.threshold, "a threshold is checked", "a sparsity")
                 allocated = step.allocation != "uniform"
                 needs[f"{key}.allocation"] = (allocated, "sparsity is allocated", 'allocation = "uniform"')
+            case RecoverOptions():
+                whole = step.method != "blockwise"
+                needs[f"{key}.method"] = (whole, f"{step.method} trains", 'method = "blockwise"')
             case EvaluateStepOptions():
                 needs[f"{key}.tasks"] = (step.tasks, "tasks are answered", "leave them out")
             case _:

@@ -69,7 +69,11 @@ def sensitivity(scene: Scene, options: SensitivityOptions) -> Needs:
 
 
 def recover(scene: Scene, options: RecoverOptions) -> Needs:
-    """Per block: epochs of forward and backward (three forwards), the error before and after, both models' outputs."""
+    """Of a whole model as any training. Per block: epochs of forward and backward (three forwards), the error before and
+    after, both models' outputs.
+    """
+    if options.method != "blockwise":
+        return training(scene, options)
     sizes = scene.sizes
     largest, everything = max(sizes.blocks), sum(sizes.blocks)
     steps = options.epochs * -(-sizes.samples // options.batch)
@@ -82,8 +86,8 @@ def recover(scene: Scene, options: RecoverOptions) -> Needs:
     # in float32 the trained copy is the weight itself; then its gradient, two moments, the old weights and the mask
     block = largest * (4 * FLOAT + 1 + (FLOAT if sizes.number != FLOAT else 0))
     hidden = parts.waiting(sizes, 2 * sizes.tokens)
-    training = once * (3 * options.epochs + 4) + optimizer
-    own = Needs(block + backward, disk=everything * sizes.number, work=training).during(hidden)
+    work = once * (3 * options.epochs + 4) + optimizer
+    own = Needs(block + backward, disk=everything * sizes.number, work=work).during(hidden)
     return own.then(parts.loading(sizes)).beside(sizes.loaded)
 
 

@@ -6,6 +6,7 @@ written is kept on disk by (weights, virtual tokens, tokens, limits): see scorer
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +15,7 @@ import torch
 
 from engine.data.rows import Row
 from engine.data.tasks import Generation
-from engine.errors import UsageError
-from engine.prompts import rendering
+from engine.prompts import context, rendering
 from engine.prompts.forward import Beginning, Sequence_, ends, first_token, positions, repeated
 from engine.prompts.scorer import Scorer
 from engine.prompts.template import Prompt
@@ -23,20 +23,33 @@ from engine.subject import Subject
 
 
 def generated(scorer: Scorer, how: Generation, prompt: Prompt, rows: Sequence[Row]) -> tuple[str, ...]:
-    """An answer a row. Raises UsageError when a row and its answer are longer than the model has positions."""
-    tokenizer: Any = scorer.subject.tokenizer
-    contexts = rendering.tokens([rendering.text(prompt, row, tokenizer) for row in rows], prompt, tokenizer)
-    sequences = [Sequence_(tuple(context or [first_token(tokenizer)]), ()) for context in contexts]
-    longest = max(len(s.tokens) for s in sequences) + (prompt.soft.tokens if prompt.soft else 0) + how.tokens
-    limit = positions(scorer.subject)
-    if limit is not None and longest > limit:
-        message = f"{longest} tokens, of them {how.tokens} for the answer, do not fit in the model's {limit} positions"
-        raise UsageError(message, where=f"prompt {prompt.name}", hint="fewer demonstrations, or a lower max_new_tokens")
+    """An answer a row. Raises UsageError where a prompt and an answer leave no room for a row."""
+    sequences = fitting(scorer, how, prompt, rows)
     keys = [scorer.key(s, prompt.soft, how.tokens, how.stop) for s in sequences]
     decoder = Decoder(scorer.subject, how)
     found = scorer.known(sequences, keys, prompt.soft, decoder.decode, how.tokens)
     scorer.tell(len(rows), len(rows))
     return tuple(decoder.text([int(i) for i in found[key]]) for key in keys)
+
+
+def fitting(scorer: Scorer, how: Generation, prompt: Prompt, rows: Sequence[Row]) -> list[Sequence_]:
+    """What is to be gone on from, a sequence a row; rows that leave no room for the answer are cut as the scorer cuts them."""
+    limit = positions(scorer.subject)
+    room = math.inf if limit is None else limit - how.tokens - (prompt.soft.tokens if prompt.soft else 0)
+    made = sequences(scorer, prompt, rows)
+    long = {i for i, sequence in enumerate(made) if len(sequence.tokens) > room}
+    if not long:
+        return made
+    scorer.cut.setdefault(prompt.name, set()).update(rows[i].digest for i in long)
+    fits = lambda row: len(sequences(scorer, prompt, [row])[0].tokens) <= room  # noqa: E731
+    return sequences(scorer, prompt, [context.cut(prompt, r, fits) if i in long else r for i, r in enumerate(rows)])
+
+
+def sequences(scorer: Scorer, prompt: Prompt, rows: Sequence[Row]) -> list[Sequence_]:
+    """The prompt's text with every row."""
+    tokenizer: Any = scorer.subject.tokenizer
+    contexts = rendering.tokens([rendering.text(prompt, row, tokenizer) for row in rows], prompt, tokenizer)
+    return [Sequence_(tuple(ids or [first_token(tokenizer)]), ()) for ids in contexts]
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from engine.training import course
 from engine.training.learning import Learning
 from engine.training.losses import right_answers
 from engine.training.material import material
-from engine.training.options import FinetuneOptions
+from engine.training.options import TrainingOptions
 from engine.workspace import Workspace
 
 
-def run(workspace: Workspace, options: FinetuneOptions) -> dict[str, Any]:
+def run(workspace: Workspace, options: TrainingOptions) -> dict[str, Any]:
     """Trains the workspace's model in place; returns the step's summary."""
     subject = workspace.subject
     learning = Learning.of(subject, material(workspace, options), right_answers, options)
@@ -21,6 +21,6 @@ def run(workspace: Workspace, options: FinetuneOptions) -> dict[str, Any]:
     return summary
 
 
-def restore(workspace: Workspace, options: FinetuneOptions) -> None:
+def restore(workspace: Workspace, options: TrainingOptions) -> None:
     """Puts the weights of a finished step back."""
     course.put_back(workspace)

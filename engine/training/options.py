@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from engine.options import StepOptions
 
 
-class PacedOptions(StepOptions):
-    """What every training has: how fast it learns."""
-
-    learning_rate: float = Field(default=1e-3, gt=0.0)
-    """AdamW's largest step, reached after the warm-up, then falling as a cosine"""
-    batch: int = Field(default=2, ge=1)
-    """windows or rows an optimizer step"""
-    warmup: float = Field(default=0.1, ge=0.0, lt=1.0)
-    """share of the optimizer steps in which the learning rate rises"""
-    clip: float = Field(default=1.0, gt=0.0)
-    """largest norm of a step's gradient"""
-
-
-class TrainingOptions(PacedOptions):
+class TrainingOptions(StepOptions):
     """What every training of a whole model has: its data, how long it goes on, and what it may hold in memory."""
 
     data: str = "calibration"
@@ -35,6 +22,10 @@ class TrainingOptions(PacedOptions):
     """AdamW's largest step, reached after the warm-up, then falling as a cosine"""
     batch: int = Field(default=4, ge=1)
     """windows or rows an optimizer step"""
+    warmup: float = Field(default=0.1, ge=0.0, lt=1.0)
+    """share of the optimizer steps in which the learning rate rises"""
+    clip: float = Field(default=1.0, gt=0.0)
+    """largest norm of a step's gradient"""
     micro_batch: int | None = Field(default=None, ge=1)
     """windows or rows that go through the model at a time; the whole batch when not given"""
     weight_decay: float = Field(default=0.0, ge=0.0)
@@ -53,14 +44,30 @@ class TrainingOptions(PacedOptions):
     """optimizer steps between two states that a killed run goes on from"""
 
 
-class RecoverOptions(PacedOptions):
-    """Win back what compression lost: train the weights that stay, block by block, towards the dense model's outputs."""
+class RecoverOptions(TrainingOptions):
+    """Win back what compression lost: train the weights that stay, block by block towards the dense model's outputs, or all
+    together.
+    """
 
     use: Literal["recover"]
-    method: Literal["blockwise"] = "blockwise"
-    """blockwise: each block by itself, on the calibration data, no labels and no logits needed"""
+    method: Literal["blockwise", "finetune", "lora"] = "blockwise"
+    """blockwise: each block by itself, on the calibration data, no labels needed; finetune: the whole model on right answers,
+    zeros kept; lora: low-rank weights B A within the mask, M * (W + B A), merged in the end"""
     epochs: int = Field(default=3, ge=1)
-    """passes over the calibration data for each block"""
+    """blockwise: passes over the calibration data for each block; the other methods count steps"""
+    rank: int = Field(default=16, ge=1)
+    """lora: rank of B A"""
+    learning_rate: float = Field(default=1e-3, gt=0.0)
+    """AdamW's largest step, reached after the warm-up, then falling as a cosine; 1e-4 where finetune is given none"""
+    batch: int = Field(default=2, ge=1)
+    """windows or rows an optimizer step"""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _method_s_own_rate(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("method") == "finetune":
+            return {"learning_rate": 1e-4, **given}
+        return given
 
 
 class DistillOptions(TrainingOptions):

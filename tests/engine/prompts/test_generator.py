@@ -20,7 +20,7 @@ from engine.prompts import adjust, early, finals, kept, paired, rendering, room,
 from engine.prompts import soft as soft_prompts
 from engine.prompts.cache import ScoreCache
 from engine.prompts.contest import Contest
-from engine.prompts.generator import generated
+from engine.prompts.generator import fitting, generated
 from engine.prompts.options import EmbedPromptOptions, SelectPromptOptions
 from engine.prompts.scorer import Scorer
 from engine.prompts.template import Prompt
@@ -133,9 +133,17 @@ def test_stopped_and_run_again_it_ends_with_the_same() -> None:
     assert 0 < again.computed < len({row.text for row in many})
 
 
-def test_an_answer_that_has_no_room_is_refused() -> None:
-    with pytest.raises(UsageError, match="tokens, of them 500 for the answer, do not fit in the model's 512 positions"):
-        generated(Scorer(subject("llama")), Generation(500, ""), FEW_SHOT, rows())
+def test_a_row_that_leaves_no_room_for_its_answer_is_cut_and_counted() -> None:
+    model = subject("llama", max_position_embeddings=128)
+    long = replace(rows()[1], fields={"text": "a name is bound " * 60})
+    scorer = Scorer(model)
+    found = generated(scorer, HOW, PLAIN, [rows()[0], long])
+    assert scorer.cut == {"plain": {long.digest}}
+    assert found[0] == alone(model, PLAIN, rows()[0], HOW)
+    (sequence,) = fitting(scorer, HOW, PLAIN, [long])
+    assert 128 - HOW.tokens - 4 <= len(sequence.tokens) <= 128 - HOW.tokens
+    with pytest.raises(UsageError, match="no room in the model's context"):
+        generated(scorer, Generation(127, ""), FEW_SHOT, rows())
 
 
 # The steps on a task with free answers
