@@ -106,6 +106,7 @@ ACTIONS = (
     Action("prompts", "3", "Prompts", "The prompts, on the dense and on the compressed model", footer=False),
     Action("profiles", "4", "Profiles", "The profiles: preview, check, change, start", footer=False),
     Action("theme", "T", "theme", "Choose the colours", footer=False),
+    Action("command", "colon", "command", "Type a command: prune 0.6, eval sst2, ask a question", footer=False),
     Action("palette", "ctrl+p", "commands", "Search everything that can be done", footer=False),
 )
 MODES = tuple(action for action in ACTIONS if action.name in SCREENS)

@@ -20,8 +20,9 @@ from textual.screen import Screen
 from engine import files, runs
 from engine.errors import EngineError
 from tui import actions
+from tui.commanding import CommandingApp
 from tui.follow import INTERVAL
-from tui.following import FollowingApp, as_engine_error
+from tui.following import as_engine_error
 from tui.screens.base import WorkScreen
 from tui.settings import Settings, load
 from tui.widgets.themes import SIGNS, THEMES, NoColours
@@ -52,7 +53,7 @@ def _places() -> type[Provider]:
     return Places
 
 
-class CompressApp(FollowingApp, inherit_bindings=False):
+class CompressApp(CommandingApp, inherit_bindings=False):
     """The app; `profile_ref` is the profile that it was started with."""
 
     TITLE = "compress-tui"
@@ -63,8 +64,8 @@ class CompressApp(FollowingApp, inherit_bindings=False):
     animation_level = "none"
 
     def __init__(self, profile: str | None = None, run: runs.Run | None = None, settings: Settings = DEFAULTS) -> None:
-        super().__init__(run)
-        self.profile_ref, self.settings = profile, settings
+        super().__init__(profile, run)
+        self.settings = settings
         for theme in THEMES:
             self.register_theme(theme)
         self.theme = settings.theme
@@ -132,28 +133,6 @@ class CompressApp(FollowingApp, inherit_bindings=False):
 
     def do_theme(self) -> None:
         self.search_themes()
-
-    def inspect_model(self, source: str) -> None:
-        """Opens a model in the Inspect screen."""
-        self.model_source = source
-        self.switch_mode("inspect")
-        self.call_later(self._open_model, source)
-
-    def show_profile(self, path: str) -> None:
-        """Goes to a profile in the Profiles screen."""
-        self.profile_ref = path
-        self.switch_mode("profiles")
-        self.call_later(self._select_profile, path)
-
-    def _select_profile(self, path: str) -> None:
-        screen: Any = self.screen
-        if screen.id == "profiles" and screen.drafts:  # else it selects profile_ref when it has read them
-            screen.load(path)
-
-    def _open_model(self, source: str) -> None:
-        screen: Any = self.screen
-        if screen.id == "inspect" and getattr(screen, "source", None) != source:
-            screen.open_model(source)
 
     # the palette, and what nobody foresaw
 

@@ -16,7 +16,7 @@ import typer
 
 from engine.errors import DONE, FAILED, INTERRUPTED, EngineError, UsageError
 from tui import output
-from tui.commands import inspect, listing, profile, prompt, results, runs, screen
+from tui.commands import inspect, listing, profile, prompt, results, runs, screen, shell
 from tui.commands import run as run_command
 
 NAME = "compress-tui"
@@ -41,6 +41,7 @@ app.command("compare")(results.compare)
 app.add_typer(profile.app, name="profile")
 app.add_typer(prompt.app, name="prompt")
 app.command("list")(listing.show)
+app.command("shell")(shell.shell)
 
 
 @dataclass(frozen=True)

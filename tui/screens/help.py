@@ -30,6 +30,8 @@ def help_screen(screen: str, keys: Mapping[str, str]) -> Reader:
         if state in LOOKS:
             text.append_text(Text.assemble("  ", mark(state), "\n"))
     text.append("\nYour own keys and theme\n", "bold underline")
-    text.append(f"  {settings.file()}\n  [keys]\n  {found[0].name} = \"{found[0].key}\"   # an action, and its key\n  actions: ")
+    text.append(
+        f"  {settings.file()}\n  [keys]\n  {found[0].name} = '{found[0].key}'   # an action, and its key\n  actions: "
+    )
     text.append(", ".join(dict.fromkeys(action.name for action in found)), "bright_black")
     return Reader(f"Keys of {screen.capitalize()}", text)
