@@ -106,6 +106,15 @@ def gram_matrix(x_TI: torch.Tensor) -> torch.Tensor:
     return gram_II
 
 
+def output_error(before_OI: torch.Tensor, after_OI: torch.Tensor, rows_TI: torch.Tensor) -> float | None:
+    """||X(W - W')ᵀ||² / ||XWᵀ||² on the kept calibration rows; None where there are none."""
+    if not len(rows_TI):
+        return None
+    reference = torch.linalg.vector_norm(rows_TI @ before_OI.T).square()
+    difference = torch.linalg.vector_norm(rows_TI @ (before_OI - after_OI).T).square()
+    return float(difference / reference.clamp_min(1e-30))
+
+
 class Products(TorchFunctionMode):
     """Watches products of an input with a weight: calls `seen(x [..., I], w [O, I] view)` before each is computed."""
 

@@ -16,10 +16,12 @@ from engine.prompts.options import JudgedOptions, PromptStepOptions
 from engine.pruning import step as pruning
 from engine.pruning import structured
 from engine.pruning.options import PruneOptions
+from engine.quantization import step as quantization
+from engine.quantization.options import QuantizeOptions
 from engine.sensitivity.options import SensitivityOptions
 from engine.workspace import Workspace
 
-STREAMED = {"prune", "recover", "evaluate", "export"}
+STREAMED = {"prune", "recover", "quantize", "evaluate", "export"}
 
 
 def check(workspace: Workspace, matrices: list[Matrix]) -> None:
@@ -33,7 +35,8 @@ def check(workspace: Workspace, matrices: list[Matrix]) -> None:
     check_prompts(workspace)
     steps = [step for step in workspace.profile.step if isinstance(step, PruneOptions | JointOptions)]
     check_pruning(workspace, matrices)
-    measured = [step for step in workspace.profile.step if isinstance(step, SensitivityOptions)]
+    check_quantizing(workspace, matrices)
+    measured = [step for step in workspace.profile.step if isinstance(step, SensitivityOptions | QuantizeOptions)]
     if (steps or measured) and workspace.profile.calibration.source != "self":
         workspace.calibration_inputs()
 
@@ -47,6 +50,15 @@ def check_pruning(workspace: Workspace, matrices: list[Matrix]) -> None:
             pruning.check_options(matrices, how)
             if how.structure:
                 structured.check(replace(workspace, step=index), how)
+        if any(how.structure for how in prunings(step)):
+            return
+
+
+def check_quantizing(workspace: Workspace, matrices: list[Matrix]) -> None:
+    """Refuses groups that do not fit the matrices; a step after the first that takes parts out checks for itself."""
+    for step in workspace.profile.step:
+        if isinstance(step, QuantizeOptions):
+            quantization.check_options(matrices, step)
         if any(how.structure for how in prunings(step)):
             return
 

@@ -64,12 +64,14 @@ PERTURBATIONS = Family("perturbation", "engine.prompts.perturbations")
 FORMATS = Family("export format", "engine.export.formats")
 STRUCTURES = Family("structured pattern", "engine.pruning.structures")
 SCORES = Family("score of parts", "engine.pruning.scores")
+METHODS = Family("quantization method", "engine.quantization.methods")
 TASKS = Family("task", "engine.tasks")
 FAMILIES = {
     "criteria": CRITERIA,
     "allocations": ALLOCATIONS,
     "structures": STRUCTURES,
     "scores": SCORES,
+    "methods": METHODS,
     "optimizers": OPTIMIZERS,
     "adjusters": ADJUSTERS,
     "perturbations": PERTURBATIONS,
@@ -105,6 +107,7 @@ STEPS = {
     "sensitivity": StepEntry("engine.sensitivity.options:SensitivityOptions", "engine.sensitivity.step"),
     "prune": StepEntry("engine.pruning.options:PruneOptions", "engine.pruning.step", stage="pruned"),
     "recover": StepEntry("engine.training.options:RecoverOptions", "engine.training.recover", stage="recovered"),
+    "quantize": StepEntry("engine.quantization.options:QuantizeOptions", "engine.quantization.step", stage="quantized"),
     "select_prompt": StepEntry("engine.prompts.options:SelectPromptOptions", "engine.prompts.select"),
     "adjust_prompt": StepEntry("engine.prompts.options:AdjustPromptOptions", "engine.prompts.adjust"),
     "embed_prompt": StepEntry("engine.prompts.options:EmbedPromptOptions", "engine.prompts.embed"),

@@ -30,6 +30,7 @@ def markdown(state: RunState, environment: Mapping[str, Any] | None = None) -> s
         _prompts(state),
         _steps(state),
         sections.layers(state),
+        sections.quantized(state),
         sections.plans(state),
         sections.sensitivity(state),
         sections.removals(state),

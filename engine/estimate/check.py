@@ -29,6 +29,7 @@ HINTS = {
     "measure": "lower evaluate.length",
     "sensitivity": "lower step.{index}.windows, calibration.samples or calibration.length",
     "prune": "set calibration.chunk = 1, or lower calibration.samples or calibration.length",
+    "quantize": "set calibration.chunk = 1, or lower calibration.samples or calibration.length",
     "recover": "lower step.{index}.batch, calibration.samples or calibration.length",
     "select_prompt": "set step.{index}.control = false, or use fewer demonstrations",
     "adjust_prompt": "set step.{index}.control = false, or use fewer demonstrations",

@@ -38,6 +38,7 @@ from engine.events.run import (
 from engine.events.weights import (
     BlockRecovered,
     LayerPruned,
+    LayerQuantized,
     LayerSensitivity,
     PartsRemoved,
     SparsityPlanned,
@@ -56,6 +57,7 @@ __all__ = [
     "GridScored",
     "KINDS",
     "LayerPruned",
+    "LayerQuantized",
     "LayerSensitivity",
     "Log",
     "Metric",
