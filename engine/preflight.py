@@ -8,6 +8,8 @@ from dataclasses import replace
 
 from engine.errors import UsageError
 from engine.evaluation.options import EvaluateStepOptions
+from engine.export import step as exporting
+from engine.export.options import ExportOptions
 from engine.joint.options import JointOptions
 from engine.matrices import Matrix
 from engine.options import StepOptions
@@ -36,6 +38,7 @@ def check(workspace: Workspace, matrices: list[Matrix]) -> None:
     steps = [step for step in workspace.profile.step if isinstance(step, PruneOptions | JointOptions)]
     check_pruning(workspace, matrices)
     check_quantizing(workspace, matrices)
+    check_exports(workspace)
     measured = [step for step in workspace.profile.step if isinstance(step, SensitivityOptions | QuantizeOptions)]
     if (steps or measured) and workspace.profile.calibration.source != "self":
         workspace.calibration_inputs()
@@ -61,6 +64,13 @@ def check_quantizing(workspace: Workspace, matrices: list[Matrix]) -> None:
             quantization.check_options(matrices, step)
         if any(how.structure for how in prunings(step)):
             return
+
+
+def check_exports(workspace: Workspace) -> None:
+    """Refuses formats that cannot hold the model that they are to hold."""
+    for index, step in enumerate(workspace.profile.step):
+        if isinstance(step, ExportOptions):
+            exporting.check_options(workspace, index, step)
 
 
 def prunings(step: StepOptions) -> list[PruneOptions]:

@@ -13,15 +13,17 @@ import torch
 
 from engine.errors import EngineError
 from engine.evaluation.measure import Measurement
+from engine.export.format import ExportFormat
 from engine.export.options import ExportOptions
-from engine.model import reload
 from engine.subject import Subject
 from engine.workspace import Workspace
 
 
-def verify(workspace: Workspace, folder: Path, options: ExportOptions, dtype: str) -> dict[str, Any]:
+def verify(
+    workspace: Workspace, form: ExportFormat, folder: Path, options: ExportOptions, dtype: str
+) -> dict[str, Any]:
     """Measures the reloaded model as stage "exported". Raises EngineError when it differs from the one in memory."""
-    again = reloaded(workspace, folder, dtype)
+    again = reloaded(workspace, form, folder, dtype)
     found = compared(workspace.subject, again)
     if found.other_zeros < found.zeros:
         raise EngineError(f"{found.zeros - found.other_zeros} zeros were lost in the file", where=str(folder))
@@ -29,11 +31,12 @@ def verify(workspace: Workspace, folder: Path, options: ExportOptions, dtype: st
     return {"identical": found.identical, **compare(workspace, options, folder)}
 
 
-def reloaded(workspace: Workspace, folder: Path, dtype: str) -> Subject:
+def reloaded(workspace: Workspace, form: ExportFormat, folder: Path, dtype: str) -> Subject:
     """The model of an exported folder; other modules get the file's weights put into a copy."""
     subject = workspace.subject
     if subject.is_language_model:
-        return reload(workspace.profile.model.model_copy(update={"dtype": dtype}), folder)
+        assert form.read is not None
+        return form.read(workspace.profile.model.model_copy(update={"dtype": dtype}), folder)
     from safetensors.torch import load_file
 
     module = deepcopy(subject.module)
