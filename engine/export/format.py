@@ -26,13 +26,16 @@ def anything(subject: Subject, form: Format | None) -> None:
 class ExportFormat:
     """`write(subject, new and empty folder, dtype)`; `check(subject, format of the quantize step before it or None)` raises
     UsageError for what the format cannot hold; `read(model options, folder)` is the artifact as its runtime has it, or None
-    where that is no torch model. Files that match `weights` are what the artifact's size counts.
+    where that is no torch model. Files that match `weights` are what the artifact's size counts. Without `zeros` what pruning
+    removed comes out as nearly zero; `plain` formats store floating-point numbers of the dtype asked for.
     """
 
     write: Write
     read: Read | None
     check: Check = anything
     weights: str = "*.safetensors"
+    zeros: bool = True
+    plain: bool = True
 
     def bytes(self, folder: Path) -> int:
         return sum(file.stat().st_size for file in folder.glob(self.weights))

@@ -11,6 +11,7 @@ from engine.export.format import ExportFormat
 from engine.export.options import ExportOptions
 from engine.export.verify import verify
 from engine.options import StepOptions
+from engine.pruning.options import PruneOptions
 from engine.quantization.grid import Format
 from engine.quantization.options import QuantizeOptions
 from engine.quantization.step import format_of
@@ -25,6 +26,8 @@ def run(workspace: Workspace, options: ExportOptions) -> dict[str, Any]:
     folder = workspace.artifact("model")
     form: ExportFormat = FORMATS.load(options.format).FORMAT
     form.check(workspace.subject, quantized_format(workspace.profile.step[: workspace.step]))
+    if not form.zeros and any(isinstance(step, PruneOptions) for step in workspace.profile.step[: workspace.step]):
+        workspace.log(f"{options.format} holds no exact zeros: removed weights come out as nearly zero", "warning")
     files.write_folder(folder, lambda part: form.write(workspace.subject, part, dtype))
     size = form.bytes(folder)
     workspace.emit(

@@ -49,6 +49,9 @@ def test_a_format_writes_what_reloads(name: str, architecture: str, dtype: str, 
     again = form.read(ModelOptions(source="x", device="cpu", dtype=dtype), tmp_path)
     after = again.module.state_dict()
     assert after.keys() == before.keys()
+    if not form.plain:
+        assert all((after[key].float() - value).norm() <= 0.2 * value.norm() for key, value in before.items())
+        return
     for key, value in before.items():
         assert after[key].dtype == DTYPES[dtype]
         assert torch.equal(after[key], value.to(DTYPES[dtype])), key
@@ -70,6 +73,9 @@ def test_half_the_bytes_a_weight_are_half_the_file(name: str, architecture: str,
             return
         form.write(subject(architecture), folder, DTYPES[dtype])
         sizes[dtype] = form.bytes(folder)
+    if not form.plain:
+        assert len(set(sizes.values())) == 1
+        return
     weights = sum(p.numel() for p in subject(architecture).module.parameters())
     assert sizes["float32"] == pytest.approx(4 * weights, rel=0.1)
     assert sizes["bfloat16"] == pytest.approx(2 * weights, rel=0.15)
