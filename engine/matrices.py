@@ -58,6 +58,11 @@ class Statistics:
         made: Made = self._made[key]
         return made
 
+    def scaled(self, scale_I: torch.Tensor) -> Statistics:
+        """Of the inputs X scale."""
+        gram = None if self.gram is None else self.gram * (scale_I[:, None] * scale_I)
+        return Statistics(self.tokens, self.mean_squares * scale_I.square(), gram, self.rows * scale_I)
+
     @classmethod
     def of(cls, x: torch.Tensor, want_gram: bool) -> Statistics:
         """From X [..., I] of any dtype; everything in float32."""

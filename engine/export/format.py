@@ -26,14 +26,19 @@ def anything(subject: Subject, form: Format | None) -> None:
 class ExportFormat:
     """`write(subject, new and empty folder, dtype)`; `check(subject, format of the quantize step before it or None)` raises
     UsageError for what the format cannot hold; `read(model options, folder)` is the artifact as its runtime has it, or None
-    where that is no torch model. Files that match `weights` are what the artifact's size counts. Without `zeros` what pruning
-    removed comes out as nearly zero; `plain` formats store floating-point numbers of the dtype asked for.
+    where that is no torch model.
+
+    Files that match `weights` are what the artifact's size counts. `runtime`, a module of engine/export/runtime, runs it.
+    Perplexity may change by `tolerance` (relative), by any amount where writing rounds (None). Without `zeros` what pruning
+    removed comes out as nearly zero. `plain` formats store floating-point numbers of the dtype asked for.
     """
 
     write: Write
     read: Read | None
     check: Check = anything
     weights: str = "*.safetensors"
+    runtime: str = "torch"
+    tolerance: float | None = 0.01
     zeros: bool = True
     plain: bool = True
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import torch
+
+from engine import archive, files
 from engine import events as ev
-from engine import files
+from engine.archive import Measured
 from engine.export.format import ExportFormat
 from engine.export.options import ExportOptions
-from engine.export.verify import verify
+from engine.export.verify import exported_stage, verify
 from engine.options import StepOptions
 from engine.pruning.options import PruneOptions
 from engine.quantization.grid import Format
 from engine.quantization.options import QuantizeOptions
 from engine.quantization.step import format_of
-from engine.registry import FORMATS
+from engine.registry import FORMATS, STEPS
 from engine.subject import DTYPES
 from engine.workspace import Workspace
 
@@ -36,8 +41,32 @@ def run(workspace: Workspace, options: ExportOptions) -> dict[str, Any]:
     summary = {"path": str(folder), "bytes": size, "dtype": str(dtype).removeprefix("torch.")}
     if options.verify:
         summary |= verify(workspace, form, folder, options, str(summary["dtype"]))
-    workspace.emit(ev.Metric(step=workspace.step, stage="exported", name="bytes", value=size, unit="B"))
+    stage = exported_stage(workspace, options)
+    workspace.emit(ev.Metric(step=workspace.step, stage=stage, name="bytes", value=size, unit="B"))
+    if options.verify:
+        archive.add(noted(workspace, options, stage, folder, size))
     return summary
+
+
+def noted(workspace: Workspace, options: ExportOptions, stage: str, folder: Path, size: int) -> Measured:
+    """The artifact as the archive keeps it."""
+    profile, metrics = workspace.profile, workspace.state.metrics[stage]
+    evaluate = profile.evaluate
+    perplexity, decode = (metrics.get(name) for name in ("perplexity", "decode_tokens_per_second"))
+    before = [step for step in profile.step[: workspace.step] if STEPS[step.use].stage]
+    return Measured(
+        model=profile.model.source, run=workspace.run.name, path=f"artifacts/{folder.name}", profile=profile.name,
+        text=f"{evaluate.perplexity}, {evaluate.windows} windows of {evaluate.length} from {evaluate.start}",
+        format=options.format, steps=", ".join(words(step) for step in before) or "dense", time=time.time(),
+        threads=profile.threads or torch.get_num_threads(), bytes=size,
+        perplexity=perplexity.value if perplexity else None, decode=decode.value if decode else None,
+    )  # fmt: skip
+
+
+def words(step: StepOptions) -> str:
+    """A step and what it was told, shortly: prune 0.5 sparsegpt."""
+    chosen = step.model_dump(exclude_defaults=True, exclude={"use"})
+    return " ".join([step.use, *(str(value) for value in chosen.values() if isinstance(value, str | int | float))])
 
 
 def check_options(workspace: Workspace, index: int, options: ExportOptions) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +13,8 @@ from engine.quantization.grid import Codes, Format, Grid
 
 WORK = 2**27
 """weights that are worked on at a time; larger matrices go through in chunks of rows"""
+SHARES = (0.95, 0.9, 0.85, 0.8, 0.75, 0.7)
+"""of a group's range that are tried for its grid"""
 
 
 @dataclass(frozen=True)
@@ -25,14 +27,19 @@ class Settings:
 
 
 Quantize = Callable[[torch.Tensor, Statistics, Format, Settings], Codes]
+Scale = Callable[[Sequence[torch.Tensor], Statistics, Sequence[Format]], torch.Tensor]
 
 
 @dataclass(frozen=True)
 class Method:
-    """`needs` names the statistics; `quantize(weight [O, I], statistics, format, settings)` treats every row by itself."""
+    """`needs` names the statistics; `quantize(weight [O, I], statistics, format, settings)` treats every row by itself.
+    `scale(weights, statistics, formats)` chooses by what [I] the columns of matrices that share an input are multiplied before,
+    where the input can be made as much smaller.
+    """
 
     needs: Literal["nothing", "gram"]
     quantize: Quantize
+    scale: Scale | None = None
 
     def apply(self, weight_OI: torch.Tensor, statistics: Statistics, form: Format, settings: Settings) -> Codes:
         """The codes of a matrix in float32; weights that are zero stay so."""

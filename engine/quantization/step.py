@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from engine.checkpoints import BlockCheckpoints
 from engine.errors import EngineError
 from engine.matrices import Matrix, Statistics, output_error
 from engine.quantization import store
+from engine.quantization.folding import Maker, Probe
 from engine.quantization.grid import Codes, Format
 from engine.quantization.method import Method, Settings
 from engine.quantization.options import QuantizeOptions
@@ -33,11 +34,16 @@ class Quantizing:
     settings: Settings
     formats: dict[str, Format]
     total: int
+    makers: dict[int, Maker] = field(default_factory=dict)
     made: dict[str, Codes] = field(default_factory=dict)
+    addresses: dict[str, int] = field(default_factory=dict)
     done: int = 0
 
     def matrices(self, matrices: list[Matrix], statistics: Statistics) -> None:
         """Quantizes the matrices that share this input, in place."""
+        scale_I = self._scaled(matrices, statistics)
+        if scale_I is not None:
+            statistics = statistics.scaled(1 / scale_I)
         for matrix in matrices:
             self.workspace.check_stop()
             began = time.perf_counter()
@@ -46,9 +52,32 @@ class Quantizing:
             stored = codes.values().to(matrix.weight.dtype)
             check_result(matrix.name, matrix.weight, stored)
             matrix.weight.copy_(stored)
-            self.made[matrix.name] = codes
+            self.made[matrix.name], self.addresses[matrix.name] = codes, matrix.weight.data_ptr()
             self.done += 1
             self._tell(matrix, output_error(old, stored.float(), statistics.rows), time.perf_counter() - began)
+
+    def _scaled(self, matrices: list[Matrix], statistics: Statistics) -> torch.Tensor | None:
+        """Scales the matrices' columns up and what makes their input down, where the method does that and it can be done."""
+        maker = self.makers.get(matrices[0].group)
+        if maker is None or self.method.scale is None or not statistics.tokens:
+            return None
+        weights = [matrix.weight.float() for matrix in matrices]
+        scale_I = self.method.scale(weights, statistics, [self.formats[matrix.name] for matrix in matrices])
+        if maker.matrix:
+            scale_I = torch.exp2(scale_I.log2().round())
+        maker.divide(scale_I)
+        for matrix in matrices:
+            matrix.weight.mul_(scale_I.to(matrix.weight.dtype))
+        for parameter in maker.parameters:
+            self._rows_divided(parameter.data_ptr(), scale_I)
+        return scale_I
+
+    def _rows_divided(self, address: int, scale_O: torch.Tensor) -> None:
+        """The codes of a matrix whose rows were divided by powers of two: their scales are divided."""
+        for name, codes in self.made.items():
+            if self.addresses[name] == address:
+                grid = replace(codes.grid, scale_OG=codes.grid.scale_OG / scale_O[:, None])
+                self.made[name] = replace(codes, grid=grid)
 
     def _tell(self, matrix: Matrix, error: float | None, seconds: float) -> None:
         form = self.formats[matrix.name]
@@ -64,18 +93,23 @@ def run(workspace: Workspace, options: QuantizeOptions) -> dict[str, Any]:
     method: Method = METHODS.load(options.method).METHOD
     walk = Walk.over(workspace)
     check_options(walk.matrices, options)
+    probe = prepared(workspace, walk) if method.scale is not None else None
     formats = {matrix.name: format_of(options) for matrix in walk.matrices}
     settings = Settings(options.damping, options.act_order, options.clip)
     quantizing = Quantizing(workspace, method, settings, formats, len(walk.matrices))
     kept = BlockCheckpoints(workspace)
     dense = options.statistics == "dense"
     for block in grams.passes(
-        workspace, walk, lambda index: visit(quantizing, walk, index), dense=dense, want_gram=method.needs == "gram"
+        workspace,
+        walk,
+        lambda index: visit(quantizing, walk, index, probe),
+        dense=dense,
+        want_gram=method.needs == "gram",
     ):
         if quantizing.made:
             store.save(codes_file(workspace, block), quantizing.made)
             quantizing.made = {}
-        kept.save(block, walk.weights(block))  # last: who finds it finds the codes
+        kept.save(block, weights(walk, block, method))  # last: who finds it finds the codes
         workspace.progress("quantizing", block + 1, walk.blocks(), "blocks")
     workspace.subject.quantized = quantized(workspace, walk)
     return summary(workspace, walk.matrices, options, formats)
@@ -83,8 +117,8 @@ def run(workspace: Workspace, options: QuantizeOptions) -> dict[str, Any]:
 
 def restore(workspace: Workspace, options: QuantizeOptions) -> None:
     """Puts the weights of a finished quantize step back."""
-    walk = Walk.over(workspace)
-    BlockCheckpoints(workspace).restore([walk.weights(block) for block in range(walk.blocks())])
+    walk, method = Walk.over(workspace), METHODS.load(options.method).METHOD
+    BlockCheckpoints(workspace).restore([weights(walk, block, method) for block in range(walk.blocks())])
     workspace.subject.quantized = quantized(workspace, walk)
 
 
@@ -98,12 +132,29 @@ def check_options(matrices: list[Matrix], options: QuantizeOptions) -> None:
         format_of(options).check(matrix.name, matrix.shape)
 
 
-def visit(quantizing: Quantizing, walk: Walk, block: int) -> Visit | None:
+def prepared(workspace: Workspace, walk: Walk) -> Probe | None:
+    """For a method that scales inputs: the walk in two passes, so that a block's outputs are those after all scaling."""
+    if len(walk.inputs) < 2:
+        workspace.log("inputs are not scaled: that takes two calibration windows at least", "warning")
+        return None
+    walk.chunk = min(walk.chunk, -(-len(walk.inputs) // 2))
+    return Probe.of(walk)
+
+
+def visit(quantizing: Quantizing, walk: Walk, block: int, probe: Probe | None) -> Visit | None:
     """What to do in a block: quantize it, or nothing when an earlier process has."""
-    if BlockCheckpoints(quantizing.workspace).load(block, walk.weights(block)):
+    if BlockCheckpoints(quantizing.workspace).load(block, weights(walk, block, quantizing.method)):
         quantizing.done += len(walk.of_block(block))
         return None
+    if probe is not None:
+        found = {group: probe.maker(block, matrices) for group, matrices in walk.groups(block).items()}
+        quantizing.makers = {group: maker for group, maker in found.items() if maker is not None}
     return quantizing.matrices
+
+
+def weights(walk: Walk, block: int, method: Method) -> dict[str, torch.Tensor]:
+    """What the method may change in a block: its matrices, or where it scales inputs everything."""
+    return walk.weights(block) if method.scale is None else dict(walk.block(block).named_parameters())
 
 
 def quantized(workspace: Workspace, walk: Walk) -> Quantized:

@@ -46,6 +46,9 @@ def test_a_format_writes_what_reloads(name: str, architecture: str, dtype: str, 
     if not holds(form, mine):
         return
     form.write(mine, tmp_path, DTYPES[dtype])
+    if form.read is None:
+        assert form.bytes(tmp_path)
+        return
     again = form.read(ModelOptions(source="x", device="cpu", dtype=dtype), tmp_path)
     after = again.module.state_dict()
     assert after.keys() == before.keys()
@@ -90,6 +93,8 @@ def test_a_format_writes_other_modules_too(name: str, tmp_path: Path) -> None:
     if not holds(form, mine):
         return
     form.write(mine, tmp_path, torch.float32)
+    if form.read is None:
+        return
     state = load_file(tmp_path / "model.safetensors")
     assert all(torch.equal(state[key], value) for key, value in mine.module.state_dict().items())
 

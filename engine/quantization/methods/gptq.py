@@ -15,9 +15,8 @@ import torch
 from engine.matrices import Statistics
 from engine.pruning.criteria.sparsegpt import inverse_factor
 from engine.quantization.grid import Codes, Format, Grid, fitted, span
-from engine.quantization.method import Method, Settings
+from engine.quantization.method import SHARES, Method, Settings
 
-SHARES = (0.95, 0.9, 0.85, 0.8, 0.75, 0.7)  # of a group's range that are tried for its grid
 BLOCK, INNER = 128, 32  # columns whose updates stay within the block, within the inner block, at first
 
 
