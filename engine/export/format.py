@@ -30,7 +30,8 @@ class ExportFormat:
 
     Files that match `weights` are what the artifact's size counts. `runtime`, a module of engine/export/runtime, runs it.
     Perplexity may change by `tolerance` (relative), by any amount where writing rounds (None). Without `zeros` what pruning
-    removed comes out as nearly zero. `plain` formats store floating-point numbers of the dtype asked for.
+    removed comes out as nearly zero. `plain` formats store floating-point numbers of the dtype asked for. `script` is a program
+    that loads the artifact without this package; `write` leaves it beside the weights.
     """
 
     write: Write
@@ -41,6 +42,7 @@ class ExportFormat:
     tolerance: float | None = 0.01
     zeros: bool = True
     plain: bool = True
+    script: Path | None = None
 
     def bytes(self, folder: Path) -> int:
         return sum(file.stat().st_size for file in folder.glob(self.weights))

@@ -35,9 +35,10 @@ def run(workspace: Workspace, options: ExportOptions) -> dict[str, Any]:
         workspace.log(f"{options.format} holds no exact zeros: removed weights come out as nearly zero", "warning")
     files.write_folder(folder, lambda part: form.write(workspace.subject, part, dtype))
     size = form.bytes(folder)
-    workspace.emit(
-        ev.ArtifactWritten(step=workspace.step, path=f"artifacts/{folder.name}", format=options.format, bytes=size)
-    )
+    beside = folder / form.script.name if form.script else None
+    script = beside.read_text(encoding="utf-8") if beside and beside.is_file() else ""
+    path = f"artifacts/{folder.name}"
+    workspace.emit(ev.ArtifactWritten(step=workspace.step, path=path, format=options.format, bytes=size, script=script))
     summary = {"path": str(folder), "bytes": size, "dtype": str(dtype).removeprefix("torch.")}
     if options.verify:
         summary |= verify(workspace, form, folder, options, str(summary["dtype"]))

@@ -10,7 +10,7 @@ from fixtures.models import subject, tokenizer
 from torch import nn
 
 from engine.data.tasks import check_template, load_task
-from engine.errors import UsageError
+from engine.errors import Unavailable, UsageError
 from engine.export.format import ExportFormat
 from engine.profile import ModelOptions
 from engine.registry import FAMILIES, FORMATS, TASKS
@@ -28,7 +28,7 @@ def holds(form: ExportFormat, mine: Subject) -> bool:
     """Whether the format takes the model as it is; it says so otherwise."""
     try:
         form.check(mine, None)
-    except UsageError:
+    except (UsageError, Unavailable):
         return False
     return True
 

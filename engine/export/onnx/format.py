@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from engine.errors import UsageError
@@ -9,6 +10,8 @@ from engine.export.format import ExportFormat
 from engine.export.onnx import decoder, module
 from engine.quantization.grid import Format
 from engine.subject import Subject
+
+SCRIPT = Path(__file__).with_name("run_onnx.py")
 
 
 def onnx_format(bits: int | None) -> ExportFormat:
@@ -24,9 +27,13 @@ def onnx_format(bits: int | None) -> ExportFormat:
             module.check(subject)
 
     def write(subject: Subject, folder: Path, dtype: object) -> None:
-        (decoder if subject.is_language_model else module).write(subject, folder, bits)
+        if not subject.is_language_model:
+            module.write(subject, folder, bits)
+            return
+        decoder.write(subject, folder, bits)
+        shutil.copyfile(SCRIPT, folder / SCRIPT.name)
 
     return ExportFormat(
         write=write, read=None, check=check, weights="model.onnx*", plain=False, runtime="onnx",
-        tolerance=0.02 if bits else 0.01,
+        tolerance=0.02 if bits else 0.01, script=SCRIPT,
     )  # fmt: skip

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from fixtures.models import TEXT, save, subject
+from fixtures.models import TEXT, save, subject, tokenizer
 from fixtures.workspaces import logits, tokens, workspace
 
 from engine import builtin, runs
@@ -147,6 +149,9 @@ def test_a_run_measures_the_file_in_a_process_of_its_own(tmp_path: Path) -> None
     assert summary["divergence"] < 0.01
     assert summary["agreement"] > 0.9
     assert [artifact.format for artifact in state.artifacts] == ["onnx_int4", "gguf_q4_1"]
+    report = (run.path / "report.md").read_text()
+    assert "## Load and run artifacts/model\n" in report
+    assert "import onnxruntime_genai as genai" in report
     assert json.loads((run.path / "result.json").read_text())["rows"][-1]["load_seconds"] > 0
 
 
@@ -179,6 +184,23 @@ def test_a_classifier_runs_as_one_file(name: str, tmp_path: Path) -> None:
     )
     sizes = {file.name for file in (run.artifacts / "model").iterdir()}
     assert sizes == {"model.onnx"}
+
+
+def test_the_script_beside_the_weights_needs_only_the_runtime(tmp_path: Path) -> None:
+    mine, folder = llama(tmp_path / "run", None), tmp_path / "model"
+    folder.mkdir()
+    form = FORMATS.load("onnx_fp32").FORMAT
+    form.write(mine, folder, torch.float32)
+    prompt = "a text, with yes and no"
+    code = (
+        "import runpy, sys; sys.modules['torch'] = sys.modules['engine'] = sys.modules['transformers'] = None\n"
+        f"sys.argv = ['run', {prompt!r}, '8']\nrunpy.run_path({str(folder / form.script.name)!r}, run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", code], cwd="/", capture_output=True, text=True)
+    ids = tokenizer()(prompt).input_ids
+    out = mine.module.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=8, pad_token_id=0)
+    expected = tokenizer().decode(out[0, len(ids) :])
+    assert done.stdout.strip().startswith(expected.split("\ufffd")[0].strip()), done.stderr
 
 
 def test_an_artifact_that_does_not_run_says_why(tmp_path: Path) -> None:
