@@ -10,6 +10,8 @@ from engine import figures
 from engine.data.tasks import Task
 from engine.errors import UsageError
 from engine.evaluation.options import EvaluateStepOptions
+from engine.export import step as exporting
+from engine.export.options import ExportOptions
 from engine.joint import grid
 from engine.joint.options import JointOptions
 from engine.matrices import Matrix
@@ -19,12 +21,14 @@ from engine.prompts.options import JudgedOptions, PromptStepOptions
 from engine.pruning import step as pruning
 from engine.pruning import structured
 from engine.pruning.options import PruneOptions
+from engine.quantization import step as quantization
+from engine.quantization.options import QuantizeOptions
 from engine.sensitivity.options import SensitivityOptions
 from engine.training.material import TASK
 from engine.training.options import RecoverOptions, TrainingOptions
 from engine.workspace import Workspace
 
-STREAMED = {"prune", "recover", "evaluate", "export"}
+STREAMED = {"prune", "recover", "quantize", "evaluate", "export"}
 
 
 def check(workspace: Workspace, matrices: list[Matrix]) -> None:
@@ -40,7 +44,9 @@ def check(workspace: Workspace, matrices: list[Matrix]) -> None:
     check_prompts(workspace)
     steps = [step for step in workspace.profile.step if isinstance(step, PruneOptions | JointOptions)]
     check_pruning(workspace, matrices)
-    measured = [step for step in workspace.profile.step if isinstance(step, SensitivityOptions)]
+    check_quantizing(workspace, matrices)
+    check_exports(workspace)
+    measured = [step for step in workspace.profile.step if isinstance(step, SensitivityOptions | QuantizeOptions)]
     if (steps or measured) and workspace.profile.calibration.source != "self":
         workspace.calibration_inputs()
 
@@ -56,6 +62,22 @@ def check_pruning(workspace: Workspace, matrices: list[Matrix]) -> None:
                 structured.check(replace(workspace, step=index), how)
         if any(how.structure for how in prunings(step)):
             return
+
+
+def check_quantizing(workspace: Workspace, matrices: list[Matrix]) -> None:
+    """Refuses groups that do not fit the matrices; a step after the first that takes parts out checks for itself."""
+    for step in workspace.profile.step:
+        if isinstance(step, QuantizeOptions):
+            quantization.check_options(matrices, step)
+        if any(how.structure for how in prunings(step)):
+            return
+
+
+def check_exports(workspace: Workspace) -> None:
+    """Refuses formats that cannot hold the model that they are to hold."""
+    for index, step in enumerate(workspace.profile.step):
+        if isinstance(step, ExportOptions):
+            exporting.check_options(workspace, index, step)
 
 
 def prunings(step: StepOptions) -> list[PruneOptions]:

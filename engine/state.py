@@ -131,15 +131,23 @@ class RunState:
         step.label, step.done, step.total, step.unit = event.label, event.done, event.total, event.unit
 
     def _on_layer_pruned(self, event: ev.LayerPruned) -> None:
-        layer = self.layers.setdefault(
-            event.layer, LayerState(event.layer, event.block, event.shape, event.shape[0] * event.shape[1])
-        )
-        layer.sparsity, layer.error, layer.seconds = event.sparsity, event.error, event.seconds
-        if event.error is not None:
-            self._point("reconstruction error", event.time, event.error)
+        layer = self._changed(event)
+        layer.sparsity = event.sparsity
         known = [layer for layer in self.layers.values() if layer.sparsity is not None]
         zeros = sum(layer.parameters * (layer.sparsity or 0.0) for layer in known)
         self._point("sparsity", event.time, zeros / max(1, sum(x.parameters for x in self.layers.values())))
+
+    def _on_layer_quantized(self, event: ev.LayerQuantized) -> None:
+        self._changed(event).bits = event.bits
+
+    def _changed(self, event: ev.LayerPruned | ev.LayerQuantized) -> LayerState:
+        """The matrix that a step has changed, with its error."""
+        size = event.shape[0] * event.shape[1]
+        layer = self.layers.setdefault(event.layer, LayerState(event.layer, event.block, event.shape, size))
+        layer.error, layer.seconds = event.error, event.seconds
+        if event.error is not None:
+            self._point("reconstruction error", event.time, event.error)
+        return layer
 
     def _on_sparsity_planned(self, event: ev.SparsityPlanned) -> None:
         self.plans[event.step] = event

@@ -29,6 +29,7 @@ HINTS = {
     "measure": "lower evaluate.length",
     "sensitivity": "lower step.{index}.windows, calibration.samples or calibration.length",
     "prune": "set calibration.chunk = 1, or lower calibration.samples or calibration.length",
+    "quantize": "set calibration.chunk = 1, or lower calibration.samples or calibration.length",
     "recover": "lower step.{index}.batch, calibration.samples or calibration.length",
     "distill": "lower step.{index}.micro_batch, or step.{index}.gradient_checkpointing = true",
     "finetune": "lower step.{index}.micro_batch, or step.{index}.gradient_checkpointing = true",

@@ -20,7 +20,8 @@ from engine.prompts import pool, robustness, writer, written
 from engine.prompts.options import AdjustPromptOptions, EmbedPromptOptions, PromptStepOptions, SelectPromptOptions
 from engine.prompts.template import Prompt
 from engine.pruning.options import PruneOptions
-from engine.registry import CRITERIA, PERTURBATIONS, STEPS
+from engine.quantization.options import QuantizeOptions
+from engine.registry import CRITERIA, METHODS, PERTURBATIONS, STEPS
 from engine.sensitivity.options import SensitivityOptions
 from engine.subject import DTYPES
 from engine.training.options import RecoverOptions
@@ -28,6 +29,7 @@ from engine.training.options import RecoverOptions
 ADAM_PASSES = 15  # float32 numbers read or written for each weight in an optimizer step
 TOKENIZER = 72  # bytes of a tokenizer's files for each entry of the vocabulary
 EXAMPLE = 366  # bytes of a test row in examples.jsonl, beside its text
+CODES = 1.2  # bytes of a weight's code with its share of scales
 MATRIX = 900  # bytes of a matrix in sensitivity.json
 
 
@@ -60,6 +62,13 @@ def prune(scene: Scene, options: PruneOptions) -> Needs:
     gathered = planning.statistics(scene).beside(kept) if dense or planning.looks(options) else Needs()
     planned = gathered.then(planning.planning(scene, options))
     return planned.then(pruned).then(Needs(disk=sizes.matrix_weights * number))
+
+
+def quantize(scene: Scene, options: QuantizeOptions) -> Needs:
+    """As a prune step that solves (GPTQ works as SparseGPT does) or scores, and the codes: a byte a weight."""
+    like = "sparsegpt" if METHODS.load(options.method).METHOD.needs == "gram" else "magnitude"
+    pruning = PruneOptions(use="prune", criterion=like, statistics=options.statistics)
+    return prune(scene, pruning).then(Needs(disk=CODES * scene.sizes.matrix_weights))
 
 
 def sensitivity(scene: Scene, options: SensitivityOptions) -> Needs:
@@ -251,8 +260,8 @@ def export(scene: Scene, options: ExportOptions) -> Needs:
 
 NEEDS: dict[str, Callable[[Scene, Any], Needs]] = {
     "sensitivity": sensitivity, "prune": prune, "recover": recover, "distill": distill, "finetune": training,
-    "select_prompt": select_prompt, "adjust_prompt": adjust_prompt, "embed_prompt": embed_prompt, "joint": joint,
-    "evaluate": evaluate, "export": export,
+    "quantize": quantize, "select_prompt": select_prompt, "adjust_prompt": adjust_prompt, "embed_prompt": embed_prompt,
+    "joint": joint, "evaluate": evaluate, "export": export,
 }  # fmt: skip
 
 

@@ -39,6 +39,7 @@ from engine.events.run import (
 from engine.events.weights import (
     BlockRecovered,
     LayerPruned,
+    LayerQuantized,
     LayerSensitivity,
     LossMeasured,
     PartsRemoved,
@@ -58,6 +59,7 @@ __all__ = [
     "GridScored",
     "KINDS",
     "LayerPruned",
+    "LayerQuantized",
     "LayerSensitivity",
     "Log",
     "LossMeasured",

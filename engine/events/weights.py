@@ -71,6 +71,23 @@ class LayerPruned(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class LayerQuantized(Event):
+    """One matrix is integer codes of `bits` now, `group` of which share a scale (0: a row). `error` as in LayerPruned."""
+
+    kind: ClassVar[str] = "layer_quantized"
+    step: int
+    layer: str
+    block: int
+    shape: list[int]
+    bits: int
+    group: int
+    error: float | None
+    seconds: float
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class PartsRemoved(Event):
     """What structured pruning took out of one block (None: out of the whole model): `removed` are indices of `of` parts.
 
