@@ -18,7 +18,7 @@ from engine.pruning import structured
 from engine.pruning.options import PruneOptions
 from engine.sensitivity.options import SensitivityOptions
 from engine.training.material import TASK
-from engine.training.options import RecoverOptions, TrainingOptions
+from engine.training.options import RecoverOptions, SparseTrainOptions, TrainingOptions
 from engine.workspace import Workspace
 
 STREAMED = {"prune", "recover", "evaluate", "export"}
@@ -33,7 +33,7 @@ def check(workspace: Workspace, matrices: list[Matrix]) -> None:
     for name in tasks(workspace):
         workspace.task(name)
     check_prompts(workspace)
-    steps = [step for step in workspace.profile.step if isinstance(step, PruneOptions | JointOptions)]
+    steps = [step for step in workspace.profile.step if prunings(step)]
     check_pruning(workspace, matrices)
     measured = [step for step in workspace.profile.step if isinstance(step, SensitivityOptions)]
     if (steps or measured) and workspace.profile.calibration.source != "self":
@@ -57,6 +57,8 @@ def prunings(step: StepOptions) -> list[PruneOptions]:
     """Every way in which a step prunes the model that it finds."""
     if isinstance(step, JointOptions):
         return step.prunings
+    if isinstance(step, SparseTrainOptions):
+        return [] if step.start == "scratch" else [step.pruning]
     return [step] if isinstance(step, PruneOptions) else []
 
 

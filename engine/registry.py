@@ -105,6 +105,7 @@ STEPS = {
     "sensitivity": StepEntry("engine.sensitivity.options:SensitivityOptions", "engine.sensitivity.step"),
     "prune": StepEntry("engine.pruning.options:PruneOptions", "engine.pruning.step", stage="pruned"),
     "recover": StepEntry("engine.training.options:RecoverOptions", "engine.training.recover", stage="recovered"),
+    "sparse_train": StepEntry("engine.training.options:SparseTrainOptions", "engine.training.sparse", stage="sparse"),
     "distill": StepEntry("engine.training.options:DistillOptions", "engine.training.distill", stage="distilled"),
     "finetune": StepEntry("engine.training.options:FinetuneOptions", "engine.training.finetune", stage="finetuned"),
     "select_prompt": StepEntry("engine.prompts.options:SelectPromptOptions", "engine.prompts.select"),
