@@ -83,11 +83,8 @@ def begun(rows: int, width: int, transposed: bool) -> tuple[nn.Parameter, Part, 
 def trained(weight: nn.Parameter, part: Part, keeper: Keeper, law: Any, folder: Path, die_at: int = 0) -> None:
     problem = Problem(weight, part.shape)
     pace = Pace(Schedule(STEPS, 0.05, 0.1, 1e3), 4, 4, 2, 4, 99, 0.01, 0)
-    problem_part, problem.part = problem.part, part
-    objective: Any = type(
-        "Objective", (), {"part": staticmethod(problem_part), "held_out": staticmethod(problem.held_out)}
-    )
-    Loop([weight], objective, problem, keeper, pace, Watching(law, die_at), folder / "state", folder / "best").run()
+    watching = Watching(law, die_at)
+    Loop([weight], problem, problem, keeper, pace, watching, folder / "state", folder / "best").run()
 
 
 def keeper_for(method: str, pattern: Pattern, weight: nn.Parameter, part: Part, masks: list[Mask]) -> Keeper:
