@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from fixtures.killing import Killed, die_when
 from fixtures.models import TEXT, save
-from fixtures.training import check_at, weights
-from fixtures.workspaces import ON_FOLDER
+from fixtures.training import MEASURED, check_at, weights
 from safetensors.torch import load_file
 
 from engine import runs
@@ -19,16 +18,8 @@ from engine.worker import execute
 
 PROFILE = (
     'name = "sparse"'
-    + ON_FOLDER
+    + MEASURED
     + """\
-samples = 12
-length = 32
-compute = "float32"
-[evaluate]
-perplexity = "file:{folder}/text.txt"
-windows = 3
-length = 64
-speed = false
 [[step]]
 use = "sparse_train"
 method = "{method}"
