@@ -25,7 +25,7 @@ from engine.quantization import step as quantization
 from engine.quantization.options import QuantizeOptions
 from engine.sensitivity.options import SensitivityOptions
 from engine.training.material import TASK
-from engine.training.options import RecoverOptions, TrainingOptions
+from engine.training.options import RecoverOptions, SparseTrainOptions, TrainingOptions
 from engine.workspace import Workspace
 
 STREAMED = {"prune", "recover", "quantize", "evaluate", "export"}
@@ -42,7 +42,7 @@ def check(workspace: Workspace, matrices: list[Matrix]) -> None:
         for warning in verbalizers.check(task, tokenizer) if tokenizer else ():
             workspace.log(warning, "warning")
     check_prompts(workspace)
-    steps = [step for step in workspace.profile.step if isinstance(step, PruneOptions | JointOptions)]
+    steps = [step for step in workspace.profile.step if prunings(step)]
     check_pruning(workspace, matrices)
     check_quantizing(workspace, matrices)
     check_exports(workspace)
@@ -84,6 +84,8 @@ def prunings(step: StepOptions) -> list[PruneOptions]:
     """Every way in which a step prunes the model that it finds."""
     if isinstance(step, JointOptions):
         return step.prunings
+    if isinstance(step, SparseTrainOptions):
+        return [] if step.start == "scratch" else [step.pruning]
     return [step] if isinstance(step, PruneOptions) else []
 
 

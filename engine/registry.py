@@ -118,6 +118,7 @@ STEPS = {
     "sensitivity": StepEntry("engine.sensitivity.options:SensitivityOptions", "engine.sensitivity.step"),
     "prune": StepEntry("engine.pruning.options:PruneOptions", "engine.pruning.step", stage="pruned"),
     "recover": StepEntry("engine.training.options:RecoverOptions", "engine.training.recover", stage="recovered"),
+    "sparse_train": StepEntry("engine.training.options:SparseTrainOptions", "engine.training.sparse", stage="sparse"),
     "distill": StepEntry("engine.training.options:DistillOptions", "engine.training.distill", stage="distilled"),
     "finetune": StepEntry("engine.training.options:FinetuneOptions", "engine.training.finetune", stage="finetuned"),
     "quantize": StepEntry("engine.quantization.options:QuantizeOptions", "engine.quantization.step", stage="quantized"),

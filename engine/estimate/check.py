@@ -32,6 +32,7 @@ HINTS = {
     "quantize": "set calibration.chunk = 1, or lower calibration.samples or calibration.length",
     "recover": "lower step.{index}.batch, calibration.samples or calibration.length",
     "distill": "lower step.{index}.micro_batch, or step.{index}.gradient_checkpointing = true",
+    "sparse_train": "lower step.{index}.micro_batch, or step.{index}.gradient_checkpointing = true",
     "finetune": "lower step.{index}.micro_batch, or step.{index}.gradient_checkpointing = true",
     "select_prompt": "set step.{index}.control = false, or use fewer demonstrations",
     "adjust_prompt": "set step.{index}.control = false, or use fewer demonstrations",

@@ -260,7 +260,8 @@ def export(scene: Scene, options: ExportOptions) -> Needs:
 
 NEEDS: dict[str, Callable[[Scene, Any], Needs]] = {
     "sensitivity": sensitivity, "prune": prune, "recover": recover, "distill": distill, "finetune": training,
-    "quantize": quantize, "select_prompt": select_prompt, "adjust_prompt": adjust_prompt, "embed_prompt": embed_prompt,
+    "sparse_train": training, "quantize": quantize, "select_prompt": select_prompt, "adjust_prompt": adjust_prompt,
+    "embed_prompt": embed_prompt,
     "joint": joint, "evaluate": evaluate, "export": export,
 }  # fmt: skip
 
