@@ -61,7 +61,7 @@ def check_quantizing(workspace: Workspace, matrices: list[Matrix]) -> None:
     """Refuses groups that do not fit the matrices; a step after the first that takes parts out checks for itself."""
     for step in workspace.profile.step:
         if isinstance(step, QuantizeOptions):
-            quantization.check_options(matrices, step)
+            quantization.check_options(workspace.subject, matrices, step)
         if any(how.structure for how in prunings(step)):
             return
 
@@ -112,6 +112,8 @@ def check_streamed(workspace: Workspace) -> None:
                 needs[f"{key}.threshold"] = (step.threshold, "a threshold is checked", "a sparsity")
                 allocated = step.allocation != "uniform"
                 needs[f"{key}.allocation"] = (allocated, "sparsity is allocated", 'allocation = "uniform"')
+            case QuantizeOptions():
+                needs[f"{key}.size_ratio"] = (step.size_ratio, "bits are chosen", "bits")
             case EvaluateStepOptions():
                 needs[f"{key}.tasks"] = (step.tasks, "tasks are answered", "leave them out")
             case _:

@@ -66,6 +66,8 @@ def quantize(scene: Scene, options: QuantizeOptions) -> Needs:
     """As a prune step that solves (GPTQ works as SparseGPT does) or scores, and the codes: a byte a weight."""
     like = "sparsegpt" if METHODS.load(options.method).METHOD.needs == "gram" else "magnitude"
     pruning = PruneOptions(use="prune", criterion=like, statistics=options.statistics)
+    if options.size_ratio is not None:  # as the losses of an allocation by sensitivity, at one width
+        pruning = pruning.model_copy(update={"allocation": "sensitivity", "trial_windows": options.trial_windows})
     return prune(scene, pruning).then(Needs(disk=CODES * scene.sizes.matrix_weights))
 
 

@@ -36,6 +36,7 @@ from engine.events.run import (
     StepStarted,
 )
 from engine.events.weights import (
+    BitsPlanned,
     BlockRecovered,
     LayerPruned,
     LayerQuantized,
@@ -47,6 +48,7 @@ from engine.events.weights import (
 
 __all__ = [
     "ArtifactWritten",
+    "BitsPlanned",
     "BlockRecovered",
     "CandidateAdded",
     "CandidateScored",
