@@ -114,6 +114,8 @@ def check_streamed(workspace: Workspace) -> None:
                 needs[f"{key}.allocation"] = (allocated, "sparsity is allocated", 'allocation = "uniform"')
             case QuantizeOptions():
                 needs[f"{key}.size_ratio"] = (step.size_ratio, "bits are chosen", "bits")
+            case ExportOptions():
+                needs[f"{key}.reference"] = (step.reference, "a reference is quantized", "reference = false")
             case EvaluateStepOptions():
                 needs[f"{key}.tasks"] = (step.tasks, "tasks are answered", "leave them out")
             case _:

@@ -215,6 +215,10 @@ def export(scene: Scene, options: ExportOptions) -> Needs:
     size = sizes.parameters * number
     converted = 0 if number == sizes.number else number * (sizes.embedding if sizes.streamed else sizes.parameters)
     written = Needs(converted, disk=size + TOKENIZER * sizes.vocabulary, work=Work(traffic=size))
+    if options.reference:
+        again = parts.loading(sizes).then(prune(scene, PruneOptions(use="prune", criterion="sparsegpt")))
+        measured = measure(scene, scene.workspace.profile.evaluate)
+        written = written.then(replace(again.then(measured), disk=0.0).beside(sizes.loaded))
     if not options.verify:
         return written
     measured = measure(scene, scene.workspace.profile.evaluate, tasks=number != sizes.number)
