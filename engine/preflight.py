@@ -68,7 +68,7 @@ def check_quantizing(workspace: Workspace, matrices: list[Matrix]) -> None:
     """Refuses groups that do not fit the matrices; a step after the first that takes parts out checks for itself."""
     for step in workspace.profile.step:
         if isinstance(step, QuantizeOptions):
-            quantization.check_options(matrices, step)
+            quantization.check_options(workspace.subject, matrices, step)
         if any(how.structure for how in prunings(step)):
             return
 
@@ -126,6 +126,10 @@ def check_streamed(workspace: Workspace) -> None:
             case RecoverOptions():
                 whole = step.method != "blockwise"
                 needs[f"{key}.method"] = (whole, f"{step.method} trains", 'method = "blockwise"')
+            case QuantizeOptions():
+                needs[f"{key}.size_ratio"] = (step.size_ratio, "bits are chosen", "bits")
+            case ExportOptions():
+                needs[f"{key}.reference"] = (step.reference, "a reference is quantized", "reference = false")
             case EvaluateStepOptions():
                 needs[f"{key}.tasks"] = (step.tasks, "tasks are answered", "leave them out")
             case _:

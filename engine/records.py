@@ -48,6 +48,7 @@ class LayerState:
     planned: float | None = None
     reason: str = ""
     bits: int | None = None
+    planned_bits: int | None = None
 
 
 @dataclass(frozen=True)

@@ -140,6 +140,11 @@ class RunState:
     def _on_layer_quantized(self, event: ev.LayerQuantized) -> None:
         self._changed(event).bits = event.bits
 
+    def _on_bits_planned(self, event: ev.BitsPlanned) -> None:
+        for name, bits in event.bits.items():
+            if name in self.layers:
+                self.layers[name].planned_bits = bits
+
     def _changed(self, event: ev.LayerPruned | ev.LayerQuantized) -> LayerState:
         """The matrix that a step has changed, with its error."""
         size = event.shape[0] * event.shape[1]

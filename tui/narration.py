@@ -83,6 +83,12 @@ class Narrator:
         text = f"pruned {event.done}/{event.total} {event.layer} to {figures.share(event.sparsity)}{error}"
         return self._sometimes("pruned", event, text)
 
+    def _bits_planned(self, event: ev.BitsPlanned) -> list[str]:
+        """The mean bits of every block."""
+        found = means.by_block((m["block"], event.bits.get(m["name"]), m["parameters"]) for m in self._matrices)
+        rows = " ".join(f"{mean:.1f}" for mean in found.values())
+        return [f"{INDENT}bits for {figures.share(event.size_ratio)} of the bytes, by block {rows}"]
+
     def _layer_quantized(self, event: ev.LayerQuantized) -> list[str]:
         error = "" if event.error is None else f", error {event.error:.3g}"
         text = f"quantized {event.done}/{event.total} {event.layer} to {event.bits} bits{error}"

@@ -68,6 +68,8 @@ def quantize(scene: Scene, options: QuantizeOptions) -> Needs:
     """As a prune step that solves (GPTQ works as SparseGPT does) or scores, and the codes: a byte a weight."""
     like = "sparsegpt" if METHODS.load(options.method).METHOD.needs == "gram" else "magnitude"
     pruning = PruneOptions(use="prune", criterion=like, statistics=options.statistics)
+    if options.size_ratio is not None:  # as the losses of an allocation by sensitivity, at one width
+        pruning = pruning.model_copy(update={"allocation": "sensitivity", "trial_windows": options.trial_windows})
     return prune(scene, pruning).then(Needs(disk=CODES * scene.sizes.matrix_weights))
 
 
@@ -252,6 +254,10 @@ def export(scene: Scene, options: ExportOptions) -> Needs:
     size = sizes.parameters * number
     converted = 0 if number == sizes.number else number * (sizes.embedding if sizes.streamed else sizes.parameters)
     written = Needs(converted, disk=size + TOKENIZER * sizes.vocabulary, work=Work(traffic=size))
+    if options.reference:
+        again = parts.loading(sizes).then(prune(scene, PruneOptions(use="prune", criterion="sparsegpt")))
+        measured = measure(scene, scene.workspace.profile.evaluate)
+        written = written.then(replace(again.then(measured), disk=0.0).beside(sizes.loaded))
     if not options.verify:
         return written
     measured = measure(scene, scene.workspace.profile.evaluate, tasks=number != sizes.number)
@@ -261,8 +267,7 @@ def export(scene: Scene, options: ExportOptions) -> Needs:
 NEEDS: dict[str, Callable[[Scene, Any], Needs]] = {
     "sensitivity": sensitivity, "prune": prune, "recover": recover, "distill": distill, "finetune": training,
     "sparse_train": training, "quantize": quantize, "select_prompt": select_prompt, "adjust_prompt": adjust_prompt,
-    "embed_prompt": embed_prompt,
-    "joint": joint, "evaluate": evaluate, "export": export,
+    "embed_prompt": embed_prompt, "joint": joint, "evaluate": evaluate, "export": export,
 }  # fmt: skip
 
 

@@ -37,6 +37,7 @@ from engine.events.run import (
     StepStarted,
 )
 from engine.events.weights import (
+    BitsPlanned,
     BlockRecovered,
     LayerPruned,
     LayerQuantized,
@@ -49,6 +50,7 @@ from engine.events.weights import (
 
 __all__ = [
     "ArtifactWritten",
+    "BitsPlanned",
     "BlockRecovered",
     "CandidateAdded",
     "CandidateScored",

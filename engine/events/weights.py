@@ -71,6 +71,16 @@ class LayerPruned(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class BitsPlanned(Event):
+    """How a quantize step splits the bytes over the matrices, {matrix name: bits}, before anything is changed."""
+
+    kind: ClassVar[str] = "bits_planned"
+    step: int
+    size_ratio: float
+    bits: dict[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
 class LayerQuantized(Event):
     """One matrix is integer codes of `bits` now, `group` of which share a scale (0: a row). `error` as in LayerPruned."""
 

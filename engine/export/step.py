@@ -12,7 +12,8 @@ import torch
 from engine import archive, files
 from engine import events as ev
 from engine.archive import Measured
-from engine.export.format import ExportFormat
+from engine.export import reference
+from engine.export.format import ExportFormat, need_language_model
 from engine.export.options import ExportOptions
 from engine.export.verify import exported_stage, verify
 from engine.options import StepOptions
@@ -23,6 +24,9 @@ from engine.quantization.step import format_of
 from engine.registry import FORMATS, STEPS
 from engine.subject import DTYPES
 from engine.workspace import Workspace
+
+EIGHT_BITS = 8.5 / 8
+"""bytes of a weight outside the blocks in formats that store these in eight bits"""
 
 
 def run(workspace: Workspace, options: ExportOptions) -> dict[str, Any]:
@@ -44,6 +48,8 @@ def run(workspace: Workspace, options: ExportOptions) -> dict[str, Any]:
         summary |= verify(workspace, form, folder, options, str(summary["dtype"]))
     stage = exported_stage(workspace, options)
     workspace.emit(ev.Metric(step=workspace.step, stage=stage, name="bytes", value=size, unit="B"))
+    if options.reference:
+        reference.measure(workspace, size, dtype.itemsize if form.plain else EIGHT_BITS)
     if options.verify:
         archive.add(noted(workspace, options, stage, folder, size))
     return summary
@@ -74,6 +80,8 @@ def check_options(workspace: Workspace, index: int, options: ExportOptions) -> N
     """Raises UsageError, before any work, when the format cannot hold what the steps before this one make."""
     form: ExportFormat = FORMATS.load(options.format).FORMAT
     form.check(workspace.subject, quantized_format(workspace.profile.step[:index]))
+    if options.reference:
+        need_language_model(workspace.subject, "a reference")
 
 
 def quantized_format(before: Sequence[StepOptions]) -> Format | None:

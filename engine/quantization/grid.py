@@ -22,7 +22,9 @@ TINY = 2.0**-100  # a scale is no smaller: far below any weight that matters, fa
 
 @dataclass(frozen=True)
 class Format:
-    """`bits` of a code, `group` columns that share a scale (0: all of a row), whether the code of zero is the middle one."""
+    """`bits` of a code (0: different in the matrices), `group` columns that share a scale (0: all of a row), whether the code
+    of zero is in the middle.
+    """
 
     bits: int
     group: int

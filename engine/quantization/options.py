@@ -9,6 +9,9 @@ from pydantic import Field, field_validator
 from engine.options import StepOptions
 from engine.registry import METHODS
 
+WIDTHS = (3, 4, 8)
+"""bits that a matrix may have"""
+
 
 class QuantizeOptions(StepOptions):
     """Round the weights to integer codes of a few bits; what is zero stays zero. Exports take the codes as they are."""
@@ -18,6 +21,10 @@ class QuantizeOptions(StepOptions):
     """how weights are rounded: see `compress-tui list methods`"""
     bits: Literal[3, 4, 8] = 4
     """bits of a code"""
+    size_ratio: float | None = Field(default=None, gt=0.0, lt=1.0)
+    """instead of `bits`: 3, 4 or 8 for every matrix, so that the model takes this share of its bytes and loses least"""
+    trial_windows: int = Field(default=4, ge=1)
+    """size_ratio: calibration windows on which rounded blocks are compared with the dense model"""
     group: Literal[0, 32, 64, 128] = 32
     """neighbouring weights of a row that share a scale; 0: the whole row does"""
     symmetric: bool = False

@@ -15,13 +15,14 @@ from engine.calibration import Visit, Walk
 from engine.checkpoints import BlockCheckpoints
 from engine.errors import EngineError
 from engine.matrices import Matrix, Statistics, output_error
-from engine.quantization import store
+from engine.quantization import store, widths
 from engine.quantization.folding import Maker, Probe
 from engine.quantization.grid import Codes, Format
 from engine.quantization.method import Method, Settings
 from engine.quantization.options import QuantizeOptions
 from engine.quantization.store import Quantized
 from engine.registry import METHODS
+from engine.subject import Subject
 from engine.workspace import Workspace
 
 
@@ -92,9 +93,9 @@ def run(workspace: Workspace, options: QuantizeOptions) -> dict[str, Any]:
     """Quantizes the workspace's model in place; returns the step's summary."""
     method: Method = METHODS.load(options.method).METHOD
     walk = Walk.over(workspace)
-    check_options(walk.matrices, options)
+    check_options(workspace.subject, walk.matrices, options)
     probe = prepared(workspace, walk) if method.scale is not None else None
-    formats = {matrix.name: format_of(options) for matrix in walk.matrices}
+    formats = widths.plan(workspace, walk, options)
     settings = Settings(options.damping, options.act_order, options.clip)
     quantizing = Quantizing(workspace, method, settings, formats, len(walk.matrices))
     kept = BlockCheckpoints(workspace)
@@ -123,13 +124,16 @@ def restore(workspace: Workspace, options: QuantizeOptions) -> None:
 
 
 def format_of(options: QuantizeOptions) -> Format:
-    return Format(options.bits, options.group, options.symmetric)
+    """What all matrices have in common."""
+    return Format(options.bits if options.size_ratio is None else 0, options.group, options.symmetric)
 
 
-def check_options(matrices: list[Matrix], options: QuantizeOptions) -> None:
-    """Raises UsageError, before anything is changed, when the groups do not fit a matrix."""
+def check_options(subject: Subject, matrices: list[Matrix], options: QuantizeOptions) -> None:
+    """Raises UsageError, before anything is changed, when the groups do not fit a matrix or the bytes are too few."""
     for matrix in matrices:
         format_of(options).check(matrix.name, matrix.shape)
+    if options.size_ratio is not None:
+        widths.budget(subject, matrices, options)
 
 
 def prepared(workspace: Workspace, walk: Walk) -> Probe | None:
@@ -185,6 +189,7 @@ def summary(
     layers = [workspace.state.layers[m.name] for m in matrices]
     errors = [layer.error for layer in layers if layer.error is not None]
     return {
-        "method": options.method, "bits": options.bits, "bits_a_weight": bits / numel, "matrices": len(matrices),
+        "method": options.method, "bits": format_of(options).bits or "mixed",
+        "bits_a_weight": bits / numel, "matrices": len(matrices),
         "covered": numel / blocks, "mean_error": sum(errors) / len(errors) if errors else None,
     }  # fmt: skip

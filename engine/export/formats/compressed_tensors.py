@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from engine import files
+from engine.errors import UsageError
 from engine.export import coded
 from engine.export.format import ExportFormat, need_codes, need_language_model
 from engine.model import reload
@@ -25,7 +26,12 @@ NAME = "compressed-tensors"
 
 def check(subject: Subject, form: Format | None) -> None:
     need_language_model(subject, NAME)
-    need_codes(form, NAME)
+    found = need_codes(form, NAME)
+    if not found.bits and not found.symmetric:
+        message = "transformers reads layers of different bits only where zero is the middle code"
+        raise UsageError(
+            message, where="step.format", hint='symmetric = true in the quantize step, or format = "sparse"'
+        )
     coded.check_linear(subject, NAME)
 
 

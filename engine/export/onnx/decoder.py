@@ -55,7 +55,7 @@ def check(subject: Subject, form: Format | None, bits: int | None) -> None:
     coded.check_linear(subject, name)
     found = need_codes(form, name)
     if found.bits != bits or not found.group:
-        what = f"{found.bits} bits" if found.bits != bits else "a scale for every row"
+        what = f"{found.bits or 'several numbers of'} bits" if found.bits != bits else "a scale for every row"
         hint = f"bits = {bits}, group = 32 in the quantize step" + (
             "; ONNX packs 4 or 8 bits" if found.bits == 3 else ""
         )
