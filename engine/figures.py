@@ -101,7 +101,7 @@ def metric(name: str, value: float | None, low: float | None = None, high: float
     """A measured figure as its name asks: bytes as sizes, counts, shares, accuracies, rates."""
     if judged(name):
         return quality(name.partition(":")[0], value, low, high)
-    read = {"parameters": count, "sparsity": share}
+    read = {"parameters": count, "sparsity": share, "first_token_seconds": latency, "load_seconds": latency}
     return read.get(name, size if name.endswith("bytes") else number)(value)
 
 
@@ -132,6 +132,11 @@ def duration(seconds: float | None) -> str:
     if whole < 3600:
         return f"{whole // 60} m {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} m"
+
+
+def latency(seconds: float | None) -> str:
+    """A short time: 85 ms, and seconds from one on."""
+    return f"{1000 * seconds:.0f} ms" if seconds is not None and seconds < 0.9995 else duration(seconds)
 
 
 def rough(seconds: float | None) -> str:

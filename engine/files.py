@@ -24,6 +24,11 @@ def runs_folder() -> Path:
     return Path(override) if override else state_folder() / "runs"
 
 
+def archive_file() -> Path:
+    """Where measured artifacts of all runs are noted: beside the folder of runs."""
+    return runs_folder().parent / "artifacts.sqlite"
+
+
 def cache_folder() -> Path:
     """Where what can be made again is kept: $COMPRESS_TUI_CACHE, else the user's cache folder."""
     override = os.environ.get("COMPRESS_TUI_CACHE")

@@ -11,7 +11,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from engine import files
-from engine.calibration import Walk
+from engine.calibration import Visit, Walk
 from engine.errors import EngineError
 from engine.matrices import SAMPLE, Matrix, Statistics
 from engine.weights import weights_hash, writing
@@ -88,6 +88,26 @@ class Grams:
         except FileNotFoundError as error:
             hint = "resuming the run collects the statistics again"
             raise EngineError("the statistics have left the cache", where=str(self.folder), hint=hint) from error
+
+
+def passes(
+    workspace: Workspace, walk: Walk, visit: Callable[[int], Visit | None], *, dense: bool, want_gram: bool
+) -> Iterator[int]:
+    """Changes weights block by block, in one walk or with the statistics of the model as it is (`dense`); yields each block
+    when it is done. `visit(block)` says what to do with its matrices, None when an earlier process has.
+    """
+    if not dense:
+        yield from walk.run(visit, want_gram)
+        return
+    # looked for again, as a long search may have left the cache to be trimmed; before anything is changed or put back
+    grams = Grams.of(workspace, walk)
+    for block in range(walk.blocks()):
+        with walk.holding(block):
+            action = visit(block)
+            if action is not None:
+                for matrices, statistics in grams.groups(block):
+                    action(matrices, statistics)
+            yield block
 
 
 def firsts(walk: Walk) -> list[Matrix]:

@@ -58,6 +58,11 @@ class Statistics:
         made: Made = self._made[key]
         return made
 
+    def scaled(self, scale_I: torch.Tensor) -> Statistics:
+        """Of the inputs X scale."""
+        gram = None if self.gram is None else self.gram * (scale_I[:, None] * scale_I)
+        return Statistics(self.tokens, self.mean_squares * scale_I.square(), gram, self.rows * scale_I)
+
     @classmethod
     def of(cls, x: torch.Tensor, want_gram: bool) -> Statistics:
         """From X [..., I] of any dtype; everything in float32."""
@@ -104,6 +109,15 @@ def gram_matrix(x_TI: torch.Tensor) -> torch.Tensor:
         torch.mm(x_TI[:, start:end].T, x_TI[:, start:], out=gram_II[start:end, start:])
         gram_II[end:, start:end] = gram_II[start:end, end:].T
     return gram_II
+
+
+def output_error(before_OI: torch.Tensor, after_OI: torch.Tensor, rows_TI: torch.Tensor) -> float | None:
+    """||X(W - W')ᵀ||² / ||XWᵀ||² on the kept calibration rows; None where there are none."""
+    if not len(rows_TI):
+        return None
+    reference = torch.linalg.vector_norm(rows_TI @ before_OI.T).square()
+    difference = torch.linalg.vector_norm(rows_TI @ (before_OI - after_OI).T).square()
+    return float(difference / reference.clamp_min(1e-30))
 
 
 class Products(TorchFunctionMode):

@@ -111,14 +111,14 @@ def _streamed(options: ModelOptions) -> Subject:
     path, hub = _place(options.source)
     if hub:
         path = _fetched(str(path), options.source)
-    tokenizer = _tokenizer(str(path), hub=False)
+    words = tokenizer(str(path))
     try:
         stream = streaming.load(path, DTYPES[options.dtype], torch.device(options.device))
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise _unloadable(options.source, error, hub) from error
     watchable(stream.module)
-    digest = weights_hash(stream.module, tokenizer, finite_weights(stream.tensors(), stream.module, options.source))
-    return Subject(stream.module, options.source, digest, tokenizer, stream=stream)
+    digest = weights_hash(stream.module, words, finite_weights(stream.tensors(), stream.module, options.source))
+    return Subject(stream.module, options.source, digest, words, stream=stream)
 
 
 def _fetched(name: str, source: str) -> Path:
@@ -140,7 +140,7 @@ def watchable(module: Any) -> None:
 def _from_pretrained(path: str, options: ModelOptions, hub: bool) -> Subject:
     from transformers import AutoModelForCausalLM
 
-    tokenizer = _tokenizer(path, hub)
+    words = tokenizer(path, hub)
     try:
         module = AutoModelForCausalLM.from_pretrained(
             path, dtype=DTYPES[options.dtype], use_safetensors=True, local_files_only=not hub
@@ -148,10 +148,11 @@ def _from_pretrained(path: str, options: ModelOptions, hub: bool) -> Subject:
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise _unloadable(options.source, error, hub) from error
     watchable(module)
-    return Subject(module, options.source, weights_hash(module, tokenizer), tokenizer)
+    return Subject(module, options.source, weights_hash(module, words), words)
 
 
-def _tokenizer(path: str, hub: bool) -> Any:
+def tokenizer(path: str, hub: bool = False) -> Any:
+    """The tokenizer of a folder, or of a name on the hub. Raises Unavailable."""
     from transformers import AutoTokenizer
 
     try:

@@ -25,7 +25,7 @@ Row = dict[str, Any]
 
 WEIGHTS = (
     "perplexity", "bytes", "parameters", "sparsity", "decode_tokens_per_second", "prefill_tokens_per_second",
-    "peak_memory_bytes",
+    "first_token_seconds", "load_seconds", "peak_memory_bytes",
 )  # fmt: skip
 ACCURACY = "accuracy"
 FIGURE = f"{ACCURACY} [95%]"
@@ -57,6 +57,8 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "size": lambda row: figures.size(row["bytes"]),
     "decode tok/s": lambda row: figures.number(row["decode_tokens_per_second"], 1),
     "prefill tok/s": lambda row: figures.number(row["prefill_tokens_per_second"], 1),
+    "first token": lambda row: figures.latency(row["first_token_seconds"]),
+    "load": lambda row: figures.latency(row["load_seconds"]),
     "parameters": lambda row: figures.count(row["parameters"]),
     "sparsity": lambda row: figures.share(row["sparsity"]),
     "peak memory": lambda row: figures.size(row["peak_memory_bytes"]),
@@ -65,7 +67,7 @@ PLAIN = "plain"
 BASELINES = {PLAIN: PLAIN, "start": "first", "projected": "projected"}
 """the ends of the names of prompts that no search found: the task's template and nothing else; where a search began; what
 virtual tokens say as a text"""
-COST = ("size", "parameters", "sparsity", "decode tok/s", "prefill tok/s", "peak memory")
+COST = ("size", "parameters", "sparsity", "decode tok/s", "prefill tok/s", "first token", "load", "peak memory")
 """the columns on what a stage costs; the others are on how good it is"""
 WORDS = ("stage", "task", "metric", "calibration", "against", "verdict")
 """the columns that hold words; the others hold numbers"""

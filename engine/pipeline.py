@@ -211,7 +211,8 @@ def check_fingerprint(workspace: Workspace) -> None:
 def check_gates(workspace: Workspace) -> list[str]:
     """Emits every bound of the profile's gate; returns the names of those missed."""
     gate, metrics = workspace.profile.gate, workspace.state.metrics
-    last = metrics.get("exported") or metrics.get(workspace.stage, {})
+    exported = [stage for stage in metrics if stage.startswith("exported")]
+    last = metrics[exported[-1]] if exported else metrics.get(workspace.stage, {})
     dense = metrics["dense"]
     values: dict[str, float] = {}
     for name, key in (("perplexity_ratio", "perplexity"), ("size_ratio", "bytes")):

@@ -10,6 +10,8 @@ from engine import figures
 from engine.data.tasks import Task
 from engine.errors import UsageError
 from engine.evaluation.options import EvaluateStepOptions
+from engine.export import step as exporting
+from engine.export.options import ExportOptions
 from engine.joint import grid
 from engine.joint.options import JointOptions
 from engine.matrices import Matrix
@@ -19,12 +21,14 @@ from engine.prompts.options import JudgedOptions, PromptStepOptions
 from engine.pruning import step as pruning
 from engine.pruning import structured
 from engine.pruning.options import PruneOptions
+from engine.quantization import step as quantization
+from engine.quantization.options import QuantizeOptions
 from engine.sensitivity.options import SensitivityOptions
 from engine.training.material import TASK
-from engine.training.options import RecoverOptions, TrainingOptions
+from engine.training.options import RecoverOptions, SparseTrainOptions, TrainingOptions
 from engine.workspace import Workspace
 
-STREAMED = {"prune", "recover", "evaluate", "export"}
+STREAMED = {"prune", "recover", "quantize", "evaluate", "export"}
 
 
 def check(workspace: Workspace, matrices: list[Matrix]) -> None:
@@ -38,9 +42,11 @@ def check(workspace: Workspace, matrices: list[Matrix]) -> None:
         for warning in verbalizers.check(task, tokenizer) if tokenizer else ():
             workspace.log(warning, "warning")
     check_prompts(workspace)
-    steps = [step for step in workspace.profile.step if isinstance(step, PruneOptions | JointOptions)]
+    steps = [step for step in workspace.profile.step if prunings(step)]
     check_pruning(workspace, matrices)
-    measured = [step for step in workspace.profile.step if isinstance(step, SensitivityOptions)]
+    check_quantizing(workspace, matrices)
+    check_exports(workspace)
+    measured = [step for step in workspace.profile.step if isinstance(step, SensitivityOptions | QuantizeOptions)]
     if (steps or measured) and workspace.profile.calibration.source != "self":
         workspace.calibration_inputs()
 
@@ -58,10 +64,28 @@ def check_pruning(workspace: Workspace, matrices: list[Matrix]) -> None:
             return
 
 
+def check_quantizing(workspace: Workspace, matrices: list[Matrix]) -> None:
+    """Refuses groups that do not fit the matrices; a step after the first that takes parts out checks for itself."""
+    for step in workspace.profile.step:
+        if isinstance(step, QuantizeOptions):
+            quantization.check_options(workspace.subject, matrices, step)
+        if any(how.structure for how in prunings(step)):
+            return
+
+
+def check_exports(workspace: Workspace) -> None:
+    """Refuses formats that cannot hold the model that they are to hold."""
+    for index, step in enumerate(workspace.profile.step):
+        if isinstance(step, ExportOptions):
+            exporting.check_options(workspace, index, step)
+
+
 def prunings(step: StepOptions) -> list[PruneOptions]:
     """Every way in which a step prunes the model that it finds."""
     if isinstance(step, JointOptions):
         return step.prunings
+    if isinstance(step, SparseTrainOptions):
+        return [] if step.start == "scratch" else [step.pruning]
     return [step] if isinstance(step, PruneOptions) else []
 
 
@@ -102,6 +126,10 @@ def check_streamed(workspace: Workspace) -> None:
             case RecoverOptions():
                 whole = step.method != "blockwise"
                 needs[f"{key}.method"] = (whole, f"{step.method} trains", 'method = "blockwise"')
+            case QuantizeOptions():
+                needs[f"{key}.size_ratio"] = (step.size_ratio, "bits are chosen", "bits")
+            case ExportOptions():
+                needs[f"{key}.reference"] = (step.reference, "a reference is quantized", "reference = false")
             case EvaluateStepOptions():
                 needs[f"{key}.tasks"] = (step.tasks, "tasks are answered", "leave them out")
             case _:

@@ -149,6 +149,11 @@ def parse(text: str, file: str, overrides: Sequence[str] = (), base: Path | None
     return profile
 
 
+def source(text: str) -> str:
+    """A model named on the command line as profiles have it: paths are absolute."""
+    return str(_absolute({"source": text}, Path.cwd(), [])["source"])
+
+
 def dump(profile: BaseModel) -> str:
     """The profile as TOML with every default written out and each key's description as a comment."""
     document = tomlkit.document()

@@ -34,7 +34,9 @@ class StepState:
 
 @dataclass
 class LayerState:
-    """One matrix: its shape, the sparsity it is to get, and after pruning its sparsity, relative output error and seconds."""
+    """One matrix: its shape, the sparsity it is to get, and after pruning its sparsity, after quantizing its bits; of what was
+    done last the relative output error and seconds.
+    """
 
     name: str
     block: int
@@ -45,6 +47,8 @@ class LayerState:
     seconds: float | None = None
     planned: float | None = None
     reason: str = ""
+    bits: int | None = None
+    planned_bits: int | None = None
 
 
 @dataclass(frozen=True)

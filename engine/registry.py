@@ -66,6 +66,7 @@ METRICS = Family("metric", "engine.prompts.metrics")
 FORMATS = Family("export format", "engine.export.formats")
 STRUCTURES = Family("structured pattern", "engine.pruning.structures")
 SCORES = Family("score of parts", "engine.pruning.scores")
+METHODS = Family("quantization method", "engine.quantization.methods")
 TASKS = Family("task", "engine.tasks")
 
 
@@ -80,6 +81,7 @@ FAMILIES = {
     "allocations": ALLOCATIONS,
     "structures": STRUCTURES,
     "scores": SCORES,
+    "methods": METHODS,
     "optimizers": OPTIMIZERS,
     "adjusters": ADJUSTERS,
     "perturbations": PERTURBATIONS,
@@ -116,8 +118,10 @@ STEPS = {
     "sensitivity": StepEntry("engine.sensitivity.options:SensitivityOptions", "engine.sensitivity.step"),
     "prune": StepEntry("engine.pruning.options:PruneOptions", "engine.pruning.step", stage="pruned"),
     "recover": StepEntry("engine.training.options:RecoverOptions", "engine.training.recover", stage="recovered"),
+    "sparse_train": StepEntry("engine.training.options:SparseTrainOptions", "engine.training.sparse", stage="sparse"),
     "distill": StepEntry("engine.training.options:DistillOptions", "engine.training.distill", stage="distilled"),
     "finetune": StepEntry("engine.training.options:FinetuneOptions", "engine.training.finetune", stage="finetuned"),
+    "quantize": StepEntry("engine.quantization.options:QuantizeOptions", "engine.quantization.step", stage="quantized"),
     "select_prompt": StepEntry("engine.prompts.options:SelectPromptOptions", "engine.prompts.select"),
     "adjust_prompt": StepEntry("engine.prompts.options:AdjustPromptOptions", "engine.prompts.adjust"),
     "embed_prompt": StepEntry("engine.prompts.options:EmbedPromptOptions", "engine.prompts.embed"),

@@ -30,6 +30,7 @@ def markdown(state: RunState, environment: Mapping[str, Any] | None = None) -> s
         _prompts(state),
         _steps(state),
         sections.layers(state),
+        sections.quantized(state),
         sections.plans(state),
         sections.sensitivity(state),
         sections.removals(state),
@@ -38,6 +39,7 @@ def markdown(state: RunState, environment: Mapping[str, Any] | None = None) -> s
         sections.readings(state),
         section("Gates", ["gate", "bound", "value", "result"], [_gate(gate) for gate in state.gates]),
         section("Artifacts", ["path", "format", "size"], [_artifact(a) for a in state.artifacts]),
+        *[_script(artifact) for artifact in state.artifacts],
         _environment(state, environment or {}),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -177,6 +179,16 @@ def _artifact(artifact: ev.ArtifactWritten) -> list[str]:
     return [artifact.path, artifact.format, figures.size(artifact.bytes)]
 
 
+def _script(artifact: ev.ArtifactWritten) -> str:
+    """The program that loads an artifact without this package."""
+    if not artifact.script:
+        return ""
+    head = (
+        f"## Load and run {artifact.path}\n\nThe script lies beside the weights and works wherever the folder is taken."
+    )
+    return f"{head}\n\n{_fenced(artifact.script.strip(), 'python')}"
+
+
 def _environment(state: RunState, environment: Mapping[str, Any]) -> str:
     known: dict[str, Any] = {}
     if state.model:
@@ -189,9 +201,9 @@ def _plainly(value: Any) -> str:
     return ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
 
 
-def _fenced(text: str) -> str:
+def _fenced(text: str, language: str = "text") -> str:
     fence = "```" if "```" not in text else "````"
-    return f"{fence}text\n{text}\n{fence}"
+    return f"{fence}{language}\n{text}\n{fence}"
 
 
 def _fields(event: ev.Event) -> dict[str, Any]:

@@ -46,6 +46,16 @@ def layers(state: RunState) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
+def quantized(state: RunState) -> str:
+    """Per block the bits of the codes and the mean error."""
+    blocks: dict[int, list[LayerState]] = {}
+    for layer in state.layers.values():
+        if layer.bits is not None:
+            blocks.setdefault(layer.block, []).append(layer)
+    body = [[str(block), str(len(found)), *_bits(found)] for block, found in sorted(blocks.items())]
+    return section("Quantized layers", ["block", "matrices", "bits", "mean error"], body)
+
+
 def plans(state: RunState) -> str:
     """Each plan whose matrices' sparsities differ: the densest and the sparsest of them, and why they are so."""
     parts = []
@@ -114,6 +124,11 @@ def readings(state: RunState) -> str:
 def _block(found: list[LayerState]) -> list[str]:
     sparsity = means.weighted((x.sparsity, x.parameters) for x in found)
     return [figures.share(sparsity), _error(means.mean(x.error for x in found))]
+
+
+def _bits(found: list[LayerState]) -> list[str]:
+    bits = means.weighted((x.bits, x.parameters) for x in found)
+    return [figures.number(bits), _error(means.mean(x.error for x in found))]
 
 
 def _place(removal: ev.PartsRemoved) -> str:

@@ -140,19 +140,33 @@ class RunState:
         step.label, step.done, step.total, step.unit = event.label, event.done, event.total, event.unit
 
     def _on_layer_pruned(self, event: ev.LayerPruned) -> None:
-        if event.layer not in self.layers:
-            self._add(LayerState(event.layer, event.block, event.shape, event.shape[0] * event.shape[1]))
-        layer = self.layers[event.layer]
+        layer = self._changed(event)
         self._zeros += layer.parameters * (event.sparsity - (layer.sparsity or 0.0))
-        layer.sparsity, layer.error, layer.seconds = event.sparsity, event.error, event.seconds
-        if event.error is not None:
-            self._point("reconstruction error", event.time, event.error)
+        layer.sparsity = event.sparsity
         self._point("sparsity", event.time, self._zeros / max(1, self._parameters))
 
     def _add(self, layer: LayerState) -> None:
         self.layers[layer.name] = layer
         self._zeros += layer.parameters * (layer.sparsity or 0.0)
         self._parameters += layer.parameters
+
+    def _on_layer_quantized(self, event: ev.LayerQuantized) -> None:
+        self._changed(event).bits = event.bits
+
+    def _on_bits_planned(self, event: ev.BitsPlanned) -> None:
+        for name, bits in event.bits.items():
+            if name in self.layers:
+                self.layers[name].planned_bits = bits
+
+    def _changed(self, event: ev.LayerPruned | ev.LayerQuantized) -> LayerState:
+        """The matrix that a step has changed, with its error."""
+        if event.layer not in self.layers:
+            self._add(LayerState(event.layer, event.block, event.shape, event.shape[0] * event.shape[1]))
+        layer = self.layers[event.layer]
+        layer.error, layer.seconds = event.error, event.seconds
+        if event.error is not None:
+            self._point("reconstruction error", event.time, event.error)
+        return layer
 
     def _on_sparsity_planned(self, event: ev.SparsityPlanned) -> None:
         self.plans[event.step] = event

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -18,6 +18,9 @@ from engine import streaming
 from engine.data.features import Features
 from engine.errors import EngineError
 from engine.streaming import Streamed
+
+if TYPE_CHECKING:
+    from engine.quantization.store import Quantized
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -46,7 +49,8 @@ def _through(later: list[int] | None, earlier: list[int] | None) -> list[int] | 
 class Subject:
     """A model and what is needed to run it. `fingerprint` identifies its weights before any change.
 
-    `stream` is there when the blocks' weights stay on disk: they are in memory only while somebody holds them.
+    `stream` is there when the blocks' weights stay on disk: they are in memory only while somebody holds them; `quantized` when
+    a step has made codes of the matrices.
     """
 
     module: nn.Module
@@ -56,6 +60,7 @@ class Subject:
     features: Features | None = None
     origin: Origin = Origin()
     stream: Streamed | None = None
+    quantized: Quantized | None = None
 
     @property
     def device(self) -> torch.device:

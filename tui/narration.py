@@ -16,7 +16,7 @@ EVERY = 5.0
 PARTS = 10
 """progress lines of one work, at most, beside its first and its last"""
 INDENT = "      "
-Counted = ev.Progress | ev.LayerPruned | ev.PartsRemoved | ev.LayerSensitivity | ev.LossMeasured
+Counted = ev.Progress | ev.LayerPruned | ev.LayerQuantized | ev.PartsRemoved | ev.LayerSensitivity | ev.LossMeasured
 """events that say how far a work is"""
 
 
@@ -82,6 +82,17 @@ class Narrator:
         error = "" if event.error is None else f", error {event.error:.3g}"
         text = f"pruned {event.done}/{event.total} {event.layer} to {figures.share(event.sparsity)}{error}"
         return self._sometimes("pruned", event, text)
+
+    def _bits_planned(self, event: ev.BitsPlanned) -> list[str]:
+        """The mean bits of every block."""
+        found = means.by_block((m["block"], event.bits.get(m["name"]), m["parameters"]) for m in self._matrices)
+        rows = " ".join(f"{mean:.1f}" for mean in found.values())
+        return [f"{INDENT}bits for {figures.share(event.size_ratio)} of the bytes, by block {rows}"]
+
+    def _layer_quantized(self, event: ev.LayerQuantized) -> list[str]:
+        error = "" if event.error is None else f", error {event.error:.3g}"
+        text = f"quantized {event.done}/{event.total} {event.layer} to {event.bits} bits{error}"
+        return self._sometimes("quantized", event, text)
 
     def _parts_removed(self, event: ev.PartsRemoved) -> list[str]:
         error = "" if event.error is None else f", error {event.error:.3g}"

@@ -5,10 +5,8 @@ Knows nothing of models or runs.
 
 from __future__ import annotations
 
-import resource
 import shutil
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -16,9 +14,9 @@ from pathlib import Path
 
 import torch
 
+from engine.resident import peak_resident
 from engine.subject import DTYPES
 
-STATUS = Path("/proc/self/status")
 SECONDS = 0.05  # of each timed operation
 SIDE, SIDE_GPU = 512, 4096
 STREAM = 2**24  # numbers in the tensor whose reading is timed
@@ -36,12 +34,7 @@ def peak_memory(device: torch.device) -> int:
     """The most bytes that this process has had resident, or on the GPU."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
-    lines = STATUS.read_text().splitlines() if STATUS.is_file() else []
-    for line in lines:  # a process that was forked from a large one has that one's peak in its resource usage
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    unit = 1 if sys.platform == "darwin" else 1024
-    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit
+    return peak_resident()
 
 
 def disk(path: Path) -> tuple[int, int]:

@@ -20,7 +20,8 @@ from engine.prompts import pool, robustness, writer, written
 from engine.prompts.options import AdjustPromptOptions, EmbedPromptOptions, PromptStepOptions, SelectPromptOptions
 from engine.prompts.template import Prompt
 from engine.pruning.options import PruneOptions
-from engine.registry import CRITERIA, PERTURBATIONS, STEPS
+from engine.quantization.options import QuantizeOptions
+from engine.registry import CRITERIA, METHODS, PERTURBATIONS, STEPS
 from engine.sensitivity.options import SensitivityOptions
 from engine.subject import DTYPES
 from engine.training.options import RecoverOptions
@@ -28,6 +29,7 @@ from engine.training.options import RecoverOptions
 ADAM_PASSES = 15  # float32 numbers read or written for each weight in an optimizer step
 TOKENIZER = 72  # bytes of a tokenizer's files for each entry of the vocabulary
 EXAMPLE = 366  # bytes of a test row in examples.jsonl, beside its text
+CODES = 1.2  # bytes of a weight's code with its share of scales
 MATRIX = 900  # bytes of a matrix in sensitivity.json
 
 
@@ -60,6 +62,15 @@ def prune(scene: Scene, options: PruneOptions) -> Needs:
     gathered = planning.statistics(scene).beside(kept) if dense or planning.looks(options) else Needs()
     planned = gathered.then(planning.planning(scene, options))
     return planned.then(pruned).then(Needs(disk=sizes.matrix_weights * number))
+
+
+def quantize(scene: Scene, options: QuantizeOptions) -> Needs:
+    """As a prune step that solves (GPTQ works as SparseGPT does) or scores, and the codes: a byte a weight."""
+    like = "sparsegpt" if METHODS.load(options.method).METHOD.needs == "gram" else "magnitude"
+    pruning = PruneOptions(use="prune", criterion=like, statistics=options.statistics)
+    if options.size_ratio is not None:  # as the losses of an allocation by sensitivity, at one width
+        pruning = pruning.model_copy(update={"allocation": "sensitivity", "trial_windows": options.trial_windows})
+    return prune(scene, pruning).then(Needs(disk=CODES * scene.sizes.matrix_weights))
 
 
 def sensitivity(scene: Scene, options: SensitivityOptions) -> Needs:
@@ -243,6 +254,10 @@ def export(scene: Scene, options: ExportOptions) -> Needs:
     size = sizes.parameters * number
     converted = 0 if number == sizes.number else number * (sizes.embedding if sizes.streamed else sizes.parameters)
     written = Needs(converted, disk=size + TOKENIZER * sizes.vocabulary, work=Work(traffic=size))
+    if options.reference:
+        again = parts.loading(sizes).then(prune(scene, PruneOptions(use="prune", criterion="sparsegpt")))
+        measured = measure(scene, scene.workspace.profile.evaluate)
+        written = written.then(replace(again.then(measured), disk=0.0).beside(sizes.loaded))
     if not options.verify:
         return written
     measured = measure(scene, scene.workspace.profile.evaluate, tasks=number != sizes.number)
@@ -251,8 +266,8 @@ def export(scene: Scene, options: ExportOptions) -> Needs:
 
 NEEDS: dict[str, Callable[[Scene, Any], Needs]] = {
     "sensitivity": sensitivity, "prune": prune, "recover": recover, "distill": distill, "finetune": training,
-    "select_prompt": select_prompt, "adjust_prompt": adjust_prompt, "embed_prompt": embed_prompt, "joint": joint,
-    "evaluate": evaluate, "export": export,
+    "sparse_train": training, "quantize": quantize, "select_prompt": select_prompt, "adjust_prompt": adjust_prompt,
+    "embed_prompt": embed_prompt, "joint": joint, "evaluate": evaluate, "export": export,
 }  # fmt: skip
 
 

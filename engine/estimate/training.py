@@ -33,13 +33,17 @@ def training(scene: Scene, options: TrainingOptions) -> Needs:
     )
     looked = parts.forward(sizes, checks * length, length, kind, checks * length)
     calls = parts.calls(sizes, 3 * options.steps * -(-options.batch // together) + checks)
-    written = sizes.parameters * FLOAT * (STATES * options.steps // options.save_every + 1)
+    saves = options.steps // options.save_every
+    written = sizes.parameters * FLOAT * (STATES * saves + 1)
     optimizer = Work(traffic=FLOAT * ADAM_PASSES * sizes.parameters * options.steps + written)
-    work = once * (4 if options.gradient_checkpointing else 3) + looked + calls + optimizer
+    work = once * 3 + looked + calls + optimizer
+    if options.gradient_checkpointing:
+        work += parts.forward(sizes, options.steps * options.batch * length, length, kind, 0)
     copied = FLOAT if sizes.number != FLOAT else 0
     weights = sizes.parameters * (TRAINED * FLOAT + copied + (number if number != FLOAT else 0) + 1)
     memory = weights + activations(sizes, options, together * length, number)
-    return Needs(memory, disk=sizes.parameters * sizes.number, scratch=sizes.parameters * FLOAT * STATES, work=work)
+    scratch = sizes.parameters * FLOAT * (STATES if saves else 1)
+    return Needs(memory, disk=sizes.parameters * sizes.number, scratch=scratch, work=work)
 
 
 def distill(scene: Scene, options: DistillOptions) -> Needs:

@@ -129,7 +129,10 @@ class Measurement:
         self.emit("peak_memory_bytes", peak_memory(self.subject.device), "B")
 
     def _accuracy(self, name: str, correct: torch.Tensor) -> None:
-        hits, n = int(correct.sum()), len(correct)
+        self.accuracy(name, int(correct.sum()), len(correct))
+
+    def accuracy(self, name: str, hits: int, n: int) -> None:
+        """So many right answers of n, with their interval."""
         low, high = statistics.wilson(hits, n)
         self.emit(name, hits / n, low=low, high=high, n=n)
 

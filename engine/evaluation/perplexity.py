@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,17 +39,27 @@ def perplexity(
 
     Raises Unavailable for too short a text.
     """
+    losses: list[float] = []
+    chosen = chosen_windows(token_ids.to(subject.device), windows, length, start)
+    answers = window_logits(subject, chosen, spill, lambda: tell(0, len(chosen)))
+    for window, logits in zip(chosen, answers, strict=True):
+        losses.append(float(cross_entropy(logits[:-1].float(), window[1:])))
+        tell(len(losses), len(chosen))
+    return of_losses(losses, length)
+
+
+def chosen_windows(token_ids: torch.Tensor, windows: int, length: int, start: int) -> Sequence[torch.Tensor]:
+    """Windows start..start+windows-1 of the text, fewer where it ends. Raises Unavailable where there is none."""
     available = len(token_ids) // length
     if available < start + 1:
         hint = "a longer text, a smaller evaluate.length or evaluate.start"
         message = f"the text has {len(token_ids)} tokens: no window {start} of {length} tokens"
         raise Unavailable(message, where="evaluate.perplexity", hint=hint)
-    losses: list[float] = []
-    chosen = torch.split(token_ids.to(subject.device), length)[start : min(start + windows, available)]
-    answers = window_logits(subject, chosen, spill, lambda: tell(0, len(chosen)))
-    for window, logits in zip(chosen, answers, strict=True):
-        losses.append(float(cross_entropy(logits[:-1].float(), window[1:])))
-        tell(len(losses), len(chosen))
+    return torch.split(token_ids, length)[start : min(start + windows, available)]
+
+
+def of_losses(losses: Sequence[float], length: int) -> Perplexity:
+    """Of windows of that length with these mean losses."""
     low, high = mean_interval(losses)
     mean = sum(losses) / len(losses)
     return Perplexity(_exp(mean), _exp(low), _exp(high), len(losses) * (length - 1))

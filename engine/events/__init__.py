@@ -37,8 +37,10 @@ from engine.events.run import (
     StepStarted,
 )
 from engine.events.weights import (
+    BitsPlanned,
     BlockRecovered,
     LayerPruned,
+    LayerQuantized,
     LayerSensitivity,
     LossMeasured,
     PartsRemoved,
@@ -48,6 +50,7 @@ from engine.events.weights import (
 
 __all__ = [
     "ArtifactWritten",
+    "BitsPlanned",
     "BlockRecovered",
     "CandidateAdded",
     "CandidateScored",
@@ -58,6 +61,7 @@ __all__ = [
     "GridScored",
     "KINDS",
     "LayerPruned",
+    "LayerQuantized",
     "LayerSensitivity",
     "Log",
     "LossMeasured",

@@ -103,13 +103,16 @@ class Metric(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class ArtifactWritten(Event):
-    """A file or folder under artifacts/, complete on disk. `path` is relative to the run's folder."""
+    """A file or folder under artifacts/, complete on disk. `path` is relative to the run's folder; `script` is the text of the
+    program beside it that loads it without this package, where there is one.
+    """
 
     kind: ClassVar[str] = "artifact_written"
     step: int
     path: str
     format: str
     bytes: int
+    script: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

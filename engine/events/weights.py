@@ -71,6 +71,33 @@ class LayerPruned(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class BitsPlanned(Event):
+    """How a quantize step splits the bytes over the matrices, {matrix name: bits}, before anything is changed."""
+
+    kind: ClassVar[str] = "bits_planned"
+    step: int
+    size_ratio: float
+    bits: dict[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerQuantized(Event):
+    """One matrix is integer codes of `bits` now, `group` of which share a scale (0: a row). `error` as in LayerPruned."""
+
+    kind: ClassVar[str] = "layer_quantized"
+    step: int
+    layer: str
+    block: int
+    shape: list[int]
+    bits: int
+    group: int
+    error: float | None
+    seconds: float
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class PartsRemoved(Event):
     """What structured pruning took out of one block (None: out of the whole model): `removed` are indices of `of` parts.
 

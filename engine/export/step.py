@@ -2,29 +2,89 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import torch
+
+from engine import archive, files
 from engine import events as ev
-from engine import files
+from engine.archive import Measured
+from engine.export import reference
+from engine.export.format import ExportFormat, need_language_model
 from engine.export.options import ExportOptions
-from engine.export.verify import verify
-from engine.registry import FORMATS
+from engine.export.verify import exported_stage, verify
+from engine.options import StepOptions
+from engine.pruning.options import PruneOptions
+from engine.quantization.grid import Format
+from engine.quantization.options import QuantizeOptions
+from engine.quantization.step import format_of
+from engine.registry import FORMATS, STEPS
 from engine.subject import DTYPES
 from engine.workspace import Workspace
+
+EIGHT_BITS = 8.5 / 8
+"""bytes of a weight outside the blocks in formats that store these in eight bits"""
 
 
 def run(workspace: Workspace, options: ExportOptions) -> dict[str, Any]:
     """Writes artifacts/model; returns its size and what verification found."""
     dtype = DTYPES[workspace.profile.model.dtype if options.dtype == "auto" else options.dtype]
     folder = workspace.artifact("model")
-    write = FORMATS.load(options.format).write
-    files.write_folder(folder, lambda part: write(workspace.subject, part, dtype))
-    size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-    workspace.emit(
-        ev.ArtifactWritten(step=workspace.step, path=f"artifacts/{folder.name}", format=options.format, bytes=size)
-    )
+    form: ExportFormat = FORMATS.load(options.format).FORMAT
+    form.check(workspace.subject, quantized_format(workspace.profile.step[: workspace.step]))
+    if not form.zeros and any(isinstance(step, PruneOptions) for step in workspace.profile.step[: workspace.step]):
+        workspace.log(f"{options.format} holds no exact zeros: removed weights come out as nearly zero", "warning")
+    files.write_folder(folder, lambda part: form.write(workspace.subject, part, dtype))
+    size = form.bytes(folder)
+    beside = folder / form.script.name if form.script else None
+    script = beside.read_text(encoding="utf-8") if beside and beside.is_file() else ""
+    path = f"artifacts/{folder.name}"
+    workspace.emit(ev.ArtifactWritten(step=workspace.step, path=path, format=options.format, bytes=size, script=script))
     summary = {"path": str(folder), "bytes": size, "dtype": str(dtype).removeprefix("torch.")}
     if options.verify:
-        summary |= verify(workspace, folder, options, str(summary["dtype"]))
-    workspace.emit(ev.Metric(step=workspace.step, stage="exported", name="bytes", value=size, unit="B"))
+        summary |= verify(workspace, form, folder, options, str(summary["dtype"]))
+    stage = exported_stage(workspace, options)
+    workspace.emit(ev.Metric(step=workspace.step, stage=stage, name="bytes", value=size, unit="B"))
+    if options.reference:
+        reference.measure(workspace, size, dtype.itemsize if form.plain else EIGHT_BITS)
+    if options.verify:
+        archive.add(noted(workspace, options, stage, folder, size))
     return summary
+
+
+def noted(workspace: Workspace, options: ExportOptions, stage: str, folder: Path, size: int) -> Measured:
+    """The artifact as the archive keeps it."""
+    profile, metrics = workspace.profile, workspace.state.metrics[stage]
+    evaluate = profile.evaluate
+    perplexity, decode = (metrics.get(name) for name in ("perplexity", "decode_tokens_per_second"))
+    before = [step for step in profile.step[: workspace.step] if STEPS[step.use].stage]
+    return Measured(
+        model=profile.model.source, run=workspace.run.name, path=f"artifacts/{folder.name}", profile=profile.name,
+        text=f"{evaluate.perplexity}, {evaluate.windows} windows of {evaluate.length} from {evaluate.start}",
+        format=options.format, steps=", ".join(words(step) for step in before) or "dense", time=time.time(),
+        threads=profile.threads or torch.get_num_threads(), bytes=size,
+        perplexity=perplexity.value if perplexity else None, decode=decode.value if decode else None,
+    )  # fmt: skip
+
+
+def words(step: StepOptions) -> str:
+    """A step and what it was told, shortly: prune 0.5 sparsegpt."""
+    chosen = step.model_dump(exclude_defaults=True, exclude={"use"})
+    return " ".join([step.use, *(str(value) for value in chosen.values() if isinstance(value, str | int | float))])
+
+
+def check_options(workspace: Workspace, index: int, options: ExportOptions) -> None:
+    """Raises UsageError, before any work, when the format cannot hold what the steps before this one make."""
+    form: ExportFormat = FORMATS.load(options.format).FORMAT
+    form.check(workspace.subject, quantized_format(workspace.profile.step[:index]))
+    if options.reference:
+        need_language_model(workspace.subject, "a reference")
+
+
+def quantized_format(before: Sequence[StepOptions]) -> Format | None:
+    """The format of the last quantize step among these."""
+    found = [format_of(step) for step in before if isinstance(step, QuantizeOptions)]
+    return found[-1] if found else None

@@ -13,27 +13,46 @@ import torch
 
 from engine.errors import EngineError
 from engine.evaluation.measure import Measurement
+from engine.export import measured
+from engine.export.format import ExportFormat
 from engine.export.options import ExportOptions
-from engine.model import reload
 from engine.subject import Subject
 from engine.workspace import Workspace
 
 
-def verify(workspace: Workspace, folder: Path, options: ExportOptions, dtype: str) -> dict[str, Any]:
-    """Measures the reloaded model as stage "exported". Raises EngineError when it differs from the one in memory."""
-    again = reloaded(workspace, folder, dtype)
-    found = compared(workspace.subject, again)
-    if found.other_zeros < found.zeros:
-        raise EngineError(f"{found.zeros - found.other_zeros} zeros were lost in the file", where=str(folder))
-    Measurement(workspace, again, workspace.profile.evaluate, "exported").all()
-    return {"identical": found.identical, **compare(workspace, options, folder)}
+def verify(
+    workspace: Workspace, form: ExportFormat, folder: Path, options: ExportOptions, dtype: str
+) -> dict[str, Any]:
+    """Measures the artifact as a stage of its own. Raises EngineError when it differs from the model in memory."""
+    stage = exported_stage(workspace, options)
+    out: dict[str, Any] = {}
+    own = form.read is None or (workspace.subject.is_language_model and workspace.profile.evaluate.speed)
+    if form.read is not None:
+        again = reloaded(workspace, form, folder, dtype)
+        found = compared(workspace.subject, again)
+        if found.other_zeros < found.zeros and form.zeros:
+            raise EngineError(f"{found.zeros - found.other_zeros} zeros were lost in the file", where=str(folder))
+        out["identical"] = found.identical
+        Measurement(workspace, again, workspace.profile.evaluate.model_copy(update={"speed": False}), stage).all()
+        del again
+    if own:
+        out |= measured.measure(workspace, form, folder, options, dtype, stage)
+    tolerance = options.tolerance or form.tolerance
+    return {**out, **compare(workspace, stage, tolerance or math.inf, folder)}
 
 
-def reloaded(workspace: Workspace, folder: Path, dtype: str) -> Subject:
+def exported_stage(workspace: Workspace, options: ExportOptions) -> str:
+    """ "exported", and with the format where the profile has several exports."""
+    several = sum(step.use == "export" for step in workspace.profile.step) > 1
+    return f"exported {options.format}" if several else "exported"
+
+
+def reloaded(workspace: Workspace, form: ExportFormat, folder: Path, dtype: str) -> Subject:
     """The model of an exported folder; other modules get the file's weights put into a copy."""
     subject = workspace.subject
     if subject.is_language_model:
-        return reload(workspace.profile.model.model_copy(update={"dtype": dtype}), folder)
+        assert form.read is not None
+        return form.read(workspace.profile.model.model_copy(update={"dtype": dtype}), folder)
     from safetensors.torch import load_file
 
     module = deepcopy(subject.module)
@@ -41,17 +60,17 @@ def reloaded(workspace: Workspace, folder: Path, dtype: str) -> Subject:
     return Subject(module, str(folder), subject.fingerprint, features=subject.features)
 
 
-def compare(workspace: Workspace, options: ExportOptions, folder: Path) -> dict[str, Any]:
+def compare(workspace: Workspace, stage: str, tolerance: float, folder: Path) -> dict[str, Any]:
     """Perplexity (or accuracy) of the file against that in memory, within the tolerance."""
     metrics = workspace.state.metrics
     out: dict[str, Any] = {}
     for name in ("perplexity", "accuracy:features"):
-        memory, file = metrics.get(workspace.stage, {}).get(name), metrics["exported"].get(name)
+        memory, file = metrics.get(workspace.stage, {}).get(name), metrics[stage].get(name)
         if memory is None or file is None:
             continue
         change = abs(file.value - memory.value) / (memory.value or 1.0) if math.isfinite(memory.value) else 0.0
         out[f"{name}_change"] = change
-        if change > options.tolerance:
+        if change > tolerance:
             message = f"{name} is {file.value:.4g} after reload and was {memory.value:.4g} in memory"
             raise EngineError(message, where=str(folder), hint="the export does not hold the model; try another dtype")
     return out

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 
 from engine import events as ev
-from engine.calibration import Walk
+from engine import grams
+from engine.calibration import Visit, Walk
 from engine.checkpoints import BlockCheckpoints
 from engine.errors import EngineError, UsageError
-from engine.grams import Grams
-from engine.matrices import Matrix, Statistics
+from engine.matrices import Matrix, Statistics, output_error
 from engine.pruning import allocation, structured
 from engine.pruning.allocation import Request
 from engine.pruning.criterion import Criterion, Settings, generator
@@ -79,29 +79,16 @@ def run(workspace: Workspace, options: PruneOptions) -> dict[str, Any]:
     if options.criterion == "importance":
         threshold = max(thresholds(walk, pruning))
     zeros = 0
-    for block in passes(walk, pruning, options):
+    dense, want_gram = options.statistics == "dense", criterion.needs == "gram"
+    for block in grams.passes(
+        workspace, walk, lambda index: visit(pruning, walk, index), dense=dense, want_gram=want_gram
+    ):
         kept.save(block, walk.weights(block))
         zeros += sum(int((m.weight == 0).sum()) for m in walk.of_block(block))
         workspace.progress("pruning", block + 1, walk.blocks(), "blocks")
     if pruning.unreached:
         workspace.log(f"{pruning.unreached} matrices met no calibration token; magnitude decided there", "warning")
     return summary(workspace, walk.matrices, options, zeros, threshold)
-
-
-def passes(walk: Walk, pruning: Pruning, options: PruneOptions) -> Iterator[int]:
-    """Prunes block by block, in one walk or with the dense model's statistics; yields each block when it is done."""
-    if options.statistics == "sequential":
-        want_gram = pruning.criterion.needs == "gram"
-        yield from walk.run(lambda index: visit(pruning, walk, index), want_gram)
-        return
-    # looked for again, as a long search may have left the cache to be trimmed; before anything is changed or put back
-    grams = Grams.of(pruning.workspace, walk)
-    for block in range(walk.blocks()):
-        with walk.holding(block):
-            if visit(pruning, walk, block):
-                for matrices, statistics in grams.groups(block):
-                    pruning.matrices(matrices, statistics)
-            yield block
 
 
 def restore(workspace: Workspace, options: PruneOptions) -> None:
@@ -133,7 +120,7 @@ def check_options(matrices: list[Matrix], options: PruneOptions) -> None:
         check_threshold(matrices, options.threshold)
 
 
-def visit(pruning: Pruning, walk: Walk, block: int) -> Any:
+def visit(pruning: Pruning, walk: Walk, block: int) -> Visit | None:
     """What to do in a block: prune it, or nothing when an earlier process has."""
     if BlockCheckpoints(pruning.workspace).load(block, walk.weights(block)):
         pruning.done += len(walk.of_block(block))
@@ -168,15 +155,6 @@ def check_result(name: str, weight_OI: torch.Tensor, pattern: Pattern) -> None:
         holds = zeros >= min(per_row, round(pattern.sparsity * weight_OI.numel()))
     if not holds:
         raise EngineError(f"the pattern does not hold: {zeros} of {weight_OI.numel()} weights are zero", where=name)
-
-
-def output_error(before_OI: torch.Tensor, after_OI: torch.Tensor, rows_TI: torch.Tensor) -> float | None:
-    """||X(W - W')ᵀ||² / ||XWᵀ||² on the kept calibration rows; None where there are none."""
-    if not len(rows_TI):
-        return None
-    reference = torch.linalg.vector_norm(rows_TI @ before_OI.T).square()
-    difference = torch.linalg.vector_norm(rows_TI @ (before_OI - after_OI).T).square()
-    return float(difference / reference.clamp_min(1e-30))
 
 
 def sparsity_of(weight: torch.Tensor) -> float:

@@ -145,7 +145,7 @@ class Loop:
         batch = batch_at(self.items.train, self.pace.batch, self.pace.seed, step)
         self.keeper.before(step)
         loss = self._backward(batch)
-        self.keeper.gradients(step)
+        self.keeper.gradients(step, self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.weights, self.pace.schedule.clip)
         if not bool(torch.isfinite(norm)):
             return math.nan

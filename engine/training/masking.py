@@ -22,7 +22,7 @@ class Keeper(Protocol):
     def before(self, step: int) -> None:
         """Puts the weights as the step's forward is to see them."""
 
-    def gradients(self, step: int) -> None:
+    def gradients(self, step: int, optimizer: torch.optim.Optimizer) -> None:
         """After the backward pass: the weights as the optimizer is to see them, the gradients as it is to follow them."""
 
     def after(self, step: int) -> None:
@@ -51,7 +51,7 @@ class FixedMasks:
     def before(self, step: int) -> None:
         """The weights are as they are."""
 
-    def gradients(self, step: int) -> None:
+    def gradients(self, step: int, optimizer: torch.optim.Optimizer) -> None:
         mask_gradients(self.weights, self.masks)
 
     def after(self, step: int) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from engine.options import StepOptions
+from engine.pruning.options import PruneOptions
 
 
 class TrainingOptions(StepOptions):
@@ -103,6 +104,45 @@ class DistillOptions(TrainingOptions):
             raise ValueError("nothing to learn: answers, imitation and hidden are all 0")
         if self.fuse and self.student != "model":
             raise ValueError('only the model as it is has weights like its teacher\'s: student = "model", or fuse = []')
+        return self
+
+
+class SparseTrainOptions(TrainingOptions):
+    """Find the weights that stay while they are trained, from a pretrained model or from scratch."""
+
+    use: Literal["sparse_train"]
+    method: Literal["gradual", "rigl", "straight_through", "threshold"] = "gradual"
+    """gradual: the smallest go, ever more of them, as a cubic; rigl: small ones go, others grow where the gradient is large;
+    straight_through: the model sees the largest, all are trained; threshold: those with |w| / sum|w| below it go"""
+    sparsity: float | None = Field(default=None, ge=0.0, lt=1.0)
+    """share of every matrix that is zero in the end; 0.5 when neither this nor a threshold is given"""
+    threshold: float | None = Field(default=None, gt=0.0)
+    """method "threshold" only: the importance |w| / sum|w| below which a weight goes"""
+    pattern: str = "unstructured"
+    """"unstructured", or N:M as in "2:4" (N of every M neighbours stay)"""
+    start: Literal["pretrained", "scratch"] = "pretrained"
+    """the weights to begin with: the model's own, or random ones (modules that are no language models)"""
+    update_every: int = Field(default=10, ge=1)
+    """optimizer steps between two moves of the masks"""
+    update_until: float = Field(default=0.75, gt=0.0, le=1.0)
+    """share of the steps after which the masks stay; weights found before do not count as the best"""
+    drop: float = Field(default=0.3, gt=0.0, lt=1.0)
+    """rigl: share of the weights that move at first, falling as a cosine"""
+
+    @property
+    def pruning(self) -> PruneOptions:
+        """A pruning that leaves the same zeros."""
+        asked = {"sparsity": self.sparsity, "threshold": self.threshold, "pattern": self.pattern}
+        return PruneOptions.model_validate({"use": "prune", "criterion": "importance", **asked})
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.pruning.structure:
+            raise ValueError('must be "unstructured" or N:M: parts are removed by a prune step')
+        if (self.threshold is not None) != (self.method == "threshold"):
+            raise ValueError('threshold and method "threshold" go together')
+        if self.method == "rigl" and self.pruning.n_of_m:
+            raise ValueError('rigl moves weights over a whole matrix: pattern = "unstructured", or another method')
         return self
 
 

@@ -19,7 +19,7 @@ from engine.runs import Run
 from tui import output
 
 Cli, Golden, Record = Callable[..., Any], Callable[[str, str], None], Callable[..., Run]
-COMMANDS = ["run", "inspect", "runs", "attach", "cancel", "report", "compare", "list", "profile"]
+COMMANDS = ["run", "inspect", "runs", "attach", "cancel", "report", "compare", "pareto", "list", "profile"]
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])

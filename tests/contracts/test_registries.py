@@ -9,8 +9,9 @@ import torch
 from fixtures.models import subject, tokenizer
 from torch import nn
 
-from engine import model
 from engine.data.tasks import check_template, load_task
+from engine.errors import Unavailable, UsageError
+from engine.export.format import ExportFormat
 from engine.profile import ModelOptions
 from engine.registry import FAMILIES, FORMATS, TASKS
 from engine.subject import DTYPES, Subject
@@ -23,6 +24,15 @@ def test_every_piece_imports_and_says_what_it_is(family: str) -> None:
         assert FAMILIES[family].load(name)
 
 
+def holds(form: ExportFormat, mine: Subject) -> bool:
+    """Whether the format takes the model as it is; it says so otherwise."""
+    try:
+        form.check(mine, None)
+    except (UsageError, Unavailable):
+        return False
+    return True
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("architecture", ["llama", "qwen2", "gpt2", "mixtral"])  # qwen2 with tied embeddings
 @pytest.mark.parametrize("name", FORMATS.names())
@@ -32,10 +42,19 @@ def test_a_format_writes_what_reloads(name: str, architecture: str, dtype: str, 
         for parameter in mine.module.parameters():
             parameter[torch.rand(parameter.shape) < 0.5] = 0
     before = {key: value.clone() for key, value in mine.module.state_dict().items()}
-    FORMATS.load(name).write(mine, tmp_path, DTYPES[dtype])
-    again = model.reload(ModelOptions(source="x", device="cpu", dtype=dtype), tmp_path)
+    form = FORMATS.load(name).FORMAT
+    if not holds(form, mine):
+        return
+    form.write(mine, tmp_path, DTYPES[dtype])
+    if form.read is None:
+        assert form.bytes(tmp_path)
+        return
+    again = form.read(ModelOptions(source="x", device="cpu", dtype=dtype), tmp_path)
     after = again.module.state_dict()
     assert after.keys() == before.keys()
+    if not form.plain:
+        assert all((after[key].float() - value).norm() <= 0.2 * value.norm() for key, value in before.items())
+        return
     for key, value in before.items():
         assert after[key].dtype == DTYPES[dtype]
         assert torch.equal(after[key], value.to(DTYPES[dtype])), key
@@ -52,8 +71,14 @@ def test_half_the_bytes_a_weight_are_half_the_file(name: str, architecture: str,
     for dtype in ("float32", "bfloat16"):
         folder = tmp_path / dtype
         folder.mkdir()
-        FORMATS.load(name).write(subject(architecture), folder, DTYPES[dtype])
-        sizes[dtype] = sum(file.stat().st_size for file in folder.glob("model*"))
+        form = FORMATS.load(name).FORMAT
+        if not holds(form, subject(architecture)):
+            return
+        form.write(subject(architecture), folder, DTYPES[dtype])
+        sizes[dtype] = form.bytes(folder)
+    if not form.plain:
+        assert len(set(sizes.values())) == 1
+        return
     weights = sum(p.numel() for p in subject(architecture).module.parameters())
     assert sizes["float32"] == pytest.approx(4 * weights, rel=0.1)
     assert sizes["bfloat16"] == pytest.approx(2 * weights, rel=0.15)
@@ -63,10 +88,15 @@ def test_half_the_bytes_a_weight_are_half_the_file(name: str, architecture: str,
 def test_a_format_writes_other_modules_too(name: str, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
-    module = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
-    FORMATS.load(name).write(Subject(module, "here", "f"), tmp_path, torch.float32)
+    mine = Subject(nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)), "here", "f")
+    form = FORMATS.load(name).FORMAT
+    if not holds(form, mine):
+        return
+    form.write(mine, tmp_path, torch.float32)
+    if form.read is None:
+        return
     state = load_file(tmp_path / "model.safetensors")
-    assert all(torch.equal(state[key], value) for key, value in module.state_dict().items())
+    assert all(torch.equal(state[key], value) for key, value in mine.module.state_dict().items())
 
 
 @pytest.mark.parametrize("name", TASKS.names())

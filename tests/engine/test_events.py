@@ -30,6 +30,7 @@ VALUES: dict[Any, st.SearchStrategy[Any]] = {
     list[str]: st.lists(st.text()),
     list[float]: st.lists(st.floats(allow_nan=False)),
     dict[str, float]: st.dictionaries(st.text(), st.floats(allow_nan=False), max_size=3),
+    dict[str, int]: st.dictionaries(st.text(), st.integers(), max_size=3),
     dict[str, str]: st.dictionaries(st.text(), st.text(), max_size=3),
     dict[str, Any]: st.dictionaries(st.text(), PLAIN, max_size=3),
     list[dict[str, Any]]: st.lists(st.dictionaries(st.text(), PLAIN, max_size=3), max_size=2),

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -292,7 +293,7 @@ def test_a_file_that_holds_another_model_fails(begin: Callable[..., Run], monkey
         finally:
             subject.module.lm_head.weight.div_(-3)
 
-    monkeypatch.setattr(safetensors, "write", write)
+    monkeypatch.setattr(safetensors, "FORMAT", replace(safetensors.FORMAT, write=write))
     run = begin(steps=(0, 2))
     assert execute(run) == 1
     assert "after reload" in run.events()[-1].message
@@ -590,8 +591,12 @@ def test_the_worked_example(tmp_path: Path) -> None:
     run = runs.create("linear", text, tmp_path / "run")
     assert execute(run) == 0, run.state().failure
     state = run.state()
-    w = load_file(run.artifacts / "model" / "model.safetensors")["linear.weight"]
+    w = load_file(run.checkpoints / "step-0-block-0.safetensors")["linear.weight"]
     assert int((w != 0).sum()) == 500
+    taught = load_file(run.checkpoints / "step-1-trained.safetensors")["linear.weight"]
+    assert torch.equal(taught != 0, w != 0)
+    assert not torch.equal(taught, w)
+    assert int((load_file(run.artifacts / "model" / "model.safetensors")["linear.weight"] != 0).sum()) == 500
     summary = state.steps[0].summary
     assert summary["sparsity"] == 0.5
     from engine import builtin
@@ -602,8 +607,10 @@ def test_the_worked_example(tmp_path: Path) -> None:
     assert summary["threshold"] == pytest.approx(float(share[w != 0].min()))
     accuracy = state.metrics["dense"]["accuracy:features"]
     assert (accuracy.value, accuracy.n) == (1.0, 100)
-    assert state.metrics["exported"]["accuracy:features"].value == state.metrics["pruned"]["accuracy:features"].value
-    assert state.steps[1].summary["identical"] is True
+    assert list(state.metrics) == ["dense", "pruned", "distilled", "sparse", "exported"]
+    assert state.metrics["distilled"]["accuracy:features"].value == 1.0
+    assert state.metrics["sparse"]["accuracy:features"].value > 0.9
+    assert state.steps[3].summary["identical"] is True
 
 
 @pytest.mark.parametrize("threshold", [0.1, 0.5])

@@ -15,6 +15,7 @@ KINDS = (
     "allocations",
     "structures",
     "scores",
+    "methods",
     "optimizers",
     "adjusters",
     "perturbations",

@@ -7,7 +7,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from engine.export.format import ExportFormat
 from engine.export.sharded import write_streamed
+from engine.model import reload
 from engine.subject import Subject
 from engine.weights import save_language_model, writing
 
@@ -23,3 +25,6 @@ def write(subject: Subject, folder: Path, dtype: torch.dtype) -> None:
         state = {name: tensor.to(dtype).contiguous() for name, tensor in subject.module.state_dict().items()}
         with writing(folder):
             save_file(state, folder / "model.safetensors")
+
+
+FORMAT = ExportFormat(write=write, read=reload)

@@ -12,10 +12,7 @@ from fixtures.models import subject
 
 from engine import events as ev
 from engine.errors import EngineError
-from engine.export.options import ExportOptions
 from engine.export.verify import compare, compared
-
-OPTIONS = ExportOptions(use="export", tolerance=0.01)
 
 
 def measured(memory: float, file: float, name: str = "perplexity") -> Any:
@@ -59,15 +56,17 @@ def test_both_models_are_read_once() -> None:
 )
 def test_figures_within_the_tolerance_pass(memory: float, file: float, change: float) -> None:
     for name in ("perplexity", "accuracy:features"):
-        assert compare(measured(memory, file, name), OPTIONS, Path("m")) == {f"{name}_change": pytest.approx(change)}
+        assert compare(measured(memory, file, name), "exported", 0.01, Path("m")) == {
+            f"{name}_change": pytest.approx(change)
+        }
 
 
 @pytest.mark.parametrize(("memory", "file"), [(20.0, 20.3), (20.0, 19.7), (0.0, 0.5), (20.0, math.inf)])
 def test_figures_beyond_it_fail(memory: float, file: float) -> None:
     with pytest.raises(EngineError, match="after reload and was"):
-        compare(measured(memory, file), OPTIONS, Path("m"))
+        compare(measured(memory, file), "exported", 0.01, Path("m"))
 
 
 def test_what_was_not_measured_is_not_compared() -> None:
     workspace = SimpleNamespace(stage="pruned", state=SimpleNamespace(metrics={"exported": {}}))
-    assert compare(workspace, OPTIONS, Path("m")) == {}
+    assert compare(workspace, "exported", 0.01, Path("m")) == {}

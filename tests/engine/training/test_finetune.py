@@ -13,8 +13,8 @@ import torch
 from fixtures.killing import Killed, die_when
 from fixtures.models import TEXT, save, subject
 from fixtures.prompting import toy
-from fixtures.training import check_at, weights
-from fixtures.workspaces import ON_FOLDER, workspace
+from fixtures.training import MEASURED, check_at, weights
+from fixtures.workspaces import workspace
 from safetensors.torch import load_file
 
 from engine import runs
@@ -27,16 +27,8 @@ from engine.worker import execute
 
 PROFILE = (
     'name = "finetune"'
-    + ON_FOLDER
+    + MEASURED
     + """\
-samples = 12
-length = 32
-compute = "float32"
-[evaluate]
-perplexity = "file:{folder}/text.txt"
-windows = 3
-length = 64
-speed = false
 [[step]]
 use = "prune"
 criterion = "magnitude"

@@ -182,6 +182,6 @@ def test_other_errors_pass(tmp_path: Path) -> None:
 
 def test_a_weight_that_comes_back_is_an_error(tmp_path: Path) -> None:
     made = loop(tmp_path)
-    made.keeper.gradients = lambda step: None
+    made.keeper.gradients = lambda step, optimizer: None
     with pytest.raises(EngineError, match="brought back"):
         made.run()

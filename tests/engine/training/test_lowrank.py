@@ -8,8 +8,8 @@ import pytest
 import torch
 from fixtures.killing import Killed, die_when
 from fixtures.models import TEXT, save, subject
-from fixtures.training import check_at, weights
-from fixtures.workspaces import ON_FOLDER, logits
+from fixtures.training import MEASURED, check_at, weights
+from fixtures.workspaces import logits
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,16 +21,8 @@ from engine.worker import execute
 
 PROFILE = (
     'name = "recover"'
-    + ON_FOLDER
+    + MEASURED
     + """\
-samples = 12
-length = 32
-compute = "float32"
-[evaluate]
-perplexity = "file:{folder}/text.txt"
-windows = 3
-length = 64
-speed = false
 [[step]]
 use = "prune"
 criterion = "magnitude"

@@ -1,0 +1,64 @@
+"""What an export format is: how it is written, what it refuses before any work, how it is read back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from engine.errors import UsageError
+from engine.profile import ModelOptions
+from engine.quantization.grid import Format
+from engine.subject import Subject
+
+Write = Callable[[Subject, Path, torch.dtype], None]
+Check = Callable[[Subject, Format | None], None]
+Read = Callable[[ModelOptions, Path], Subject]
+
+
+def anything(subject: Subject, form: Format | None) -> None:
+    """Refuses nothing."""
+
+
+@dataclass(frozen=True)
+class ExportFormat:
+    """`write(subject, new and empty folder, dtype)`; `check(subject, format of the quantize step before it or None)` raises
+    UsageError for what the format cannot hold; `read(model options, folder)` is the artifact as its runtime has it, or None
+    where that is no torch model.
+
+    Files that match `weights` are what the artifact's size counts. `runtime`, a module of engine/export/runtime, runs it.
+    Perplexity may change by `tolerance` (relative), by any amount where writing rounds (None). Without `zeros` what pruning
+    removed comes out as nearly zero. `plain` formats store floating-point numbers of the dtype asked for. `script` is a program
+    that loads the artifact without this package; `write` leaves it beside the weights.
+    """
+
+    write: Write
+    read: Read | None
+    check: Check = anything
+    weights: str = "*.safetensors"
+    runtime: str = "torch"
+    tolerance: float | None = 0.01
+    zeros: bool = True
+    plain: bool = True
+    script: Path | None = None
+
+    def bytes(self, folder: Path) -> int:
+        return sum(file.stat().st_size for file in folder.glob(self.weights))
+
+
+def need_language_model(subject: Subject, name: str) -> None:
+    """Raises UsageError for a module that is no language model."""
+    if not subject.is_language_model:
+        raise UsageError(f"{name} holds language models only", where=subject.source, hint='format = "safetensors"')
+
+
+def need_codes(form: Format | None, name: str) -> Format:
+    """Raises UsageError where nothing was quantized."""
+    if form is None:
+        hint = 'put a step with use = "quantize" before it, or choose another format'
+        raise UsageError(
+            f"{name} holds quantized models, and no step before it quantizes", where="step.format", hint=hint
+        )
+    return form

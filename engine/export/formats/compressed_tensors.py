@@ -1,0 +1,102 @@
+"""Integer codes in the layout that transformers and vLLM load (compressed-tensors, "pack-quantized").
+
+Per Linear layer: codes packed into 32-bit words along a row, scales, and, where zero is not the middle code, the codes of zero
+packed along the columns; `quantization_config` in config.json says which layers have which format. Codes there are signed.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from engine import files
+from engine.errors import UsageError
+from engine.export import coded
+from engine.export.format import ExportFormat, need_codes, need_language_model
+from engine.model import reload
+from engine.quantization.grid import Codes, Format
+from engine.subject import Subject
+
+NAME = "compressed-tensors"
+
+
+def check(subject: Subject, form: Format | None) -> None:
+    need_language_model(subject, NAME)
+    found = need_codes(form, NAME)
+    if not found.bits and not found.symmetric:
+        message = "transformers reads layers of different bits only where zero is the middle code"
+        raise UsageError(
+            message, where="step.format", hint='symmetric = true in the quantize step, or format = "sparse"'
+        )
+    coded.check_linear(subject, NAME)
+
+
+def write(subject: Subject, folder: Path, dtype: torch.dtype) -> None:
+    """Writes the model into the (new, empty) folder; what is not quantized in this number format."""
+    assert subject.quantized is not None
+    coded.write(subject, folder, dtype, lambda state: packed_state(subject, state))
+    file = folder / "config.json"
+    config = json.loads(file.read_text(encoding="utf-8"))
+    config["quantization_config"] = quantization_config(subject.module, subject.quantized.formats)
+    files.write_text(file, json.dumps(config, indent=2) + "\n")
+
+
+def packed_state(subject: Subject, state: coded.State) -> coded.State:
+    """The tensors of a part as the file has them."""
+    out: coded.State = {}
+    for name, tensor in state.items():
+        codes = coded.codes_of(subject, name, tensor)
+        out |= {name: tensor} if codes is None else packed(name, codes)
+    return out
+
+
+def packed(name: str, codes: Codes) -> coded.State:
+    """The tensors of one Linear layer's weight."""
+    from compressed_tensors.compressors.pack_quantized import pack_to_int32
+
+    form, middle = codes.grid.format, 1 << (codes.grid.format.bits - 1)
+    out = {
+        f"{name}_packed": pack_to_int32((codes.codes_OI.int() - middle).to(torch.int8), form.bits),
+        f"{name}_scale": codes.grid.scale_OG,
+        f"{name}_shape": torch.tensor(codes.codes_OI.shape),
+    }
+    if not form.symmetric:
+        zero_OG = (codes.grid.zero_OG - middle).to(torch.int8)
+        out[f"{name}_zero_point"] = pack_to_int32(zero_OG, form.bits, packed_dim=0)
+    return out
+
+
+def quantization_config(module: nn.Module, formats: dict[str, Format]) -> dict[str, Any]:
+    """What config.json says; layers of one format are one group."""
+    layers = [name for name, found in module.named_modules() if isinstance(found, nn.Linear)]
+    groups: dict[Format, list[str]] = {}
+    for name in layers:
+        if f"{name}.weight" in formats:
+            groups.setdefault(formats[f"{name}.weight"], []).append(name)
+    asymmetric = any(not form.symmetric for form in groups)
+    return {
+        "quant_method": NAME, "format": "pack-quantized", "quantization_status": "compressed",
+        "config_groups": {
+            f"group_{index}": {"targets": ["Linear"] if len(groups) == 1 else names, "weights": weights(form),
+                               "input_activations": None, "output_activations": None}
+            for index, (form, names) in enumerate(groups.items())
+        },
+        "ignore": [name for name in layers if f"{name}.weight" not in formats],
+        "kv_cache_scheme": None, "global_compression_ratio": None,
+        # transformers lays packed codes of zero out wrongly unless it expands the weights while loading
+        **({"dequantize": True} if asymmetric else {}),
+    }  # fmt: skip
+
+
+def weights(form: Format) -> dict[str, Any]:
+    return {
+        "num_bits": form.bits, "type": "int", "symmetric": form.symmetric, "dynamic": False,
+        "strategy": "group" if form.group else "channel", "group_size": form.group or None,
+    }  # fmt: skip
+
+
+FORMAT = ExportFormat(write=write, read=reload, check=check)

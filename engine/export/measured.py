@@ -1,0 +1,107 @@
+"""An artifact's figures from a fresh process with its own runtime: speed, load time and memory always, and what the model
+answers where no torch model can be read back.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from engine.evaluation.divergence import Reference
+from engine.evaluation.logits import window_logits
+from engine.evaluation.measure import Measurement
+from engine.evaluation.perplexity import chosen_windows, of_losses
+from engine.evaluation.speed import DECODE, PREFILL, PROMPT, REPEATS
+from engine.export.format import ExportFormat
+from engine.export.options import ExportOptions
+from engine.export.runtime.process import run
+from engine.export.runtime.spec import Answer, Spec
+from engine.workspace import Workspace
+
+KEPT = 256  # tokens whose answers are held against those in memory
+
+
+def measure(
+    workspace: Workspace, form: ExportFormat, folder: Path, options: ExportOptions, dtype: str, stage: str
+) -> dict[str, float]:
+    """Emits the figures as this stage's; returns how far the answers are from those of the model in memory."""
+    with TemporaryDirectory(dir=workspace.run.path) as scratch:
+        spec = asked(workspace, form, folder, options, dtype, Path(scratch))
+        answer = run(spec)
+        workspace.check_stop()
+        tell(workspace, spec, answer, stage)
+        if not spec.logits:
+            return {}
+        return fidelity(workspace, spec, torch.from_numpy(np.load(spec.logits)))
+
+
+def asked(
+    workspace: Workspace, form: ExportFormat, folder: Path, options: ExportOptions, dtype: str, scratch: Path
+) -> Spec:
+    """What the process is to do."""
+    subject, evaluate = workspace.subject, workspace.profile.evaluate
+    threads = workspace.profile.threads or torch.get_num_threads()
+    about: dict[str, Any] = {
+        "runtime": form.runtime,
+        "form": options.format,
+        "folder": str(folder),
+        "threads": threads,
+        "dtype": dtype,
+    }
+    about["device"] = str(subject.device)
+    if not subject.is_language_model:
+        assert subject.features is not None
+        file = scratch / "features.safetensors"
+        save_file({"x": torch.from_numpy(subject.features.x), "y": torch.from_numpy(subject.features.y)}, file)
+        return Spec(**about, features=str(file))
+    if evaluate.speed:
+        ids = [(100 + index) % _vocabulary(workspace) for index in range(PREFILL)]
+        about |= {"prompt": ids[:PROMPT], "decode": DECODE, "prefill": ids, "repeats": REPEATS}
+    if form.read is None and evaluate.perplexity not in (None, "none"):
+        tokens = workspace.evaluation_tokens(str(evaluate.perplexity), subject)
+        windows = chosen_windows(tokens, evaluate.windows, evaluate.length, evaluate.start)
+        about |= {
+            "windows": [window.tolist() for window in windows],
+            "kept": KEPT,
+            "logits": str(scratch / "logits.npy"),
+        }
+    return Spec(**about)
+
+
+def tell(workspace: Workspace, spec: Spec, answer: Answer, stage: str) -> None:
+    """Emits what was measured."""
+    measurement = Measurement(workspace, workspace.subject, workspace.profile.evaluate, stage)
+    if answer.losses:
+        found = of_losses(answer.losses, len(spec.windows[0]))
+        measurement.emit("perplexity", found.value, low=found.low, high=found.high, n=found.n)
+    if answer.accuracy is not None:
+        assert workspace.subject.features is not None
+        measurement.accuracy("accuracy:features", round(answer.accuracy * len(workspace.subject.features.y)),
+                             len(workspace.subject.features.y))  # fmt: skip
+    figures = {
+        "prefill_tokens_per_second": (answer.prefill, "tokens/s"), "decode_tokens_per_second": (answer.decode, "tokens/s"),
+        "first_token_seconds": (answer.first_token_seconds, "s"), "load_seconds": (answer.load_seconds, "s"),
+        "peak_memory_bytes": (answer.memory, "B"),
+    }  # fmt: skip
+    for name, (value, unit) in figures.items():
+        if value is not None:
+            measurement.emit(name, value, unit)
+
+
+def fidelity(workspace: Workspace, spec: Spec, theirs_TV: torch.Tensor) -> dict[str, float]:
+    """KL divergence of the file's answers from those in memory, nats a token, and how often the likeliest token is the same."""
+    window = torch.tensor(spec.windows[0][: len(theirs_TV)], device=workspace.subject.device)
+    mine_TV = next(window_logits(workspace.subject, [window], workspace.spill())).float().cpu()
+    reference = Reference()
+    reference.add(mine_TV)
+    same = float((mine_TV.argmax(1) == theirs_TV.argmax(1)).float().mean())
+    return {"divergence": reference.divergence(0, theirs_TV), "agreement": same}
+
+
+def _vocabulary(workspace: Workspace) -> int:
+    return len(workspace.subject.tokenizer or ()) or 1

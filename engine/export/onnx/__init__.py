@@ -1,0 +1,1 @@
+"""ONNX files: decoder models by onnxruntime-genai's builder, other modules by torch.onnx."""

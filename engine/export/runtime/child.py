@@ -1,0 +1,87 @@
+"""The process that runs one artifact: reads a Spec from stdin, prints an Answer; see `process` for the other side."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import statistics
+import sys
+import time
+from typing import Any, Protocol
+
+import numpy as np
+
+from engine.export.runtime.spec import Answer, Spec
+from engine.resident import peak_resident
+
+
+class Runner(Protocol):
+    """A loaded artifact. Logits are numpy arrays in float32."""
+
+    def logits(self, ids: list[int]) -> Any:
+        """[tokens, vocabulary]; None where the runtime does not give them."""
+
+    def generate(self, ids: list[int], count: int) -> tuple[list[int], float, float]:
+        """Greedily so many tokens, even past an end; seconds until the first, seconds for the others."""
+
+    def answers(self, rows: Any) -> Any:
+        """A module's answers [rows, classes] to features."""
+
+
+def main() -> None:
+    spec = Spec(**json.load(sys.stdin))
+    runtime = importlib.import_module(f"engine.export.runtime.{spec.runtime}")
+    began = time.perf_counter()
+    runner: Runner = runtime.load(spec)
+    loaded = time.perf_counter() - began
+    answer = measured(spec, runner, loaded)
+    print(json.dumps(dataclasses.asdict(answer)))
+
+
+def measured(spec: Spec, runner: Runner, loaded: float) -> Answer:
+    """Speed first, as long as nothing else has been done; memory is the process's peak after that and before anything else."""
+    rounds = [speed(spec, runner) for _ in range(spec.repeats + 1)][1:] if spec.decode else []
+    memory = peak_resident()
+    losses = [loss(spec, runner, index, window) for index, window in enumerate(spec.windows)]
+    middle = [statistics.median(values) for values in zip(*(found[1:] for found in rounds), strict=True)]
+    first, decode, prefill = middle or (None, None, None)
+    return Answer(
+        load_seconds=loaded, memory=memory, losses=[value for value in losses if value is not None],
+        first_token_seconds=first, decode=decode, prefill=prefill, tokens=rounds[-1][0] if rounds else [],
+        accuracy=accuracy(spec, runner) if spec.features else None,
+    )  # fmt: skip
+
+
+def speed(spec: Spec, runner: Runner) -> tuple[list[int], float, float, float]:
+    """Tokens, seconds to the first, decode and prefill tokens a second."""
+    tokens, first, rest = runner.generate(spec.prompt, spec.decode)
+    _, filled, _ = runner.generate(spec.prefill, 1)
+    return tokens, first, (len(tokens) - 1) / rest, len(spec.prefill) / filled
+
+
+def loss(spec: Spec, runner: Runner, index: int, window: list[int]) -> float | None:
+    """Mean next-token cross-entropy of a window."""
+    logits = runner.logits(window)
+    if logits is None:
+        return None
+    if index == 0 and spec.logits:
+        np.save(spec.logits, logits[: spec.kept])
+    before = logits[:-1].astype(np.float64)
+    before -= before.max(axis=1, keepdims=True)
+    chosen = before[np.arange(len(before)), window[1:]]
+    return float((np.log(np.exp(before).sum(axis=1)) - chosen).mean())
+
+
+def accuracy(spec: Spec, runner: Runner) -> float:
+    """One logit (positive is class 1) or one a class."""
+    from safetensors.numpy import load_file
+
+    given = load_file(spec.features)
+    out = runner.answers(given["x"])
+    chosen = (out[:, 0] > 0) if out.shape[1] == 1 else out.argmax(axis=1)
+    return float((chosen == given["y"]).mean())
+
+
+if __name__ == "__main__":
+    main()

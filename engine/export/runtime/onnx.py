@@ -1,0 +1,74 @@
+"""Runs ONNX artifacts: logits by onnxruntime, generation by onnxruntime-genai."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.export.runtime.spec import Spec
+
+
+class Runner:
+    """Both sessions are made when they are first needed, so that speed and memory are those of one."""
+
+    def __init__(self, spec: Spec) -> None:
+        self.spec, self._session = spec, None
+        self.genai: Any = None
+        if (Path(spec.folder) / "genai_config.json").is_file():
+            import onnxruntime_genai as genai
+
+            config = genai.Config(spec.folder)
+            session = {"intra_op_num_threads": spec.threads}
+            config.overlay(json.dumps({"model": {"decoder": {"session_options": session}}}))
+            self.genai, self.model = genai, genai.Model(config)
+        else:
+            self.session()
+
+    def session(self) -> Any:
+        import onnxruntime
+
+        if self._session is None:
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = self.spec.threads
+            file = str(Path(self.spec.folder) / "model.onnx")
+            self._session = onnxruntime.InferenceSession(file, options, providers=onnxruntime.get_available_providers())
+        return self._session
+
+    def logits(self, ids: list[int]) -> Any:
+        given = {"input_ids": np.array([ids]), "attention_mask": np.ones((1, len(ids)), dtype=np.int64)}
+        decoder = json.loads((Path(self.spec.folder) / "genai_config.json").read_text(encoding="utf-8"))["model"][
+            "decoder"
+        ]
+        nothing = np.zeros((1, decoder["num_key_value_heads"], 0, decoder["head_size"]), dtype=np.float32)
+        for wanted in self.session().get_inputs():
+            if wanted.name.startswith("past_key_values"):
+                given[wanted.name] = nothing
+            elif wanted.name == "position_ids":
+                given[wanted.name] = np.arange(len(ids))[None]
+        return self.session().run(["logits"], given)[0][0]
+
+    def generate(self, ids: list[int], count: int) -> tuple[list[int], float, float]:
+        length = len(ids) + count
+        parameters = self.genai.GeneratorParams(self.model)
+        parameters.set_search_options(do_sample=False, min_length=length, max_length=length)
+        generator = self.genai.Generator(self.model, parameters)
+        began = time.perf_counter()
+        generator.append_tokens(np.array(ids, dtype=np.int32))
+        generator.generate_next_token()
+        first = time.perf_counter()
+        for _ in range(count - 1):
+            generator.generate_next_token()
+        ended = time.perf_counter()
+        return [int(token) for token in generator.get_sequence(0)[len(ids) :]], first - began, ended - first
+
+    def answers(self, rows: Any) -> Any:
+        given = self.session().get_inputs()[0]
+        return self.session().run(None, {given.name: rows.astype(np.float32)})[0]
+
+
+def load(spec: Spec) -> Runner:
+    return Runner(spec)

@@ -1,0 +1,46 @@
+"""What the process that runs an artifact is told, and what it answers; no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Spec:
+    """`runtime` (a module of this package) runs the artifact in `folder` of export format `form` on `threads`.
+
+    `windows` of token ids are for perplexity, from the first of them the logits of `kept` tokens go into the file `logits`.
+    `prompt` tokens are followed by `decode` generated ones; `prefill` tokens are read at once; both `repeats` times. A module
+    that is no language model answers the rows in `features`, a safetensors file.
+    """
+
+    runtime: str
+    form: str
+    folder: str
+    threads: int
+    dtype: str = "float32"
+    device: str = "cpu"
+    windows: list[list[int]] = field(default_factory=list)
+    kept: int = 0
+    logits: str = ""
+    prompt: list[int] = field(default_factory=list)
+    decode: int = 0
+    prefill: list[int] = field(default_factory=list)
+    repeats: int = 1
+    features: str = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Seconds, bytes, tokens a second; None for what was not asked or what the runtime cannot tell. `losses` are mean nats a
+    token of every window, `tokens` the first that were generated, `accuracy` the share of `features` answered right.
+    """
+
+    load_seconds: float
+    memory: int
+    losses: list[float] = field(default_factory=list)
+    first_token_seconds: float | None = None
+    decode: float | None = None
+    prefill: float | None = None
+    tokens: list[int] = field(default_factory=list)
+    accuracy: float | None = None

@@ -1,0 +1,1 @@
+"""Methods of quantization; the file name is the name in profiles."""

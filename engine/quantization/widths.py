@@ -1,0 +1,122 @@
+"""Bits for every matrix under a budget of bytes: more where the loss feels rounding most.
+
+For each block the divergence from the dense model is measured with that block alone rounded to three bits; it is divided among
+the block's matrices by their output errors tr((W - W')G(W - W')ᵀ), and scaled to other widths by the same errors. Upgrades
+that save most a byte are then taken in turn (convex costs, as in `sensitivity`). Rounding here is to the nearest.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from engine import events as ev
+from engine import files, runs
+from engine.calibration import Walk
+from engine.errors import UsageError
+from engine.evaluation.trial import Trial
+from engine.grams import Grams
+from engine.matrices import Matrix
+from engine.pruning.allocations.sensitivity import hull
+from engine.pruning.quadratic import energy
+from engine.quantization.grid import Codes, Format, span
+from engine.quantization.options import WIDTHS, QuantizeOptions
+from engine.subject import Subject
+from engine.workspace import Workspace
+
+Costs = Mapping[str, Sequence[float]]
+"""{matrix: loss at each of WIDTHS}"""
+
+
+def plan(workspace: Workspace, walk: Walk, options: QuantizeOptions) -> dict[str, Format]:
+    """Every matrix's format: as an earlier process planned it, or planned now and kept; told either way where they differ."""
+    if options.size_ratio is None:
+        return {matrix.name: Format(options.bits, options.group, options.symmetric) for matrix in walk.matrices}
+    file = workspace.checkpoint("plan.json")
+    bits = runs.read_json(file)
+    if not bits:
+        room = budget(workspace.subject, walk.matrices, options)
+        bits = cheapest(costs(workspace, walk, options), walk.matrices, options, room)
+        files.write_text(file, json.dumps(bits))
+    workspace.emit(ev.BitsPlanned(step=workspace.step, size_ratio=options.size_ratio, bits=bits))
+    return {name: Format(width, options.group, options.symmetric) for name, width in bits.items()}
+
+
+def costs(workspace: Workspace, walk: Walk, options: QuantizeOptions) -> dict[str, list[float]]:
+    """What each matrix costs at each of WIDTHS, in nats a token."""
+    grams = Grams.of(workspace, walk)
+    trial = Trial.of(workspace, options.trial_windows)
+    before = trial.divergence()
+    found: dict[str, list[float]] = {}
+    for block in range(walk.blocks()):
+        errors, rounded = {}, {}
+        for matrices, statistics in grams.groups(block):
+            assert statistics.gram is not None
+            for matrix in matrices:
+                values = [nearest(matrix.weight, Format(width, options.group, options.symmetric)) for width in WIDTHS]
+                errors[matrix.name] = [energy(matrix.weight - value, statistics.gram) for value in values]
+                rounded[matrix.name] = values[0]
+        loss = max(0.0, alone(walk, trial, block, rounded) - before)
+        whole = max(1e-30, sum(error[0] for error in errors.values()))
+        found |= {name: [loss * value / whole for value in error] for name, error in errors.items()}
+        workspace.progress("widths", block + 1, walk.blocks(), "blocks")
+    return found
+
+
+def alone(walk: Walk, trial: Trial, block: int, rounded: Mapping[str, torch.Tensor]) -> float:
+    """The divergence from the dense model with these weights in the block; the model is as before afterwards."""
+    weights = walk.weights(block)
+    kept = {name: weight.clone() for name, weight in weights.items()}
+    try:
+        for name, weight in weights.items():
+            weight.copy_(rounded[name])
+        return trial.divergence(block)
+    finally:
+        for name, weight in weights.items():
+            weight.copy_(kept[name])
+
+
+def nearest(weight_OI: torch.Tensor, form: Format) -> torch.Tensor:
+    """The weight rounded to the nearest."""
+    weight_OI = weight_OI.float()
+    return Codes.nearest(weight_OI, span(weight_OI, form)).values()
+
+
+def cheapest(found: Costs, matrices: Sequence[Matrix], options: QuantizeOptions, room: float) -> dict[str, int]:
+    """The widths with about the least sum of costs whose matrices take at most `room` bytes."""
+    sizes = {matrix.name: [bytes_of(matrix, width, options) for width in WIDTHS] for matrix in matrices}
+    chosen = dict.fromkeys(sizes, 0)
+    left = room - sum(size[0] for size in sizes.values())
+    steps = []
+    for order, (name, size) in enumerate(sizes.items()):
+        corners = hull(size, found[name])
+        for number, (a, b) in enumerate(zip(corners, corners[1:], strict=False)):
+            steps.append(((found[name][b] - found[name][a]) / (size[b] - size[a]), order, number, name, a, b))
+    for _, _, _, name, a, b in sorted(steps):
+        price = sizes[name][b] - sizes[name][a]
+        if chosen[name] == a and price <= left:
+            chosen[name], left = b, left - price
+    return {name: WIDTHS[index] for name, index in chosen.items()}
+
+
+def bytes_of(matrix: Matrix, width: int, options: QuantizeOptions) -> float:
+    """Of a matrix's codes, scales and codes of zero."""
+    form = Format(width, options.group, options.symmetric)
+    return form.bits_a_weight(matrix.shape[1]) * matrix.weight.numel() / 8
+
+
+def budget(subject: Subject, matrices: Sequence[Matrix], options: QuantizeOptions) -> float:
+    """Bytes that the matrices may take. Raises UsageError when three bits each are too many."""
+    assert options.size_ratio is not None
+    number = subject.dtype.itemsize
+    other = subject.bytes - number * sum(matrix.weight.numel() for matrix in matrices)
+    room = options.size_ratio * subject.bytes - other
+    least = sum(bytes_of(matrix, WIDTHS[0], options) for matrix in matrices)
+    if room < least:
+        smallest = (least + other) / subject.bytes
+        message = f"size_ratio {options.size_ratio:g} cannot be reached: {WIDTHS[0]} bits everywhere are {smallest:.3f}"
+        hint = f"size_ratio = {smallest + 0.001:.3f}, or a smaller model.dtype, in which the rest is stored"
+        raise UsageError(message, where="step.size_ratio", hint=hint)
+    return room

@@ -1,0 +1,209 @@
+"""ONNX files: the runtime answers what is in memory, in a process of its own; what cannot be is refused before any work."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fixtures.models import TEXT, save, subject, tokenizer
+from fixtures.workspaces import logits, tokens, workspace
+
+from engine import builtin, runs
+from engine.errors import EngineError, UsageError
+from engine.export.onnx import gptq
+from engine.export.runtime import onnx as runtime
+from engine.export.runtime import process
+from engine.export.runtime.spec import Spec
+from engine.quantization import step
+from engine.quantization.grid import Codes, Format, span
+from engine.quantization.options import QuantizeOptions
+from engine.registry import FORMATS
+from engine.runs import Run
+from engine.subject import Subject
+from engine.worker import execute
+
+pytest.importorskip("onnxruntime_genai")
+
+
+def llama(folder: Path, bits: int | None, **changes: Any) -> Subject:
+    mine = subject("llama", hidden_size=64, intermediate_size=96, tie_word_embeddings=True, **changes)
+    if bits:
+        options = QuantizeOptions(use="quantize", method="rtn", bits=bits)  # type: ignore[arg-type]
+        step.run(workspace(folder, mine), options)
+    return mine
+
+
+@pytest.mark.parametrize(
+    ("name", "bits", "off"), [("onnx_fp32", None, 1e-4), ("onnx_int8", 8, 0.05), ("onnx_int4", 4, 0.05)]
+)
+def test_the_runtime_answers_what_is_in_memory(name: str, bits: int | None, off: float, tmp_path: Path) -> None:
+    """With codes up to what rounding activations and the head to eight bits makes."""
+    mine = llama(tmp_path / "run", bits)
+    form, folder = FORMATS.load(name).FORMAT, tmp_path / "model"
+    folder.mkdir()
+    form.check(mine, Format(bits, 32, False) if bits else None)
+    form.write(mine, folder, torch.float32)
+    given = tokens(1, 30, seed=3)
+    runner = runtime.load(Spec(runtime="onnx", form=name, folder=str(folder), threads=1))
+    found = torch.from_numpy(runner.logits(given[0].tolist()))
+    expected = logits(mine, given)[0]
+    assert (found - expected).norm() <= off * expected.norm()
+    written, first, rest = runner.generate(given[0].tolist(), 5)
+    assert len(written) == 5
+    assert min(first, rest) > 0
+    if bits is None:
+        out = mine.module.generate(given, do_sample=False, max_new_tokens=5, min_new_tokens=5, pad_token_id=0)
+        assert written == out[0, 30:].tolist()
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_words_hold_every_code_lowest_bits_first(bits: int, symmetric: bool) -> None:
+    weight = torch.randn(16, 64, generator=torch.Generator().manual_seed(0))
+    codes = Codes.nearest(weight, span(weight, Format(bits, 32, symmetric)))
+    stored = gptq.packed("layer", codes)
+    each = 32 // bits
+
+    def unpacked(words: torch.Tensor) -> torch.Tensor:
+        shifts = bits * torch.arange(each)
+        return ((words.long()[:, None] >> shifts[:, None]) & codes.grid.format.top).reshape(-1, words.shape[1])
+
+    assert torch.equal(unpacked(stored["layer.qweight"]), codes.codes_OI.T.long())
+    zeros = (unpacked(stored["layer.qzeros"].T).T + 1) & codes.grid.format.top
+    assert torch.equal(zeros, codes.grid.zero_OG.T.long() & codes.grid.format.top)
+    assert stored["layer.g_idx"].tolist() == [0] * 32 + [1] * 32
+
+
+REFUSED: dict[str, tuple[Callable[[], Subject], Format | None, str, str]] = {
+    "three bits": (lambda: subject("llama"), Format(3, 32, True), "onnx_int4", "3 bits"),
+    "a scale a row": (lambda: subject("llama"), Format(4, 0, True), "onnx_int4", "a scale for every row"),
+    "no codes": (lambda: subject("llama"), None, "onnx_int4", "no step before it quantizes"),
+    "another architecture": (lambda: subject("gpt2"), None, "onnx_fp32", "not gpt2"),
+    "a classifier in four bits": (lambda: classifier(), None, "onnx_int4", "language models only"),
+}
+
+
+def classifier() -> Subject:
+    module, features = builtin.MODELS["linear"](0)
+    return Subject(module.eval(), "builtin:linear", "linear", features=features)
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_the_file_cannot_hold_is_refused(case: str) -> None:
+    make, form, name, message = REFUSED[case]
+    with pytest.raises(UsageError, match=message) as error:
+        FORMATS.load(name).FORMAT.check(make(), form)
+    assert error.value.hint
+
+
+PROFILE = """
+name = "tiny"
+threads = 1
+[model]
+source = "{source}"
+device = "cpu"
+dtype = "float32"
+[calibration]
+source = "{text}"
+samples = 8
+length = 48
+compute = "float32"
+[evaluate]
+perplexity = "{text}"
+windows = 2
+length = 64
+speed = {speed}
+{steps}
+"""
+QUANTIZE = '[[step]]\nuse = "quantize"\nmethod = "rtn"\nbits = {}\n'
+EXPORT = '[[step]]\nuse = "export"\nformat = "{}"\ntolerance = 0.1\n'
+
+
+def begin(tmp_path: Path, steps: str, speed: bool = False) -> Run:
+    save("llama", tmp_path / "llama", hidden_size=64, intermediate_size=96)
+    (tmp_path / "text.txt").write_text(TEXT)
+    values = {"source": tmp_path / "llama", "text": f"file:{tmp_path}/text.txt", "speed": str(speed).lower()}
+    return runs.create("tiny", PROFILE.format(steps=steps, **values), tmp_path / "run")
+
+
+def test_a_run_measures_the_file_in_a_process_of_its_own(tmp_path: Path) -> None:
+    steps = QUANTIZE.format(4) + EXPORT.format("onnx_int4") + EXPORT.format("gguf_q4_1")
+    run = begin(tmp_path, steps, speed=True)
+    assert execute(run) == 0
+    state = run.state()
+    found = state.metrics["exported onnx_int4"]
+    assert found["perplexity"].value == pytest.approx(state.metrics["quantized"]["perplexity"].value, rel=0.1)
+    for name in ("decode_tokens_per_second", "prefill_tokens_per_second", "first_token_seconds", "load_seconds"):
+        assert found[name].value > 0
+        assert state.metrics["exported gguf_q4_1"][name].value > 0
+    assert found["peak_memory_bytes"].value < state.metrics["quantized"]["peak_memory_bytes"].value, (
+        "no torch is loaded"
+    )
+    summary = state.steps[1].summary
+    assert summary["divergence"] < 0.01
+    assert summary["agreement"] > 0.9
+    assert [artifact.format for artifact in state.artifacts] == ["onnx_int4", "gguf_q4_1"]
+    report = (run.path / "report.md").read_text()
+    assert "## Load and run artifacts/model\n" in report
+    assert "import onnxruntime_genai as genai" in report
+    assert json.loads((run.path / "result.json").read_text())["rows"][-1]["load_seconds"] > 0
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        (QUANTIZE.format(3) + EXPORT.format("onnx_int4"), "cannot hold codes with 3 bits"),
+        (EXPORT.format("compressed_tensors"), "no step before it quantizes"),
+        (QUANTIZE.format(4) + EXPORT.format("gguf_q4_0"), "round once more"),
+    ],
+)
+def test_a_run_is_refused_before_any_work(steps: str, message: str, tmp_path: Path) -> None:
+    run = begin(tmp_path, steps)
+    assert execute(run) == 2
+    failure = run.state().failure
+    assert failure is not None
+    assert message in failure.message
+    assert "dense" not in run.state().metrics
+
+
+@pytest.mark.parametrize("name", ["onnx_fp32", "onnx_int8"])
+def test_a_classifier_runs_as_one_file(name: str, tmp_path: Path) -> None:
+    text = PROFILE.replace('source = "{text}"\nsamples = 8\nlength = 48', 'source = "builtin"')
+    profile = text.format(source="builtin:linear", text="none", speed="false", steps=EXPORT.format(name))
+    run = runs.create("tiny", profile, tmp_path / "run")
+    assert execute(run) == 0
+    metrics = run.state().metrics
+    assert metrics["exported"]["accuracy:features"].value == pytest.approx(
+        metrics["dense"]["accuracy:features"].value, abs=0.03
+    )
+    sizes = {file.name for file in (run.artifacts / "model").iterdir()}
+    assert sizes == {"model.onnx"}
+
+
+def test_the_script_beside_the_weights_needs_only_the_runtime(tmp_path: Path) -> None:
+    mine, folder = llama(tmp_path / "run", None), tmp_path / "model"
+    folder.mkdir()
+    form = FORMATS.load("onnx_fp32").FORMAT
+    form.write(mine, folder, torch.float32)
+    prompt = "a text, with yes and no"
+    code = (
+        "import runpy, sys; sys.modules['torch'] = sys.modules['engine'] = sys.modules['transformers'] = None\n"
+        f"sys.argv = ['run', {prompt!r}, '8']\nrunpy.run_path({str(folder / form.script.name)!r}, run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", code], cwd="/", capture_output=True, text=True)
+    ids = tokenizer()(prompt).input_ids
+    out = mine.module.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=8, pad_token_id=0)
+    expected = tokenizer().decode(out[0, len(ids) :])
+    assert done.stdout.strip().startswith(expected.split("\ufffd")[0].strip()), done.stderr
+
+
+def test_an_artifact_that_does_not_run_says_why(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="does not run") as error:
+        process.run(Spec(runtime="onnx", form="onnx_fp32", folder=str(tmp_path), threads=1))
+    assert error.value.where == str(tmp_path)
