@@ -10,8 +10,8 @@ import tomli
 from rich.text import Text
 
 from engine.errors import ProfileError
+from tui.widgets.columns import Column
 from tui.widgets.states import elide, mark
-from tui.widgets.table import Column
 
 if TYPE_CHECKING:
     from engine.profile import Profile, ProfileFile
