@@ -10,7 +10,7 @@ repeats after one that is not counted. Files are written once into --keep, a tem
 from __future__ import annotations
 
 import argparse
-import json
+import os
 import shutil
 import subprocess
 import tempfile
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import place
 
-from engine.export.runtime.process import run
+from engine.export.runtime.process import LLAMACPP_FOLDER, run
 from engine.export.runtime.spec import Spec
 
 PROMPT = 20
@@ -48,11 +48,11 @@ def written(name: str, keep: Path) -> Path:
     return folder
 
 
-def measured(name: str, arguments: argparse.Namespace, keep: Path) -> dict[str, float]:
-    runtime, form, _ = CASES[name]
+def figures(arguments: argparse.Namespace, runtime: str, form: str, folder: Path) -> dict[str, float]:
+    """What the artifact's runtime takes in a fresh process."""
     prefill = [100 + index for index in range(arguments.prefill)]
     spec = Spec(
-        runtime=runtime, form=form, folder=str(written(name, keep)), threads=arguments.threads, prompt=prefill[:PROMPT],
+        runtime=runtime, form=form, folder=str(folder), threads=arguments.threads, prompt=prefill[:PROMPT],
         decode=arguments.decode, prefill=prefill, repeats=arguments.repeats,
     )  # fmt: skip
     answer = run(spec)
@@ -60,16 +60,16 @@ def measured(name: str, arguments: argparse.Namespace, keep: Path) -> dict[str, 
             "first": answer.first_token_seconds or 0.0, "memory": answer.memory}  # fmt: skip
 
 
-def llamacpp(arguments: argparse.Namespace) -> dict[str, float]:
+def llamacpp(arguments: argparse.Namespace, keep: Path) -> dict[str, float]:
+    """The demo package's own file, under the name that an export has."""
     from engine.inspection import demo_model
 
-    script = arguments.node / "llamacpp.mjs"
-    shutil.copyfile(place.ROOT / "bench" / "llamacpp.mjs", script)
-    numbers = [arguments.threads, arguments.decode, arguments.prefill, arguments.repeats, *range(100, 100 + PROMPT)]
-    command = ["node", script.name, str(demo_model()), *map(str, numbers)]
-    done = subprocess.run(command, cwd=arguments.node, check=True, capture_output=True, text=True)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    os.environ[LLAMACPP_FOLDER] = str(arguments.node.resolve())
+    folder = keep / "demo"
+    folder.mkdir(exist_ok=True)
+    (folder / "model.gguf").unlink(missing_ok=True)
+    (folder / "model.gguf").symlink_to(demo_model())
+    return figures(arguments, "llamacpp", "gguf_q4_1", folder)
 
 
 def main() -> None:
@@ -84,18 +84,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         keep = arguments.keep or Path(name)
         keep.mkdir(parents=True, exist_ok=True)
-        found = {case: measured(case, arguments, keep) for case in CASES}
-    if arguments.node:
-        found["llama.cpp Q4_1"] = llamacpp(arguments)
-    for case, figures in found.items():
-        print(line(case, figures, found["ONNX int4"]["decode"] / figures["decode"]), flush=True)
+        found = {case: figures(arguments, *CASES[case][:2], written(case, keep)) for case in CASES}
+        if arguments.node:
+            found["llama.cpp Q4_1"] = llamacpp(arguments, keep)
+    for case, taken in found.items():
+        print(line(case, taken, found["ONNX int4"]["decode"] / taken["decode"]), flush=True)
 
 
-def line(case: str, figures: dict[str, float], times: float) -> str:
-    text = f"{case}: decode {figures['decode']:.1f}, prefill {figures['prefill']:.1f} tokens/s"
-    if "load" in figures:
-        text += f", load {figures['load']:.2f} s, first token {1000 * figures['first']:.0f} ms"
-        text += f", peak {figures['memory'] / 1e6:.0f} MB"
+def line(case: str, taken: dict[str, float], times: float) -> str:
+    text = f"{case}: decode {taken['decode']:.1f}, prefill {taken['prefill']:.1f} tokens/s, load {taken['load']:.2f} s"
+    text += f", first token {1000 * taken['first']:.0f} ms, peak {taken['memory'] / 1e6:.0f} MB"
     if case in GOALS:
         text += f"; ONNX int4 is {times:.2f} times as fast (at least {GOALS[case]} wanted)"
     return text

@@ -28,7 +28,7 @@ class ExportFormat:
     UsageError for what the format cannot hold; `read(model options, folder)` is the artifact as its runtime has it, or None
     where that is no torch model.
 
-    Files that match `weights` are what the artifact's size counts. `runtime`, a module of engine/export/runtime, runs it.
+    Files that match `weights` are what the artifact's size counts. `runtime`, in engine/export/runtime, runs it.
     Perplexity may change by `tolerance` (relative), by any amount where writing rounds (None). Without `zeros` what pruning
     removed comes out as nearly zero. `plain` formats store floating-point numbers of the dtype asked for. `script` is a program
     that loads the artifact without this package; `write` leaves it beside the weights.

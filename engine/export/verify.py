@@ -16,6 +16,7 @@ from engine.evaluation.measure import Measurement
 from engine.export import measured
 from engine.export.format import ExportFormat
 from engine.export.options import ExportOptions
+from engine.export.runtime.process import missing
 from engine.subject import Subject
 from engine.workspace import Workspace
 
@@ -35,7 +36,10 @@ def verify(
         out["identical"] = found.identical
         Measurement(workspace, again, workspace.profile.evaluate.model_copy(update={"speed": False}), stage).all()
         del again
-    if own:
+    hint = missing(form.runtime)
+    if own and hint:
+        workspace.log(f"the file's speed is not measured, its runtime is not here: {hint}")
+    elif own:
         out |= measured.measure(workspace, form, folder, options, dtype, stage)
     tolerance = options.tolerance or form.tolerance
     return {**out, **compare(workspace, stage, tolerance or math.inf, folder)}

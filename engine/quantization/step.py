@@ -52,10 +52,11 @@ class Quantizing:
             codes = self.method.apply(old, statistics, self.formats[matrix.name], self.settings)
             stored = codes.values().to(matrix.weight.dtype)
             check_result(matrix.name, matrix.weight, stored)
+            error = output_error(old, stored.float(), statistics.rows)
             matrix.weight.copy_(stored)
             self.made[matrix.name], self.addresses[matrix.name] = codes, matrix.weight.data_ptr()
             self.done += 1
-            self._tell(matrix, output_error(old, stored.float(), statistics.rows), time.perf_counter() - began)
+            self._tell(matrix, error, time.perf_counter() - began)
 
     def _scaled(self, matrices: list[Matrix], statistics: Statistics) -> torch.Tensor | None:
         """Scales the matrices' columns up and what makes their input down, where the method does that and it can be done."""

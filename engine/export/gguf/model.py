@@ -33,6 +33,7 @@ def gguf_format(kind: str) -> ExportFormat:
         read=read,
         check=lambda subject, form: check(subject, form, kind),
         weights="*.gguf",
+        runtime="llamacpp",
         tolerance=0.01 if kind in FLOATS else None,
         zeros=kind != "Q4_1",
         plain=False,

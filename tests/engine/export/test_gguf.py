@@ -17,6 +17,8 @@ from tokenizers import Regex, pre_tokenizers
 
 from engine.errors import UsageError
 from engine.export.gguf import blocks, model, vocabulary
+from engine.export.runtime import process
+from engine.export.runtime.spec import Spec
 from engine.gguf_header import read_header
 from engine.profile import ModelOptions
 from engine.quantization import step
@@ -164,3 +166,22 @@ def test_the_way_of_splitting_has_llama_cpp_s_name(steps: list[Any], name: str |
             vocabulary.pre(mine)
     else:
         assert vocabulary.pre(mine) == name
+
+
+def test_llama_cpp_goes_on_as_transformers_does(tmp_path: Path) -> None:
+    """Greedily, in half precision; where COMPRESS_TUI_LLAMACPP names a folder with node-llama-cpp."""
+    if process.missing("llamacpp"):
+        pytest.skip("llama.cpp is not here")
+    mine = llama(tie_word_embeddings=True)
+    folder = written(mine, tmp_path, "F16")
+    prompt = list(range(100, 112))
+    spec = Spec(
+        runtime="llamacpp", form="gguf_f16", folder=str(folder), threads=1, prompt=prompt, decode=8, prefill=prompt
+    )
+    answer = process.run(spec)
+    out = mine.module.generate(
+        torch.tensor([prompt]), do_sample=False, max_new_tokens=8, min_new_tokens=8, pad_token_id=0
+    )
+    assert answer.tokens == out[0, len(prompt) :].tolist()
+    assert answer.decode
+    assert answer.memory > 0

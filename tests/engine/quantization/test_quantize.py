@@ -91,6 +91,7 @@ def test_the_model_holds_what_the_codes_mean(architecture: str, method: str, tmp
     assert [event.done for event in events] == list(range(1, len(walk.matrices) + 1))
     assert all(at.state.layers[event.layer].bits == 4 for event in events)
     assert summary["bits_a_weight"] == 4.625
+    assert 1e-5 < summary["mean_error"] < 0.1
     assert summary["matrices"] == len(events)
 
 
