@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import time
+from collections import deque
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +17,7 @@ from pathlib import Path
 from engine import crashes, runs
 from engine import events as ev
 from engine.state import RunState
+from tui.usage import KEPT, Meter, Usage
 
 INTERVAL = 0.4
 CHUNK = 1 << 20
@@ -39,6 +41,7 @@ class Look:
     alive: bool
     death: ev.RunFailed | None = None
     more: bool = False
+    usage: Usage | None = None
 
 
 class Follower:
@@ -53,6 +56,8 @@ class Follower:
         self.requests = 0
         self._reader = runs.EventReader(run.events_file)
         self._alive = self._read = False
+        self._meter = Meter()
+        self.usage: deque[Usage] = deque(maxlen=KEPT)
 
     def poll(self) -> bool:
         """Folds in what was written since the last call (1 MiB at most). True when anything changed."""
@@ -68,7 +73,8 @@ class Follower:
         more = self._reader.offset - before > CHUNK // 2  # whole lines alone count
         alive = waiting and self.run.alive()
         if events or not waiting or alive or self._starting:
-            return Look(process, events, alive, more=more)
+            usage = self._meter.read(self.run.owner()) if alive and not more else None
+            return Look(process, events, alive, more=more, usage=usage)
         last = self._reader.read()  # what was written between the two looks
         return Look(process, last, alive, None if last else self._death())
 
@@ -77,6 +83,8 @@ class Follower:
         for event in look.events:
             self.state.apply(event)
         self._alive, self._read = look.alive, True
+        if look.usage is not None:
+            self.usage.append(look.usage)
         if look.death is not None and look.process is self.process:  # not one that another worker has replaced
             self.state.apply(look.death)
             return True

@@ -123,7 +123,8 @@ class RunScreen(WorkScreen):
             self.call_after_refresh(self.focus_pane)
 
     def show_time(self, state: RunState, now: float) -> None:
-        self.query_one(StepRail).show(state, now)
+        usage = list(self.follower.usage) if self.follower and self.follower.going else ()
+        self.query_one(StepRail).show(state, now, usage)
         self.query_one("#progress", Line).put(self._progress(state, now))
 
     def why_not(self, name: str) -> str | None:

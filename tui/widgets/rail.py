@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.text import Text
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
 from engine import figures
 from engine.state import RunState, StepState
-from tui.widgets.states import LOOKS, bar, elide, mark
+from tui.usage import Usage
+from tui.widgets.states import LOOKS, bar, elide, height, mark
 
 WIDTH = 26
+TALLEST = 6
+"""lines of a step at work, and of what is shown above it"""
 
 
 class StepRail(VerticalScroll):
@@ -24,10 +29,10 @@ class StepRail(VerticalScroll):
     def compose(self) -> list[Static]:
         return [Static(id="rail-text")]
 
-    def show(self, state: RunState, now: float) -> None:
+    def show(self, state: RunState, now: float, usage: Sequence[Usage] = ()) -> None:
         width = max(16, self.scrollable_content_region.width or WIDTH)
         blocks = {index: _step(step, now, width) for index, step in sorted(state.steps.items())}
-        text = Text("\n").join([*blocks.values(), *_facts(state, width)])
+        text = Text("\n").join([*blocks.values(), *_facts(state, width), *_taken(usage, width)])
         shown = self.query_one("#rail-text", Static)
         if text != shown.content:
             shown.update(text)
@@ -44,7 +49,8 @@ class StepRail(VerticalScroll):
     def _bring(self) -> None:
         if self._wanted and self.virtual_size.height >= self._wanted[1]:
             (line, _), self._wanted = self._wanted, None
-            self.scroll_to(y=line, animate=False)
+            if line + TALLEST > self.scrollable_content_region.height:  # else it is in sight from the top
+                self.scroll_to(y=line, animate=False)
 
 
 def _step(step: StepState, now: float, width: int) -> Text:
@@ -62,6 +68,20 @@ def _step(step: StepState, now: float, width: int) -> Text:
             shown = figures.number(value, 3) if isinstance(value, float) else str(value)
             text.append("\n  " + elide(f"{key.replace('_', ' ')} {shown}", width - 2), "bright_black")
     return text
+
+
+def _taken(usage: Sequence[Usage], width: int) -> list[Text]:
+    """What the worker takes now, a number beside each curve."""
+    if not usage:
+        return []
+    now, lines = usage[-1], [Text("─" * width, "bright_black")]
+    for name, shown, values in (
+        ("uses", figures.size(now.memory), [one.memory for one in usage]),
+        ("cores", figures.number(now.cpu, 1), [one.cpu for one in usage]),
+    ):
+        curve = "".join(height(value, max(values)) for value in values[-max(0, width - 17) :])
+        lines.append(Text.assemble((f"{name:<7}", "bright_black"), f"{shown:<9} ", (curve, "cyan")))
+    return lines
 
 
 def _facts(state: RunState, width: int) -> list[Text]:
