@@ -12,10 +12,16 @@ import platformdirs
 APP = "compress-tui"
 
 
+def state_folder() -> Path:
+    """Where what was done is kept: $COMPRESS_TUI_STATE, else the user's state folder."""
+    override = os.environ.get("COMPRESS_TUI_STATE")
+    return Path(override) if override else platformdirs.user_state_path(APP)
+
+
 def runs_folder() -> Path:
-    """Where runs are kept: $COMPRESS_TUI_RUNS, else the user's state folder."""
+    """Where runs are kept: $COMPRESS_TUI_RUNS, else a folder in the state folder."""
     override = os.environ.get("COMPRESS_TUI_RUNS")
-    return Path(override) if override else platformdirs.user_state_path(APP) / "runs"
+    return Path(override) if override else state_folder() / "runs"
 
 
 def archive_file() -> Path:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine import events as ev
-from engine import figures
+from engine import figures, registry
 from engine.errors import UsageError, did_you_mean
 from engine.registry import PERTURBATIONS
 from engine.state import CandidateState, RunState
@@ -27,21 +27,26 @@ WEIGHTS = (
     "perplexity", "bytes", "parameters", "sparsity", "decode_tokens_per_second", "prefill_tokens_per_second",
     "first_token_seconds", "load_seconds", "peak_memory_bytes",
 )  # fmt: skip
-PROMPT = ("task", "prompt", "calibration", "accuracy", "low", "high", "n", "against", "p_value", "p_holm", "verdict")
+ACCURACY = "accuracy"
+FIGURE = f"{ACCURACY} [95%]"
+PROMPT = (
+    "task", "prompt", "calibration", "metric", "accuracy", "low", "high", "n", "against", "p_value", "p_holm", "verdict",
+)  # fmt: skip
 KEYS = ("stage", *WEIGHTS, *PROMPT, "perturbed")
 
 
 def _perturbed(name: str, row: Row) -> str:
-    """Accuracy on disturbed inputs, and what the disturbance changed on the same rows."""
+    """The figure on disturbed inputs, and what the disturbance changed on the same rows."""
     found = (row["perturbed"] or {}).get(name)
-    return figures.NOTHING if found is None else figures.disturbed(found["accuracy"], found["before"])
+    return figures.NOTHING if found is None else figures.disturbed(found["accuracy"], found["before"], row["metric"])
 
 
 COLUMNS: dict[str, Callable[[Row], str]] = {
     "stage": lambda row: str(row["stage"]),
     "perplexity": lambda row: figures.number(row["perplexity"]),
     "task": lambda row: row["task"] or figures.NOTHING,
-    "accuracy [95%]": lambda row: figures.accuracy(row["accuracy"], row["low"], row["high"]),
+    "metric": lambda row: row["metric"] or figures.NOTHING,
+    FIGURE: lambda row: figures.quality(row["metric"] or ACCURACY, row["accuracy"], row["low"], row["high"]),
     "n": lambda row: figures.NOTHING if row["n"] is None else str(row["n"]),
     "calibration": lambda row: row["calibration"] or figures.NOTHING,
     "against": lambda row: row["against"] or figures.NOTHING,
@@ -64,7 +69,7 @@ BASELINES = {PLAIN: PLAIN, "start": "first", "projected": "projected"}
 virtual tokens say as a text"""
 COST = ("size", "parameters", "sparsity", "decode tok/s", "prefill tok/s", "first token", "load", "peak memory")
 """the columns on what a stage costs; the others are on how good it is"""
-WORDS = ("stage", "task", "calibration", "against", "verdict")
+WORDS = ("stage", "task", "metric", "calibration", "against", "verdict")
 """the columns that hold words; the others hold numbers"""
 
 
@@ -85,11 +90,15 @@ def rows(state: RunState) -> list[Row]:
 def table(
     state: RunState, columns: Sequence[str] = tuple(COLUMNS), *, prompts: bool = True
 ) -> tuple[list[str], list[list[str]]]:
-    """Headers and cells of the result table, without the columns in which nothing was measured."""
+    """Headers and cells of the result table, without the columns in which nothing was measured. The metrics are named in a
+    column of their own where accuracy is not the only one.
+    """
     found = [row for row in rows(state) if prompts or row["prompt"] is None]
-    cells = {name: [COLUMNS[name](row) for row in found] for name in columns}
+    several = bool({row["metric"] for row in found} - {None, ACCURACY})
+    cells = {name: [COLUMNS[name](row) for row in found] for name in columns if several or name != "metric"}
     kept = [name for name, column in cells.items() if set(column) - {figures.NOTHING}]
-    return kept, [[cells[name][i] for name in kept] for i in range(len(found))]
+    headers = ["figure [95%]" if several and name == FIGURE else name for name in kept]
+    return headers, [[cells[name][i] for name in kept] for i in range(len(found))]
 
 
 def winners(state: RunState) -> list[dict[str, Any]]:
@@ -113,13 +122,13 @@ def chosen_folder(run: Run, task: str | None = None) -> Path:
 
 def _stage_rows(state: RunState, stage: str) -> list[Row]:
     """The stage's own row with its first task, then a row for each further task."""
-    accuracies = [m for name, m in state.metrics.get(stage, {}).items() if name.startswith("accuracy:")]
+    measured = [m for name, m in state.metrics.get(stage, {}).items() if registry.metric(name.partition(":")[0])]
     if stage not in state.metrics:
         return []
-    first, *more = [_accuracy(m, m.name.partition(":")[2]) for m in accuracies] or [{}]
+    first, *more = [_quality(m, m.name.partition(":")[2]) for m in measured] or [{}]
     return [
         _row(stage=stage, **_weights(state, stage), **first),
-        *(_row(stage=stage, **accuracy) for accuracy in more),
+        *(_row(stage=stage, **figure) for figure in more),
     ]
 
 
@@ -191,7 +200,7 @@ def _prompt_row(
         }
     return _row(
         stage=f"{stage} + {_role(name, best)}", stage_of=stage, prompt=name, calibration=calibration,
-        **_weights(state, stage), **_accuracy(score, choice["task"]), **tested,
+        **_weights(state, stage), **_quality(score, choice["task"]), **tested,
         perturbed=_disturbances(known, stage) if calibration == choice["calibration"] else None,
     )  # fmt: skip
 
@@ -213,8 +222,12 @@ def _weights(state: RunState, stage: str) -> Row:
     return {name: metrics[name].value if name in metrics else None for name in WEIGHTS}
 
 
-def _accuracy(measured: ev.Metric | ev.CandidateScored | None, task: str | None) -> Row:
+def _quality(measured: ev.Metric | ev.CandidateScored | None, task: str | None) -> Row:
+    """A task's figure; by whatever metric, its key is "accuracy"."""
     if measured is None:
         return {"task": task}
-    value = measured.value if isinstance(measured, ev.Metric) else measured.accuracy
-    return {"task": task, "accuracy": value, "low": measured.low, "high": measured.high, "n": measured.n}
+    if isinstance(measured, ev.Metric):
+        found = {"metric": measured.name.partition(":")[0], "accuracy": measured.value}
+    else:
+        found = {"metric": measured.metric, "accuracy": measured.accuracy}
+    return {"task": task, **found, "low": measured.low, "high": measured.high, "n": measured.n}

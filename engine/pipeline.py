@@ -70,7 +70,7 @@ def prepare(
         state.apply(event)
 
     texts = [profile.calibration.source, str(profile.evaluate.perplexity)]
-    texts += [str(getattr(step, "perplexity", None)) for step in profile.step]
+    texts += [str(getattr(step, key, None)) for step in profile.step for key in ("perplexity", "data")]
     texts += [str(s) for t in profile.task.values() for s in (t.train, t.dev, t.test)]
     model.go_offline(profile.model.source, texts)
     threads = profile.threads or torch.get_num_threads()
@@ -218,7 +218,7 @@ def check_gates(workspace: Workspace) -> list[str]:
     for name, key in (("perplexity_ratio", "perplexity"), ("size_ratio", "bytes")):
         if key in last and key in dense:
             values[name] = last[key].value / dense[key].value
-    drops = [dense[k].value - m.value for k, m in last.items() if k.startswith("accuracy:") and k in dense]
+    drops = [dense[k].value - m.value for k, m in last.items() if figures.share_right(k) and k in dense]
     if drops:
         values["accuracy_drop"] = max(drops)
     missed = []

@@ -6,14 +6,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from engine import figures
+from engine.data.tasks import Task
 from engine.errors import UsageError
 from engine.evaluation.options import EvaluateStepOptions
 from engine.export import step as exporting
 from engine.export.options import ExportOptions
+from engine.joint import grid
 from engine.joint.options import JointOptions
 from engine.matrices import Matrix
 from engine.options import StepOptions
-from engine.prompts import early
+from engine.prompts import early, verbalizers
 from engine.prompts.options import JudgedOptions, PromptStepOptions
 from engine.pruning import step as pruning
 from engine.pruning import structured
@@ -21,6 +24,8 @@ from engine.pruning.options import PruneOptions
 from engine.quantization import step as quantization
 from engine.quantization.options import QuantizeOptions
 from engine.sensitivity.options import SensitivityOptions
+from engine.training.material import TASK
+from engine.training.options import RecoverOptions, SparseTrainOptions, TrainingOptions
 from engine.workspace import Workspace
 
 STREAMED = {"prune", "recover", "quantize", "evaluate", "export"}
@@ -33,9 +38,11 @@ def check(workspace: Workspace, matrices: list[Matrix]) -> None:
     check_measured(workspace)
     check_lengths(workspace)
     for name in tasks(workspace):
-        workspace.task(name)
+        task, tokenizer = workspace.task(name), workspace.subject.tokenizer
+        for warning in verbalizers.check(task, tokenizer) if tokenizer else ():
+            workspace.log(warning, "warning")
     check_prompts(workspace)
-    steps = [step for step in workspace.profile.step if isinstance(step, PruneOptions | JointOptions)]
+    steps = [step for step in workspace.profile.step if prunings(step)]
     check_pruning(workspace, matrices)
     check_quantizing(workspace, matrices)
     check_exports(workspace)
@@ -77,6 +84,8 @@ def prunings(step: StepOptions) -> list[PruneOptions]:
     """Every way in which a step prunes the model that it finds."""
     if isinstance(step, JointOptions):
         return step.prunings
+    if isinstance(step, SparseTrainOptions):
+        return [] if step.start == "scratch" else [step.pruning]
     return [step] if isinstance(step, PruneOptions) else []
 
 
@@ -84,6 +93,8 @@ def check_prompts(workspace: Workspace) -> None:
     """Refuses prompt steps that lack rows, budget or room; those that are done already are left alone."""
     for index, step in enumerate(workspace.profile.step):
         if workspace.finished(index) is None:
+            if isinstance(step, JointOptions):
+                grid.check(replace(workspace, step=index), step)
             for one in prompt_steps(step):
                 early.check(replace(workspace, step=index), one)
 
@@ -112,6 +123,9 @@ def check_streamed(workspace: Workspace) -> None:
                 needs[f"{key}.threshold"] = (step.threshold, "a threshold is checked", "a sparsity")
                 allocated = step.allocation != "uniform"
                 needs[f"{key}.allocation"] = (allocated, "sparsity is allocated", 'allocation = "uniform"')
+            case RecoverOptions():
+                whole = step.method != "blockwise"
+                needs[f"{key}.method"] = (whole, f"{step.method} trains", 'method = "blockwise"')
             case QuantizeOptions():
                 needs[f"{key}.size_ratio"] = (step.size_ratio, "bits are chosen", "bits")
             case ExportOptions():
@@ -135,6 +149,8 @@ def tasks(workspace: Workspace) -> list[str]:
             names.append(step.task)
         elif isinstance(step, EvaluateStepOptions):
             names += step.tasks or []
+        elif isinstance(step, TrainingOptions) and step.data.startswith(TASK):
+            names.append(step.data.removeprefix(TASK))
     return list(dict.fromkeys(names))
 
 
@@ -143,11 +159,16 @@ def check_measured(workspace: Workspace) -> None:
     gate, evaluate, text = workspace.profile.gate, workspace.profile.evaluate, workspace.subject.is_language_model
     missing = {
         "perplexity_ratio": not text or evaluate.perplexity in (None, "none"),
-        "accuracy_drop": text and not evaluate.tasks,
+        "accuracy_drop": text and not any(counted(workspace.task(name)) for name in evaluate.tasks),
     }
     for name, nothing in missing.items():
         if nothing and getattr(gate, name) is not None:
             raise UsageError(f"nothing is measured for the gate {name}", where=f"gate.{name}", hint="see [evaluate]")
+
+
+def counted(task: Task) -> bool:
+    """Whether the task's rows are answered right or wrong."""
+    return task.generation is None or figures.binary(task.metric)
 
 
 def check_lengths(workspace: Workspace) -> None:

@@ -216,7 +216,7 @@ def _absolute(raw: Any, base: Path, problems: list[Problem], key: str = "") -> A
         return [_absolute(v, base, problems, f"{key}.{i}") for i, v in enumerate(raw)]
     if not isinstance(raw, str):
         return raw
-    local = key.endswith("source") and raw.startswith((".", "/", "~", "$"))
+    local = key.endswith(("source", "teacher", "student")) and raw.startswith((".", "/", "~", "$"))
     if not raw.startswith("file:") and not local:
         return raw
     path = os.path.expandvars(raw.removeprefix("file:"))

@@ -29,7 +29,7 @@ class StepState:
         """Seconds left at the rate since the work's first event; None while nothing is known."""
         if self.status != "running" or self.done <= self.first or self.started is None:
             return None
-        return (now - self.started) / (self.done - self.first) * (self.total - self.done)
+        return max(0.0, now - self.started) / (self.done - self.first) * (self.total - self.done)
 
 
 @dataclass

@@ -7,6 +7,7 @@ line describes it. Listing reads file names only; a broken file breaks nobody el
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -61,11 +62,20 @@ ALLOCATIONS = Family("allocation", "engine.pruning.allocations")
 OPTIMIZERS = Family("prompt optimizer", "engine.prompts.optimizers")
 ADJUSTERS = Family("prompt adjuster", "engine.prompts.adjusters")
 PERTURBATIONS = Family("perturbation", "engine.prompts.perturbations")
+METRICS = Family("metric", "engine.prompts.metrics")
 FORMATS = Family("export format", "engine.export.formats")
 STRUCTURES = Family("structured pattern", "engine.pruning.structures")
 SCORES = Family("score of parts", "engine.pruning.scores")
 METHODS = Family("quantization method", "engine.quantization.methods")
 TASKS = Family("task", "engine.tasks")
+
+
+@functools.cache
+def metric(name: str) -> ModuleType | None:
+    """The metric; None where another version's run names one that is not here."""
+    return METRICS.load(name) if name in METRICS.names() else None
+
+
 FAMILIES = {
     "criteria": CRITERIA,
     "allocations": ALLOCATIONS,
@@ -75,6 +85,7 @@ FAMILIES = {
     "optimizers": OPTIMIZERS,
     "adjusters": ADJUSTERS,
     "perturbations": PERTURBATIONS,
+    "metrics": METRICS,
     "formats": FORMATS,
     "tasks": TASKS,
 }
@@ -107,6 +118,9 @@ STEPS = {
     "sensitivity": StepEntry("engine.sensitivity.options:SensitivityOptions", "engine.sensitivity.step"),
     "prune": StepEntry("engine.pruning.options:PruneOptions", "engine.pruning.step", stage="pruned"),
     "recover": StepEntry("engine.training.options:RecoverOptions", "engine.training.recover", stage="recovered"),
+    "sparse_train": StepEntry("engine.training.options:SparseTrainOptions", "engine.training.sparse", stage="sparse"),
+    "distill": StepEntry("engine.training.options:DistillOptions", "engine.training.distill", stage="distilled"),
+    "finetune": StepEntry("engine.training.options:FinetuneOptions", "engine.training.finetune", stage="finetuned"),
     "quantize": StepEntry("engine.quantization.options:QuantizeOptions", "engine.quantization.step", stage="quantized"),
     "select_prompt": StepEntry("engine.prompts.options:SelectPromptOptions", "engine.prompts.select"),
     "adjust_prompt": StepEntry("engine.prompts.options:AdjustPromptOptions", "engine.prompts.adjust"),

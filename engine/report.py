@@ -69,8 +69,10 @@ def result(state: RunState, environment: Mapping[str, Any] | None = None) -> dic
         "sensitivities": [_event(event) for event in state.sensitivities.values()],
         "removals": [_event(event) for event in state.removals],
         "recoveries": [_event(event) for event in state.recoveries],
+        "losses": [_event(event) for event in state.losses],
         "trainings": [_event(event) for event in state.trainings],
         "readings": [_event(event) for event in state.readings],
+        "tested": [_without(_fields(event), "step") for event in state.tested.values()],
         "grid": [_fields(event) for event in state.grid.values()],
         "recovered": [_fields(event) for event in state.recovered.values()],
         "transfers": [_fields(event) for event in state.transfers.values()],
@@ -108,16 +110,27 @@ def _results(state: RunState) -> str:
     headers, cells = outcome.table(state)
     note = (
         "Intervals are 95%. `p` and the verdict compare a prompt with the one it stands `against`, on the same test rows "
-        "under the same calibration (exact McNemar); a gain inside the noise is a tie, and the interval of the difference "
+        f"under the same calibration ({_tests(state)}); a gain inside the noise is a tie, and the interval of the difference "
         "and Holm's p-value over the step's comparisons must agree on it."
     )
     results = section("Result", headers, cells)
     if set(headers) & set(PERTURBATIONS.names()):
         note += (
-            " Under a perturbation's name stands the accuracy on the first test rows with disturbed inputs, and behind it the "
+            " Under a perturbation's name stands the figure on the first test rows with disturbed inputs, and behind it the "
             "points by which it differs from the same rows as they were."
         )
-    return f"{results}\n\n{note}" if results and "verdict" in headers else results
+    parts = [results, note] if results and "verdict" in headers else [results]
+    said = [figures.look(event.task, event.look) for event in state.tested.values() if event.look > 1]
+    looks = [f"{text[0].upper()}{text[1:]}." for text in said]
+    return "\n\n".join(filter(None, [*parts, *looks]))
+
+
+def _tests(state: RunState) -> str:
+    """The tests that the comparisons were made by."""
+    metrics = {compared.metric for compared in state.comparisons} or {outcome.ACCURACY}
+    return " or ".join(
+        dict.fromkeys("exact McNemar" if figures.binary(m) else "approximate randomization" for m in metrics)
+    )
 
 
 def _prompts(state: RunState) -> str:
@@ -129,7 +142,9 @@ def _prompts(state: RunState) -> str:
         same = f": {same}" if same else ""
         parts.append(f"Best prompt for {choice['task']} on the {choice['stage']} model, `{choice['winner']}`{same}:")
         parts.append(_fenced(known.text if known else ""))
-    headers = ["prompt", "origin", "tokens", "split", "stage", "calibration", "accuracy [95%]", "n", "text"]
+    metrics = dict.fromkeys(s.metric for c in state.candidates.values() for s in c.scores.values())
+    figure = f"{'/'.join(metrics) or outcome.ACCURACY} [95%]"
+    headers = ["prompt", "origin", "tokens", "split", "stage", "calibration", figure, "n", "text"]
     pool = section("Prompts", headers, [row for c in state.candidates.values() for row in _candidate(c)])
     return "\n\n".join([pool, *parts]) if pool else ""
 
@@ -138,7 +153,7 @@ def _candidate(candidate: CandidateState) -> list[list[str]]:
     text = candidate.text.replace("\n", "\\n")
     start = [candidate.name, candidate.origin, str(candidate.tokens)]
     return [
-        [*start, split, stage, calibration, figures.accuracy(s.accuracy, s.low, s.high), str(s.n), text]
+        [*start, split, stage, calibration, figures.quality(s.metric, s.accuracy, s.low, s.high), str(s.n), text]
         for (stage, split, calibration), s in candidate.scores.items()
     ]
 

@@ -27,8 +27,8 @@ from typing import Any
 
 import psutil
 
+from engine import crashes, files
 from engine import events as ev
-from engine import files
 from engine.errors import EngineError, Unavailable, UsageError, did_you_mean
 from engine.state import RunState
 
@@ -37,9 +37,11 @@ HEARTBEAT = 2.0
 
 @dataclass(frozen=True)
 class Owner:
-    """Who runs a run: enough to tell, also from another host, whether that process lives. Times are epoch seconds.
+    """Who runs a run: enough to tell, also from another host, whether that process lives.
 
-    `released` says that it stopped working on the run in an orderly way, whether or not it lives on.
+    `process_started` is in seconds since the boot on Linux, where the clock of the epoch may be set meanwhile, else since
+    the epoch, as `heartbeat`. `released` says that it stopped working on the run in an orderly way, whether or not it
+    lives on; `memory_kills` is the kernel's count at the heartbeat.
     """
 
     host: str
@@ -48,11 +50,13 @@ class Owner:
     process_started: float
     heartbeat: float
     released: bool = False
+    memory_kills: int | None = None
 
     @classmethod
     def this_process(cls) -> Owner:
         process = psutil.Process()
-        return cls(socket.gethostname(), _boot(), process.pid, process.create_time(), time.time())
+        kills = crashes.memory_kills()
+        return cls(socket.gethostname(), _boot(), process.pid, started(process), time.time(), memory_kills=kills)
 
     def alive(self) -> bool:
         """On this host by pid and start time; on another by the heartbeat (one minute)."""
@@ -65,7 +69,7 @@ class Owner:
         try:
             process = psutil.Process(self.pid)
             zombie = process.status() == psutil.STATUS_ZOMBIE
-            return not zombie and abs(process.create_time() - self.process_started) < 1
+            return not zombie and abs(started(process) - self.process_started) < 1
         except psutil.NoSuchProcess:
             return False
 
@@ -131,12 +135,24 @@ class Run:
             return ""
 
 
-def with_crash(run: Run, state: RunState) -> RunState:
-    """`state`, turned to failed ("crashed") when nobody runs the run although no final event was written."""
-    if state.status == "running" and run.owner() is not None and not run.alive():
-        hint = f"compress-tui run --resume --run-dir {run.path}"
+def started(process: psutil.Process) -> float:
+    """When a process started, the same whatever the clock was set to since (see Owner)."""
+    boot = psutil.boot_time() if psutil.LINUX else 0.0
+    return process.create_time() - boot
+
+
+def with_crash(run: Run, state: RunState, status: int | None = None) -> RunState:
+    """`state`, turned to failed ("crashed") when nobody runs the run although no final event was written.
+
+    `status` is the worker's exit status, where it is known.
+    """
+    owner = run.owner()
+    if state.status == "running" and owner is not None and not run.alive():
         tail = run.log_tail()
-        message = "the worker died without a word (killed, or out of memory)" + (f"\n{tail}" if tail else "")
+        told = crashes.cause(tail.splitlines(), status, owner.memory_kills)
+        less = crashes.hint(told)
+        hint = (f"{less}\nhint: " if less else "") + f"compress-tui run --resume --run-dir {run.path}"
+        message = told + (f"\n{tail}" if tail else "")
         state.apply(ev.RunFailed(message=message, where="crashed", hint=hint, time=time.time()))
     return state
 
@@ -202,7 +218,7 @@ def remove(run: Run) -> None:
 
 def start_detached(run: Run, *, allow_code: bool = False) -> subprocess.Popen[bytes]:
     """Starts the worker in a session of its own, so that a dropped connection does not end it."""
-    command = [sys.executable, "-P", "-m", "engine.worker", str(run.path)]
+    command = [sys.executable, "-P", "-X", "faulthandler", "-m", "engine.worker", str(run.path)]
     with run.log_file.open("ab") as log:
         return subprocess.Popen(
             command + (["--allow-code"] if allow_code else []),

@@ -104,12 +104,11 @@ def recoveries(state: RunState) -> str:
 def trainings(state: RunState) -> str:
     """Every epoch of training virtual tokens, checked on development rows; the best so far are marked."""
     body = [
-        [str(t.step + 1), t.candidate, str(t.epoch), _error(t.loss), figures.share(t.accuracy), f"{t.skill:.3f}",
+        [str(t.step + 1), t.candidate, str(t.epoch), _error(t.loss), figures.quality(t.metric, t.accuracy), f"{t.skill:.3f}",
          str(t.n), "yes" if t.best else ""] for t in state.trainings
     ]  # fmt: skip
-    return section(
-        "Trained prompts", ["step", "prompt", "epoch", "loss", "accuracy", "skill", "n", "best so far"], body
-    )
+    figure = "/".join(dict.fromkeys(t.metric for t in state.trainings))
+    return section("Trained prompts", ["step", "prompt", "epoch", "loss", figure, "skill", "n", "best so far"], body)
 
 
 def readings(state: RunState) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from math import isfinite
 
 from engine import events as ev
 from engine.records import CandidateState as CandidateState
@@ -12,6 +13,8 @@ from engine.records import StepState as StepState
 from engine.records import Used as Used
 
 LOG_LINES = 2000
+CURVE_POINTS = 2048
+"""what a curve keeps at least of a run that says more"""
 
 
 @dataclass
@@ -21,7 +24,7 @@ class RunState:
     `metrics` is {stage: {name: Metric}} in the order of measurement; `history` {curve: [(time, value)]} feeds charts.
     `grid` and `recovered` are {(step, level, kind of prompt): event}, `transfers` {(step, kind, trained at, used at): event}.
     `layers` are the matrices as the last step that changed shapes left them; `sensitivities` {name: event} and `plans`
-    {step: event} stay as they were told, by the names of that time (see `renumbered`).
+    {step: event} stay as they were told, by the names of that time (see `renumbered`). `losses` are those on held-out data.
     """
 
     run: str = ""
@@ -47,8 +50,10 @@ class RunState:
     sensitivities: dict[str, ev.LayerSensitivity] = field(default_factory=dict)
     removals: list[ev.PartsRemoved] = field(default_factory=list)
     recoveries: list[ev.BlockRecovered] = field(default_factory=list)
+    losses: list[ev.LossMeasured] = field(default_factory=list)
     trainings: list[ev.PromptTrained] = field(default_factory=list)
     readings: list[ev.PromptRead] = field(default_factory=list)
+    tested: dict[str, ev.SplitTested] = field(default_factory=dict)
     grid: dict[tuple[int, str, str], ev.GridScored] = field(default_factory=dict)
     recovered: dict[tuple[int, str, str], ev.Recovered] = field(default_factory=dict)
     transfers: dict[tuple[int, str, str, str], ev.Transferred] = field(default_factory=dict)
@@ -58,6 +63,9 @@ class RunState:
     history: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     unknown: int = 0
     seq: int = 0
+    _zeros: float = field(default=0.0, repr=False)  # what `layers` add up to
+    _parameters: int = field(default=0, repr=False)
+    _set_back: float = field(default=0.0, repr=False)  # seconds that the clock was set back by, in all
 
     @classmethod
     def of(cls, events: Iterable[ev.Event]) -> RunState:
@@ -71,6 +79,8 @@ class RunState:
         """Folds one event in; events already seen (by seq) are ignored. Returns self."""
         if event.seq and event.seq <= self.seq:
             return self
+        if event.time and self.updated and event.time < self.updated:
+            self._set_back += self.updated - event.time
         self.seq, self.updated = event.seq or self.seq, event.time or self.updated
         getattr(self, f"_on_{event.kind}")(event)
         return self
@@ -104,10 +114,11 @@ class RunState:
         if event.step < known:  # a resumed run loads the dense model first, and comes to the later shapes again
             return
         if event.step > known:
-            self.layers = {}
+            self.layers, self._zeros, self._parameters = {}, 0.0, 0
         self.model = event
         for matrix in event.matrices:
-            self.layers.setdefault(matrix["name"], LayerState(**matrix))
+            if matrix["name"] not in self.layers:
+                self._add(LayerState(**matrix))
         for plan in self.plans.values():
             self._plan(plan)
 
@@ -130,10 +141,14 @@ class RunState:
 
     def _on_layer_pruned(self, event: ev.LayerPruned) -> None:
         layer = self._changed(event)
+        self._zeros += layer.parameters * (event.sparsity - (layer.sparsity or 0.0))
         layer.sparsity = event.sparsity
-        known = [layer for layer in self.layers.values() if layer.sparsity is not None]
-        zeros = sum(layer.parameters * (layer.sparsity or 0.0) for layer in known)
-        self._point("sparsity", event.time, zeros / max(1, sum(x.parameters for x in self.layers.values())))
+        self._point("sparsity", event.time, self._zeros / max(1, self._parameters))
+
+    def _add(self, layer: LayerState) -> None:
+        self.layers[layer.name] = layer
+        self._zeros += layer.parameters * (layer.sparsity or 0.0)
+        self._parameters += layer.parameters
 
     def _on_layer_quantized(self, event: ev.LayerQuantized) -> None:
         self._changed(event).bits = event.bits
@@ -145,8 +160,9 @@ class RunState:
 
     def _changed(self, event: ev.LayerPruned | ev.LayerQuantized) -> LayerState:
         """The matrix that a step has changed, with its error."""
-        size = event.shape[0] * event.shape[1]
-        layer = self.layers.setdefault(event.layer, LayerState(event.layer, event.block, event.shape, size))
+        if event.layer not in self.layers:
+            self._add(LayerState(event.layer, event.block, event.shape, event.shape[0] * event.shape[1]))
+        layer = self.layers[event.layer]
         layer.error, layer.seconds = event.error, event.seconds
         if event.error is not None:
             self._point("reconstruction error", event.time, event.error)
@@ -172,6 +188,16 @@ class RunState:
         self.recoveries = [*(r for r in self.recoveries if (r.step, r.block) != (event.step, event.block)), event]
         self._point("block error before recovery", event.time, event.before)
         self._point("block error after recovery", event.time, event.after)
+
+    def _on_loss_measured(self, event: ev.LossMeasured) -> None:
+        if event.part == "train":
+            self._point("training loss", event.time, event.loss)
+            told = ev.Progress(step=event.step, label="training", done=event.done, total=event.total,
+                               unit="optimizer steps", time=event.time)  # fmt: skip
+            self._on_progress(told)
+            return
+        self.losses = [*(e for e in self.losses if (e.step, e.done) != (event.step, event.done)), event]
+        self._point("held-out loss", event.time, event.loss)
 
     def _on_layer_sensitivity(self, event: ev.LayerSensitivity) -> None:
         if event.errors:
@@ -215,6 +241,9 @@ class RunState:
     def _on_prompt_read(self, event: ev.PromptRead) -> None:
         self.readings = [*(r for r in self.readings if r.step != event.step), event]
 
+    def _on_split_tested(self, event: ev.SplitTested) -> None:
+        self.tested[event.task] = event
+
     def _on_grid_scored(self, event: ev.GridScored) -> None:
         self.grid[event.step, event.level, event.prompt] = event
 
@@ -257,4 +286,10 @@ class RunState:
                 step.status = status
 
     def _point(self, curve: str, time: float, value: float) -> None:
-        self.history.setdefault(curve, []).append((time, value))
+        """Adds a point, at a time as if the clock had never been set back; a long curve is thinned by half."""
+        points = self.history.setdefault(curve, [])
+        if isfinite(value):  # a training that diverges has no height to draw
+            at = time + self._set_back
+            points.append((max(at, points[-1][0]) if points else at, value))
+        if len(points) >= 2 * CURVE_POINTS:
+            del points[1:-1:2]

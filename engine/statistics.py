@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,8 @@ from scipy import stats
 
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
+DRAWS = 2_000  # for the interval of a single figure, of which a race tells many
+BATCH = 500  # draws that are made together
 EQUAL = 1e-9  # a smaller spread of differences is rounding, and no test can use it
 
 
@@ -56,9 +58,13 @@ def above_zero(differences: NDArray[np.float64], alpha: float) -> bool:
     return bool(stats.ttest_1samp(differences, 0, alternative="greater").pvalue < alpha)
 
 
+Figures = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+"""a figure of each of the sums [B, K] of rows' numbers"""
+
+
 @dataclass(frozen=True)
 class Paired:
-    """accuracy(a) - accuracy(b) on the same n rows, with interval and p-value."""
+    """figure(a) - figure(b) on the same n rows, an accuracy or another, with interval and p-value."""
 
     n: int
     difference: float
@@ -67,18 +73,18 @@ class Paired:
     p_value: float
 
 
-def verdict(paired: Paired, p_holm: float) -> str:
+def verdict(paired: Paired, p_holm: float, lower: bool = False) -> str:
     """A gain inside the noise is a tie: the interval must leave zero out, and Holm's p-value over all that is compared at once
-    must be small. On few rows the bootstrap's interval alone is too narrow."""
+    must be small. On few rows the bootstrap's interval alone is too narrow. `lower`: less is better."""
     if paired.low <= 0 <= paired.high or p_holm >= 1 - CONFIDENCE:
         return "tie"
-    return "better" if paired.difference > 0 else "worse"
+    return "better" if (paired.difference > 0) != lower else "worse"
 
 
-def verdicts(compared: Sequence[Paired]) -> list[tuple[float, str]]:
+def verdicts(compared: Sequence[Paired], lower: bool = False) -> list[tuple[float, str]]:
     """Holm's p-value and the verdict of each of the comparisons that are looked at together."""
     adjusted = holm([paired.p_value for paired in compared])
-    return [(p, verdict(paired, p)) for paired, p in zip(compared, adjusted, strict=True)]
+    return [(p, verdict(paired, p, lower)) for paired, p in zip(compared, adjusted, strict=True)]
 
 
 def compare(a: NDArray[np.bool_], b: NDArray[np.bool_], seed: int) -> Paired:
@@ -96,6 +102,40 @@ def compare(a: NDArray[np.bool_], b: NDArray[np.bool_], seed: int) -> Paired:
     )  # fmt: skip
     interval = result.confidence_interval
     return Paired(len(a), mean, float(interval.low), float(interval.high), p_value)
+
+
+def interval(rows_RK: NDArray[np.float64], figures: Figures, seed: int) -> tuple[float, float]:
+    """95% percentile interval of the figure of the rows' sums, from a bootstrap that draws rows."""
+    return percentiles(figures(redrawn(rows_RK, DRAWS, seed)))
+
+
+def compare_sums(a_RK: NDArray[np.float64], b_RK: NDArray[np.float64], figures: Figures, seed: int) -> Paired:
+    """Paired comparison of figures that are of sums over the rows: 10,000-fold paired percentile bootstrap, and approximate
+    randomization, which swaps a's and b's answers to rows at random (Noreen 1989; Riezler & Maxwell 2005).
+    """
+    n, k = a_RK.shape
+    difference = float((figures(a_RK.sum(0)[None]) - figures(b_RK.sum(0)[None]))[0])
+    drawn = redrawn(np.concatenate([a_RK, b_RK], axis=1), RESAMPLES, seed)
+    low, high = percentiles(figures(drawn[:, :k]) - figures(drawn[:, k:]))
+    generator, half_RK, mean_K = np.random.default_rng(seed), (a_RK - b_RK) / 2, (a_RK + b_RK).sum(0) / 2
+    extreme = 0
+    for _ in range(RESAMPLES // BATCH):
+        moved_BK = generator.choice((-1.0, 1.0), size=(BATCH, n)) @ half_RK
+        swapped = figures(mean_K + moved_BK) - figures(mean_K - moved_BK)
+        extreme += int((np.abs(swapped) >= abs(difference) - EQUAL).sum())
+    return Paired(n, difference, low, high, (1 + extreme) / (1 + RESAMPLES))
+
+
+def redrawn(rows_RK: NDArray[np.float64], times: int, seed: int) -> NDArray[np.float64]:
+    """Sums [times, K] of as many rows, drawn with replacement."""
+    n, generator = len(rows_RK), np.random.default_rng(seed)
+    return np.concatenate([generator.multinomial(n, np.full(n, 1 / n), BATCH) @ rows_RK for _ in range(times // BATCH)])
+
+
+def percentiles(values: NDArray[np.float64]) -> tuple[float, float]:
+    """What 95% of them lie between."""
+    low, high = np.quantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)
 
 
 @dataclass(frozen=True)
@@ -120,5 +160,4 @@ def regained(better: NDArray[np.bool_], base: NDArray[np.bool_], top: NDArray[np
     sums = [pairs_2R[:, generator.integers(n, size=(500, n))].sum(-1) for _ in range(RESAMPLES // 500)]
     won, lost = np.concatenate(sums, axis=1)
     shares = won[lost > 0] / lost[lost > 0]  # a draw in which nothing was lost has no share
-    low, high = np.quantile(shares, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Regained(gap, float(pairs_2R[0].sum() / pairs_2R[1].sum()), float(low), float(high))
+    return Regained(gap, float(pairs_2R[0].sum() / pairs_2R[1].sum()), *percentiles(shares))

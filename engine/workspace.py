@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,12 +13,14 @@ from typing import Any
 import torch
 
 from engine import events as ev
-from engine import files, runs
+from engine import figures, files, runs
+from engine.data import looks
 from engine.data.tasks import Task, load_task
 from engine.data.text import Purpose, Text, load_text, windows
 from engine.errors import Cancelled, UsageError
 from engine.model import load
 from engine.profile import Profile
+from engine.prompts.rendering import placed
 from engine.state import RunState
 from engine.subject import Subject
 
@@ -67,8 +70,24 @@ class Workspace:
     def task(self, name: str) -> Task:
         """A task with its rows, loaded once."""
         if name not in self._tasks:
-            self._tasks[name] = load_task(name, self.profile.task.get(name), self.profile.seed)
+            task = load_task(name, self.profile.task.get(name), self.profile.seed)
+            self._tasks[name] = replace(task, chat=placed(task, self.subject.tokenizer))
+            for note in task.notes:
+                self.log(note, "warning")
         return self._tasks[name]
+
+    def look(self, task: Task) -> None:
+        """Counts the run's look at the task's test split, once, and says so where another run has looked before."""
+        if task.name in self.state.tested:
+            return
+        number = 0
+        try:
+            number = looks.look(task.test, f"{self.run.name} {self.state.started}", task.name, self.subject.source)
+        except (OSError, sqlite3.Error) as error:
+            self.log(f"looks at test splits cannot be counted: {error}", "warning")
+        self.emit(ev.SplitTested(step=self.step, task=task.name, rows=len(task.test), look=number))
+        if number > 1:
+            self.log(figures.look(task.name, number), "warning")
 
     def text(self, source: str, purpose: Purpose) -> Text:
         """A text as it is, read once."""

@@ -23,6 +23,7 @@ def runs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The runs folder of this test alone."""
     folder = tmp_path / "runs"
     monkeypatch.setenv("COMPRESS_TUI_RUNS", str(folder))
+    monkeypatch.setenv("COMPRESS_TUI_STATE", str(tmp_path / "state"))
     return folder
 
 
@@ -32,6 +33,7 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "cache"
     os.environ["COMPRESS_TUI_CACHE"] = str(folder)
+    os.environ["COMPRESS_TUI_STATE"] = str(base / "state")  # of fixtures that several tests share
     return folder
 
 

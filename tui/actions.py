@@ -6,9 +6,12 @@ says why it cannot be done now.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from textual.binding import Binding, BindingType
+from textual.keys import _character_to_key
 
 SCREENS = ("inspect", "run", "prompts", "profiles")
 SHOWN_KEYS = {
@@ -18,6 +21,7 @@ SHOWN_KEYS = {
     "ctrl+p": "ctrl+p",
     "left": "←",
     "right": "→",
+    "colon": ":",
     "up": "↑",
     "down": "↓",
     "shift+up": "shift+↑",
@@ -77,7 +81,7 @@ ACTIONS = (
     ),
     Action("model", "m", "model", "Open a model: a folder, a .gguf or .safetensors file, demo", ("inspect",)),
     Action("expand", "E", "expand", "Open or close all branches", ("inspect",)),
-    Action("open", "enter", "explain", "Explain the matrix or block: share, reason, errors, parts", ("run",)),
+    Action("open", "enter", "explain", "Explain the matrix or block; in Log: what the worker printed", ("run",)),
     Action("open", "enter", "open", "Open the row: its pane, or an example with both answers", ("prompts",)),
     Action("differ", "f", "all/differ", "Show all examples, or those answered differently", ("prompts",)),
     Action("pause", "space", "pause", "Stop and go on with updating the screen; the run goes on", ("run", "prompts")),
@@ -102,19 +106,38 @@ ACTIONS = (
     Action("prompts", "3", "Prompts", "The prompts, on the dense and on the compressed model", footer=False),
     Action("profiles", "4", "Profiles", "The profiles: preview, check, change, start", footer=False),
     Action("theme", "T", "theme", "Choose the colours", footer=False),
+    Action("command", "colon", "command", "Type a command: prune 0.6, eval sst2, ask a question", footer=False),
     Action("palette", "ctrl+p", "commands", "Search everything that can be done", footer=False),
 )
 MODES = tuple(action for action in ACTIONS if action.name in SCREENS)
 
 
-def for_screen(screen: str) -> list[Action]:
-    """What can be done on a screen, in the order of the footer."""
-    return [action for action in ACTIONS if screen in action.screens]
+def for_screen(screen: str, keys: Mapping[str, str] = MappingProxyType({})) -> list[Action]:
+    """What can be done on a screen, in the order of the footer; `keys` replaces the keys of the actions it names."""
+    return remapped((action for action in ACTIONS if screen in action.screens), keys)
+
+
+def remapped(found: Iterable[Action], keys: Mapping[str, str]) -> list[Action]:
+    """The actions with the user's own keys."""
+    return [replace(action, keys=keys[action.name]) if action.name in keys else action for action in found]
+
+
+def key_name(written: str) -> str:
+    """Textual's name of a key that people write: ? is question_mark, esc is escape."""
+    names = {shown: name for name, shown in SHOWN_KEYS.items()}
+    return names.get(written) or (_character_to_key(written) if len(written) == 1 else written.lower())
 
 
 def bindings(screen: str) -> list[BindingType]:
     """The key bindings of a screen; `app.act` looks first whether the action can be done."""
     return [
-        Binding(action.keys, f"app.act('{action.name}')", action.label, show=action.footer, tooltip=action.help)
+        Binding(
+            action.keys,
+            f"app.act('{action.name}')",
+            action.label,
+            show=action.footer,
+            tooltip=action.help,
+            id=action.name,
+        )  # fmt: skip
         for action in for_screen(screen)
     ]

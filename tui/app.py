@@ -12,17 +12,20 @@ from importlib import import_module
 from typing import Any, ClassVar
 
 from rich.text import Text
-from textual.app import SystemCommand
+from textual.app import App, SystemCommand
+from textual.command import Provider
 from textual.filter import Monochrome
 from textual.screen import Screen
 
 from engine import files, runs
 from engine.errors import EngineError
 from tui import actions
+from tui.commanding import CommandingApp
 from tui.follow import INTERVAL
-from tui.following import FollowingApp, as_engine_error
+from tui.following import as_engine_error
 from tui.screens.base import WorkScreen
-from tui.widgets.themes import DARK_SIGNS, LIGHT_SIGNS, THEMES, NoColours
+from tui.settings import Settings, load
+from tui.widgets.themes import SIGNS, THEMES, NoColours
 
 SCREEN_CLASSES = {
     "inspect": "InspectScreen",
@@ -30,6 +33,7 @@ SCREEN_CLASSES = {
     "prompts": "PromptsScreen",
     "profiles": "ProfilesScreen",
 }
+DEFAULTS = Settings()
 
 
 def _loader(name: str) -> Callable[[], Screen[Any]]:
@@ -42,23 +46,36 @@ def _loader(name: str) -> Callable[[], Screen[Any]]:
     return load
 
 
-class CompressApp(FollowingApp, inherit_bindings=False):
+def _places() -> type[Provider]:
+    """The palette's places are imported when it is first opened."""
+    from tui.palette import Places
+
+    return Places
+
+
+class CompressApp(CommandingApp, inherit_bindings=False):
     """The app; `profile_ref` is the profile that it was started with."""
 
     TITLE = "compress-tui"
     CSS_PATH = "compress.tcss"
     MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {name: _loader(name) for name in actions.SCREENS}
     ENABLE_COMMAND_PALETTE = True
+    COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {*App.COMMANDS, _places}
     animation_level = "none"
 
-    def __init__(self, profile: str | None = None, run: runs.Run | None = None) -> None:
-        super().__init__(run)
-        self.profile_ref = profile
+    def __init__(self, profile: str | None = None, run: runs.Run | None = None, settings: Settings = DEFAULTS) -> None:
+        super().__init__(profile, run)
+        self.settings = settings
         for theme in THEMES:
             self.register_theme(theme)
-        self.theme = THEMES[0].name
+        self.theme = settings.theme
+        self.set_keymap(dict(settings.keys))
         self._filters = [NoColours() if isinstance(kept, Monochrome) else kept for kept in self._filters]
-        self.ansi_theme_dark, self.ansi_theme_light = DARK_SIGNS, LIGHT_SIGNS
+
+    def watch_theme(self, name: str) -> None:
+        """The signs' colours go along with the theme."""
+        if name in SIGNS:
+            self.ansi_theme_dark = self.ansi_theme_light = SIGNS[name]
 
     def on_mount(self) -> None:
         self._look()
@@ -109,7 +126,7 @@ class CompressApp(FollowingApp, inherit_bindings=False):
     def do_help(self) -> None:
         from tui.screens.help import help_screen
 
-        self.push_screen(help_screen(self.current_mode))
+        self.push_screen(help_screen(self.current_mode, self.settings.keys))
 
     def do_palette(self) -> None:
         self.action_command_palette()
@@ -117,22 +134,11 @@ class CompressApp(FollowingApp, inherit_bindings=False):
     def do_theme(self) -> None:
         self.search_themes()
 
-    def inspect_model(self, source: str) -> None:
-        """Opens a model in the Inspect screen."""
-        self.model_source = source
-        self.switch_mode("inspect")
-        self.call_later(self._open_model, source)
-
-    def _open_model(self, source: str) -> None:
-        screen: Any = self.screen
-        if screen.id == "inspect" and getattr(screen, "source", None) != source:
-            screen.open_model(source)
-
     # the palette, and what nobody foresaw
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """Every action of the screen, from the one table."""
-        for action in actions.for_screen(self.current_mode):
+        for action in actions.for_screen(self.current_mode, self.settings.keys):
             if action.name != "palette":
                 help_text = f"{action.help} ({action.key})"
                 yield SystemCommand(_title(action), help_text, self._command(action.name))
@@ -165,12 +171,13 @@ def _title(action: actions.Action) -> str:
 
 
 def run_app(profile: str | None = None, *, run: str | None = None, mouse: bool = True) -> int:
-    """Shows the app until it is left. Raises Unavailable when `run` or `profile` names nothing."""
+    """Shows the app until it is left. Raises Unavailable when `run` or `profile` names nothing, UsageError for settings."""
     found = runs.find(run) if run else None
     if profile:
         from engine.profile import find
 
         find(profile)
-    app = CompressApp(profile, found)
-    result = app.run(mouse=mouse)
+    settings = load()
+    app = CompressApp(profile, found, settings)
+    result = app.run(mouse=mouse and settings.mouse)
     return (app.return_code or 0) if result is None else result

@@ -16,7 +16,7 @@ import typer
 
 from engine.errors import DONE, FAILED, INTERRUPTED, EngineError, UsageError
 from tui import output
-from tui.commands import inspect, listing, pareto, profile, prompt, results, runs, screen
+from tui.commands import inspect, listing, pareto, profile, prompt, results, runs, screen, shell
 from tui.commands import run as run_command
 
 NAME = "compress-tui"
@@ -42,6 +42,7 @@ app.command("pareto")(pareto.pareto)
 app.add_typer(profile.app, name="profile")
 app.add_typer(prompt.app, name="prompt")
 app.command("list")(listing.show)
+app.command("shell")(shell.shell)
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from engine import crashes, runs
 from engine import events as ev
-from engine import runs
 from engine.state import RunState
 
 INTERVAL = 0.25
@@ -29,12 +29,16 @@ STAGES = (
 
 @dataclass(frozen=True)
 class Look:
-    """What one look at a run's folder found, to be folded in later: `process` was the worker known at that time."""
+    """What one look at a run's folder found, to be folded in later: `process` was the worker known at that time.
+
+    `more`: there is more to read than one look takes.
+    """
 
     process: subprocess.Popen[bytes] | None
     events: list[ev.Event]
     alive: bool
     death: ev.RunFailed | None = None
+    more: bool = False
 
 
 class Follower:
@@ -59,10 +63,12 @@ class Follower:
         process, waiting = self.process, self.state.status in ("empty", "running")
         if process is not None:
             process.poll()  # reaps it, so that a dead worker is not a zombie
+        before = self._reader.offset
         events = self._reader.read(CHUNK)
+        more = self._reader.offset - before > CHUNK // 2  # whole lines alone count
         alive = waiting and self.run.alive()
         if events or not waiting or alive or self._starting:
-            return Look(process, events, alive)
+            return Look(process, events, alive, more=more)
         last = self._reader.read()  # what was written between the two looks
         return Look(process, last, alive, None if last else self._death())
 
@@ -115,14 +121,20 @@ class Follower:
     def _starting(self) -> bool:
         return self.state.status == "empty" and self.process is not None and self.process.returncode is None
 
+    @property
+    def _exit_status(self) -> int | None:
+        return self.process.poll() if self.process else None  # it may have ended since the look began
+
     def _death(self) -> ev.RunFailed | None:
         """How a run ended that nobody works on any more, None where it was never begun."""
         if not self.run.path.is_dir():
             return _failed("the run's folder is gone", str(self.run.path))
         if self.state.status == "running":
-            return runs.with_crash(self.run, RunState(status="running")).failure
+            return runs.with_crash(self.run, RunState(status="running"), self._exit_status).failure
         if self.process or self.run.owner():
-            return _failed(f"the worker ended before it began\n{self.run.log_tail()}".rstrip(), "crashed")
+            tail = self.run.log_tail()
+            told = crashes.cause(tail.splitlines(), self._exit_status)
+            return _failed(f"{told}, before it began\n{tail}".rstrip(), "crashed")
         return None
 
 

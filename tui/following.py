@@ -71,7 +71,10 @@ class FollowingApp(App[int], inherit_bindings=False):
     @work(group="follow")
     async def _follow(self, follower: Follower) -> None:
         try:
-            look = await asyncio.to_thread(follower.look)
+            while (look := await asyncio.to_thread(follower.look)).more and self.follower is follower:
+                if self.paused:
+                    break
+                follower.fold(look)  # a long run that was just opened: shown when it is read
         finally:
             if self._looking is follower:  # another run may have been opened meanwhile
                 self._looking = None

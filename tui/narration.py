@@ -16,7 +16,7 @@ EVERY = 5.0
 PARTS = 10
 """progress lines of one work, at most, beside its first and its last"""
 INDENT = "      "
-Counted = ev.Progress | ev.LayerPruned | ev.LayerQuantized | ev.PartsRemoved | ev.LayerSensitivity
+Counted = ev.Progress | ev.LayerPruned | ev.LayerQuantized | ev.PartsRemoved | ev.LayerSensitivity | ev.LossMeasured
 """events that say how far a work is"""
 
 
@@ -105,6 +105,13 @@ class Narrator:
         took = figures.duration(event.seconds)
         return [f"{INDENT}recovered {event.done}/{event.total} block {event.block}: error {change}, {took}"]
 
+    def _loss_measured(self, event: ev.LossMeasured) -> list[str]:
+        place = f"step {event.done}/{event.total}"
+        if event.part == "train":
+            text = f"training {place}: loss {event.loss:.4g}, {figures.number(event.per_second, 0)} {event.unit}/s"
+            return self._sometimes("training", event, text)
+        return [f"{INDENT}held-out loss {event.loss:.4g} at {place}" + (", the best" if event.best else "")]
+
     def _layer_sensitivity(self, event: ev.LayerSensitivity) -> list[str]:
         pairs = zip(event.errors, event.ratios, strict=False)
         errors = ", ".join(f"{error:.3g} at {figures.share(ratio, 0)}" for error, ratio in pairs)
@@ -121,24 +128,25 @@ class Narrator:
     def _candidate_scored(self, event: ev.CandidateScored) -> list[str]:
         if event.split != "test":
             return []
-        figure = figures.accuracy(event.accuracy, event.low, event.high)
+        figure = named(event.metric, figures.quality(event.metric, event.accuracy, event.low, event.high))
         return [f"{INDENT}{event.stage} with {event.candidate} ({event.calibration}): {figure}, n {event.n}"]
 
     def _prompts_compared(self, event: ev.PromptsCompared) -> list[str]:
-        figure = figures.difference(event.difference, event.low, event.high)
+        figure = named(event.metric, figures.difference(event.difference, event.low, event.high, event.metric))
         against = f"{event.a} against {event.b} ({event.stage}, {event.split}, {event.calibration})"
         p = figures.p_value(event.p_value)
         holm = "" if event.p_holm in (None, event.p_value) else f" ({figures.p_value(event.p_holm)} by Holm)"
         return [f"{INDENT}{against}: {figure}, p {p}{holm}, n {event.n}: {event.verdict}"]
 
     def _prompt_perturbed(self, event: ev.PromptPerturbed) -> list[str]:
-        figure = figures.disturbed(event.accuracy, event.before)
+        figure = named(event.metric, figures.disturbed(event.accuracy, event.before, event.metric))
         where = f"{event.stage} with {event.candidate}, {event.perturbation}"
         return [f"{INDENT}{where}: {figure}, n {event.n}, {event.changed} of them disturbed"]
 
     def _prompt_trained(self, event: ev.PromptTrained) -> list[str]:
         loss = "" if event.loss is None else f"loss {event.loss:.3g}, "
-        figure = f"{loss}accuracy {figures.share(event.accuracy)}, skill {event.skill:.3f}, n {event.n}"
+        checked = f"{event.metric} {figures.quality(event.metric, event.accuracy)}"
+        figure = f"{loss}{checked}, skill {event.skill:.3f}, n {event.n}"
         best = ", the best so far" if event.best else ""
         took = figures.duration(event.seconds)
         return [f"{INDENT}trained {event.candidate} {event.epoch}/{event.epochs} epochs: {figure}{best}, {took}"]
@@ -195,3 +203,8 @@ class Narrator:
             return []
         self._told[label], self._spoke = (part, text), event.time
         return [INDENT + text]
+
+
+def named(metric: str, figure: str) -> str:
+    """A figure behind its metric's name; an accuracy is taken as known."""
+    return figure if metric == "accuracy" else f"{metric} {figure}"

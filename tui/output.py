@@ -26,8 +26,13 @@ class ReaderGone(Exception):
 
 def data(text: str = "") -> None:
     """One line (or several) of data on stdout. Raises ReaderGone."""
+    piece(f"{text}\n")
+
+
+def piece(text: str) -> None:
+    """A part of a line of data. Raises ReaderGone."""
     try:
-        print(text, flush=True)
+        print(text, end="", flush=True)
     except BrokenPipeError as error:
         _discard(sys.stdout)
         raise ReaderGone from error

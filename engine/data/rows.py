@@ -14,27 +14,43 @@ from engine.errors import UsageError, did_you_mean
 @dataclass(frozen=True)
 class Row:
     """One question: `text`, the `fields` a template may name, the `choices` as they follow the prompt, `gold` the right
-    one's index."""
+    one's index. `more` are other words for each choice, that count for it; none where it is empty. Of a free answer the
+    choices are all that is right, and the first one, `gold`, is what a demonstration shows."""
 
     text: str
     fields: dict[str, str]
     choices: tuple[str, ...]
     gold: int
+    more: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def words(self) -> tuple[tuple[str, ...], ...]:
+        """All the words of every choice, the one that is shown first."""
+        more = self.more or ((),) * len(self.choices)
+        return tuple((choice, *others) for choice, others in zip(self.choices, more, strict=True))
 
     @property
     def digest(self) -> str:
         """Equal for rows of the same fields, choices and right answer."""
-        about = json.dumps([sorted(self.fields.items()), self.choices, self.gold])
+        about = json.dumps([sorted(self.fields.items()), self.choices, self.gold, *self.more])
         return hashlib.blake2b(about.encode(), digest_size=16).hexdigest()
 
 
+def named(template: str) -> list[str]:
+    """The fields that a template shows. Raises ValueError for unbalanced braces."""
+    return [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
+
+
 def check_template(template: str, fields: Iterable[str], where: str) -> None:
-    """Raises UsageError for a template with a field that is not among `fields`, or with unbalanced braces."""
+    """Raises UsageError for a template without any field, with one that is not among `fields`, or with unbalanced braces."""
     try:
-        named = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
+        names = named(template)
     except ValueError as error:
         raise UsageError(f"template: {error}", where=where, hint="write {{ and }} for plain braces") from error
     known = list(fields)
-    for name in named:
+    if not names:
+        hint = f"name what to show of a row, as {{{known[0]}}}" if known else None
+        raise UsageError("the template has no field: every row would read the same", where=where, hint=hint)
+    for name in names:
         if name not in known:
             raise UsageError(f"unknown field {{{name}}} in the template", where=where, hint=did_you_mean(name, known))

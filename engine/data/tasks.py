@@ -1,7 +1,7 @@
 """Tasks: labelled rows with their choices, in disjoint train, dev and test splits.
 
 Rows come from files, hub data sets and the demo package (see tables.py). A split that no source is named for is cut
-off another's rows by seed, rows of equal text staying together:
+off another's rows by seed, rows of equal text or question staying together:
 
 | named | train | dev | test |
 |---|---|---|---|
@@ -21,9 +21,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from engine.data import tables
+from engine.data import overlap, tables
 from engine.data.clean import CleanCounts, normalize, select
-from engine.data.options import TaskOptions
+from engine.data.options import Labels, TaskOptions, verbalized
 from engine.data.rows import Row, check_template
 from engine.data.text import fingerprint
 from engine.errors import Unavailable
@@ -41,19 +41,33 @@ SHARES: dict[tuple[str, ...], tuple[str, dict[str, float]]] = {
 
 
 @dataclass(frozen=True)
+class Generation:
+    """How a free answer is written: at most so many tokens, up to the text `stop` where it is not empty."""
+
+    tokens: int
+    stop: str
+
+
+@dataclass(frozen=True)
 class Task:
     """Rows by split. `labels` maps a file's label to its words and is empty for multiple choice, where every row has
-    choices of its own; `counts` is of the cleaning, if there was one."""
+    choices of its own; `counts` is of the cleaning, if there was one. `chat` is as the options say ("off", "on",
+    "auto"), or as a tokenizer has settled it (see prompts/rendering.py); `generation` is there where answers are free."""
 
     name: str
     description: str
     template: str
-    labels: dict[str, str]
+    labels: Labels
     train: list[Row]
     dev: list[Row]
     test: list[Row]
     fingerprint: str
     counts: CleanCounts | None = field(default=None)
+    notes: tuple[str, ...] = ()
+    """what a run is to say of the rows"""
+    chat: str = "off"
+    metric: str = "accuracy"
+    generation: Generation | None = None
 
     @property
     def most_choices(self) -> int:
@@ -73,36 +87,35 @@ def load_task(name: str, options: TaskOptions | None, seed: int) -> Task:
     splits = {split: _rows(source, options) for split in SPLITS if (source := getattr(options, split))}
     check_template(options.template, next(iter(splits.values()))[0].fields, where=f"task {name}")
     counts = _clean(splits, options)
-    splits = complete(splits, seed, name)
+    splits, note = overlap.settle(complete(splits, seed, name, options.template), options, name)
     labels = {} if options.choices_column else dict(options.labels)
+    generation = Generation(options.max_new_tokens, options.stop) if options.answer_column else None
     return Task(
         name, options.description, options.template, labels, splits["train"], splits["dev"],
-        splits["test"], _fingerprint(splits, options.template), counts,
+        splits["test"], _fingerprint(splits, options.template), counts, (note,) if note else (), options.chat,
+        options.judge, generation,
     )  # fmt: skip
 
 
-def complete(splits: Mapping[str, list[Row]], seed: int, name: str) -> dict[str, list[Row]]:
+def complete(splits: Mapping[str, list[Row]], seed: int, name: str, template: str = "{text}") -> dict[str, list[Row]]:
     """All three splits, the missing ones cut off as the module says. Raises Unavailable when there are too few rows."""
     present = tuple(split for split in SPLITS if splits.get(split))
     if present == SPLITS:
         return dict(splits)
     source, shares = SHARES[present]
-    return {**splits, **divide(splits[source], shares, seed, f"task {name}")}
+    return {**splits, **divide(splits[source], shares, seed, f"task {name}", template)}
 
 
-def divide(rows: list[Row], shares: Mapping[str, float], seed: int, where: str) -> dict[str, list[Row]]:
-    """`rows` in a seeded order, cut in parts of the given shares; rows of equal text stay together."""
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(row.text, []).append(row)
+def divide(rows: list[Row], shares: Mapping[str, float], seed: int, where: str, template: str) -> dict[str, list[Row]]:
+    """`rows` in a seeded order, cut in parts of the given shares; rows of equal text or question stay together."""
+    groups = overlap.together(rows, template)
     if len(groups) < len(shares):
         message = f"{len(groups)} different rows cannot make {len(shares)} splits"
         raise Unavailable(message, where=where, hint="name files for train, dev and test, or more rows")
-    order = list(groups)
-    random.Random(f"split {seed}").shuffle(order)
-    cuts = _cuts(len(order), list(shares.values()))
-    parts = [order[begin:end] for begin, end in itertools.pairwise(cuts)]
-    return {split: [row for text in part for row in groups[text]] for split, part in zip(shares, parts, strict=True)}
+    random.Random(f"split {seed}").shuffle(groups)
+    cuts = _cuts(len(groups), list(shares.values()))
+    parts = [groups[begin:end] for begin, end in itertools.pairwise(cuts)]
+    return {split: [row for group in part for row in group] for split, part in zip(shares, parts, strict=True)}
 
 
 def _cuts(count: int, shares: list[float]) -> list[int]:
@@ -115,21 +128,27 @@ def _cuts(count: int, shares: list[float]) -> list[int]:
 
 
 def _rows(source: str, options: TaskOptions) -> list[Row]:
-    path = Path(source.removeprefix("file:")).expanduser()
-    if source.startswith("file:") and path.suffix.lower() == ".txt":
-        table = _labelled_lines(path, options)
+    whole, part = tables.ranged(source)
+    path = Path(whole.removeprefix("file:")).expanduser()
+    if source.startswith("file:") and path.suffix.lower() == ".txt" and not tables.aligned(path):
+        table = _labelled_lines(path, options).part(part)
     else:
         table = tables.read(source)
     texts = [text.strip() for text in table.texts(options.text_column)]
-    golds = table.column(options.label_column)
-    if options.choices_column:
+    more: tuple[tuple[str, ...], ...] = ()
+    if options.answer_column:
+        choices = [_answers(value, table.place(i)) for i, value in enumerate(table.column(options.answer_column))]
+    elif options.choices_column:
         choices = [_choices(value, table.place(i)) for i, value in enumerate(table.column(options.choices_column))]
     else:
-        choices = [tuple(options.labels.values())] * len(texts)
-    answers = [_gold(gold, choices[i], options, table, i) for i, gold in enumerate(golds)]
+        words = verbalized(options.labels).values()
+        choices = [tuple(first for first, *_ in words)] * len(texts)
+        if any(len(several) > 1 for several in words):
+            more = tuple(several[1:] for several in words)
+    golds = [0] * len(texts) if options.answer_column else _golds(table, choices, options)
     return [
-        Row(text, {**_fields(row, options), "text": text}, choice, gold)
-        for text, row, choice, gold in zip(texts, table.rows, choices, answers, strict=True)
+        Row(text, {**_fields(row, options), "text": text}, choice, gold, more)
+        for text, row, choice, gold in zip(texts, table.rows, choices, golds, strict=True)
     ]
 
 
@@ -145,14 +164,12 @@ def _labelled_lines(path: Path, options: TaskOptions) -> tables.Table:
             raise Unavailable("no text after the label", where=f"{path}, line {number}", hint=hint)
         rows.append({options.label_column: label, options.text_column: text})
         numbers.append(number)
-    if not rows:
-        raise Unavailable("no rows", where=str(path))
     return tables.Table(str(path), rows, numbers, "line")
 
 
 def _fields(row: Mapping[str, Any], options: TaskOptions) -> dict[str, str]:
     """What a template may name: every plain column but the answer."""
-    hidden = {options.label_column, options.choices_column}
+    hidden = {options.label_column, options.choices_column, options.answer_column}
     plain = (str, int, float)
     return {name: str(value).strip() for name, value in row.items() if name not in hidden and isinstance(value, plain)}
 
@@ -169,6 +186,20 @@ def _choices(value: Any, place: str) -> tuple[str, ...]:
     if not isinstance(value, list) or len(value) < 2 or not all(isinstance(choice, str) for choice in value):
         raise Unavailable("choices must be a list of at least two texts", where=place, hint='for example ["a", "b"]')
     return tuple(" " + choice.strip() for choice in value)
+
+
+def _answers(value: Any, place: str) -> tuple[str, ...]:
+    """All the right answers of one row, each with a leading blank: a text or a list of texts."""
+    found = value if isinstance(value, list) else [value]
+    if not found or not all(isinstance(one, str) and one.strip() for one in found):
+        raise Unavailable("an answer must be a text, or a list of texts", where=place)
+    return tuple(" " + one.strip() for one in found)
+
+
+def _golds(table: tables.Table, choices: list[tuple[str, ...]], options: TaskOptions) -> list[int]:
+    """The index of every row's right choice."""
+    labels = table.column(options.label_column)
+    return [_gold(label, choices[i], options, table, i) for i, label in enumerate(labels)]
 
 
 def _gold(value: Any, choices: tuple[str, ...], options: TaskOptions, table: tables.Table, index: int) -> int:
@@ -218,5 +249,5 @@ def _cleaned(row: Row, options: TaskOptions) -> Row:
 
 
 def _fingerprint(splits: Mapping[str, list[Row]], template: str) -> str:
-    rows = (json.dumps([s, r.fields, r.choices, r.gold], sort_keys=True) for s in SPLITS for r in splits[s])
+    rows = (json.dumps([s, r.fields, r.choices, r.gold, *r.more], sort_keys=True) for s in SPLITS for r in splits[s])
     return fingerprint([template, *rows])

@@ -43,7 +43,8 @@ class Text:
 
 
 def load_text(source: str, *, column: str = "text", clean: CleanOptions | None = None, purpose: Purpose) -> Text:
-    """The text behind "demo", "stdlib", "file:PATH" or "hub:ORG/NAME[/CONFIG][:SPLIT]".
+    """The text behind "demo", "stdlib", "file:PATH" or "hub:ORG/NAME[/CONFIG][:SPLIT]", the latter two also
+    with a range of rows, as in "file:a.jsonl[0:800]".
 
     A .txt file is one document, unchanged; of other files each row's `column` is one. The demo's and Python's own
     texts have disjoint parts for the two purposes; files and hub data sets are the same for both.
@@ -92,7 +93,7 @@ def _documents(source: str, column: str, purpose: Purpose) -> list[str]:
         case "stdlib":
             return _share(_stdlib_documents(), purpose)
         case "file":
-            return _file_documents(Path(rest).expanduser(), column)
+            return _file_documents(rest, column)
         case "hub":
             return tables.read(source).texts(column)
         case "self" | "builtin":
@@ -100,13 +101,17 @@ def _documents(source: str, column: str, purpose: Purpose) -> list[str]:
     raise UsageError(f"unknown source of text {source!r}", hint=SOURCES)
 
 
-def _file_documents(path: Path, column: str) -> list[str]:
+def _file_documents(file: str, column: str) -> list[str]:
+    name, part = tables.ranged(file)
+    path = Path(name).expanduser()
     if path.suffix.lower() not in FILE_KINDS:
         kind = path.suffix or "a file without an extension"
         raise UsageError(f"cannot read {kind} as text", where=str(path), hint=f"known: {', '.join(FILE_KINDS)}")
     if path.suffix.lower() == ".txt":
+        if part != slice(None):
+            raise UsageError("a .txt is one document and has no rows to take some of", where=file)
         return [tables.read_text(path)]
-    return tables.read(f"file:{path}").texts(column)
+    return tables.read(f"file:{file}").texts(column)
 
 
 def _demo_documents() -> list[tuple[str, str]]:

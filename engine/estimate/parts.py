@@ -62,6 +62,15 @@ def rows(sizes: Sizes, count: float, tokens: float, prefix: float = 0.0, prompts
     return Needs(memory, work=work + calls(sizes, batches + prompts))
 
 
+def answers(sizes: Sizes, count: float, tokens: float, prefix: float, prompts: float, length: int) -> Needs:
+    """The same rows, each gone on from by `length` tokens: a token a call of a batch, which reads all weights."""
+    batches = max(prompts, count * tokens / BATCH_TOKENS, count * (prefix + tokens + length) / BATCH_CACHE)
+    steps = batches * length
+    work = forward(sizes, count * length, prefix + tokens, sizes.dtype, count * length)
+    decoded = work + Work(traffic=steps * sizes.parameters * sizes.number) + calls(sizes, steps)
+    return rows(sizes, count, tokens, prefix, prompts).then(Needs(work=decoded))
+
+
 def speed(sizes: Sizes) -> Needs:
     """Prefill, and decoding, which reads every weight for every token."""
     rounds = REPEATS + 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -48,21 +49,26 @@ class Scene:
     def asked(self, rows: Sequence[Row], template: str) -> Asked:
         """Of the rows in the template: the mean is that of some, the longest one is sought among those of most letters."""
         prompt = Prompt(BASELINE, template)
-        texts = [prompt.fill(row) + max(row.choices, key=len) for row in rows]
+        texts = [prompt.fill(row) + max(words(row), key=len) for row in rows]
         lengths, longest = self._lengths(spread(texts)), self._lengths(sorted(texts, key=len)[-LOOKED_AT:])
-        choices = sorted({choice for row in rows for choice in row.choices})
+        choices = sorted({word for row in rows for word in words(row)})
         answer = max(self._lengths(choices, special=False))
         return Asked(max(self.sequences(rows[:LOOKED_AT])), sum(lengths) / len(lengths), max(longest), answer)
 
     def sequences(self, rows: Sequence[Row]) -> list[int]:
-        """Of every row: one where every choice is a single token, else one a choice."""
-        known = {choices: self._lengths(choices, special=False) for choices in {row.choices for row in rows}}
-        return [1 if set(known[row.choices]) == {1} else len(row.choices) for row in rows]
+        """Of every row: one where every word of its choices is a single token, else one a word."""
+        known = {some: self._lengths(some, special=False) for some in {words(row) for row in rows}}
+        return [1 if set(known[words(row)]) == {1} else len(words(row)) for row in rows]
 
     def _lengths(self, texts: Sequence[str], special: bool = True) -> list[int]:
         """Tokens of each text, with the special ones that the tokenizer puts around it or without."""
         tokenizer: Any = self.workspace.subject.tokenizer
         return [len(ids) for ids in tokenizer(list(texts), add_special_tokens=special).input_ids]
+
+
+def words(row: Row) -> tuple[str, ...]:
+    """What is scored of a row: all words of its choices."""
+    return tuple(itertools.chain.from_iterable(row.words))
 
 
 def spread(items: Sequence[Item]) -> Sequence[Item]:

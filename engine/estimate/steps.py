@@ -6,15 +6,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from engine.data.tasks import Task
 from engine.estimate import parts, planning, proposing, tuning
 from engine.estimate.needs import Needs, Work
 from engine.estimate.parts import FLOAT
 from engine.estimate.scene import LOOKED_AT, Scene
+from engine.estimate.training import distill, training
 from engine.evaluation.options import EvaluateOptions, EvaluateStepOptions
 from engine.export.options import ExportOptions
 from engine.joint.options import JointOptions
 from engine.options import StepOptions
-from engine.prompts import pool, robustness, writer
+from engine.prompts import pool, robustness, writer, written
 from engine.prompts.options import AdjustPromptOptions, EmbedPromptOptions, PromptStepOptions, SelectPromptOptions
 from engine.prompts.template import Prompt
 from engine.pruning.options import PruneOptions
@@ -41,7 +43,7 @@ def measure(scene: Scene, options: EvaluateOptions, tasks: bool = True) -> Needs
     for name in options.tasks if tasks else []:
         task = scene.workspace.task(name)
         test = task.test[: options.rows]
-        out = out.then(parts.rows(sizes, len(test), scene.tokens(test, task.template)))
+        out = out.then(asking(scene, task, len(test), scene.tokens(test, task.template)))
     return out.then(parts.speed(sizes)) if options.speed else out
 
 
@@ -78,7 +80,11 @@ def sensitivity(scene: Scene, options: SensitivityOptions) -> Needs:
 
 
 def recover(scene: Scene, options: RecoverOptions) -> Needs:
-    """Per block: epochs of forward and backward (three forwards), the error before and after, both models' outputs."""
+    """Of a whole model as any training. Per block: epochs of forward and backward (three forwards), the error before and
+    after, both models' outputs.
+    """
+    if options.method != "blockwise":
+        return training(scene, options)
     sizes = scene.sizes
     largest, everything = max(sizes.blocks), sum(sizes.blocks)
     steps = options.epochs * -(-sizes.samples // options.batch)
@@ -91,14 +97,21 @@ def recover(scene: Scene, options: RecoverOptions) -> Needs:
     # in float32 the trained copy is the weight itself; then its gradient, two moments, the old weights and the mask
     block = largest * (4 * FLOAT + 1 + (FLOAT if sizes.number != FLOAT else 0))
     hidden = parts.waiting(sizes, 2 * sizes.tokens)
-    training = once * (3 * options.epochs + 4) + optimizer
-    own = Needs(block + backward, disk=everything * sizes.number, work=training).during(hidden)
+    work = once * (3 * options.epochs + 4) + optimizer
+    own = Needs(block + backward, disk=everything * sizes.number, work=work).during(hidden)
     return own.then(parts.loading(sizes)).beside(sizes.loaded)
 
 
 def select_prompt(scene: Scene, options: SelectPromptOptions) -> Needs:
-    task = scene.workspace.task(options.task)
-    return prompt_step(scene, options, pool.build(task, options, scene.workspace.profile.seed), finalists=2)
+    """What the model writes for the pool, as long as it may be, and the race of the whole pool."""
+    task, awaited = scene.workspace.task(options.task), pool.awaited(options)
+    prompts = pool.build(task, options, scene.workspace.profile.seed, written=awaited)
+    race = prompt_step(scene, options, prompts, finalists=2)
+    if not awaited:
+        return race
+    asked = writer.BATCH * written.EXAMPLES * scene.tokens(task.train, task.template)
+    batches = -(-len(awaited) // writer.BATCH)
+    return proposing.answers(scene.sizes, batches, options.written_tokens + written.AROUND, asked).then(race)
 
 
 def adjust_prompt(scene: Scene, options: AdjustPromptOptions) -> Needs:
@@ -109,12 +122,15 @@ def adjust_prompt(scene: Scene, options: AdjustPromptOptions) -> Needs:
     first = pool.named_start(task, shown, scene.workspace.profile.seed)
     start = replace(first, instruction=first.instruction or task.description)  # as adjusters begin
     rows = max(1, min(options.rows, len(task.dev[: options.dev_rows]) // 2))
-    count = 1 + int(options.budget * (1 - options.final)) // rows
-    making = proposing.PROPOSING.get(options.method, proposing.writing)
     tokenizer: Any = scene.workspace.subject.tokenizer
+    length = len(tokenizer(start.text()).input_ids)
+    count = 1 + int(examples(options, length) * (1 - options.final)) // rows
+    making = proposing.PROPOSING.get(options.method, proposing.writing)
     row = scene.tokens(task.train, task.template)
     sequences = max(scene.sequences(task.train[:LOOKED_AT]), default=1)
-    made = making(scene.sizes, len(tokenizer(start.text()).input_ids), row, sequences, count)
+    made = making(scene.sizes, length, row, sequences, count)
+    if options.spending.unit == "minutes":
+        made = replace(made, work=Work())  # the budget's minutes pass meanwhile
     return made.then(prompt_step(scene, options, [start] * count, finalists=3))
 
 
@@ -140,6 +156,13 @@ def embed_prompt(scene: Scene, options: EmbedPromptOptions) -> Needs:
     return taught.beside(scene.sizes.loaded).then(needs)
 
 
+def asking(scene: Scene, task: Task, count: float, tokens: float, prefix: float = 0.0, prompts: float = 1) -> Needs:
+    """Rows of a task: their choices scored, or their answers written."""
+    if task.generation:
+        return parts.answers(scene.sizes, count, tokens, prefix, prompts, task.generation.tokens)
+    return parts.rows(scene.sizes, count, tokens, prefix, prompts)
+
+
 def prompt_step(scene: Scene, options: PromptStepOptions, prompts: Sequence[Prompt], finalists: int) -> Needs:
     """A race within the budget, the finalists on the test split, and these on the dense model as well if asked for."""
     workspace, sizes = scene.workspace, scene.sizes
@@ -148,9 +171,13 @@ def prompt_step(scene: Scene, options: PromptStepOptions, prompts: Sequence[Prom
     per_row = scene.tokens(dev, task.template)
     tokenizer: Any = workspace.subject.tokenizer
     prefix = sum(len(ids) for ids in tokenizer([p.text() for p in prompts]).input_ids) / len(prompts)
-    scored = min(options.budget, len(prompts) * len(dev))
-    race = parts.rows(sizes, scored, per_row, prefix, 2 * len(prompts))
-    trial = parts.rows(sizes, finalists * len(test), per_row, prefix, finalists)
+    everything = len(prompts) * len(dev)
+    minutes = options.spending.amount if options.spending.unit == "minutes" else None
+    scored = everything if minutes else min(examples(options, prefix), everything)
+    race = asking(scene, task, scored, per_row, prefix, 2 * len(prompts))
+    if minutes:
+        race = replace(race, work=Work(fixed=60 * minutes))
+    trial = asking(scene, task, finalists * len(test), per_row, prefix, finalists)
     written = sum(len(row.text) + EXAMPLE for row in test)
     disturbed = disturbances(scene, options, len(test), per_row, prefix, finalists)
     trial = trial.then(disturbed)
@@ -158,8 +185,17 @@ def prompt_step(scene: Scene, options: PromptStepOptions, prompts: Sequence[Prom
     if not options.control:
         return out
     met = finalists * min(len(dev), scored)
-    again = parts.rows(sizes, met, per_row, prefix, finalists).then(trial).then(parts.loading(sizes))
+    again = asking(scene, task, met, per_row, prefix, finalists).then(trial).then(parts.loading(sizes))
     return out.then(again.beside(sizes.loaded))
+
+
+def examples(options: PromptStepOptions, tokens: float) -> int:
+    """About so many examples are in the budget, with prompts of so many tokens; of minutes, as many as by default."""
+    budget = options.spending
+    default: int = PromptStepOptions.model_fields["budget"].default
+    return {
+        "examples": int(budget.amount), "tokens": int(budget.amount // max(1, tokens)), "minutes": default,
+    }[budget.unit]  # fmt: skip
 
 
 def joint(scene: Scene, options: JointOptions) -> Needs:
@@ -168,7 +204,10 @@ def joint(scene: Scene, options: JointOptions) -> Needs:
     """
     task, levels = scene.workspace.task(options.task), len(options.levels) + 1
     selecting = options.selecting()
-    longest = max(pool.build(task, selecting, scene.workspace.profile.seed), key=lambda prompt: len(prompt.text()))
+    longest = max(
+        pool.build(task, selecting, scene.workspace.profile.seed, written=pool.awaited(selecting)),
+        key=lambda prompt: len(prompt.text()),
+    )
     per_level = Needs()
     for step in options.prompt_steps:
         again = 2 if options.lora and isinstance(step, EmbedPromptOptions) else 1
@@ -191,8 +230,8 @@ def disturbances(
 ) -> Needs:
     """The finalists on disturbed test rows, and what the dense model restates of them."""
     sizes, rows = scene.sizes, min(test, options.robustness_rows)
-    kinds = len(options.robustness)
-    scored = parts.rows(sizes, finalists * kinds * rows, per_row, prefix, finalists * kinds)
+    kinds, task = len(options.robustness), scene.workspace.task(options.task)
+    scored = asking(scene, task, finalists * kinds * rows, per_row, prefix, finalists * kinds)
     if not any(getattr(PERTURBATIONS.load(name), "WRITES", False) for name in options.robustness):
         return scored
     batches = -(-rows // writer.BATCH)
@@ -226,8 +265,9 @@ def export(scene: Scene, options: ExportOptions) -> Needs:
 
 
 NEEDS: dict[str, Callable[[Scene, Any], Needs]] = {
-    "sensitivity": sensitivity, "prune": prune, "recover": recover, "quantize": quantize, "select_prompt": select_prompt,
-    "adjust_prompt": adjust_prompt, "embed_prompt": embed_prompt, "joint": joint, "evaluate": evaluate, "export": export,
+    "sensitivity": sensitivity, "prune": prune, "recover": recover, "distill": distill, "finetune": training,
+    "sparse_train": training, "quantize": quantize, "select_prompt": select_prompt, "adjust_prompt": adjust_prompt,
+    "embed_prompt": embed_prompt, "joint": joint, "evaluate": evaluate, "export": export,
 }  # fmt: skip
 
 

@@ -20,10 +20,10 @@ from engine.estimate.machine import peak_memory
 from engine.evaluation.options import EvaluateOptions
 from engine.evaluation.perplexity import perplexity
 from engine.evaluation.speed import speed
+from engine.prompts import answers, calibration, context, pool
 from engine.prompts.cache import ScoreCache
-from engine.prompts.pool import BASELINE
+from engine.prompts.judging import ACCURACY, Standing
 from engine.prompts.scorer import Scorer
-from engine.prompts.template import Prompt
 from engine.subject import Subject
 from engine.workspace import Workspace
 
@@ -81,17 +81,33 @@ class Measurement:
         self.emit("perplexity", found.value, low=found.low, high=found.high, n=found.n)
 
     def task(self, name: str) -> None:
-        """Accuracy with the task's plain template on its test rows; length-normalized too where choices are texts."""
+        """Accuracy with the task's plain template on its test rows, length-normalized too where choices are texts; and the
+        task's own metric where that is another one."""
         task = self.workspace.task(name)
         rows = task.test[: self.options.rows]
+        self.workspace.look(task)
         scorer = Scorer(self.subject, ScoreCache(), partial(self._progress, f"{name}, {self.stage}", unit="rows"))
-        scores = scorer.score(Prompt(BASELINE, task.template), rows)
+        if task.generation:
+            self._judged(
+                name, answers.judged(task.metric, answers.asked(scorer, task, pool.plain(task), rows), None, rows)
+            )
+            return
+        scores = scorer.score(pool.plain(task), rows)
+        context.tell(self.workspace, scorer)
         gold = torch.tensor([row.gold for row in rows])
-        self._accuracy(f"accuracy:{name}", scores.argmax(1) == gold)
+        self._accuracy(f"{ACCURACY}:{name}", scores.argmax(1) == gold)
+        if task.metric != ACCURACY:
+            offsets = calibration.offsets("none", scores, None)
+            self._judged(name, answers.judged(task.metric, scores, offsets, rows))
         if not task.labels:
             lengths = torch.tensor([[len(c) for c in row.choices] + [1] * (scores.shape[1] - len(row.choices))
                                     for row in rows])  # fmt: skip
             self._accuracy(f"accuracy_norm:{name}", (scores / lengths).argmax(1) == gold)
+
+    def _judged(self, task: str, found: Standing) -> None:
+        """A task's figure by its own metric."""
+        low, high = found.measured.interval(self.workspace.profile.seed)
+        self.emit(f"{found.measured.metric}:{task}", found.quality, low=low, high=high, n=found.rows)
 
     def features(self) -> None:
         """Accuracy of a module on the features it came with: one logit (positive is class 1) or one a class."""

@@ -19,6 +19,7 @@ from engine.events.prompts import (
     PromptRead,
     PromptsCompared,
     PromptTrained,
+    SplitTested,
 )
 from engine.events.run import (
     ArtifactWritten,
@@ -41,6 +42,7 @@ from engine.events.weights import (
     LayerPruned,
     LayerQuantized,
     LayerSensitivity,
+    LossMeasured,
     PartsRemoved,
     SparsityPlanned,
     middle,
@@ -62,6 +64,7 @@ __all__ = [
     "LayerQuantized",
     "LayerSensitivity",
     "Log",
+    "LossMeasured",
     "Metric",
     "ModelLoaded",
     "PartsRemoved",
@@ -77,6 +80,7 @@ __all__ = [
     "RunStarted",
     "SCHEMA",
     "SparsityPlanned",
+    "SplitTested",
     "StepFinished",
     "StepStarted",
     "Transferred",
@@ -88,6 +92,7 @@ __all__ = [
 
 SCHEMA = 1
 KINDS: dict[str, type[Event]] = {cls.kind: cls for cls in Event.__subclasses__() if cls is not Unknown}
+_NAMES = {kind: [field.name for field in dataclasses.fields(cls)] for kind, cls in KINDS.items()}
 FINAL = (RunFinished, RunFailed, RunCancelled)
 
 
@@ -105,7 +110,7 @@ def from_json(line: str | bytes) -> Event:
     if not isinstance(record, dict):
         raise ValueError("not an event")
     cls = KINDS.get(str(record.get("kind")))
-    values = {f.name: record[f.name] for f in dataclasses.fields(cls) if f.name in record} if cls else {}
+    values = {name: record[name] for name in _NAMES[cls.kind] if name in record} if cls else {}
     try:
         if cls:
             return cls(**values)

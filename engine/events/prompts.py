@@ -22,7 +22,7 @@ class CandidateAdded(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class CandidateScored(Event):
-    """A prompt's figures on `split` (dev or test) of a task with the model of `stage`."""
+    """A prompt's figures on `split` (dev or test) of a task with the model of `stage`: `accuracy` is the task's `metric`."""
 
     kind: ClassVar[str] = "candidate_scored"
     step: int
@@ -38,14 +38,15 @@ class CandidateScored(Event):
     ms: float = 0.0
     round: int = 0
     alive: bool = True
+    metric: str = "accuracy"
 
 
 @dataclass(frozen=True, kw_only=True)
 class PromptsCompared(Event):
-    """Paired comparison of prompts `a` and `b` on the same rows: difference = accuracy(a) - accuracy(b).
+    """Paired comparison of prompts `a` and `b` on the same rows: difference = metric(a) - metric(b).
 
-    `p_value` is exact McNemar, `p_holm` Holm's over all that `a` is compared with at once (None: not adjusted), `low`/`high` a
-    95% paired bootstrap interval, `verdict` better / worse / tie.
+    `p_value` is exact McNemar where rows are right or wrong, else approximate randomization, `p_holm` Holm's over all that `a`
+    is compared with at once (None: not adjusted), `low`/`high` a 95% paired bootstrap interval, `verdict` better / worse / tie.
     """
 
     kind: ClassVar[str] = "prompts_compared"
@@ -62,12 +63,13 @@ class PromptsCompared(Event):
     p_value: float
     verdict: str
     p_holm: float | None = None
+    metric: str = "accuracy"
 
 
 @dataclass(frozen=True, kw_only=True)
 class PromptPerturbed(Event):
-    """A finalist's accuracy on the first `n` test rows with disturbed inputs, of which `changed` are other than they were, and
-    `before` on the same rows as they were; under the calibration that its step chose with.
+    """A finalist's `accuracy` (by the task's `metric`) on the first `n` test rows with disturbed inputs, of which `changed` are
+    other than they were, and `before` on the same rows as they were; under the calibration that its step chose with.
     """
 
     kind: ClassVar[str] = "prompt_perturbed"
@@ -81,6 +83,18 @@ class PromptPerturbed(Event):
     low: float
     high: float
     before: float
+    metric: str = "accuracy"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitTested(Event):
+    """The run looks at a task's test split of `rows` rows, as the `look`-th run on this machine that does (0: not counted)."""
+
+    kind: ClassVar[str] = "split_tested"
+    step: int
+    task: str
+    rows: int
+    look: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +114,7 @@ class PromptTrained(Event):
     n: int
     best: bool
     seconds: float
+    metric: str = "accuracy"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -130,6 +130,26 @@ class BlockRecovered(Event):
     total: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class LossMeasured(Event):
+    """A training's mean loss at optimizer step `done` of `total`: on the batches since the last such event (`part` "train",
+    with the learning rate and how many of `unit` a second are trained on) or on what is never trained on ("held out").
+
+    `best`: the lowest held-out loss so far whose weights may stay.
+    """
+
+    kind: ClassVar[str] = "loss_measured"
+    step: int
+    done: int
+    total: int
+    part: str
+    loss: float
+    rate: float | None = None
+    per_second: float | None = None
+    unit: str = ""
+    best: bool = False
+
+
 def middle(values: Sequence[float]) -> float:
     """The middle one of the ratios, or of the errors at them: where a loss is measured. The lower of two."""
     return values[(len(values) - 1) // 2]

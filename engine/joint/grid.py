@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import events as ev
-from engine import files, runs, statistics
+from engine import figures, files, runs, statistics
+from engine.errors import UsageError
 from engine.events.joint import CARRIED_SOFT, CARRIED_TEXT, PLAIN, SOFT, TEXT
 from engine.joint.levels import Level
 from engine.joint.options import JointOptions
@@ -21,7 +22,7 @@ from engine.joint.tuned import Tuned, fitting
 from engine.prompts import embed, pool
 from engine.prompts.contest import Contest, prefix
 from engine.prompts.finals import Finals
-from engine.prompts.race import Standing
+from engine.prompts.judging import Standing
 from engine.prompts.template import Prompt
 from engine.workspace import Workspace
 
@@ -80,7 +81,7 @@ class Meeting:
         named = {kind: prefix(workspace) + kind.replace(" ", "-") for kind in prompts}
         indices = {kind: contest.enter(replace(p, name=named[kind])) for kind, p in prompts.items()}
         race = contest.race
-        race.budget = len(race.prompts) * len(race.rows)
+        race.budget, race.unit, race.clock = len(race.prompts) * len(race.rows), "examples", None
         for index in range(len(race.prompts)):
             race.advance(index, len(race.rows))
             race.tell(index, 1, True)
@@ -105,8 +106,16 @@ class Meeting:
 
     def _cell(self, index: int, found: Standing) -> Cell:
         race = self.contest.race
-        dev = race.standing(index).correct.astype(int).tolist()
-        return Cell(race.prompts[index].name, dev, found.correct.astype(int).tolist(), found.margin)
+        dev, test = (s.measured.right.astype(int).tolist() for s in (race.standing(index), found))
+        return Cell(race.prompts[index].name, dev, test, found.margin)
+
+
+def check(workspace: Workspace, options: JointOptions) -> None:
+    """Raises UsageError for a task by whose metric no row is right or wrong: of right answers a share is recovered."""
+    metric = workspace.task(options.task).metric
+    if not figures.binary(metric):
+        raise UsageError(f"levels are compared by right and wrong answers, and {metric} knows none",
+                         where=f"step.{workspace.step}.task", hint="a task judged by accuracy or exact_match")  # fmt: skip
 
 
 def prompts_at(workspace: Workspace, options: JointOptions, found: Tuned, before: Tuned | None) -> dict[str, Prompt]:

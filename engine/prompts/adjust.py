@@ -12,16 +12,17 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from engine.data.tasks import Task
 from engine.errors import UsageError
 from engine.prompts import pool, shortest
 from engine.prompts.adjusting import Adjuster, Setting
-from engine.prompts.contest import Contest, prefix, set_apart
+from engine.prompts.budget import Budget
+from engine.prompts.contest import Contest, length, prefix, set_apart
 from engine.prompts.finals import latest_winner
+from engine.prompts.judging import Standing
 from engine.prompts.optimizers import halving
 from engine.prompts.options import AdjustPromptOptions, StartedPromptOptions
-from engine.prompts.race import Standing
 from engine.prompts.template import Prompt
-from engine.prompts.writer import Writer
 from engine.registry import ADJUSTERS
 from engine.workspace import Workspace
 
@@ -38,16 +39,15 @@ def run(workspace: Workspace, options: AdjustPromptOptions) -> dict[str, Any]:
 def adjusted(contest: Contest, options: AdjustPromptOptions, start: Prompt) -> tuple[int, list[int], Pick | None]:
     """The best of what the adjuster makes of the start, what it is to beat (the start last), and how to choose among them."""
     workspace, scorer = contest.workspace, contest.scorer
+    check_method(workspace, contest.task, options)
     plain = pool.plain(contest.task, prefix(workspace))
     baselines = list(dict.fromkeys([contest.enter(plain), contest.enter(start)]))
     rows = set_apart(contest.task, contest.race.rows, options.rows)
-    check_budget(workspace, options, len(baselines) * rows)
+    check_budget(workspace, options, [contest.race.tokens[index] for index in baselines], rows)
     seed = workspace.profile.seed
-    assert scorer.cache is not None
-    writer = Writer(workspace.subject, scorer.cache, seed, workspace.check_stop)
     generator = random.Random(f"adjust {seed} {workspace.step}")
     met = contest.race.rows[:rows]
-    setting = Setting(start, contest.task, met, options, workspace.subject, scorer, writer, generator)
+    setting = Setting(start, contest.task, met, options, workspace.subject, scorer, contest.writer(), generator)
     adjuster = ADJUSTERS.load(options.method)
     search(contest, options, adjuster.adjust(setting), baselines, rows)
     first = baselines[-1]
@@ -73,33 +73,55 @@ def starting(contest: Contest, options: StartedPromptOptions) -> Prompt:
     return replace(start, name=prefix(workspace) + pool.START)
 
 
-def check_budget(workspace: Workspace, options: AdjustPromptOptions, first: int) -> None:
-    """Raises UsageError when the budget cannot show the `first` examples and then every finalist and the start another row."""
-    least = first + reserve(options)
-    if options.budget < least:
-        message = f"a budget of {options.budget} examples, but the prompts to begin with meet {first} before the final"
+def check_method(workspace: Workspace, task: Task, options: AdjustPromptOptions) -> None:
+    """Raises UsageError for an adjuster that the task's prompts do not suit."""
+    if not getattr(ADJUSTERS.load(options.method), "LEADS", False):
+        return
+    where = f"step.{workspace.step}.method"
+    if task.chat != "off":
+        message = f"{options.method} changes an instruction that leads a plain text, and the task is asked as a chat"
+        raise UsageError(message, where=where, hint='chat = "off", or another method')
+    if task.generation:
+        message = f"{options.method} follows the loss of choices, and the task has free answers"
+        raise UsageError(message, where=where, hint="another method: see compress-tui list adjusters")
+
+
+def check_budget(workspace: Workspace, options: AdjustPromptOptions, lengths: Sequence[int], rows: int) -> None:
+    """Raises UsageError when the budget cannot show `rows` to the prompts to begin with, of so many tokens and the start the
+    last, and then every finalist and the start another row.
+    """
+    budget = options.spending
+    first = rows * sum(budget.price(tokens) for tokens in lengths)
+    least = first + reserve(options, lengths[-1])
+    if budget.amount < least:
+        spent = f"{first} {budget.unit}"
+        message = f"a budget of {budget}, but the prompts to begin with take {spent} before the final"
         raise UsageError(message, where=f"step.{workspace.step}.budget",
                          hint=f"raise the budget to at least {least}, or lower rows or finalists")  # fmt: skip
 
 
-def reserve(options: AdjustPromptOptions) -> int:
-    """Examples that the final needs: a row for every finalist and the start."""
-    return options.finalists + 1
+def reserve(options: AdjustPromptOptions, tokens: int) -> int:
+    """What the final needs: a row for every finalist and the start, of so many tokens."""
+    return (options.finalists + 1) * options.spending.price(tokens)
 
 
-def limit(options: AdjustPromptOptions) -> int:
-    """Examples that the search may come to."""
-    return min(round(options.budget * (1 - options.final)), options.budget - reserve(options))
+def limit(options: AdjustPromptOptions, tokens: int) -> float:
+    """What the search may come to, where the start has so many tokens."""
+    budget = options.spending
+    share = budget.amount * (1 - options.final)
+    return min(share if budget.unit == "minutes" else round(share), budget.amount - reserve(options, tokens))
 
 
 def search(contest: Contest, options: AdjustPromptOptions, adjuster: Adjuster, baselines: list[int], rows: int) -> None:
     """Lets the adjuster propose until it ends or the search has spent what it may. Warns when nothing new was scored."""
     race, number, closed = contest.race, 0, False
+    tokens = race.tokens[baselines[-1]]
+    most = limit(options, tokens)
     meet(contest, baselines, rows, number)
     ask = next(adjuster, None)
     while ask is not None:
         number += 1
-        indices = affordable(contest, ask, rows, limit(options))
+        indices = affordable(contest, ask, rows, most)
         answers = meet(contest, indices, rows, number)
         if closed := len(indices) < len(ask):
             adjuster.close()
@@ -109,18 +131,19 @@ def search(contest: Contest, options: AdjustPromptOptions, adjuster: Adjuster, b
         except StopIteration:
             break
     if len(race.prompts) == len(baselines):
-        need = f"{(len(baselines) + 1) * rows} examples, and the search may have {limit(options)}"
+        cost = Budget(race.spent + rows * race.price(tokens), race.unit)
+        need = f"{cost}, and the search may have {most:g}"
         reason = f"the first needs {need}: raise the budget" if closed else f"{options.method} proposed none"
         contest.workspace.log(f"the search scored no new prompt: {reason}", "warning")
 
 
-def affordable(contest: Contest, ask: Sequence[Prompt], rows: int, most: int) -> list[int]:
+def affordable(contest: Contest, ask: Sequence[Prompt], rows: int, most: float) -> list[int]:
     """Enters the beginning of what was asked, as far as the search may spend; a prompt that is in already costs nothing."""
     race, out = contest.race, list[int]()
     left = most - race.spent
     for prompt in ask:
         known = contest.find(prompt)
-        cost = rows if known is None else 0
+        cost = rows * race.price(length(contest.workspace, prompt)) if known is None else 0
         if cost and cost > left:
             break
         left -= cost

@@ -4,6 +4,7 @@ An adjuster is a file in `adjusters/` with
 
     def adjust(setting: Setting) -> Adjuster
     OBJECTIVE = "length"    # only where the winner is to be the shortest that loses nothing, and not the most accurate
+    LEADS = True            # only where the instruction must lead a plain text, and choices follow it
 
 It never scores, counts, writes or stops by itself: the `adjust_prompt` step owns budget, cache, events and resume (the cache
 makes a repeated search cheap, and with the seed it is the same search). An adjuster that has no more ideas returns.
@@ -18,8 +19,8 @@ from typing import Any
 
 from engine.data.rows import Row
 from engine.data.tasks import Task
+from engine.prompts.judging import Standing
 from engine.prompts.options import AdjustPromptOptions
-from engine.prompts.race import Standing
 from engine.prompts.scorer import Scorer
 from engine.prompts.template import Prompt
 from engine.prompts.writer import Writer

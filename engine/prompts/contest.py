@@ -8,19 +8,21 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import torch
-
 from engine import events as ev
 from engine.data.rows import Row
 from engine.data.tasks import Task
 from engine.errors import UsageError
-from engine.prompts import calibration
+from engine.prompts import answers, calibration, classes, context
+from engine.prompts.answers import Given
 from engine.prompts.cache import ScoreCache
+from engine.prompts.clock import Clock
 from engine.prompts.finals import Finals, scored_event
+from engine.prompts.judging import Standing
 from engine.prompts.options import JudgedOptions, PromptStepOptions
-from engine.prompts.race import Race, Standing
+from engine.prompts.race import Race
 from engine.prompts.scorer import Scorer
 from engine.prompts.template import Prompt
+from engine.prompts.writer import Writer
 from engine.workspace import Workspace
 
 
@@ -36,18 +38,19 @@ class Contest:
     began: float = field(default_factory=time.perf_counter)
 
     def __post_init__(self) -> None:
-        rows = self.task.dev[: self.options.dev_rows]
+        rows, budget = self.task.dev[: self.options.dev_rows], self.options.spending
         self.race = Race(
-            [], rows, self.options.budget, self.options.calibration, [], self._score,
-            partial(calibration.content_free_scores, self.scorer, row=rows[0]), self._report,
+            [], rows, budget.amount, self.options.calibration, [], self._score,
+            partial(calibration.content_free_scores, self.scorer, row=rows[0]), self._report, budget.unit,
+            Clock(self.workspace.checkpoint("minutes.json")) if budget.unit == "minutes" else None,
+            f"step.{self.workspace.step}.budget", metric=self.task.metric,
         )  # fmt: skip
 
     @classmethod
     def open(cls, workspace: Workspace, options: PromptStepOptions) -> Contest:
         """Raises UsageError for a model without text, or a calibration that the task has no use for."""
         task = fitting_task(workspace, options)
-        scorer = Scorer(workspace.subject, ScoreCache(), lambda done, total: workspace.check_stop())
-        return cls(workspace, options, task, scorer)
+        return cls(workspace, options, task, Scorer.quick(workspace, workspace.subject))
 
     def find(self, prompt: Prompt) -> int | None:
         """The index of the candidate that is the same prompt under whatever name."""
@@ -58,18 +61,21 @@ class Contest:
         known = self.find(prompt)
         if known is not None:
             return known
-        tokenizer = self.workspace.subject.tokenizer
-        assert tokenizer is not None
-        tokens = len(tokenizer(prompt.text()).input_ids) + (prompt.soft.tokens if prompt.soft else 0)
+        tokens = length(self.workspace, prompt)
         self.race.enter(prompt, tokens)
         added = ev.CandidateAdded(step=self.workspace.step, candidate=prompt.name, text=prompt.shown(),
                                   origin=prompt.origin, tokens=tokens)  # fmt: skip
         self.workspace.emit(added)
         return len(self.race.prompts) - 1
 
-    def check_budget(self, least: int) -> None:
-        """Raises UsageError when the budget cannot show every prompt a single row."""
-        check_budget(self.workspace, self.options, least)
+    def writer(self) -> Writer:
+        """The model as it is now, asked for texts."""
+        workspace = self.workspace
+        return Writer(workspace.subject, ScoreCache(), workspace.profile.seed, workspace.check_stop)
+
+    def check_budget(self, lengths: Sequence[int]) -> None:
+        """Raises UsageError when the budget cannot show prompts of so many tokens each a single row."""
+        check_budget(self.workspace, self.options, lengths)
 
     def decide(self, winner: int, baselines: list[int], pick: Callable[[Sequence[int]], int] | None = None) -> int:
         """The winner, or a baseline that is better: it meets as many rows as the winner (its calibration is fitted on them),
@@ -94,42 +100,63 @@ class Contest:
         finals.write(folder)
         if self.options.control and self.workspace.stage != "dense":
             finals.control()
+        cut = context.tell(self.workspace, self.scorer)
         base, best = (figures[finals.indices.index(index)] for index in (baselines[-1], winner))
-        prompts = race.prompts
+        prompts, metric = race.prompts, self.task.metric
         return {
             "task": self.task.name, "winner": prompts[winner].name, "baseline": prompts[baselines[-1]].name,
             "stage": self.workspace.stage, "calibration": self.options.calibration, "candidates": len(prompts),
-            "scored": race.spent, "accuracy": best.accuracy, "baseline_accuracy": base.accuracy, "rows": len(best.correct),
+            "scored": race.scored, metric: best.quality, f"baseline_{metric}": base.quality, "rows": best.rows,
             "tokens": race.tokens[winner], "baseline_tokens": race.tokens[baselines[-1]], "prompts": folder,
+            **({"cut": cut} if cut else {}),
         }  # fmt: skip
 
-    def _score(self, prompt: Prompt, new: Any) -> torch.Tensor:
-        scores = self.scorer.score(prompt, new, self.task.most_choices)
-        done = min(self.race.spent + len(new), self.race.budget)
-        self.workspace.progress("racing prompts", done, self.race.budget, "examples")
+    def _score(self, prompt: Prompt, new: Sequence[Row]) -> Given:
+        scores = answers.asked(self.scorer, self.task, prompt, new)
+        race = self.race
+        tokens = next(tokens for known, tokens in zip(race.prompts, race.tokens, strict=True) if known is prompt)
+        cost = 0 if race.clock else len(new) * race.price(tokens)
+        done, total = min(race.spent + cost, race.budget), race.budget
+        if race.clock:
+            self.workspace.progress("racing prompts", round(60 * done), round(60 * total), "seconds")
+        else:
+            self.workspace.progress("racing prompts", int(done), int(total), race.unit)
         return scores
 
     def _report(self, candidate: int, figures: Standing, number: int, alive: bool) -> None:
-        ms = 1000 * (time.perf_counter() - self.began) / max(1, self.race.spent)
+        ms = 1000 * (time.perf_counter() - self.began) / max(1, self.race.scored)
         name, stage = self.race.prompts[candidate].name, self.workspace.stage
         scored = scored_event(self.workspace, name, stage, "dev", self.options.calibration, figures)
         self.workspace.emit(ev.CandidateScored(**{**scored, "ms": round(ms, 2), "round": number, "alive": alive}))
 
 
 def fitting_task(workspace: Workspace, options: JudgedOptions) -> Task:
-    """The step's task. Raises UsageError for a model without text, or a calibration that the task has no use for."""
+    """The step's task. Raises UsageError for a model without text, a calibration that the task has no use for, or rows that
+    lack a class.
+    """
     if not workspace.subject.is_language_model:
         raise UsageError("prompts need a language model", where=f"step.{workspace.step}")
     task = workspace.task(options.task)
     check_calibration(task, options)
+    classes.check(task, options)
     return task
 
 
-def check_budget(workspace: Workspace, options: PromptStepOptions, least: int) -> None:
-    """Raises UsageError when the budget cannot show every prompt a single row."""
-    if options.budget < least:
-        hint = f"raise the budget to at least {4 * least}, or shrink the pool"
-        raise UsageError(f"a budget of {options.budget} examples for {least} prompts",
+def length(workspace: Workspace, prompt: Prompt) -> int:
+    """Tokens of a prompt, its fields unfilled."""
+    tokenizer: Any = workspace.subject.tokenizer
+    return len(tokenizer(prompt.text()).input_ids) + (prompt.soft.tokens if prompt.soft else 0)
+
+
+def check_budget(workspace: Workspace, options: PromptStepOptions, lengths: Sequence[int]) -> None:
+    """Raises UsageError when the budget cannot show prompts of so many tokens each a single row. What minutes can show is not
+    known beforehand: the race says so itself.
+    """
+    budget = options.spending
+    least = sum(budget.price(tokens) for tokens in lengths)
+    if budget.amount < least:
+        hint = f"raise the budget to at least {4 * least} {budget.unit}, or shrink the pool"
+        raise UsageError(f"a budget of {budget} for {len(lengths)} prompts",
                          where=f"step.{workspace.step}.budget", hint=hint)  # fmt: skip
 
 

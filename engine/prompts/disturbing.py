@@ -12,11 +12,10 @@ rows.
 from __future__ import annotations
 
 import random
-import string
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from engine.data.rows import Row
+from engine.data.rows import Row, named
 from engine.prompts.requests import Answer
 from engine.prompts.template import Prompt
 
@@ -37,8 +36,8 @@ def generator(asked: Asked, about: str) -> random.Random:
 
 def texts(prompt: Prompt, row: Row) -> dict[str, str]:
     """The fields of a row that the prompt's template shows."""
-    named = {name for _, name, _, _ in string.Formatter().parse(prompt.template) if name}
-    return {name: value for name, value in row.fields.items() if name in named}
+    shown = named(prompt.template)
+    return {name: value for name, value in row.fields.items() if name in shown}
 
 
 def each_text(asked: Asked, change: Callable[[str, random.Random], str]) -> Asked:

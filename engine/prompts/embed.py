@@ -20,15 +20,16 @@ from engine import events as ev
 from engine import files
 from engine.data.rows import Row
 from engine.errors import EngineError
-from engine.prompts import calibration, pool, room
+from engine.prompts import answers, calibration, pool, room
 from engine.prompts.adjust import starting
-from engine.prompts.cache import ScoreCache
 from engine.prompts.contest import Contest, prefix, set_apart
+from engine.prompts.forward import positions
+from engine.prompts.judging import Standing
 from engine.prompts.lessons import Lessons
+from engine.prompts.optimizers import exhaustive
 from engine.prompts.options import EmbedPromptOptions
-from engine.prompts.race import Standing, standing
 from engine.prompts.reading import Reading, read
-from engine.prompts.scorer import Scorer, conditions
+from engine.prompts.scorer import Scorer
 from engine.prompts.soft import Soft, beginning
 from engine.prompts.template import SEPARATOR, Prompt
 from engine.prompts.tuning import Epoch, Trainee, Tuning
@@ -84,7 +85,7 @@ class Embedding:
         """The best of the training. Raises EngineError when it changed the model."""
         trainee = Trainee.virtual(start, self.workspace.subject.device)
         best = self.train(trainee, self.name, self.contest.scorer)
-        if conditions(self.workspace.subject) != self.contest.scorer.weights:
+        if not self.contest.scorer.intact():
             raise EngineError("training a prompt changed the model's weights", where=f"step.{self.workspace.step}")
         return replace(start, weight_NW=best[0])
 
@@ -110,25 +111,23 @@ class Embedding:
         workspace = self.workspace
         if not self.options.alpha or workspace.stage == "dense":
             return None
-        scorer = Scorer(workspace.dense_subject(), ScoreCache(), lambda done, total: workspace.check_stop())
-        return scorer.score(self.text, self.rows)
+        return Scorer.quick(workspace, workspace.dense_subject()).score(self.text, self.rows)
 
     def check(self, soft: Soft | None, scorer: Scorer) -> Standing:
         """How the virtual tokens, or the scorer's model, do on the checked rows, calibrated as the step is."""
-        kind, rows = self.options.calibration, self.checked
+        kind, rows, task = self.options.calibration, self.checked, self.contest.task
         prompt = replace(self.start, soft=soft)
-        scores = scorer.score(prompt, rows, self.contest.task.most_choices)
+        scores = scorer.score(prompt, rows, task.most_choices)
         free = calibration.content_free_scores(scorer, prompt, rows[0]) if kind == "contextual" else None
-        calibrated = calibration.apply(scores, calibration.offsets(kind, scores, free))
-        return standing(calibrated, [row.gold for row in rows])
+        return answers.judged(task.metric, scores, calibration.offsets(kind, scores, free), rows)
 
     def tell(self, epoch: Epoch, name: str) -> None:
         found = epoch.standing
         self.workspace.emit(
             ev.PromptTrained(
                 step=self.workspace.step, candidate=name, epoch=epoch.number, epochs=self.options.epochs,
-                loss=epoch.loss, accuracy=found.accuracy, skill=found.skill, n=len(found.correct), best=epoch.best,
-                seconds=round(epoch.seconds, 3),
+                loss=epoch.loss, accuracy=found.quality, skill=found.skill, n=found.rows, best=epoch.best,
+                seconds=round(epoch.seconds, 3), metric=found.measured.metric,
             )
         )  # fmt: skip
 
@@ -153,7 +152,7 @@ class Embedding:
         said = SEPARATOR.join(part for part in (reading.text, self.start.instruction) if part)
         name = prefix(self.workspace) + "projected"
         prompt = replace(self.text, name=name, instruction=said, origin=f"{self.name} as a text")
-        longest, limit = room.longest(self.contest, prompt, self.rows), room.positions(self.workspace.subject)
+        longest, limit = room.longest(self.contest, prompt, self.rows), positions(self.workspace.subject)
         if limit is not None and longest > limit:
             self.workspace.log(f"{name} is left out: {longest} tokens do not fit in the model's {limit} positions")
             return []
@@ -179,9 +178,7 @@ def settle(work: Embedding, soft: Soft, reading: Reading) -> dict[str, Any]:
     tell_reading(work, reading)
     files.write_folder(folder, lambda part: files.write_text(part / READING, json.dumps(asdict(reading), indent=2)))
     others, learned = work.enter(soft, reading)
-    for index in (*others, learned):
-        race.advance(index, race.budget // (len(others) + 1))
-        race.tell(index, 1, True)
+    exhaustive.meet(race, [*others, learned])
     summary = contest.settle(learned, others, folder.name)
     kept = soft != work.start.soft and summary["winner"] == race.prompts[learned].name
     if soft == work.start.soft:

@@ -8,16 +8,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from engine import events as ev
 from engine import files, statistics
 from engine.data.rows import Row
 from engine.data.tasks import Task
-from engine.prompts import calibration, kept, robustness, soft
-from engine.prompts.cache import ScoreCache
+from engine.prompts import answers, calibration, kept, robustness, soft
+from engine.prompts.answers import Given
+from engine.prompts.judging import Standing
 from engine.prompts.options import PromptStepOptions
-from engine.prompts.race import Race, Standing, standing
+from engine.prompts.race import Race
 from engine.prompts.scorer import Scorer
 from engine.prompts.template import Prompt
 from engine.subject import Subject
@@ -33,7 +32,8 @@ class Finals:
     task: Task
     race: Race
     indices: list[int]
-    _calibrated: list[torch.Tensor] = field(default_factory=list)
+    _calibrated: list[Given] = field(default_factory=list)
+    _figures: list[Standing] = field(default_factory=list)
 
     @property
     def rows(self) -> list[Row]:
@@ -44,31 +44,34 @@ class Finals:
         return [self.race.prompts[index] for index in self.indices]
 
     def compare(self, scorer: Scorer, stage: str) -> list[Standing]:
-        """Scores, tells and compares the finalists, without and under the chosen calibration; returns the latter."""
-        scores = []
+        """Scores, tells and compares the finalists, without and under the chosen calibration; returns the latter.
+
+        Figures of test rows are computed in the weights' own number format, whatever the choice was made in.
+        """
+        scores, scorer = [], scorer.exact
+        self.workspace.look(self.task)
         for prompt in self.finalists:
             scorer.tell = partial(self._progress, f"test split: {prompt.name}")
-            scores.append(scorer.score(prompt, self.rows, self.task.most_choices))
-        gold, figures = [row.gold for row in self.rows], list[Standing]()
+            scores.append(answers.asked(scorer, self.task, prompt, self.rows))
         for kind in dict.fromkeys(["none", self.options.calibration]):
             offsets = [self.race.offsets(index, kind) for index in self.indices]
-            self._calibrated = [calibration.apply(*pair) for pair in zip(scores, offsets, strict=True)]
-            figures = [standing(calibrated, gold) for calibrated in self._calibrated]
-            self._tell(figures, kind, stage)
+            self._calibrated = [answers.calibrated(*pair) for pair in zip(scores, offsets, strict=True)]
+            self._figures = [answers.standing(self.task.metric, found, self.rows) for found in self._calibrated]
+            self._tell(self._figures, kind, stage)
         robustness.tell(self, scorer, stage)
-        return figures
+        return self._figures
 
     def control(self) -> None:
         """The same prompts on the dense model: without this a gain can be plain adaptation to the task.
 
         Its calibration is fitted on its own development scores. Virtual tokens of other sizes than its own are left out.
         """
-        check = lambda done, total: self.workspace.check_stop()  # noqa: E731
-        scorer = Scorer(self.workspace.dense_subject(), ScoreCache(), check)
+        scorer = Scorer.quick(self.workspace, self.workspace.dense_subject())
         rows = self.race.rows[: self.race.met(self.indices[-1])]
         race = Race(self.race.prompts, rows, len(self.indices) * len(rows), self.race.kind, self.race.tokens,
-                    partial(scorer.score, width=self.task.most_choices),
-                    partial(calibration.content_free_scores, scorer, row=rows[0]), lambda *_: None)  # fmt: skip
+                    partial(answers.asked, scorer, self.task),
+                    partial(calibration.content_free_scores, scorer, row=rows[0]), lambda *_: None,
+                    metric=self.task.metric)  # fmt: skip
         indices = [index for index in self.indices if self._fits(index, scorer.subject)]
         for index in indices:
             race.advance(index, len(rows))
@@ -95,13 +98,14 @@ class Finals:
         *others, winner = self.finalists
         *bases, best = figures
         seed = self.workspace.profile.seed
-        compared = [statistics.compare(best.correct, base.correct, seed) for base in bases]
-        for prompt, paired, (p_holm, verdict) in zip(others, compared, statistics.verdicts(compared), strict=True):
+        compared = [best.measured.against(base.measured, seed) for base in bases]
+        judged = statistics.verdicts(compared, best.measured.lower)
+        for prompt, paired, (p_holm, verdict) in zip(others, compared, judged, strict=True):
             self.workspace.emit(
                 ev.PromptsCompared(
                     step=self.workspace.step, a=winner.name, b=prompt.name, stage=stage, split="test",
                     calibration=kind, n=paired.n, difference=paired.difference, low=paired.low, high=paired.high,
-                    p_value=paired.p_value, verdict=verdict, p_holm=p_holm,
+                    p_value=paired.p_value, verdict=verdict, p_holm=p_holm, metric=self.task.metric,
                 )
             )  # fmt: skip
 
@@ -109,14 +113,18 @@ class Finals:
         """Winner, its text and the compared finalists' answers per row under artifacts/NAME/."""
         folder = self.workspace.run.artifacts / name
         winner = self.finalists[-1]
-        offsets = self.race.offsets(self.indices[-1]).tolist()
+        offsets = self.race.offsets(self.indices[-1])
         folder.mkdir(parents=True, exist_ok=True)
         if winner.soft is not None:
             winner.soft.save(folder, self.workspace.subject)
         virtual = winner.soft.tokens if winner.soft else 0
         kept.write(
-            folder, kept.Kept(winner, self.task.name, self.task.labels, self.options.calibration, offsets, virtual)
-        )
+            folder,
+            kept.Kept(
+                winner, self.task.name, self.task.labels, self.options.calibration,
+                [] if offsets is None else offsets.tolist(), virtual,
+            ),
+        )  # fmt: skip
         lines = [json.dumps(self._example(i), ensure_ascii=False) for i in range(len(self.rows))]
         files.write_text(folder / kept.EXAMPLES, "\n".join(lines) + "\n")
         size = files.folder_bytes(folder)
@@ -127,27 +135,21 @@ class Finals:
     def _example(self, index: int) -> dict[str, Any]:
         """One test row and what each finalist answered, calibrated."""
         row = self.rows[index]
-        answers = {}
-        for prompt, calibrated_RC in zip(self.finalists, self._calibrated, strict=True):
-            calibrated = calibrated_RC[index]
-            best = int(calibrated.argmax())
-            answers[prompt.name] = {
-                "choice": row.choices[best].strip(), "correct": best == row.gold,
-                "scores": {c.strip(): round(float(s), 4) for c, s in zip(row.choices, calibrated, strict=False)},
-            }  # fmt: skip
+        found = zip(self.finalists, self._calibrated, self._figures, strict=True)
+        given = {prompt.name: answers.record(some[index], row, figures, index) for prompt, some, figures in found}
         return {"row": index, "digest": row.digest, "text": row.text, "gold": row.choices[row.gold].strip(),
-                "stage": self.workspace.stage, "answers": answers}  # fmt: skip
+                "stage": self.workspace.stage, "metric": self.task.metric, "answers": given}  # fmt: skip
 
 
 def scored_event(
     workspace: Workspace, name: str, stage: str, split: str, kind: str, figures: Standing
 ) -> dict[str, Any]:
     """The fields of a CandidateScored."""
-    n = len(figures.correct)
-    low, high = statistics.wilson(int(figures.correct.sum()), n)
+    low, high = figures.measured.interval(workspace.profile.seed)
     return {
-        "step": workspace.step, "candidate": name, "stage": stage, "split": split, "calibration": kind, "n": n,
-        "accuracy": figures.accuracy, "low": low, "high": high, "margin": figures.margin,
+        "step": workspace.step, "candidate": name, "stage": stage, "split": split, "calibration": kind, "n": figures.rows,
+        "accuracy": figures.quality, "low": low, "high": high, "margin": figures.margin,
+        "metric": figures.measured.metric,
     }  # fmt: skip
 
 

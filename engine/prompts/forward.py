@@ -20,9 +20,10 @@ SHORTEST_PREFIX = 8
 
 @dataclass(frozen=True)
 class Sequence_:
-    """One forward: `tokens`, and at its end the `targets`: (slot in the result, token ids of the choice).
+    """One forward: `tokens`, and at its end the `targets`: (slot in the result, token ids of a choice's word).
 
-    With several targets each is a single token; one longer target has its tokens but the last at the sequence's end.
+    The words of a choice share its slot. With several targets each is a single token; one longer target has its tokens but
+    the last at the sequence's end; without any the sequence is to be gone on from.
     """
 
     tokens: tuple[int, ...]
@@ -31,7 +32,7 @@ class Sequence_:
     @property
     def positions(self) -> int:
         """How many final positions' predictions are needed."""
-        return max(len(tokens) for _, tokens in self.targets)
+        return max((len(tokens) for _, tokens in self.targets), default=1)
 
     @property
     def sharable(self) -> tuple[int, ...]:
@@ -98,12 +99,40 @@ def may_be_padded(subject: Subject, longest: int) -> bool:
     return window is None or longest <= window
 
 
+def positions(subject: Subject) -> int | None:
+    """How many the model has; None where nothing limits them."""
+    module: Any = subject.module
+    limit: int | None = getattr(module.config.get_text_config(), "max_position_embeddings", None)
+    return limit
+
+
+def ends(subject: Subject) -> set[int]:
+    """The tokens at which the model's texts end by themselves."""
+    module: Any = subject.module
+    found = module.generation_config.eos_token_id
+    return set(found) if isinstance(found, list) else {found} - {None}
+
+
 def repeated(past: Any, rows: int) -> Any:
     """The cache for so many rows. Its layers are new and their tensors are, so that the given one does not grow."""
     cache = copy.copy(past)
     cache.layers = [copy.copy(layer) for layer in past.layers]
     cache.batch_repeat_interleave(rows)
     return cache
+
+
+def folded(values_S: torch.Tensor, slots: Sequence[int], size: int, absent: float) -> torch.Tensor:
+    """One value a slot [size]: log-sum-exp of the log-likelihoods [S] that fall into it, `absent` where none does.
+
+    A class is as likely as its words together (Schick & Schütze 2021, arXiv 2001.07676; with several words summed as in
+    knowledgeable prompt tuning, Hu et al. 2022, arXiv 2108.02035); a single word keeps its value to the bit.
+    """
+    into = torch.tensor(slots, device=values_S.device)
+    empty = torch.full((size,), -torch.inf, dtype=values_S.dtype, device=values_S.device)
+    most = empty.scatter_reduce(0, into, values_S.detach(), "amax")
+    total = torch.zeros_like(empty).index_add(0, into, (values_S - most[into]).exp())
+    met = total > 0
+    return torch.where(met, total.where(met, torch.ones_like(total)).log() + most, torch.full_like(empty, absent))
 
 
 def target_values(sequence: Sequence_, log_probs_KV: torch.Tensor) -> torch.Tensor:

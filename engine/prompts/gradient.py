@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from engine.prompts.forward import Beginning, Sequence_, begin, behind, may_be_padded, target_values
+from engine.prompts.forward import Beginning, Sequence_, begin, behind, folded, may_be_padded, target_values
 from engine.prompts.soft import Soft
 from engine.prompts.surprise import opening
 from engine.subject import Subject
@@ -25,7 +25,7 @@ CHUNK = 8192  # entries of the vocabulary that are compared together
 
 @dataclass(frozen=True)
 class Question:
-    """One row: its sequences (one for all choices, or one a choice), with choice j in slot base + j, and the right j."""
+    """One row: its sequences (one for all words, or one a word), with choice j's in slot base + j, and the right j."""
 
     sequences: tuple[Sequence_, ...]
     base: int
@@ -112,11 +112,9 @@ def losses(
     rows = itertools.chain.from_iterable(_forward(subject, lead_ND, group, begun) for group in groups)
     out = []
     for question in questions:
-        values: dict[int, torch.Tensor] = {}
-        for sequence in question.sequences:
-            for (slot, _), value in zip(sequence.targets, target_values(sequence, next(rows)), strict=True):
-                values[slot - question.base] = value
-        scores_C = torch.stack([values[j] for j in range(question.choices)]).log_softmax(0)
+        values = torch.cat([target_values(sequence, next(rows)) for sequence in question.sequences])
+        slots = [slot - question.base for sequence in question.sequences for slot, _ in sequence.targets]
+        scores_C = folded(values, slots, question.choices, -torch.inf).log_softmax(0)
         out.append(-(scores_C - offsets_C[: question.choices].to(scores_C)).log_softmax(0)[question.gold])
     return torch.stack(out)
 

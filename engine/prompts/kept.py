@@ -14,9 +14,10 @@ from typing import Any
 import tomlkit
 
 from engine import files
+from engine.data.options import Labels
 from engine.data.rows import Row, check_template
 from engine.errors import Unavailable
-from engine.prompts.template import Prompt, fill
+from engine.prompts.template import Prompt
 
 WINNER = "winner.json"
 EXAMPLES = "examples.jsonl"  # beside it: what the finalists answered, row by row
@@ -31,7 +32,7 @@ class Kept:
 
     prompt: Prompt
     task: str
-    labels: dict[str, str]
+    labels: Labels
     calibration: str
     offsets: list[float]
     virtual: int = 0
@@ -40,9 +41,9 @@ class Kept:
 def write(folder: Path, kept: Kept) -> None:
     """All forms of the prompt; winner.json last."""
     folder.mkdir(parents=True, exist_ok=True)
-    files.write_text(folder / "winner.txt", kept.prompt.text())
+    files.write_text(folder / "winner.txt", kept.prompt.readable())
     files.write_text(folder / "prompt.toml", _toml(kept))
-    text = json.dumps(messages(kept.prompt), indent=2, ensure_ascii=False)
+    text = json.dumps(kept.prompt.messages(), indent=2, ensure_ascii=False)
     files.write_text(folder / "messages.json", text + "\n")
     about = {"task": kept.task, "labels": kept.labels, "calibration": kept.calibration, "offsets": kept.offsets}
     virtual = {"virtual_tokens": kept.virtual} if kept.virtual else {}
@@ -61,17 +62,6 @@ def read(folder: Path) -> Kept:
         raise Unavailable(f"cannot read the prompt: {error}", where=str(file)) from error
 
 
-def messages(prompt: Prompt, values: Mapping[str, str] | None = None) -> list[dict[str, str]]:
-    """Chat messages as OpenAI's API takes them: the instruction as the system's, a demonstration as a question and its
-    answer, the template as the last question; its fields stay in braces where there are no `values`."""
-    out = [{"role": "system", "content": prompt.instruction}] if prompt.instruction else []
-    for row in prompt.demonstrations:
-        out.append({"role": "user", "content": fill(prompt.template, row)})
-        out.append({"role": "assistant", "content": row.choices[row.gold].strip()})
-    last = prompt.template if values is None else fill(prompt.template, asked(prompt, values))
-    return [*out, {"role": "user", "content": last}]
-
-
 def asked(prompt: Prompt, values: Mapping[str, str]) -> Row:
     """A row without an answer. Raises UsageError for a field of the template that has no value."""
     check_template(prompt.template, values, where="the prompt's template")
@@ -81,13 +71,15 @@ def asked(prompt: Prompt, values: Mapping[str, str]) -> Row:
 def _toml(kept: Kept) -> str:
     """The prompt as a person would write it down."""
     document = tomlkit.document()
-    document.add(tomlkit.comment("fields of the task's rows stand in braces; an answer follows the template directly"))
     prompt = kept.prompt
+    behind = "the template directly" if prompt.chat == "off" else "in the next turn of the chat"
+    document.add(tomlkit.comment(f"fields of the task's rows stand in braces; an answer follows {behind}"))
     plain: dict[str, Any] = {
         "task": kept.task,
         "name": prompt.name,
         "origin": prompt.origin,
         "calibration": kept.calibration,
+        "chat": prompt.chat,
     }
     for key, value in plain.items():
         document[key] = value

@@ -16,7 +16,15 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from engine.data.rows import Row
-from engine.prompts.forward import SHORTEST_PREFIX, Sequence_, begin, may_be_padded, predictions, target_values
+from engine.prompts.forward import (
+    SHORTEST_PREFIX,
+    Sequence_,
+    begin,
+    folded,
+    may_be_padded,
+    predictions,
+    target_values,
+)
 from engine.prompts.scorer import Scorer, shared_prefix
 from engine.prompts.soft import Soft
 from engine.prompts.template import Prompt
@@ -77,9 +85,7 @@ class Lessons:
             for (place, sequence), log_probs_KV in zip(group, logs, strict=True):
                 slots += [place * self.width + slot for slot, _ in sequence.targets]
                 values.append(target_values(sequence, log_probs_KV))
-        found = torch.cat(values)
-        out = torch.full((len(indices) * self.width,), ABSENT, dtype=found.dtype, device=found.device)
-        return out.scatter(0, torch.tensor(slots, device=found.device), found).view(-1, self.width)
+        return folded(torch.cat(values), slots, len(indices) * self.width, ABSENT).view(-1, self.width)
 
     def parts(self, indices: Sequence[int], virtual: int) -> Iterator[list[int]]:
         """The rows in order, together while what a backward pass keeps of them, each as long as the longest, is within

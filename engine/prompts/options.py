@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from engine.options import StepOptions
+from engine.prompts.budget import Budget, Written
 from engine.registry import ADJUSTERS, OPTIMIZERS, PERTURBATIONS
 
 Form = Literal["soft", "prefix"]
@@ -28,14 +29,19 @@ class JudgedOptions(StepOptions):
 class PromptStepOptions(JudgedOptions):
     """What every prompt step chooses on, and what it shows of its choice."""
 
-    budget: int = Field(default=2000, ge=1)
-    """examples that may be scored while choosing"""
+    budget: Written = 2000
+    """examples that may be scored while choosing, or "200k tokens" (of the prompt, for every row) or "10 minutes" """
     control: bool = False
     """score the finalists on the dense model too"""
     robustness: list[str] = []
     """score the finalists on disturbed test rows too: see `compress-tui list perturbations`"""
     robustness_rows: int = Field(default=200, ge=1)
     """test rows that are disturbed"""
+
+    @property
+    def spending(self) -> Budget:
+        """The budget, read."""
+        return Budget.of(self.budget)
 
     @field_validator("robustness")
     @classmethod
@@ -59,6 +65,14 @@ class SelectPromptOptions(PromptStepOptions):
     """how many labelled examples of the training split to show; each number is tried"""
     demonstration_sets: int = Field(default=1, ge=1)
     """how many random draws of demonstrations to try for each number above zero"""
+    demonstration_orders: int = Field(default=1, ge=1)
+    """in how many orders to show each draw"""
+    rewrites: int = Field(default=0, ge=0)
+    """how often to ask the model for a given instruction, or the task's description, in other words"""
+    induction: int = Field(default=0, ge=0)
+    """how often to ask the model which instruction leads from some labelled training rows to their answers"""
+    written_tokens: int = Field(default=60, ge=1)
+    """tokens that an instruction which the model writes may have; longer ones are dropped"""
 
     @field_validator("method")
     @classmethod

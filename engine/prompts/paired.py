@@ -19,6 +19,8 @@ import numpy as np
 from engine import figures, statistics
 from engine.errors import Unavailable, UsageError
 from engine.prompts import kept
+from engine.prompts.judging import ACCURACY, Measured
+from engine.statistics import Paired
 
 SEED = 0  # of the bootstrap
 Key = tuple[str, str, int]
@@ -27,13 +29,22 @@ Key = tuple[str, str, int]
 
 @dataclass(frozen=True)
 class Answer:
-    """One row and what was answered; the digest of all its fields is empty where the file is of an older version."""
+    """One row and what was answered; the digest of all its fields is empty where the file is of an older version. `correct` is
+    None for what is not just right or wrong; then there is a `value`, and its `parts` where the metric adds some up.
+    """
 
     text: str
     gold: str
     choice: str
-    correct: bool
+    correct: bool | None
     digest: str = ""
+    value: float | None = None
+    parts: tuple[float, ...] = ()
+
+    @property
+    def figure(self) -> float:
+        """What the metric gives to the row."""
+        return float(self.correct or 0) if self.value is None else self.value
 
 
 @dataclass(frozen=True)
@@ -44,12 +55,13 @@ class Answers:
     task: str
     stage: str
     rows: tuple[Answer, ...]
+    metric: str = ACCURACY
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Accuracy of `a` minus that of `b` on the n rows both answered; `p_holm` is Holm's over all comparisons made at once, and
-    the verdict on `a` needs both the interval and it."""
+    """The metric's figure of `a` (`accuracy_a`, by any metric) minus that of `b` on the n rows both answered, `a_only` of
+    them better by `a`. `p_holm` is Holm's over all comparisons made at once; the verdict on `a` needs the interval and it."""
 
     a: str
     b: str
@@ -67,6 +79,12 @@ class Difference:
     p_value: float
     p_holm: float
     verdict: str
+    metric: str = ACCURACY
+
+    @property
+    def loss(self) -> float:
+        """How much worse `a` is."""
+        return self.difference if figures.lower(self.metric) else -self.difference
 
 
 def winner_of(folder: Path, label: str) -> Answers:
@@ -77,18 +95,20 @@ def winner_of(folder: Path, label: str) -> Answers:
         examples = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
         found = tuple(_answer(example, name) for example in examples)
         stage = examples[0]["stage"] if examples else ""
+        metric = examples[0].get("metric", ACCURACY) if examples else ACCURACY
     except (OSError, ValueError) as error:
         raise Unavailable(f"cannot read the answers: {error}", where=str(file)) from error
     except (KeyError, TypeError) as error:
         hint = "run the step again: the file is incomplete"
         raise Unavailable(f"cannot read the answers: no {error}", where=str(file), hint=hint) from error
-    return Answers(f"{label} {name}", chosen.task, stage, found)
+    return Answers(f"{label} {name}", chosen.task, stage, found, metric)
 
 
 def _answer(example: dict[str, Any], name: str) -> Answer:
     answer = example["answers"][name]
-    digest = example.get("digest", "")
-    return Answer(example["text"], example["gold"], answer["choice"], answer["correct"], digest)
+    correct = answer.get("correct") if "value" in answer else answer["correct"]
+    value, parts = answer.get("value"), tuple(answer.get("parts", ()))
+    return Answer(example["text"], example["gold"], answer["choice"], correct, example.get("digest", ""), value, parts)
 
 
 def keyed(all_answers: Sequence[Answers]) -> list[dict[Key, Answer]]:
@@ -109,41 +129,49 @@ def differences(all_answers: Sequence[Answers]) -> list[Difference]:
     """Every one after the first against the first. Raises UsageError when two have no row in common."""
     base, *others = all_answers
     found = [(other, _common(other, base)) for other in others]
-    compared = [statistics.compare(*_columns(right), SEED) for _, right in found]
-    judged = statistics.verdicts(compared)
+    compared = [one.against(another, SEED) for _, (one, another) in found]
+    judged = statistics.verdicts(compared, figures.lower(base.metric))
     return [
-        _difference(other, base, right, paired, *judgement)
-        for (other, right), paired, judgement in zip(found, compared, judged, strict=True)
+        _difference(other, base, both, paired, *judgement)
+        for (other, both), paired, judgement in zip(found, compared, judged, strict=True)
     ]
 
 
-def _common(a: Answers, b: Answers) -> list[tuple[bool, bool]]:
-    """Whether each is right on the rows that both answered."""
+def _common(a: Answers, b: Answers) -> tuple[Measured, Measured]:
+    """Each by its metric on the rows that both answered."""
     rows_a, rows_b = keyed([a, b])
-    common = [(answer.correct, rows_b[key].correct) for key, answer in rows_a.items() if key in rows_b]
+    common = [(answer, rows_b[key]) for key, answer in rows_a.items() if key in rows_b]
+    if a.metric != b.metric:
+        hint = "compare prompts that were judged alike"
+        raise UsageError(f"{a.label} was judged by {a.metric} and {b.label} by {b.metric}", hint=hint)
     if a.task != b.task or not common:
         hint = "compare prompts that were tested on the same task"
         raise UsageError(f"{a.label} ({a.task}) and {b.label} ({b.task}) answered no row in common", hint=hint)
-    return common
+    first, second = (_measured(a.metric, column) for column in zip(*common, strict=True))
+    return first, second
 
 
-def _columns(right: Sequence[tuple[bool, bool]]) -> tuple[np.ndarray, np.ndarray]:
-    return np.array([a for a, _ in right]), np.array([b for _, b in right])
+def _measured(metric: str, answers: Sequence[Answer]) -> Measured:
+    parts = np.array([answer.parts for answer in answers]) if answers[0].parts else None
+    return Measured(metric, np.array([answer.figure for answer in answers]), parts)
 
 
 def _difference(
-    a: Answers, b: Answers, right: Sequence[tuple[bool, bool]], paired: statistics.Paired, p_holm: float, verdict: str
+    a: Answers, b: Answers, both: tuple[Measured, Measured], paired: Paired, p_holm: float, verdict: str
 ) -> Difference:
+    one, another = both
+    ahead = (one.values - another.values) * (-1 if one.lower else 1)
     return Difference(
-        a=a.label, b=b.label, task=a.task, n=paired.n, accuracy_a=sum(x for x, _ in right) / paired.n,
-        accuracy_b=sum(y for _, y in right) / paired.n, stage_a=a.stage, stage_b=b.stage, difference=paired.difference,
-        low=paired.low, high=paired.high, a_only=sum(x and not y for x, y in right),
-        b_only=sum(y and not x for x, y in right), p_value=paired.p_value, p_holm=p_holm, verdict=verdict,
+        a=a.label, b=b.label, task=a.task, n=paired.n, accuracy_a=one.figure, accuracy_b=another.figure,
+        stage_a=a.stage, stage_b=b.stage, difference=paired.difference, low=paired.low, high=paired.high,
+        a_only=int((ahead > 0).sum()), b_only=int((ahead < 0).sum()), p_value=paired.p_value, p_holm=p_holm,
+        verdict=verdict, metric=a.metric,
     )  # fmt: skip
 
 
 def rows(all_answers: Sequence[Answers], different: bool) -> Iterator[dict[str, Any]]:
-    """Every row that all answered, with each one's choice and whether it is right; `different`: not all the same choice."""
+    """Every row that all answered, with each one's choice, whether it is right and what the metric gives it; `different`: not
+    all the same choice."""
     found = keyed(all_answers)
     for key, first in found[0].items():
         if not all(key in one for one in found):
@@ -152,8 +180,19 @@ def rows(all_answers: Sequence[Answers], different: bool) -> Iterator[dict[str, 
         choices = {label: answer.choice for label, answer in given.items()}
         if different and len(set(choices.values())) == 1:
             continue
-        right = {label: answer.correct for label, answer in given.items()}
-        yield {"text": first.text, "gold": first.gold, "choices": choices, "correct": right}
+        right = {label: answer.correct for label, answer in given.items() if answer.correct is not None}
+        values = {label: answer.value for label, answer in given.items() if answer.value is not None}
+        record = {"text": first.text, "gold": first.gold, "choices": choices, "correct": right, "values": values}
+        yield {key: value for key, value in record.items() if value or key not in ("correct", "values")}
+
+
+def marks(row: dict[str, Any], metric: str) -> dict[str, str]:
+    """A sign of right or wrong for every prompt's answer in a record of `rows`, or what the metric gives it."""
+    right = row.get("correct", {})
+    return {
+        label: "✓✗"[not right[label]] if label in right else figures.plain(metric, row["values"][label])
+        for label in row["choices"]
+    }
 
 
 HEADERS = (
@@ -172,12 +211,20 @@ HEADERS = (
 )
 
 
+def headers(found: Sequence[Difference]) -> list[str]:
+    """HEADERS, with the metric's name in the place of the accuracy's."""
+    name = found[0].metric if found else ACCURACY
+    better = HEADERS.index("only a/b right")
+    out = [name if header == ACCURACY else header for header in HEADERS]
+    return out if figures.binary(name) else [*out[:better], "rows a/b better", *out[better + 1 :]]
+
+
 def cells(found: Sequence[Difference]) -> list[list[str]]:
     """The differences for people, a column for each of HEADERS."""
     return [
         [d.a, d.b, d.task, "/".join(dict.fromkeys([d.stage_a, d.stage_b])), str(d.n),
-         f"{100 * d.accuracy_a:.1f}", f"{100 * d.accuracy_b:.1f}",
-         figures.difference(d.difference, d.low, d.high), f"{d.a_only}/{d.b_only}", figures.p_value(d.p_value),
+         figures.plain(d.metric, d.accuracy_a), figures.plain(d.metric, d.accuracy_b),
+         figures.difference(d.difference, d.low, d.high, d.metric), f"{d.a_only}/{d.b_only}", figures.p_value(d.p_value),
          figures.p_value(d.p_holm), d.verdict]
         for d in found
     ]  # fmt: skip
@@ -195,5 +242,6 @@ def as_csv(records: Sequence[dict[str, Any]]) -> str:
 def flat(row: dict[str, Any]) -> dict[str, Any]:
     """A record of `rows` with one column a prompt for its choice and one for whether it is right."""
     choices = {f"{label} choice": choice for label, choice in row["choices"].items()}
-    right = {f"{label} right": int(value) for label, value in row["correct"].items()}
-    return {"text": row["text"], "gold": row["gold"], **choices, **right}
+    right = {f"{label} right": int(value) for label, value in row.get("correct", {}).items()}
+    values = {f"{label} value": value for label, value in row.get("values", {}).items()}
+    return {"text": row["text"], "gold": row["gold"], **choices, **right, **values}

@@ -5,11 +5,14 @@ instructions x templates x demonstrations.
 from __future__ import annotations
 
 import itertools
+import math
 import random
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from engine.data.clean import normalize
+from engine.data.options import CleanOptions
 from engine.data.rows import Row, check_template
 from engine.data.tasks import Task
 from engine.errors import Unavailable, UsageError
@@ -17,11 +20,13 @@ from engine.prompts.options import SelectPromptOptions, StartedPromptOptions
 from engine.prompts.template import Prompt
 
 BASELINE, START = "plain", "start"
+AS_IT_READS = CleanOptions(unicode="none")
+"""prompts that differ by less are the same: line breaks count, blanks and how many do not"""
 
 
 def plain(task: Task, prefix: str = "") -> Prompt:
     """The task's own template."""
-    return Prompt(prefix + BASELINE, task.template, origin="the task's template")
+    return Prompt(prefix + BASELINE, task.template, origin="the task's template", chat=task.chat)
 
 
 def named_start(task: Task, options: StartedPromptOptions, seed: int) -> Prompt:
@@ -29,33 +34,81 @@ def named_start(task: Task, options: StartedPromptOptions, seed: int) -> Prompt:
     if not options.names_start:
         return replace(plain(task), name=START)
     rows = shown(task, options.demonstrations, f"{seed} start")
-    return Prompt(START, task.template, options.instruction or "", rows, "the step's options")
+    return Prompt(START, task.template, options.instruction or "", rows, "the step's options", chat=task.chat)
 
 
-def build(task: Task, options: SelectPromptOptions, seed: int, prefix: str = "") -> list[Prompt]:
+@dataclass(frozen=True)
+class Instruction:
+    """A text that stands before everything else, and where it came from."""
+
+    text: str = ""
+    origin: str = ""
+
+
+def build(
+    task: Task, options: SelectPromptOptions, seed: int, prefix: str = "", written: Sequence[Instruction] = ()
+) -> list[Prompt]:
     """The baseline and every other combination, without repetitions; `prefix` sets the names of several pools apart."""
+    return distinct(combinations(task, options, seed, written), plain(task, prefix), prefix)
+
+
+def distinct(prompts: Iterable[Prompt], first: Prompt, prefix: str = "") -> list[Prompt]:
+    """`first` and the others that are no repetitions but for blanks, numbered."""
+    out = {normalize(first.text(), AS_IT_READS): first}
+    for prompt in prompts:
+        out.setdefault(normalize(prompt.text(), AS_IT_READS), replace(prompt, name=f"{prefix}c{len(out):02d}"))
+    return list(out.values())
+
+
+def combinations(
+    task: Task, options: SelectPromptOptions, seed: int, written: Sequence[Instruction] = ()
+) -> list[Prompt]:
+    """Instructions x templates x demonstrations, those of the options and the `written` ones, but for the plain prompt."""
     check_templates(task, options.templates)
-    templates = [task.template, *options.templates]
-    instructions = ["", *options.candidates, *(read_pool(options.pool) if options.pool else [])]
-    shots = demonstrations(task, options, seed)
-    prompts = [plain(task, prefix)]
-    seen = {prompts[0].text()}
-    for instruction, template, (origin, rows) in itertools.product(instructions, templates, shots):
-        prompt = Prompt(f"{prefix}c{len(prompts):02d}", template, instruction, rows, origin)
-        if prompt.text() not in seen:
-            seen.add(prompt.text())
-            prompts.append(prompt)
-    return prompts
+    templates = [(task.template, ""), *((text, f"template {i}") for i, text in enumerate(options.templates, start=1))]
+    instructions = [Instruction(), *given(options), *written]
+    prompts = []
+    for instruction, (template, which), (origin, rows) in itertools.product(
+        instructions, templates, demonstrations(task, options, seed)
+    ):
+        origins = ", ".join(filter(None, (instruction.origin, which, origin)))
+        prompts.append(Prompt("", template, instruction.text, rows, origins, chat=task.chat))
+    return [prompt for prompt in prompts if not prompt.same(plain(task))]
+
+
+def given(options: SelectPromptOptions) -> list[Instruction]:
+    """The instructions that the options name."""
+    lines = read_pool(options.pool) if options.pool else []
+    return [Instruction(t, "candidates") for t in options.candidates] + [Instruction(t, "pool file") for t in lines]
+
+
+def awaited(options: SelectPromptOptions) -> list[Instruction]:
+    """Stands for what the model is to write, as long as that may be, where it is counted beforehand."""
+    asked = options.rewrites + options.induction
+    return [Instruction(" ".join([f"written {number}", *["word"] * options.written_tokens])) for number in range(asked)]
 
 
 def demonstrations(task: Task, options: SelectPromptOptions, seed: int) -> list[tuple[str, tuple[Row, ...]]]:
-    """(origin, rows) of every draw of demonstrations, classes in turn where the choices are labels."""
+    """(origin, rows) of every draw of demonstrations in its orders, classes in turn where the choices are labels."""
     draws: list[tuple[str, tuple[Row, ...]]] = []
     for count in dict.fromkeys(options.demonstrations):
         for number in range(options.demonstration_sets if count else 1):
             origin = f"{count} demonstrations, draw {number}" if count else "no demonstrations"
-            draws.append((origin, shown(task, count, f"{seed} {count} {number}")))
+            rows = shown(task, count, f"{seed} {count} {number}")
+            for place, order in enumerate(orders(rows, options.demonstration_orders, f"{seed} {count} {number}")):
+                draws.append((f"{origin}, order {place}" if place else origin, order))
     return draws
+
+
+def orders(rows: tuple[Row, ...], count: int, seed: str) -> list[tuple[Row, ...]]:
+    """The rows as they are and in other random orders, `count` in all or as many as there are: on small models the order
+    alone decides much (Lu et al. 2022, arXiv 2104.08786).
+    """
+    generator, places = random.Random(f"{seed} order"), tuple(range(len(rows)))
+    found = {places: None}
+    while len(found) < min(count, math.factorial(len(rows))):
+        found.setdefault(tuple(generator.sample(places, len(places))))
+    return [tuple(rows[place] for place in order) for order in found]
 
 
 def shown(task: Task, count: int, seed: str) -> tuple[Row, ...]:

@@ -5,57 +5,47 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy import special
 
 from engine.data.rows import Row
-from engine.prompts import calibration
+from engine.errors import UsageError
+from engine.prompts import answers, calibration
+from engine.prompts.answers import Given
+from engine.prompts.budget import Budget, Unit
+from engine.prompts.clock import Clock
+from engine.prompts.judging import ACCURACY, Standing
 from engine.prompts.template import Prompt
 
-
-@dataclass(frozen=True)
-class Standing:
-    """A candidate's figures on the rows it has met.
-
-    `margins` are log P(gold) - log P(best other choice) per row, in units of their own standard deviation, so that a prompt
-    gains nothing by being sharp; `margin` is their mean.
-    """
-
-    accuracy: float
-    margin: float
-    correct: NDArray[np.bool_]
-    margins: NDArray[np.float64]
-
-    @property
-    def skill(self) -> float:
-        """Estimate of the accuracy with less noise than the share of right answers on few rows: its mean with
-        Phi(margin), the share that normally distributed margins of this mean would have above zero.
-        """
-        return (self.accuracy + float(special.ndtr(self.margin))) / 2
+BLOCK = 8  # rows between two looks at the clock
 
 
 @dataclass
 class Race:
-    """`score(prompt, rows)` gives log-likelihoods [rows, choices]; `content_free(prompt)` those of meaningless inputs.
+    """`score(prompt, rows)` gives log-likelihoods [rows, choices], or free answers; `content_free(prompt)` the former of
+    meaningless inputs; `metric` makes figures of them.
 
     `report(candidate, standing, round, alive)` is told of every figure. Scores lie in `scores[candidate]`, row by row. The
     rows before `first` have led a search: they calibrate still, but the best on them may only be lucky there, so that figures
-    are of the rows behind them.
+    are of the rows behind them; one row of these everybody meets, whatever is left.
+
+    `budget` and `spent` are in the `unit`; minutes are the `clock`'s.
     """
 
     prompts: list[Prompt]
     rows: Sequence[Row]
-    budget: int
+    budget: float
     kind: str
     tokens: list[int]
-    score: Callable[[Prompt, Sequence[Row]], torch.Tensor]
+    score: Callable[[Prompt, Sequence[Row]], Given]
     content_free: Callable[[Prompt], torch.Tensor]
     report: Callable[[int, Standing, int, bool], None]
-    spent: int = 0
+    unit: Unit = "examples"
+    clock: Clock | None = None
+    where: str | None = None
+    spent: float = 0
     first: int = 0
-    scores: dict[int, torch.Tensor] = field(default_factory=dict)
+    metric: str = ACCURACY
+    scores: dict[int, Given] = field(default_factory=dict)
     _content_free: dict[int, torch.Tensor] = field(default_factory=dict)
 
     def enter(self, prompt: Prompt, tokens: int) -> None:
@@ -67,34 +57,90 @@ class Race:
         """How many development rows a candidate has met."""
         return len(self.scores.get(candidate, ()))
 
+    @property
+    def left(self) -> float:
+        return max(0, self.budget - self.spent)
+
+    @property
+    def scored(self) -> int:
+        """How many examples have been scored."""
+        return sum(map(len, self.scores.values()))
+
+    def price(self, tokens: int) -> float:
+        """What a row costs with a prompt of so many tokens; of minutes, what rows have cost on the mean so far."""
+        if self.unit == "minutes":
+            return self.spent / max(1, self.scored)
+        return Budget(self.budget, self.unit).price(tokens)
+
+    def reach(self, group: Sequence[int], amount: float) -> int:
+        """How many rows all of the group can have met for so much more; one where nothing is known of what rows cost."""
+        met = [self.met(c) for c in group]
+        if self.unit == "minutes" and not self.scored:
+            return 1
+        prices = [self.price(self.tokens[c]) for c in group]
+        for rows in range(len(self.rows), min(met), -1):
+            if sum(max(0, rows - m) * price for m, price in zip(met, prices, strict=True)) <= amount:
+                return rows
+        return min(met)
+
+    def together(self, group: Sequence[int], amount: float) -> None:
+        """Lets all of the group meet the same rows, as many as so much more is enough for, one that counts at least."""
+        end, met, rows = self.spent + amount, 0, max(self.first + 1, self.reach(group, amount))
+        while rows > met:
+            for candidate in group:
+                self.advance(candidate, rows)
+            met, rows = rows, self.reach(group, end - self.spent)
+
     def advance(self, candidate: int, rows: int) -> Standing:
-        """Lets a candidate meet development rows until it has met `rows` (fewer when the budget ends)."""
-        have = self.met(candidate)
-        new = self.rows[have : min(rows, have + self.budget - self.spent)]
-        if new:
-            scored = self.score(self.prompts[candidate], new)
-            old = self.scores.get(candidate)
-            self.scores[candidate] = scored if old is None else torch.cat([old, scored])
-            self.spent += len(new)
+        """Lets a candidate meet development rows until it has met `rows` (fewer when the budget ends).
+
+        Raises UsageError where it ends before the candidate has met any.
+        """
+        while new := self._affordable(candidate, rows):
+            self._meet(candidate, new)
+        if candidate not in self.scores:
+            over = f"{Budget(self.budget, self.unit)} were over before {self.prompts[candidate].name} had met a row"
+            raise UsageError(over, where=self.where, hint="raise the budget, or shrink the pool")
         return self.standing(candidate)
+
+    def _affordable(self, candidate: int, rows: int) -> Sequence[Row]:
+        """The next of the rows that there is budget for; of minutes, a block at a time."""
+        have = self.met(candidate)
+        if self.unit == "minutes":
+            count = BLOCK if self.left > 0 else 0
+        else:
+            count = int(self.left // self.price(self.tokens[candidate]))
+        granted = self.first + 1 - have if self.first else 0
+        return self.rows[have : min(rows, have + max(count, granted))]
+
+    def _meet(self, candidate: int, new: Sequence[Row]) -> None:
+        if self.clock:
+            self.clock.start()
+        scored = self.score(self.prompts[candidate], new)
+        old = self.scores.get(candidate)
+        self.scores[candidate] = scored if old is None else answers.joined(old, scored)
+        self.spent += self.clock.lap() if self.clock else len(new) * self.price(self.tokens[candidate])
 
     def catch_up(self, candidate: int, other: int) -> None:
         """Lets a candidate meet as many rows as another has, whatever is left of the budget."""
-        missing = max(0, self.met(other) - self.met(candidate))
-        self.budget = max(self.budget, self.spent + missing)
-        self.advance(candidate, self.met(other))
+        new = self.rows[self.met(candidate) : self.met(other)]
+        if new:
+            self._meet(candidate, new)
 
-    def offsets(self, candidate: int, kind: str | None = None) -> torch.Tensor:
-        """Calibration offsets [choices] of a candidate, from the development rows it has met."""
-        kind = self.kind if kind is None else kind
+    def offsets(self, candidate: int, kind: str | None = None) -> torch.Tensor | None:
+        """Calibration offsets [choices] of a candidate, from the development rows it has met; None of free answers."""
+        kind, scores = self.kind if kind is None else kind, self.scores[candidate]
+        if not isinstance(scores, torch.Tensor):
+            return None
         if kind == "contextual" and candidate not in self._content_free:
             self._content_free[candidate] = self.content_free(self.prompts[candidate])
-        return calibration.offsets(kind, self.scores[candidate], self._content_free.get(candidate))
+        return calibration.offsets(kind, scores, self._content_free.get(candidate))
 
     def standing(self, candidate: int) -> Standing:
-        """Accuracy and mean margin of the rows that count: P(gold) minus the best other choice, calibrated."""
-        calibrated = calibration.apply(self.scores[candidate][self.first :], self.offsets(candidate))
-        return standing(calibrated, [row.gold for row in self.rows[self.first : self.met(candidate)]])
+        """Figures of the rows that count, calibrated."""
+        counting = self.scores[candidate][self.first :]
+        rows = self.rows[self.first : self.met(candidate)]
+        return answers.judged(self.metric, counting, self.offsets(candidate), rows)
 
     def tell(self, candidate: int, round_: int, alive: bool) -> None:
         self.report(candidate, self.standing(candidate), round_, alive)
@@ -103,14 +149,3 @@ class Race:
         """Best first: by skill, then the shorter prompt."""
         skill = {c: self.standing(c).skill for c in candidates}
         return sorted(candidates, key=lambda c: (-skill[c], self.tokens[c], c))
-
-
-def standing(calibrated_RC: torch.Tensor, gold: Sequence[int]) -> Standing:
-    """Right or wrong and margin of every row, from calibrated log-probabilities [rows, choices]."""
-    gold_R1 = torch.tensor(list(gold))[:, None]
-    of_gold = calibrated_RC.gather(1, gold_R1)[:, 0]
-    others = calibrated_RC.scatter(1, gold_R1, -torch.inf).amax(1)
-    correct = (calibrated_RC.argmax(1) == gold_R1[:, 0]).numpy()
-    margins = (of_gold - others).numpy()
-    margins = margins / (margins.std() or 1.0)
-    return Standing(float(correct.mean()), float(margins.mean()), correct, margins)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from engine.data.options import verbalized
 from engine.data.rows import Row
 from engine.data.tasks import Task
 from engine.prompts.template import SEPARATOR, fill
@@ -67,25 +68,30 @@ def succession(task: Task, scored: Sequence[tuple[str, float]]) -> str:
 
 def instruction(answer: Answer) -> str | None:
     """The instruction in an answer; None when there is none, it is too long, or it talks about the request."""
-    line = _line(answer)
-    return line if 2 <= len(line.split()) <= LONGEST and not _ABOUT.search(line) else None
+    text = line(answer)
+    return text if 2 <= len(text.split()) <= LONGEST and not evasive(text) else None
 
 
 def restated(answer: Answer, text: str) -> str | None:
     """The other words for a text in an answer; None when they are the same, or half or twice as many."""
-    line, words = _line(answer), len(text.split())
-    same = line.casefold() == text.casefold()
-    return line if words / 2 <= len(line.split()) <= 2 * words and not same else None
+    other, words = line(answer), len(text.split())
+    same = other.casefold() == text.casefold()
+    return other if words / 2 <= len(other.split()) <= 2 * words and not same else None
 
 
-def _line(answer: Answer) -> str:
+def evasive(text: str) -> bool:
+    """Whether it talks about the request."""
+    return _ABOUT.search(text) is not None
+
+
+def line(answer: Answer) -> str:
     """The first line without what leads up to it, its title and its quotes, whole sentences where it was cut off."""
-    lines = [s for line in _PREAMBLE.sub("", answer.text.strip()).split("\n") if (s := line.strip())]
-    line = lines[0] if lines else ""
-    line = _TITLE.sub("", _BULLET.sub("", line)).strip().strip("\"“”'`*").strip()
-    ends = [match.end() for match in _ENDS.finditer(line)]
+    lines = [s for part in _PREAMBLE.sub("", answer.text.strip()).split("\n") if (s := part.strip())]
+    first = lines[0] if lines else ""
+    first = _TITLE.sub("", _BULLET.sub("", first)).strip().strip("\"“”'`*").strip()
+    ends = [match.end() for match in _ENDS.finditer(first)]
     cut = not answer.ended and len(lines) == 1
-    return line[: ends[-1]] if cut and ends and ends[-1] < len(line) else line
+    return first[: ends[-1]] if cut and ends and ends[-1] < len(first) else first
 
 
 def _shown(task: Task, rows: Sequence[Row]) -> str:
@@ -95,5 +101,5 @@ def _shown(task: Task, rows: Sequence[Row]) -> str:
 
 
 def _answers(task: Task) -> str:
-    words = [label.strip() for label in task.labels.values()]
+    words = [first.strip() for first, *_ in verbalized(task.labels).values()]
     return f" The answers are: {', '.join(words)}." if words else ""

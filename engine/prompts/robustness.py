@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from engine import events as ev
-from engine import statistics
 from engine.data.rows import Row
-from engine.prompts import calibration
+from engine.data.tasks import Task
+from engine.prompts import answers
 from engine.prompts.cache import ScoreCache
 from engine.prompts.disturbing import Asked
-from engine.prompts.race import Standing, standing
+from engine.prompts.judging import Standing
 from engine.prompts.requests import Answer
 from engine.prompts.scorer import Scorer
 from engine.prompts.template import Prompt
@@ -62,15 +62,15 @@ def tell(finals: Finals, scorer: Scorer, stage: str) -> None:
 
 def _tell_prompt(finals: Finals, scorer: Scorer, words: Words, index: int, prompt: Prompt) -> None:
     options, workspace = finals.options, finals.workspace
-    rows, width = finals.rows[: options.robustness_rows], finals.task.most_choices
+    rows, task = finals.rows[: options.robustness_rows], finals.task
     offsets = finals.race.offsets(index, options.calibration)
-    clean = _standing(scorer, prompt, rows, offsets, width)
+    clean = _standing(scorer, task, prompt, rows, offsets)
     for name in options.robustness:
         before = Asked(prompt, rows, f"{name} {workspace.profile.seed}", words.write)
         asked = PERTURBATIONS.load(name).perturb(before)
         changed = _changed(before, asked)
         if changed:
-            found = _standing(scorer, asked.prompt, asked.rows, offsets, width)
+            found = _standing(scorer, task, asked.prompt, asked.rows, offsets)
             workspace.emit(ev.PromptPerturbed(**_event(workspace, prompt, words.stage, name, changed, clean, found)))
 
 
@@ -80,17 +80,18 @@ def _changed(before: Asked, after: Asked) -> int:
     return sum(before.prompt.fill(a) != after.prompt.fill(b) for a, b in pairs)
 
 
-def _standing(scorer: Scorer, prompt: Prompt, rows: Sequence[Row], offsets: torch.Tensor, width: int) -> Standing:
-    calibrated = calibration.apply(scorer.score(prompt, rows, width), offsets)
-    return standing(calibrated, [row.gold for row in rows])
+def _standing(
+    scorer: Scorer, task: Task, prompt: Prompt, rows: Sequence[Row], offsets: torch.Tensor | None
+) -> Standing:
+    return answers.judged(task.metric, answers.asked(scorer, task, prompt, rows), offsets, rows)
 
 
 def _event(
     workspace: Workspace, prompt: Prompt, stage: str, name: str, changed: int, before: Standing, after: Standing
 ) -> dict[str, Any]:
-    n = len(after.correct)
-    low, high = statistics.wilson(int(after.correct.sum()), n)
+    low, high = after.measured.interval(workspace.profile.seed)
     return {
-        "step": workspace.step, "candidate": prompt.name, "stage": stage, "perturbation": name, "n": n,
-        "changed": changed, "accuracy": after.accuracy, "low": low, "high": high, "before": before.accuracy,
+        "step": workspace.step, "candidate": prompt.name, "stage": stage, "perturbation": name, "n": after.rows,
+        "changed": changed, "accuracy": after.quality, "low": low, "high": high, "before": before.quality,
+        "metric": after.measured.metric,
     }  # fmt: skip

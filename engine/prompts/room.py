@@ -7,24 +7,23 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from engine.data.rows import Row
 from engine.data.tasks import Task
 from engine.errors import UsageError
 from engine.prompts import pool
-from engine.prompts.contest import Contest
+from engine.prompts.contest import Contest, length
+from engine.prompts.forward import positions
 from engine.prompts.options import EmbedPromptOptions
 from engine.prompts.soft import beginning
 from engine.prompts.template import Prompt
-from engine.subject import Subject
 
 
 def check(contest: Contest, options: EmbedPromptOptions, start: Prompt) -> list[Row]:
     """The rows to train on. Raises UsageError for the first thing that the training ahead of `start` lacks."""
-    contest.check_budget(
-        4 + (start.soft is not None)
-    )  # plain, start, projected, the virtual tokens; the text without any
+    check_answers(contest)
+    # plain, start, projected, the virtual tokens; the text without any
+    contest.check_budget([length(contest.workspace, start)] * (4 + (start.soft is not None)))
     rows = training(contest.task, options, start, contest.workspace.profile.seed)
     check_positions(contest, options, start, rows)
     check_form(contest, options)
@@ -39,13 +38,6 @@ def training(task: Task, options: EmbedPromptOptions, start: Prompt, seed: int) 
     if options.train_rows is None or options.train_rows >= len(rows):
         return rows
     return list(pool.draw(rows, options.train_rows, bool(task.labels), random.Random(f"{seed} trained")))
-
-
-def positions(subject: Subject) -> int | None:
-    """How many the model has; None where nothing limits them."""
-    module: Any = subject.module
-    limit: int | None = getattr(module.config.get_text_config(), "max_position_embeddings", None)
-    return limit
 
 
 def longest(contest: Contest, prompt: Prompt, rows: Sequence[Row]) -> int:
@@ -63,6 +55,15 @@ def check_positions(contest: Contest, options: EmbedPromptOptions, start: Prompt
     message = f"{options.tokens} virtual tokens ahead of {needed} do not fit in the model's {limit} positions"
     hint = "a shorter prompt" if needed >= limit else f"tokens = {limit - needed}, or a shorter prompt"
     raise UsageError(message, where=f"step.{contest.workspace.step}.tokens", hint=hint)
+
+
+def check_answers(contest: Contest) -> None:
+    """Raises UsageError for free answers: the training's loss and its checks are of choices."""
+    if contest.task.generation:
+        message = f"virtual tokens are trained on choices, and {contest.task.name} has free answers"
+        raise UsageError(
+            message, where=f"step.{contest.workspace.step}.task", hint="select_prompt and adjust_prompt work"
+        )
 
 
 def check_form(contest: Contest, options: EmbedPromptOptions) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from engine.prompts import pool
+from engine.prompts import pool, written
 from engine.prompts.contest import Contest, prefix
 from engine.prompts.options import SelectPromptOptions
+from engine.prompts.pool import Instruction
 from engine.prompts.template import Prompt
 from engine.registry import OPTIMIZERS
 from engine.workspace import Workspace
@@ -22,9 +23,30 @@ def run(workspace: Workspace, options: SelectPromptOptions) -> dict[str, Any]:
 
 def choose(contest: Contest, options: SelectPromptOptions, more: Sequence[Prompt] = ()) -> int:
     """The one that wins the race of the pool and some `more`; the plain prompt is the first to enter it."""
-    prompts = [*pool.build(contest.task, options, contest.workspace.profile.seed, prefix(contest.workspace)), *more]
+    prompts = [*candidates(contest, options), *more]
     for prompt in prompts:
         contest.enter(prompt)
-    contest.check_budget(len(prompts))
+    contest.check_budget(contest.race.tokens)
     winner: int = OPTIMIZERS.load(options.method).choose(contest.race)
     return winner
+
+
+def candidates(contest: Contest, options: SelectPromptOptions) -> list[Prompt]:
+    """The pool; what of it says the same twice is left out and counted."""
+    task, names, seed = contest.task, prefix(contest.workspace), contest.workspace.profile.seed
+    every = pool.combinations(task, options, seed, instructions(contest, options))
+    prompts = pool.distinct(every, pool.plain(task, names), names)
+    repeated = len(every) + 1 - len(prompts)
+    if repeated:
+        contest.workspace.log(f"{repeated} of the pool's {len(every) + 1} prompts repeat others and are left out")
+    return prompts
+
+
+def instructions(contest: Contest, options: SelectPromptOptions) -> list[Instruction]:
+    """Those that the model writes where the options ask for any."""
+    written.check(contest.task, options, f"step.{contest.workspace.step}")
+    if not options.rewrites and not options.induction:
+        return []
+    found = written.write(contest.task, options, contest.writer(), contest.workspace.profile.seed)
+    contest.workspace.log(str(found))
+    return found.instructions

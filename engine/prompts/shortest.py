@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from scipy import stats
 
 from engine import statistics
-from engine.prompts.race import Race, Standing
+from engine.prompts.judging import Standing
+from engine.prompts.race import Race
 
 ALPHA = 0.2
 ROUNDS = 2
@@ -28,21 +29,12 @@ def choose(race: Race, candidates: Sequence[int], start: int, most: int, first: 
     for left in range(ROUNDS, 0, -1):
         free = most - len(alive)
         alive, waiting = [*alive, *waiting[:free]], waiting[free:]
-        rows = max(race.first + 1, reach(race, [start, *alive], (race.budget - race.spent) // left))
-        for index in (start, *alive):
-            race.advance(index, rows)
+        race.together([start, *alive], race.left / left)
         before = [c for c in alive if race.met(c) > race.first]
         alive = [c for c in before if lasting(race, c, start)]
         for index in (start, *before):
             race.tell(index, ROUNDS - left + 1, index == start or index in alive)
     return pick(race, start, [start, *alive])
-
-
-def reach(race: Race, group: Sequence[int], examples: int) -> int:
-    """How many rows all of the group can have met after so many examples."""
-    met = [race.met(c) for c in group]
-    needs = ((rows, sum(max(0, rows - m) for m in met)) for rows in range(len(race.rows), min(met), -1))
-    return next((rows for rows, need in needs if need <= examples), min(met))
 
 
 def pick(race: Race, start: int, candidates: Sequence[int]) -> int:
@@ -63,9 +55,10 @@ def lasting(race: Race, candidate: int, start: int) -> bool:
 
 def behind(one: Standing, other: Standing) -> bool:
     """Whether `one` is significantly worse than `other` on common rows: in right answers (exact, McNemar) or in margins."""
-    rows = min(len(one.correct), len(other.correct))
-    lost = int((other.correct[:rows] & ~one.correct[:rows]).sum())
-    won = int((one.correct[:rows] & ~other.correct[:rows]).sum())
-    if lost > won and stats.binomtest(lost, lost + won, 0.5, alternative="greater").pvalue < ALPHA:
-        return True
+    rows = min(one.rows, other.rows)
+    if one.correct is not None and other.correct is not None:
+        lost = int((other.correct[:rows] & ~one.correct[:rows]).sum())
+        won = int((one.correct[:rows] & ~other.correct[:rows]).sum())
+        if lost > won and stats.binomtest(lost, lost + won, 0.5, alternative="greater").pvalue < ALPHA:
+            return True
     return statistics.above_zero(other.margins[:rows] - one.margins[:rows], ALPHA)

@@ -16,7 +16,8 @@ SEPARATOR = "\n\n"
 
 @dataclass(frozen=True)
 class Prompt:
-    """`name` in tables ("plain" is the baseline), `origin` says where it came from."""
+    """`name` in tables ("plain" is the baseline), `origin` says where it came from. `chat` is "off" for a plain text; for the
+    turns of a chat it says whose message the instruction is, "system" or the first "user"."""
 
     name: str
     template: str
@@ -24,6 +25,7 @@ class Prompt:
     demonstrations: tuple[Row, ...] = ()
     origin: str = ""
     soft: Soft | None = None
+    chat: str = "off"
 
     def fill(self, row: Row) -> str:
         """The whole prompt for one row; a choice follows directly."""
@@ -39,13 +41,32 @@ class Prompt:
         """The prompt's text with its fields unfilled."""
         return self.head() + self.template
 
+    def messages(self, row: Row | None = None) -> list[dict[str, str]]:
+        """The turns of a chat, as OpenAI's API takes them: a demonstration as a question and its answer, the row as the last
+        question; without a row the fields stay in braces."""
+        asked = [fill(self.template, shown) for shown in self.demonstrations]
+        asked.append(self.template if row is None else fill(self.template, row))
+        if self.instruction and self.chat == "user":
+            asked[0] = self.instruction + SEPARATOR + asked[0]
+        out = [{"role": "system", "content": self.instruction}] if self.instruction and self.chat != "user" else []
+        for question, shown in zip(asked, self.demonstrations, strict=False):
+            out.append({"role": "user", "content": question})
+            out.append({"role": "assistant", "content": shown.choices[shown.gold].strip()})
+        return [*out, {"role": "user", "content": asked[-1]}]
+
+    def readable(self) -> str:
+        """The text with its fields unfilled, or the turns of the chat one below the other."""
+        if self.chat == "off":
+            return self.text()
+        return SEPARATOR.join(f"<{turn['role']}>\n{turn['content']}" for turn in self.messages())
+
     def shown(self) -> str:
         """The whole prompt for people: what no text can show is named."""
-        return (f"<{self.soft.tokens} {self.soft.form} tokens>" if self.soft else "") + self.text()
+        return (f"<{self.soft.tokens} {self.soft.form} tokens>" if self.soft else "") + self.readable()
 
     def same(self, other: Prompt) -> bool:
         """Whether a model sees no difference."""
-        return self.text() == other.text() and self.soft == other.soft
+        return self.readable() == other.readable() and self.soft == other.soft
 
     def as_json(self) -> dict[str, Any]:
         """The text; virtual tokens are kept in files of their own."""
@@ -58,8 +79,13 @@ class Prompt:
         """The prompt that `as_json` gave; other keys are left aside."""
         names = {field.name for field in fields(cls)} - {"soft"}
         known = {name: record[name] for name in names if name in record}
-        shown = [Row(**{**row, "choices": tuple(row["choices"])}) for row in known.get("demonstrations", ())]
+        shown = [_row(row) for row in known.get("demonstrations", ())]
         return cls(**{**known, "demonstrations": tuple(shown)})
+
+
+def _row(record: Mapping[str, Any]) -> Row:
+    more = tuple(map(tuple, record.get("more", ())))
+    return Row(**{**record, "choices": tuple(record["choices"]), "more": more})
 
 
 def fill(template: str, row: Row) -> str:

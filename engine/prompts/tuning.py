@@ -7,7 +7,6 @@ one and ends with the same numbers.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -15,19 +14,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import nn
 
-from engine import files
+from engine.prompts.judging import Standing
 from engine.prompts.lessons import Lessons
 from engine.prompts.options import EmbedPromptOptions
-from engine.prompts.race import Standing
 from engine.prompts.soft import Soft
-from engine.training.blockwise import Schedule
-from engine.weights import writing
-
-MOMENTS = ("exp_avg", "exp_avg_sq")
+from engine.training import kept
+from engine.training.schedule import Schedule
 
 
 @dataclass(frozen=True)
@@ -88,29 +82,17 @@ class Memory:
         self.optimizer = torch.optim.AdamW(self.trainee.weights, weight_decay=0.0, betas=(0.9, 0.95))
 
     def save(self, file: Path) -> None:
-        stored = dict[str, torch.Tensor]()
-        for number, (weight, best) in enumerate(zip(self.trainee.weights, self.best, strict=True)):
-            tensors = {"weight": weight.detach(), "best": best, **self.optimizer.state.get(weight, {})}
-            stored |= {f"{name}.{number}": tensor.cpu().contiguous().clone() for name, tensor in tensors.items()}
-        about = json.dumps({"epoch": self.epoch, "best_epoch": self.best_epoch, "best_skill": self.best_skill})
-        with writing(file):
-            files.write_with(file, lambda part: save_file(stored, part, {"training": about}))
+        about = {"epoch": self.epoch, "best_epoch": self.best_epoch, "best_skill": self.best_skill}
+        kept.save(file, self.trainee.weights, self.optimizer, about, best=self.best)
 
     def restore(self, file: Path) -> bool:
         """Goes on from what `save` wrote; False when there is nothing."""
-        if not file.is_file():
+        found = kept.restore(file, self.trainee.weights, self.optimizer)
+        if found is None:
             return False
-        with safe_open(file, "pt") as stored:
-            about = json.loads(stored.metadata()["training"])
-            found = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+        about, more = found
         self.epoch, self.best_epoch, self.best_skill = about["epoch"], about["best_epoch"], about["best_skill"]
-        numbers = range(len(self.trainee.weights))
-        self.best = [found[f"best.{number}"] for number in numbers]
-        self.trainee.put([found[f"weight.{number}"] for number in numbers])
-        for number, weight in enumerate(self.trainee.weights):
-            if f"step.{number}" in found:
-                moments = {name: found[f"{name}.{number}"].to(weight.device) for name in MOMENTS}
-                self.optimizer.state[weight] = {"step": found[f"step.{number}"], **moments}
+        self.best = more["best"]
         return True
 
 

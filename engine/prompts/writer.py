@@ -11,6 +11,8 @@ from typing import Any
 import torch
 
 from engine.prompts.cache import ScoreCache
+from engine.prompts.forward import ends
+from engine.prompts.rendering import rendered
 from engine.prompts.requests import Answer
 from engine.prompts.scorer import conditions
 from engine.subject import Subject
@@ -34,37 +36,40 @@ class Writer:
         return conditions(self.subject)
 
     def write(self, requests: Sequence[str], tokens: int) -> list[Answer]:
-        """One answer a request, at most `tokens` long."""
+        """One answer a request, at most `tokens` long; a request that is repeated is answered anew."""
         out: list[Answer] = []
-        for begin in range(0, len(requests), BATCH):
+        batches = [list(requests[begin : begin + BATCH]) for begin in range(0, len(requests), BATCH)]
+        for number, batch in enumerate(batches):
             self.check()
-            out += self._batch(list(requests[begin : begin + BATCH]), tokens)
+            out += self._batch(batch, tokens, batches[:number].count(batch))
         return out
 
-    def _batch(self, requests: list[str], tokens: int) -> list[Answer]:
-        """A batch is asked and kept as a whole, so that its answers do not depend on what was known of it."""
+    def length(self, text: str) -> int:
+        """Tokens of a text by itself."""
+        tokenizer: Any = self.subject.tokenizer
+        return len(tokenizer(text, add_special_tokens=False).input_ids)
+
+    def _batch(self, requests: list[str], tokens: int, before: int) -> list[Answer]:
+        """A batch is asked and kept as a whole, so that its answers do not depend on what was known of it; `before`: how often
+        the same was asked.
+        """
         prompts = [self._prompt(request) for request in requests]
-        about = (self.weights, self.seed, tokens, TEMPERATURE, prompts)
+        again = (before,) if before else ()
+        about = (self.weights, self.seed, tokens, TEMPERATURE, prompts, *again)
         keys = [digest((about, i)).hex() for i in range(len(prompts))]
         known = self.cache.get(keys)
         if len(known) < len(keys):
-            known = dict(zip(keys, self._generate(prompts, tokens), strict=True))
+            known = dict(zip(keys, self._generate(prompts, tokens, again), strict=True))
             self.cache.put(known)
         return [self._answer([int(i) for i in known[key]]) for key in keys]
 
     def _answer(self, ids: list[int]) -> Answer:
         tokenizer: Any = self.subject.tokenizer
         text: str = tokenizer.decode(ids, skip_special_tokens=True)
-        return Answer(text.strip(), ended=not self._ends().isdisjoint(ids))
-
-    def _ends(self) -> set[int]:
-        """The tokens at which an answer ends by itself."""
-        module: Any = self.subject.module
-        ends = module.generation_config.eos_token_id
-        return set(ends) if isinstance(ends, list) else {ends} - {None}
+        return Answer(text.strip(), ended=not ends(self.subject).isdisjoint(ids))
 
     @torch.inference_mode()
-    def _generate(self, prompts: list[list[int]], tokens: int) -> list[list[float]]:
+    def _generate(self, prompts: list[list[int]], tokens: int, again: tuple[int, ...] = ()) -> list[list[float]]:
         """Every batch has a random stream of its own."""
         tokenizer: Any = self.subject.tokenizer
         model: Any = self.subject.module
@@ -74,7 +79,7 @@ class Writer:
         mask = torch.tensor([[0] * (length - len(p)) + [1] * len(p) for p in prompts], device=self.subject.device)
         sampling = {"do_sample": True, "temperature": TEMPERATURE, "top_p": TOP_P}
         with torch.random.fork_rng(devices=[self.subject.device] if self.subject.device.type == "cuda" else []):
-            torch.manual_seed(int.from_bytes(digest((self.seed, prompts))[:7]))
+            torch.manual_seed(int.from_bytes(digest((self.seed, prompts, *again))[:7]))
             out = model.generate(ids, attention_mask=mask, max_new_tokens=tokens, pad_token_id=pad, **sampling)
         return [[float(i) for i in row] for row in out[:, length:].tolist()]
 
@@ -84,7 +89,7 @@ class Writer:
         text = request
         if getattr(tokenizer, "chat_template", None):
             turns = [{"role": "user", "content": request}]
-            text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+            text = rendered(turns, tokenizer)
             return list(tokenizer(text, add_special_tokens=False).input_ids)
         return list(tokenizer(text).input_ids)
 

@@ -1,4 +1,6 @@
-"""The `recover` step: every block in turn learns the dense block's outputs from the inputs that the compressed prefix gives."""
+"""The `recover` step. Blockwise: every block in turn learns the dense block's outputs from the inputs that the compressed
+prefix gives.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,11 @@ from engine.calibration import Walk
 from engine.checkpoints import BlockCheckpoints, Weights
 from engine.errors import UsageError
 from engine.subject import DTYPES, Subject
-from engine.training.blockwise import Schedule, relative_error, train, trainable
+from engine.training import course, finetune, lowrank
+from engine.training.blockwise import relative_error, train
+from engine.training.masking import trainable
 from engine.training.options import RecoverOptions
+from engine.training.schedule import Schedule
 from engine.workspace import Workspace
 
 Batches = list[torch.Tensor]
@@ -45,8 +50,18 @@ class Stream:
 
 def run(workspace: Workspace, options: RecoverOptions) -> dict[str, Any]:
     """Trains the workspace's model in place; returns the step's summary."""
+    if options.method == "finetune":
+        return {"method": options.method, **finetune.run(workspace, options)}
+    if options.method == "lora":
+        return lowrank.run(workspace, options)
+    return blockwise(workspace, options)
+
+
+def blockwise(workspace: Workspace, options: RecoverOptions) -> dict[str, Any]:
+    """Trains block by block."""
     if not workspace.subject.is_language_model:
-        raise UsageError("blockwise recovery needs a language model", where="step.use")
+        hint = 'method = "finetune" or "lora"'
+        raise UsageError("blockwise recovery needs a language model", where="step.method", hint=hint)
     dense = Stream.of(workspace, workspace.dense_subject(), options.batch)
     mine = Stream.of(workspace, workspace.subject, options.batch)
     kept = BlockCheckpoints(workspace)
@@ -69,6 +84,9 @@ def run(workspace: Workspace, options: RecoverOptions) -> dict[str, Any]:
 
 def restore(workspace: Workspace, options: RecoverOptions) -> None:
     """Puts the weights of a finished recover step back."""
+    if options.method != "blockwise":
+        course.put_back(workspace)
+        return
     blocks = workspace.subject.blocks()
     kept = BlockCheckpoints(workspace)
     kept.restore([dict(block.named_parameters()) for block in blocks])

@@ -75,3 +75,15 @@ def test_virtual_tokens_ahead_of_the_text_are_told(
     result = cli("prompt", "apply", "last")
     assert result.out == PROMPT.text() + "\n"
     assert result.err == f"20 virtual tokens belong ahead of this text: peft loads them from {folder}\n"
+
+
+def test_a_chat_is_messages_without_being_asked_for(
+    cli: Callable[..., Any], record: Callable[..., Any], story: list[ev.Event]
+) -> None:
+    chat = replace(PROMPT, chat="user")
+    kept.write(record(story).artifacts / "prompts", kept.Kept(chat, "sst2", {"0": " bad"}, "none", [0.0]))
+    found = json.loads(cli("prompt", "apply", "last", "text=fine").out)
+    assert found == [
+        {"role": "user", "content": "Good or bad?\n\ndull\nSentiment:"}, {"role": "assistant", "content": "bad"},
+        {"role": "user", "content": "fine\nSentiment:"},
+    ]  # fmt: skip

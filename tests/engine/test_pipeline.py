@@ -591,8 +591,12 @@ def test_the_worked_example(tmp_path: Path) -> None:
     run = runs.create("linear", text, tmp_path / "run")
     assert execute(run) == 0, run.state().failure
     state = run.state()
-    w = load_file(run.artifacts / "model" / "model.safetensors")["linear.weight"]
+    w = load_file(run.checkpoints / "step-0-block-0.safetensors")["linear.weight"]
     assert int((w != 0).sum()) == 500
+    taught = load_file(run.checkpoints / "step-1-trained.safetensors")["linear.weight"]
+    assert torch.equal(taught != 0, w != 0)
+    assert not torch.equal(taught, w)
+    assert int((load_file(run.artifacts / "model" / "model.safetensors")["linear.weight"] != 0).sum()) == 500
     summary = state.steps[0].summary
     assert summary["sparsity"] == 0.5
     from engine import builtin
@@ -603,8 +607,10 @@ def test_the_worked_example(tmp_path: Path) -> None:
     assert summary["threshold"] == pytest.approx(float(share[w != 0].min()))
     accuracy = state.metrics["dense"]["accuracy:features"]
     assert (accuracy.value, accuracy.n) == (1.0, 100)
-    assert state.metrics["exported"]["accuracy:features"].value == state.metrics["pruned"]["accuracy:features"].value
-    assert state.steps[1].summary["identical"] is True
+    assert list(state.metrics) == ["dense", "pruned", "distilled", "sparse", "exported"]
+    assert state.metrics["distilled"]["accuracy:features"].value == 1.0
+    assert state.metrics["sparse"]["accuracy:features"].value > 0.9
+    assert state.steps[3].summary["identical"] is True
 
 
 @pytest.mark.parametrize("threshold", [0.1, 0.5])

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fixtures.models import subject
+from fixtures.prompting import toy
 from fixtures.workspaces import workspace
 
 from engine.calibration import Walk
+from engine.data.tasks import Generation
 from engine.errors import UsageError
-from engine.preflight import check_pruning
+from engine.joint import grid
+from engine.joint.options import JointOptions
+from engine.preflight import check_measured, check_pruning
 from engine.pruning import step, structured
 from engine.pruning.options import PruneOptions
 from engine.workspace import Workspace
@@ -44,3 +49,22 @@ def test_a_step_before_it_is_refused_early(tmp_path: Path, steps: tuple[PruneOpt
     space = space_of(tmp_path, *steps)
     with pytest.raises(UsageError, match="3 does not divide the width 64"):
         check_pruning(space, Walk.over(space).matrices)
+
+
+def test_what_a_gate_and_a_walk_count_is_right_answers(tmp_path: Path) -> None:
+    space, chrf = space_of(tmp_path), replace(toy(), metric="chrf", generation=Generation(4, ""))
+    space._tasks["toy"] = chrf
+    space.profile = space.profile.model_copy(
+        update={
+            "evaluate": space.profile.evaluate.model_copy(update={"tasks": ["toy"]}),
+            "gate": space.profile.gate.model_copy(update={"accuracy_drop": 0.1}),
+        }
+    )
+    with pytest.raises(UsageError, match="nothing is measured for the gate accuracy_drop"):
+        check_measured(space)
+    walk = JointOptions.model_validate({"use": "joint", "task": "toy", "levels": [0.5]})
+    with pytest.raises(UsageError, match="chrf knows none"):
+        grid.check(space, walk)
+    space._tasks["toy"] = replace(chrf, metric="exact_match")
+    check_measured(space)
+    grid.check(space, walk)

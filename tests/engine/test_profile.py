@@ -88,10 +88,10 @@ def test_any_values_survive_being_written(
 def test_a_users_task_survives_being_written() -> None:
     text = (
         SMALL
-        + '[task.mine]\ntest = "file:/rows.tsv"\nlabels = {"0" = " bad", "1" = " good"}\nclean = {min_chars = 3}\n'
+        + '[task.mine]\ntest = "file:/rows.tsv"\nlabels = {"0" = [" bad", " poor"], "1" = " good"}\nclean = {min_chars = 3}\n'
     )
     loaded = profile.parse(text, "p.toml")
-    assert loaded.task["mine"].labels == {"0": " bad", "1": " good"}
+    assert loaded.task["mine"].labels == {"0": [" bad", " poor"], "1": " good"}
     assert profile.parse(profile.dump(loaded), "p.toml") == loaded
 
 

@@ -88,7 +88,7 @@ def test_result_is_json_with_stable_keys(state: RunState) -> None:
     assert list(result) == [
         "schema", "run", "profile", "description", "source", "status", "exit_code", "seconds", "failure", "model",
         "rows", "stages", "steps", "winners", "prompts", "comparisons", "layers", "sensitivities",
-        "removals", "recoveries", "trainings", "readings", "grid", "recovered", "transfers", "gates",
+        "removals", "recoveries", "losses", "trainings", "readings", "tested", "grid", "recovered", "transfers", "gates",
         "artifacts", "estimates", "environment",
     ]  # fmt: skip
     assert result["winners"] == [
@@ -227,3 +227,27 @@ def test_a_failure_is_told(story: list[ev.Event]) -> None:
 )
 def test_figures_as_people_read_them(shown: str, expected: str) -> None:
     assert shown == expected
+
+
+def by_metric(story: list[ev.Event], metric: str) -> RunState:
+    """The story of a task that is judged otherwise."""
+    told = []
+    for event in story:
+        if isinstance(event, ev.CandidateScored | ev.PromptsCompared):
+            event = replace(event, metric=metric)
+        if isinstance(event, ev.Metric) and event.name == "accuracy:sst2":
+            event = replace(event, name=f"{metric}:sst2")
+        told.append(event)
+    return RunState.of(told)
+
+
+def test_another_metric_has_its_name_and_its_own_figures_everywhere(story: list[ev.Event], state: RunState) -> None:
+    headers, cells = report.table(by_metric(story, "bleu"))
+    best = dict(zip(headers, next(row for row in cells if row[0] == "pruned + best prompt"), strict=True))
+    assert (best["metric"], best["figure [95%]"]) == ("bleu", "76.0 [73.0, 79.0]")
+    written = report.markdown(by_metric(story, "bleu"))
+    assert "accuracy" not in written
+    assert "| bleu [95%] |" in written
+    assert "(approximate randomization)" in written
+    assert "(exact McNemar)" in report.markdown(state)
+    assert "metric" not in report.table(state)[0]

@@ -252,7 +252,7 @@ def test_a_heartbeat_is_kept(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_signal_reaches_the_worker(run: Run, sleeper: subprocess.Popen[bytes]) -> None:
     import psutil
 
-    owned(run, pid=sleeper.pid, process_started=psutil.Process(sleeper.pid).create_time())
+    owned(run, pid=sleeper.pid, process_started=runs.started(psutil.Process(sleeper.pid)))
     runs.send_signal(run, signal.SIGTERM)
     assert sleeper.wait(10) == -signal.SIGTERM
     with pytest.raises(UsageError, match="nobody is working"):

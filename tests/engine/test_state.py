@@ -217,3 +217,16 @@ def test_new_shapes_replace_the_layers_and_a_resumed_run_does_not_bring_the_old_
         assert state.model is not None
         assert state.model.parameters == 24
     assert state.apply(loaded(1, [2, 4], 5, sparsity=0.5)).layers["a"].sparsity == 0.5
+
+
+def test_a_training_shows_its_losses_and_how_far_it_is() -> None:
+    train = ev.LossMeasured(
+        step=0, done=3, total=10, part="train", loss=2.5, rate=1e-4, per_second=9.0, time=5.0, seq=2
+    )
+    held = ev.LossMeasured(step=0, done=5, total=10, part="held out", loss=2.25, best=True, time=6.0, seq=3)
+    state = RunState.of([ev.StepStarted(step=0, use="distill", seq=1), train, held, replace(held, loss=2.0, seq=4)])
+    assert state.history["training loss"] == [(5.0, 2.5)]
+    assert [value for _, value in state.history["held-out loss"]] == [2.25, 2.0]
+    assert [event.loss for event in state.losses] == [2.0], "a look that is told again counts once"
+    step = state.steps[0]
+    assert (step.label, step.done, step.total, step.unit) == ("training", 3, 10, "optimizer steps")

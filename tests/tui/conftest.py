@@ -20,6 +20,7 @@ PROFILE = '[model]\nsource = "demo"\n'
 def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COMPRESS_TUI_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("COMPRESS_TUI_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("COMPRESS_TUI_CONFIG", str(tmp_path / "config.toml"))
     monkeypatch.delenv("NO_COLOR", raising=False)
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")

@@ -56,6 +56,19 @@ def test_every_epoch_of_a_trained_prompt_is_a_line() -> None:
     assert line.strip() == "trained soft 0/10 epochs: accuracy 78.1%, skill 0.744, n 64, 31.0 s"
 
 
+def test_a_training_tells_its_loss_now_and_then_and_every_look_at_held_out_data() -> None:
+    narrate, lines = Narrator("again"), []
+    for step in range(1, 1001):
+        loss = ev.LossMeasured(step=0, done=step, total=1000, part="train", loss=3.51234, rate=1e-4, per_second=181.6,
+                               unit="tokens", time=2.0 * step)  # fmt: skip
+        lines += narrate(loss)
+    assert len(lines) == 11
+    assert lines[-1].strip() == "training step 1000/1000: loss 3.512, 182 tokens/s"
+    look = ev.LossMeasured(step=0, done=25, total=1000, part="held out", loss=3.41, best=True)
+    assert narrate(look)[0].strip() == "held-out loss 3.41 at step 25/1000, the best"
+    assert narrate(replace(look, best=False))[0].strip() == "held-out loss 3.41 at step 25/1000"
+
+
 def test_what_was_taken_out() -> None:
     lines = told("structured")
     assert "removed 384 of 1536 channels of block 29, error 0.088" in lines

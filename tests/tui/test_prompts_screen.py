@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from recorded import LARGE, MIDDLE, SMALL, MakeRun, app_on, append, settle, words
 
 from engine import events as ev
 from engine.events.joint import CARRIED_SOFT, CARRIED_TEXT, PROMPTS
+from engine.runs import Run
 from tui.screens.dialogs import Reader
+from tui.widgets import examples
 from tui.widgets.table import LiveTable
 
 SIZES = pytest.mark.parametrize("size", [SMALL, LARGE], ids=["80x24", "160x45"])
@@ -139,3 +143,37 @@ async def test_without_levels_no_pane_is_kept_for_them(make_run: MakeRun) -> Non
         await settle(pilot)
         assert "Levels" not in [pane.label for pane in app.screen.panes]
         assert not app.screen.query_one("#grid-pane").display
+
+
+def judged_by(run: Run, metric: str) -> None:
+    """The run as if its task had free answers and this metric."""
+    kinds = {ev.CandidateScored.kind, ev.PromptsCompared.kind}
+    lines = [json.loads(line) for line in run.events_file.read_text().splitlines()]
+    told = [line | ({"metric": metric} if line.get("kind") in kinds else {}) for line in lines]
+    run.events_file.write_text("".join(json.dumps(line) + "\n" for line in told))
+    for file in run.artifacts.glob(examples.FILES):
+        answered = [json.loads(line) | {"metric": metric} for line in file.read_text().splitlines()]
+        for answer in (answer for example in answered for answer in example["answers"].values()):
+            answer["value"] = 0.75 if answer.pop("correct") else 0.25
+        file.write_text("".join(json.dumps(example) + "\n" for example in answered))
+
+
+async def test_another_metric_than_accuracy_is_shown_as_it_is(make_run: MakeRun) -> None:
+    run = make_run("finished")
+    judged_by(run, "chrf")
+    app = app_on(run)
+    async with app.run_test(size=LARGE) as pilot:
+        await pilot.press("3")
+        await settle(pilot)
+        table = app.screen.query_one("#candidates", LiveTable)
+        row = {c.key.value: str(table.get_cell("c03", c.key)) for c in table.ordered_columns}
+        assert (row["dense"], row["compressed"], row["difference"]) == ("85.1", "76.8", "+13.9")
+        shown = words(app)
+        assert "chrf 76.8 [" in shown
+        assert "chosen better" in str(app.screen.query_one("#examples-pane").border_subtitle)
+        await pilot.press("tab", "tab")
+        await settle(pilot)
+        assert str(app.screen.query_one("#examples", LiveTable).get_cell("0", "best")) == "75.0 negative"
+        await pilot.press("enter")
+        await pilot.pause()
+        assert "75.0 negative" in app.screen.text.plain

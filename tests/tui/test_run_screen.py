@@ -361,6 +361,16 @@ async def test_recovery_goes_block_by_block(size: tuple[int, int], make_run: Mak
         assert "0.20000 → 0.10000" in words(app)
 
 
+async def test_the_chart_starts_with_the_loss_while_a_model_is_trained(make_run: MakeRun) -> None:
+    app = app_on(make_run("distilling", alive=True))
+    async with app.run_test(size=LARGE) as pilot:
+        await settle(pilot)
+        chart = app.screen.query_one(RunChart)
+        assert "● loss 3.20 → 3.10" in words(app)
+        held_out, training = chart._plot._datasets
+        assert (len(held_out.x), len(training.x)) == (3, 8)
+
+
 async def test_the_chart_offers_recovery_and_starts_with_it_while_it_runs(make_run: MakeRun) -> None:
     app = app_on(make_run("allocated", alive=True))
     async with app.run_test(size=LARGE) as pilot:

@@ -19,6 +19,7 @@ KINDS = (
     "optimizers",
     "adjusters",
     "perturbations",
+    "metrics",
     "formats",
     "tasks",
     "steps",

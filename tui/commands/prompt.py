@@ -28,17 +28,18 @@ def apply(
     task: Annotated[str | None, typer.Option(help="Which task's prompt; the last one chosen by default.")] = None,
     messages: Annotated[bool, typer.Option("--messages", help="Chat messages as JSON instead of text.")] = False,
 ) -> None:
-    """Print the winning prompt, filled in; without values, as it is."""
+    """Print the winning prompt, filled in; without values, as it is. One chosen as a chat is always messages."""
     from engine import outcome, runs
     from engine.prompts import kept
 
     folder = outcome.chosen_folder(runs.find(reference), task)
     found = kept.read(folder)
     given = _pairs(values or [])
-    if messages:
-        output.data(json.dumps(kept.messages(found.prompt, given or None), indent=2, ensure_ascii=False))
+    row = kept.asked(found.prompt, given) if given else None
+    if messages or found.prompt.chat != "off":
+        output.data(json.dumps(found.prompt.messages(row), indent=2, ensure_ascii=False))
     else:
-        output.data(found.prompt.fill(kept.asked(found.prompt, given)) if given else found.prompt.text())
+        output.data(found.prompt.fill(row) if row else found.prompt.text())
     if found.virtual:
         output.note(f"{found.virtual} virtual tokens belong ahead of this text: peft loads them from {folder}")
 

@@ -59,7 +59,7 @@ def compare(
     max_drop: Annotated[
         float | None,
         typer.Option(
-            metavar="X", help="With --prompts: exit code 4 when an accuracy is more than X below the first's."
+            metavar="X", help="With --prompts: exit code 4 when a figure is more than X worse than the first's."
         ),
     ] = None,
 ) -> int:
@@ -95,7 +95,7 @@ def compare(
 
 
 def _paired(found: list[Run], form: Form, rows: bool, different: bool, max_drop: float | None) -> int:
-    """The paired comparison in the asked form. Returns 4 when a prompt's accuracy is too far below the first one's."""
+    """The paired comparison in the asked form. Returns 4 when a prompt's figure is too much worse than the first one's."""
     from engine import outcome, sections
     from engine.prompts import paired
 
@@ -108,24 +108,26 @@ def _paired(found: list[Run], form: Form, rows: bool, different: bool, max_drop:
     elif form == Form.csv:
         output.data(paired.as_csv([paired.flat(r) for r in records] if rows else records))
     else:
-        headers, cells = _cells(answers, records) if rows else (list(paired.HEADERS), paired.cells(compared))
+        headers, cells = _cells(answers, records) if rows else (paired.headers(compared), paired.cells(compared))
         make = sections.table if form == Form.markdown else output.table
         output.data("\n".join(make(headers, cells)))
     for number, run in enumerate(found, start=1):
         output.note(f"{number} is {run.name}")
-    missed = [d for d in compared if max_drop is not None and d.difference < -max_drop]
+    missed = [d for d in compared if max_drop is not None and d.loss > max_drop]
     for d in missed:
-        output.note(
-            f"gate missed: {d.a} is {-100 * d.difference:.1f} points below {d.b}, at most {100 * (max_drop or 0):.1f}"
-        )
+        lost, allowed = (figures.plain(d.metric, value) for value in (d.loss, max_drop or 0))
+        unit = "nats above" if figures.lower(d.metric) else "points below"
+        output.note(f"gate missed: {d.a} is {lost} {unit} {d.b}, at most {allowed}")
     return GATE_MISSED if missed else DONE
 
 
 def _cells(answers: list[Answers], records: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Header and cells of rows with each prompt's answer, marked as right or wrong."""
+    from engine.prompts import paired
+
     labels = [a.label for a in answers]
     cells = [
-        [r["gold"], *(("✓ " if r["correct"][x] else "✗ ") + r["choices"][x] for x in labels), r["text"]]
+        [r["gold"], *(f"{paired.marks(r, answers[0].metric)[x]} {r['choices'][x]}" for x in labels), r["text"]]
         for r in records
     ]
     return ["gold", *labels, "text"], cells
@@ -153,7 +155,7 @@ def _best(state: RunState, winner: dict[str, Any]) -> dict[str, Any]:
     start = f"{winner['stage']} + best"
     fitting = [r for r in outcome.rows(state) if str(r["stage"]).startswith(start) and wanted.items() <= r.items()]
     known = state.candidates.get(winner["winner"])
-    measured = ("accuracy", "low", "high", "n", "against", "p_value", "p_holm", "verdict")
+    measured = ("metric", "accuracy", "low", "high", "n", "against", "p_value", "p_holm", "verdict")
     row = fitting[0] if fitting else {}
     return winner | {key: row.get(key) for key in measured} | {"text": known.text if known else ""}
 
@@ -161,7 +163,9 @@ def _best(state: RunState, winner: dict[str, Any]) -> dict[str, Any]:
 def _prompt_lines(run: str, prompt: dict[str, Any]) -> str:
     from engine import outcome
 
-    found = [f"{figures.accuracy(prompt['accuracy'], prompt['low'], prompt['high'])}, n {prompt['n']}"]
+    metric = prompt["metric"] or "accuracy"
+    name = "" if metric == "accuracy" else f"{metric} "
+    found = [f"{name}{figures.quality(metric, prompt['accuracy'], prompt['low'], prompt['high'])}, n {prompt['n']}"]
     if prompt["against"]:
         p = f"p {figures.p_value(prompt['p_value'])}"
         p += f" ({figures.p_value(prompt['p_holm'])} by Holm)" if prompt["p_holm"] is not None else ""

@@ -137,7 +137,7 @@ def _created(reference: str | None, overrides: list[str], run_dir: str | None, a
     if reference is None:
         raise UsageError("run needs a profile", hint="compress-tui run --profile demo")
     checked = profile.load(reference, overrides)
-    _code_allowed(checked, allow_code)
+    code_allowed(checked, allow_code)
     return runs.create(checked.name, profile.dump(checked), Path(run_dir).expanduser() if run_dir else None)
 
 
@@ -146,13 +146,14 @@ def _stopped(reference: str, allow_code: bool) -> Run:
     from engine import profile, runs
 
     run = runs.find(reference)
-    _code_allowed(profile.load(str(run.profile_file)), allow_code)
+    code_allowed(profile.load(str(run.profile_file)), allow_code)
     if run.alive():
         raise UsageError("the run is still going", where=run.name, hint=f"compress-tui attach {run.name}")
     return run
 
 
-def _code_allowed(profile: Profile, allow_code: bool) -> None:
+def code_allowed(profile: Profile, allow_code: bool) -> None:
+    """Raises UsageError for a model that runs code, unless that is allowed."""
     source = profile.model.source
     if source.startswith("python:") and not allow_code:
         raise UsageError("the model runs code of yours", where=source, hint="--allow-code, if you trust it")

@@ -61,7 +61,7 @@ def attach(
     if as_json and not plain:
         raise UsageError("--json goes with --plain")
     if plain:
-        return _follow(run, as_json)
+        return follow(run, as_json)
     return screen.open_app(None, run=str(run.path), mouse=context.obj.mouse)
 
 
@@ -76,7 +76,7 @@ def cancel(reference: Reference) -> None:
     output.note(output.paint_prefix(f"hint: go on with: {resume_command(run)}"))
 
 
-def _follow(run: Run, as_json: bool) -> int:
+def follow(run: Run, as_json: bool = False) -> int:
     """Shows events until the run ends; Ctrl-C stops the watching only. Returns the run's exit code."""
     from engine import runs
     from tui.commands.run import Printer

@@ -49,7 +49,7 @@ class WorkScreen(PaneScreen):
         self.follower: Follower | None = None
         self._seen: tuple[object, ...] = ()
         self.ready = False
-        self._listed = [action for action in actions.for_screen(self.name_of) if action.footer]
+        self._listed: list[actions.Action] = []
 
     @property
     def tui(self) -> CompressApp:
@@ -109,6 +109,7 @@ class WorkScreen(PaneScreen):
     # life
 
     def on_mount(self) -> None:
+        self._listed = [action for action in actions.for_screen(self.name_of, self.tui.settings.keys) if action.footer]
         self.ready = True
         self.query_one("#filter").display = False
         self._main = next(pane for pane in self.panes if not pane.side)
@@ -136,7 +137,8 @@ class WorkScreen(PaneScreen):
                 self._show_run()
 
     def _update_frame(self) -> None:
-        self.query_one(TopBar).show(self.name_of, self.tui.follower, self.tui.paused)
+        modes = actions.remapped(actions.MODES, self.tui.settings.keys)
+        self.query_one(TopBar).show(modes, self.name_of, self.tui.follower, self.tui.paused)
         empty = self.empty_text()
         if (empty is not None) != self.has_class("-empty"):
             self.set_class(empty is not None, "-empty")

@@ -56,20 +56,36 @@ class Choice(ModalScreen[str | None], inherit_bindings=False):
 
 
 class Ask(ModalScreen[str | None], inherit_bindings=False):
-    """One line to type; `check` says what is wrong with it, or None."""
+    """One line to type; `check` says what is wrong with it, or None. Up and down go through the answers `known` before."""
 
-    BINDINGS = [CLOSE]
+    BINDINGS = [CLOSE, Binding("up", "recall(1)"), Binding("down", "recall(-1)")]
 
-    def __init__(self, question: str, value: str = "", *, hint: str = "", check: Callable[[str], str | None]) -> None:
+    def __init__(
+        self,
+        question: str,
+        value: str = "",
+        *,
+        hint: str = "",
+        known: Sequence[str] = (),
+        check: Callable[[str], str | None],
+    ) -> None:
         super().__init__()
         self.question, self.value, self.hint, self.check = question, value, hint, check
+        self.known = [value, *(entry for entry in known if entry != value)]
+        self._at = 0
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog"):
             yield Static(Text(self.question, "bold"))
             yield Input(self.value)
             yield Static(id="problem")
-            yield Static(Text(self.hint or "enter accepts · esc goes back", "bright_black"))
+            recall = " · ↑ ↓ earlier ones" if len(self.known) > 1 else ""
+            yield Static(Text(self.hint or f"enter accepts{recall} · esc goes back", "bright_black"))
+
+    def action_recall(self, way: int) -> None:
+        self._at = (self._at + way) % len(self.known)
+        self.query_one(Input).value = self.known[self._at]
+        self.query_one(Input).action_end()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         problem = self.check(event.value.strip())

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from rich.text import Text
 
-from tui import actions
+from tui import actions, settings
 from tui.screens.dialogs import Reader
 from tui.widgets.states import LOOKS, mark
 
 STATES = ("waiting", "running", "done", "failed", "crashed", "cancelled", "gate missed")
 
 
-def help_screen(screen: str) -> Reader:
-    """Every key of a screen: what only this screen has first, then what all have, then the signs."""
-    found = actions.for_screen(screen)
+def help_screen(screen: str, keys: Mapping[str, str]) -> Reader:
+    """Every key of a screen, the user's own in `keys`: what only this screen has, then what all have, then the signs."""
+    found = actions.for_screen(screen, keys)
     own = [action for action in found if action.screens != actions.SCREENS]
     rest = [action for action in found if action.screens == actions.SCREENS]
     text = Text()
@@ -27,4 +29,9 @@ def help_screen(screen: str) -> Reader:
     for state in STATES:
         if state in LOOKS:
             text.append_text(Text.assemble("  ", mark(state), "\n"))
+    text.append("\nYour own keys and theme\n", "bold underline")
+    text.append(
+        f"  {settings.file()}\n  [keys]\n  {found[0].name} = '{found[0].key}'   # an action, and its key\n  actions: "
+    )
+    text.append(", ".join(dict.fromkeys(action.name for action in found)), "bright_black")
     return Reader(f"Keys of {screen.capitalize()}", text)

@@ -16,7 +16,7 @@ from engine import figures
 from engine.errors import EngineError, Unavailable
 from engine.events import LayerSensitivity
 from engine.state import LayerState, RunState
-from tui import actions, blocks
+from tui import actions, blocks, recent
 from tui.screens.base import WorkScreen
 from tui.screens.dialogs import Ask
 from tui.widgets import explain, modeltext
@@ -87,6 +87,7 @@ class InspectScreen(WorkScreen):
             self.problem = "\n".join(error.lines()).replace("[", "\\[")
         else:
             self._fill(self.summary)
+            await asyncio.to_thread(recent.add, recent.MODELS, source)
         self.update_view()
 
     @property
@@ -130,7 +131,9 @@ class InspectScreen(WorkScreen):
 
     def do_model(self) -> None:
         question = "Open a model: folder, .gguf or .safetensors file, or demo"
-        self.app.push_screen(Ask(question, self.source or "./", check=lambda s: None if s else "a path"), self._chosen)
+        known = list(reversed(recent.read(recent.MODELS)))
+        ask = Ask(question, self.source or "./", known=known, check=lambda s: None if s else "a path")
+        self.app.push_screen(ask, self._chosen)
 
     def _chosen(self, source: str | None) -> None:
         if source:

@@ -18,7 +18,7 @@ from tui.follow import Follower
 from tui.screens.base import WorkScreen
 from tui.screens.dialogs import Reader
 from tui.screens.panes import WIDE
-from tui.widgets import explain
+from tui.widgets import explain, failures
 from tui.widgets.blockview import BlockView
 from tui.widgets.chart import RunChart
 from tui.widgets.layers import FIGURE_COLUMNS, LAYER_COLUMNS, figure_rows, layer_rows, layers_line, outcome_line
@@ -31,6 +31,9 @@ from tui.widgets.table import LiveTable
 
 LOADING = "The layers appear when the model is loaded; until then the log says what is done."
 NEVER_LOADED = "The run ended before its model was loaded."
+OUTPUT_LINES = 200
+FEW_WORDS, MANY_WORDS, TALL = 3, 6, 30
+"""lines of a dead worker's output over the panes, on a low and on a tall screen"""
 
 
 class RunScreen(WorkScreen):
@@ -128,14 +131,18 @@ class RunScreen(WorkScreen):
             if follower.going:
                 return "the run is still going"
             return "the run is complete" if follower.state.status == "done" else None
-        if name == "open" and self.active.id not in ("layers-pane", "blocks-pane"):
-            return "go to a matrix or a block with tab"
+        if name == "open" and self.active.id not in ("layers-pane", "blocks-pane", "log-pane"):
+            return "go to a matrix, a block or the log with tab"
         if name == "curve" and (follower is None or not follower.state.history):
             return "there are no curves yet"
         return super().why_not(name)
 
     def do_open(self) -> None:
-        """Explains the selected matrix or block."""
+        """Explains the selected matrix or block; in the log: what the worker itself printed."""
+        if self.follower and self.active.id == "log-pane":
+            text = self.follower.run.log_tail(OUTPUT_LINES) or "The worker has printed nothing."
+            self.app.push_screen(Reader(f"worker.log of {self.follower.run.name}", Text(text)))
+            return
         target = self.active.target()
         if not self.follower or not isinstance(target, LiveTable) or target.selected is None:
             return
@@ -179,13 +186,8 @@ class RunScreen(WorkScreen):
         failure.display = state.failure is not None
         if state.failure is None:
             return
-        where = state.failure.where
-        head = state.failure.message if where in (None, "crashed") else f"{where}: {state.failure.message}"
-        hint = f"\nhint: {state.failure.hint}" if state.failure.hint else ""
-        status = self.follower.status if self.follower else "failed"
-        failure.update(
-            Text.assemble(mark(status), " ", head, (hint, "cyan"), ("\nhint: r goes on with it here", "cyan"))
-        )
+        lines = FEW_WORDS if self.app.size.height < TALL else MANY_WORDS
+        failure.update(failures.told(state.failure, self.follower.status if self.follower else "failed", lines))
 
     def _progress(self, state: RunState, now: float) -> Text:
         """done/total, bar, rate, time left and time gone by, in one line."""
@@ -199,14 +201,16 @@ class RunScreen(WorkScreen):
                 text.append(f" {step.label} {step.done}/{step.total}{unit}  ")
                 text.append_text(bar(step.done, step.total, 8 if self.size.width < 100 else 24))
                 text.append(f" {100 * step.done // step.total}%", "bold")
-            gone = now - step.started if step.started else 0
+            gone = max(0.0, now - step.started) if step.started else 0
             if step.done and gone > 0:
                 text.append(f"  {step.done / gone:.2g} {step.unit or 'done'}/s" if self.size.width >= 120 else "")
                 text.append(f"  ETA {figures.duration(step.eta(now))}")
         if state.finished:
             text.append_text(outcome_line(state))
         until = (state.updated or now) if state.finished else now
-        took = state.seconds if state.finished and state.seconds is not None else until - (state.started or now)
+        took = (
+            state.seconds if state.finished and state.seconds is not None else max(0.0, until - (state.started or now))
+        )
         text.append(
             f"  {figures.duration(took)}",
             "bright_black",

@@ -13,17 +13,12 @@ from engine.state import CandidateState, RunState
 from tui.widgets.states import mark
 from tui.widgets.table import Column, Shown
 
-
-def _points(value: float) -> str:
-    return f"{100 * value:+.1f}"
-
-
 COLUMNS = (
     Column("candidate", "prompt"),
-    Column("dense", "dense", 6, figures.share, numeric=True),
-    Column("compressed", "compr.", 6, figures.share, numeric=True),
-    Column("difference", "diff", 5, _points, numeric=True),
-    Column("interval", "95% int.", 11, lambda pair: f"{_points(pair[0])} {_points(pair[1])}", sortable=False),
+    Column("dense", "dense", 6, numeric=True),
+    Column("compressed", "compr.", 6, numeric=True),
+    Column("difference", "diff", 5, numeric=True),
+    Column("interval", "95% int.", 11, sortable=False),
     Column("verdict", "verdict", 10, mark),
     Column("tokens", "tok", 4, numeric=True),
     Column("ms", "ms", 5, lambda ms: figures.number(ms, 1), numeric=True),
@@ -68,7 +63,8 @@ def rows(state: RunState) -> dict[str, dict[str, Any]]:
     def rank(name: str) -> tuple[int, int, float]:
         scored = score(state.candidates[name], False)
         place = first.index(name) if name in first else len(first)
-        return place, -state.candidates[name].round, -scored.accuracy if scored else 0.0
+        better = 0.0 if scored is None else scored.accuracy if figures.lower(scored.metric) else -scored.accuracy
+        return place, -state.candidates[name].round, better
 
     of_base = score(state.candidates[base], False) if base else None
     out = {}
@@ -90,11 +86,14 @@ def _row(
     dense, compressed = score(candidate, True), score(candidate, False)
     same = compressed and base and (compressed.split, compressed.n) == (base.split, base.n)
     difference = compressed.accuracy - base.accuracy if same and compressed and base else None
+    difference = compared.difference if compared else difference
+    metric = next((figure.metric for figure in (compressed, dense) if figure), "")
     return {
-        "dense": dense and dense.accuracy,
-        "compressed": compressed and compressed.accuracy,
-        "difference": compared.difference if compared else difference,
-        "interval": (compared.low, compared.high) if compared else None,
+        "dense": dense and Shown(dense.accuracy, figures.quality(dense.metric, dense.accuracy)),
+        "compressed": compressed
+        and Shown(compressed.accuracy, figures.quality(compressed.metric, compressed.accuracy)),
+        "difference": None if difference is None else Shown(difference, figures.plain(metric, difference, "+")),
+        "interval": compared and " ".join(figures.plain(metric, end, "+") for end in (compared.low, compared.high)),
         "verdict": compared.verdict if compared else None,
         "tokens": candidate.tokens or None,
         "ms": max((s.ms for s in candidate.scores.values()), default=0.0) or None,
@@ -123,15 +122,15 @@ def detail(state: RunState, name: str) -> Text:
     origin = f" · {candidate.origin}" if candidate.origin else ""
     text = Text.assemble((name, "bold"), (f"{origin} · {candidate.tokens} tokens\n", "bright_black"))
     for (stage, split, calibration), s in candidate.scores.items():
-        shown = figures.accuracy(s.accuracy, s.low, s.high)
-        text.append(f"{stage:<9}{split:<5}{shown}", "")
+        metric = "" if s.metric == "accuracy" else f"{s.metric} "
+        text.append(f"{stage:<9}{split:<5}{metric}{figures.quality(s.metric, s.accuracy, s.low, s.high)}", "")
         text.append(f" n={s.n} {calibration}\n", "bright_black")
     for (stage, perturbation), found in candidate.perturbed.items():
-        text.append(f"{stage:<9}{perturbation:<11}{figures.disturbed(found.accuracy, found.before)}")
+        text.append(f"{stage:<9}{perturbation:<11}{figures.disturbed(found.accuracy, found.before, found.metric)}")
         text.append(f" n={found.n}, {found.changed} disturbed\n", "bright_black")
     compared = comparison(state, name)
     if compared:
-        shown = figures.difference(compared.difference, compared.low, compared.high)
+        shown = figures.difference(compared.difference, compared.low, compared.high, compared.metric)
         text.append_text(mark(compared.verdict))
         text.append(f" against {compared.b}: {shown}, p {figures.p_value(compared.p_value)}, n={compared.n}\n")
     text.append("\n" + candidate.text)

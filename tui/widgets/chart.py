@@ -23,6 +23,7 @@ CURVES = {
     "error": ("reconstruction error",),
     "sparsity": ("sparsity",),
     "perplexity": ("perplexity",),
+    "loss": ("held-out loss", "training loss"),
     "recovery": ("block error before recovery", "block error after recovery"),
 }
 Points = Sequence[tuple[float, float]]
@@ -92,6 +93,9 @@ def _default(state: RunState) -> str:
     drawable = [name for name, drawn in CURVES.items() if len(state.history.get(drawn[-1], ())) > 1]
     if recovering(state) and "recovery" in drawable:
         return "recovery"
+    at_work = state.steps.get(-1 if state.current is None else state.current)
+    if at_work is not None and at_work.label == "training" and "loss" in drawable:
+        return "loss"
     return next(iter(drawable), "error")
 
 

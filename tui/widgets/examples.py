@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.text import Text
 
+from engine import figures
 from engine.runs import Run
 from tui.widgets.states import mark
 from tui.widgets.table import Column
@@ -16,9 +17,19 @@ FILES = "*/examples.jsonl"
 BAR_WIDTH = 20
 
 
-def _answer(value: tuple[str, bool]) -> Text:
-    word, correct = value
-    return Text.assemble(mark("right" if correct else "wrong")[:2], word.strip())
+def _answer(value: tuple[str, bool | str]) -> Text:
+    """What was answered behind a sign of right or wrong, or behind what the metric gives it."""
+    word, judged = value
+    sign = Text(f"{judged} ") if isinstance(judged, str) else mark("right" if judged else "wrong")[:2]
+    return Text.assemble(sign, word.strip())
+
+
+def _judged(example: dict[str, Any], name: str) -> tuple[str, bool | str]:
+    """A prompt's answer to an example, and whether it is right, or the metric's value where it is not just that."""
+    answer = example["answers"][name]
+    if "correct" in answer:
+        return answer["choice"], answer["correct"]
+    return answer["choice"], figures.plain(example["metric"], answer["value"])
 
 
 COLUMNS = (
@@ -64,19 +75,21 @@ def rows(examples: list[dict[str, Any]], base: str, best: str, differ: bool) -> 
         out[str(index)] = {
             "row": example["row"],
             "gold": example["gold"],
-            "base": (answers[base]["choice"], answers[base]["correct"]),
-            "best": (answers[best]["choice"], answers[best]["correct"]),
+            "base": _judged(example, base),
+            "best": _judged(example, best),
             "text": example["text"],
         }
     return out
 
 
 def tally(examples: list[dict[str, Any]], base: str, best: str) -> str:
-    """How often each of the two was right, in one line."""
+    """How often only one of the two was right, or the better one, in one line."""
     both = [e["answers"] for e in examples if base in e["answers"] and best in e["answers"]]
-    only_best = sum(a[best]["correct"] and not a[base]["correct"] for a in both)
-    only_base = sum(a[base]["correct"] and not a[best]["correct"] for a in both)
-    return f"{len(both)} rows · only chosen right {only_best} · only baseline right {only_base}"
+    binary = all("correct" in answer for answers in both for answer in answers.values())
+    key, told = ("correct", "only {} right") if binary else ("value", "{} better")
+    only_best = sum(a[best][key] > a[base][key] for a in both)
+    only_base = sum(a[base][key] > a[best][key] for a in both)
+    return f"{len(both)} rows · {told.format('chosen')} {only_best} · {told.format('baseline')} {only_base}"
 
 
 def full(example: dict[str, Any]) -> Text:
@@ -84,7 +97,7 @@ def full(example: dict[str, Any]) -> Text:
     text = Text.assemble(example["text"], "\n\n", ("right answer ", "bright_black"), (example["gold"].strip(), "bold"))
     for name, answer in example["answers"].items():
         text.append(f"\n\n{name} ", "bold")
-        text.append_text(_answer((answer["choice"], answer["correct"])))
+        text.append_text(_answer(_judged(example, name)))
         scores = answer.get("scores", {})
         low, high = min(scores.values(), default=0.0), max(scores.values(), default=0.0)
         for choice, value in scores.items():

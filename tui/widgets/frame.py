@@ -10,7 +10,7 @@ from textual import events
 from textual.widgets import Static
 
 from engine.state import RunState
-from tui.actions import MODES, Action
+from tui.actions import Action
 from tui.follow import Follower
 from tui.widgets.line import Line
 from tui.widgets.states import mark
@@ -30,9 +30,9 @@ class ActionBar(Line):
 class TopBar(ActionBar):
     """Modes on the left, what the run is doing on the right."""
 
-    def show(self, mode: str, follower: Follower | None, paused: bool) -> None:
+    def show(self, modes: Sequence[Action], mode: str, follower: Follower | None, paused: bool) -> None:
         left = Text()
-        for action in MODES:
+        for action in modes:
             style = Style(bold=True, reverse=True) if action.name == mode else Style()
             left.append(f" {action.key} {action.label} ", style + Style(meta={"act": action.name}))
         room = self.size.width - left.cell_len - 2

@@ -109,7 +109,7 @@ def figure_rows(state: RunState) -> dict[str, dict[str, Any]]:
 
 
 def _is_share(name: str) -> bool:
-    return name.startswith("accuracy")
+    return figures.judged(name)
 
 
 def _figure(metric: ev.Metric, dense: ev.Metric | None) -> dict[str, Any]:
@@ -134,7 +134,7 @@ def _value(metric: ev.Metric) -> Shown:
 def _text(metric: ev.Metric) -> str:
     value, low, high = metric.value, metric.low, metric.high
     if _is_share(metric.name):
-        return figures.accuracy(value, low, high)
+        return figures.metric(metric.name, value, low, high)
     if metric.name == "sparsity":
         return figures.share(value)
     if metric.unit == "B":

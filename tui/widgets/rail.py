@@ -76,6 +76,8 @@ def _facts(state: RunState, width: int) -> list[Text]:
     for artifact in state.artifacts:
         lines.append(("wrote", artifact.path.rsplit("/", 1)[-1]))
         lines.append(("", figures.size(artifact.bytes)))
+    if state.unknown:
+        lines.append(("unread", f"{state.unknown} newer events"))
     text = [Text("─" * width, "bright_black")] if lines else []
     for key, value in lines:
         keep = "start" if key in state.estimates else "end"  # what is needed says more than what there is

@@ -1,13 +1,18 @@
-"""The app's own colours: dark and light, one accent; signs in tables use the terminal colour names mapped here."""
+"""The app's own colours: dark, light, high contrast, and those of the terminal itself; one accent each.
+
+Signs in tables use the terminal's colour names, which are mapped to each theme's colours here.
+"""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from rich.segment import Segment
 from rich.style import Style
 from rich.terminal_theme import TerminalTheme
 from textual.color import Color
 from textual.filter import Monochrome
-from textual.theme import Theme
+from textual.theme import BUILTIN_THEMES, Theme
 
 DARK = Theme(
     name="compress-dark",
@@ -39,7 +44,29 @@ LIGHT = Theme(
     dark=False,
     variables={"border": "#b9c4cc", "footer-key-foreground": "#0b7285"},
 )
-THEMES = (DARK, LIGHT)
+CONTRAST = Theme(
+    name="compress-contrast",
+    primary="#ffff00",
+    secondary="#ffffff",
+    accent="#ffff00",
+    success="#00ff66",
+    warning="#ffcc00",
+    error="#ff8080",
+    foreground="#ffffff",
+    background="#000000",
+    surface="#000000",
+    panel="#303030",
+    dark=True,
+    variables={"border": "#ffffff", "footer-key-foreground": "#ffff00", "text-muted": "#ffffff"},
+)
+ANSI = replace(
+    BUILTIN_THEMES["ansi-dark"],
+    name="compress-ansi",
+    accent="ansi_cyan",
+    panel="ansi_bright_black",
+    variables={**BUILTIN_THEMES["ansi-dark"].variables, "border": "ansi_bright_black", "text-muted": "ansi_default"},
+)
+THEMES = (DARK, LIGHT, ANSI, CONTRAST)
 
 
 def _signs(theme: Theme, grey: tuple[int, int, int]) -> TerminalTheme:
@@ -55,8 +82,11 @@ def _rgb(colour: str | None) -> tuple[int, int, int]:
     return int(text[:2], 16), int(text[2:4], 16), int(text[4:], 16)
 
 
-DARK_SIGNS = _signs(DARK, (126, 141, 153))
-LIGHT_SIGNS = _signs(LIGHT, (96, 110, 120))
+SIGNS = {
+    DARK.name: _signs(DARK, (126, 141, 153)),
+    LIGHT.name: _signs(LIGHT, (96, 110, 120)),
+    CONTRAST.name: _signs(CONTRAST, (200, 200, 200)),
+}
 
 
 class NoColours(Monochrome):

@@ -22,6 +22,7 @@ from engine.prompts.surprise import surprisals
 from engine.prompts.template import Prompt
 from engine.prompts.vocabulary import Vocabulary
 
+LEADS = True
 ROWS = 16  # training rows of a gradient
 TOP = 256  # replacements considered at each position
 SAMPLES = 64  # swaps drawn from them in a round

@@ -10,14 +10,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from engine.data.rows import Row
-from engine.prompts import pool, requests
+from engine.prompts import requests
 from engine.prompts.adjusting import Adjuster, Setting
-from engine.prompts.race import Standing
+from engine.prompts.judging import Standing
 from engine.prompts.template import Prompt
+from engine.prompts.written import EXAMPLES, inductions
 
 PROPOSALS = 6  # requests a round
 FIRST = 8  # requests before the first round
-EXAMPLES = 4  # rows that a request shows
 SCORED = 5  # earlier instructions that a request shows
 PATIENCE = 4  # rounds without a better one before it ends
 
@@ -43,11 +43,7 @@ def adjust(setting: Setting) -> Adjuster:
 def beginnings(setting: Setting) -> list[tuple[str, str]]:
     """(request, origin): inductions from different training rows, then paraphrases of the start."""
     task, text = setting.task, setting.instruction()
-    count = min(EXAMPLES, len(task.train))
-    out = []
-    for _ in range(FIRST if not text else FIRST // 2):
-        shown = pool.draw(task.train, count, bool(task.labels), setting.generator)
-        out.append((requests.induction(task, shown), f"induced from {count} examples"))
+    out = inductions(task, FIRST if not text else FIRST // 2, setting.generator)
     return out + [(requests.paraphrase(text), "the start in other words")] * (FIRST - len(out))
 
 
@@ -74,7 +70,8 @@ def again(
 
 def mistaken(standing: Standing, setting: Setting) -> list[Row]:
     """Some rows that were answered wrongly; the least certain ones when all were right."""
-    wrong = np.flatnonzero(~standing.correct).tolist() or np.argsort(standing.margins)[: 2 * EXAMPLES].tolist()
+    wrong = [] if standing.correct is None else np.flatnonzero(~standing.correct).tolist()
+    wrong = wrong or np.argsort(standing.margins)[: 2 * EXAMPLES].tolist()
     chosen = setting.generator.sample(wrong, min(EXAMPLES, len(wrong)))
     return [setting.rows[index] for index in chosen]
 

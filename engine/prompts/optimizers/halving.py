@@ -25,10 +25,7 @@ def halve(race: Race, alive: list[int]) -> int:
     """The winner among `alive`, with what is left of the budget: one row that counts for each of them at least."""
     rounds = max(1, math.ceil(math.log2(len(alive))))
     for number in range(1, rounds + 1):
-        left = (race.budget - race.spent) // (rounds - number + 1)
-        rows = min(len(race.rows), max(race.first + 1, max(race.met(c) for c in alive) + left // len(alive)))
-        for candidate in alive:
-            race.advance(candidate, rows)
+        race.together(alive, race.left / (rounds - number + 1))
         alive = _next_round(race, alive, number)
         if len(alive) == 1:
             break

@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
+from pydantic import ValidationError
 
+from engine.data import tables
 from engine.data.options import CleanOptions, TaskOptions
 from engine.data.rows import Row
-from engine.data.tasks import SHARES, SPLITS, Task, complete, load_task
+from engine.data.tasks import SHARES, SPLITS, Generation, Task, complete, load_task
 from engine.errors import EngineError, Unavailable, UsageError
 from engine.registry import TASKS
 
@@ -64,7 +66,8 @@ def test_sst2_is_split_as_the_demo_needs_it() -> None:
 def test_the_shared_sst2_files_load_in_their_order(shared_data: Path) -> None:
     folder = shared_data / "classification" / "sst2"
     task = load_task("x", options(**{split: f"file:{folder / split}.txt" for split in SPLITS}), 0)
-    assert sizes(task) == (6920, 872, 1821)
+    assert sizes(task) == (6920 - 3, 872, 1821)
+    assert "3 train rows are in the test split too" in task.notes[0]
     first = (folder / "test.txt").read_text().split("\n")[0]
     assert f"{task.test[0].gold} {task.test[0].text}" == first.strip()
 
@@ -104,6 +107,21 @@ def test_every_kind_of_file_gives_the_same_rows(tmp_path: Path, kind: str) -> No
         r.fields == ({"text": r.text} if kind == "txt" else {"text": r.text, "more": r.fields["more"]}) for r in rows
     )
     assert sizes(task) == (1, 4, 7)
+
+
+@pytest.mark.parametrize("kind", ["txt", "csv", "tsv", "jsonl", "parquet"])
+def test_a_source_may_be_a_range_of_rows(tmp_path: Path, kind: str) -> None:
+    file = write(tmp_path, kind)
+    task = load_task("x", options(train=file + "[:2]", dev=file + "[2:5]", test=file + "[5:]"), 0)
+    texts = [record["text"] for record in RECORDS]
+    assert [[r.text for r in split] for split in (task.train, task.dev, task.test)] == [
+        texts[:2],
+        texts[2:5],
+        texts[5:],
+    ]
+    with pytest.raises(Unavailable, match="no rows") as caught:
+        load_task("x", options(test=file + "[12:20]"), 0)
+    assert "12 rows" in (caught.value.hint or "")
 
 
 @given(
@@ -229,3 +247,110 @@ def test_unknown_built_in_task() -> None:
     with pytest.raises(UsageError) as caught:
         load_task("sst", None, 0)
     assert "sst2" in (caught.value.hint or "")
+
+
+# Free answers
+
+
+def free(**changes: Any) -> TaskOptions:
+    return TaskOptions(**{"template": "{text}:", "answer_column": "answer", **changes})
+
+
+def test_free_answers_are_texts_or_lists_of_texts(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    answers = ["one", [" two ", "zwei"], "three", "four", "five"]
+    file.write_text(
+        "\n".join(json.dumps({"text": f"t{i}", "answer": a, "label": "kept"}) for i, a in enumerate(answers))
+    )
+    task = load_task("x", free(test=f"file:{file}", max_new_tokens=7, stop="."), 0)
+    rows = {row.text: row for row in (*task.train, *task.dev, *task.test)}
+    assert rows["t0"].choices == (" one",)
+    assert (rows["t1"].choices, rows["t1"].gold) == ((" two", " zwei"), 0)
+    assert set(rows["t1"].fields) == {"text"}
+    assert (task.metric, task.labels, task.generation) == ("exact_match", {}, Generation(7, "."))
+
+
+@pytest.mark.parametrize("answer", [3, "", [], ["a", ""], {"a": "b"}])
+def test_bad_answers(tmp_path: Path, answer: Any) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text(json.dumps({"text": "t", "answer": answer}))
+    with pytest.raises(Unavailable, match="an answer must be a text"):
+        load_task("x", free(test=f"file:{file}"), 0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"labels": LABELS}, "answer_column is for free answers"),
+        ({"choices_column": "c"}, "answer_column is for free answers"),
+        ({"metric": "accuracy"}, "accuracy is for a task with choices, and this one has answers"),
+        ({"max_new_tokens": 0}, "greater than or equal to 1"),
+    ],
+)
+def test_options_that_free_answers_do_not_have(changes: Any, said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        free(test="file:x.csv", **changes)
+
+
+def test_aligned_files_are_columns(tmp_path: Path) -> None:
+    (tmp_path / "t.en.txt").write_text("".join(f"line {i}\n" for i in range(30)))
+    (tmp_path / "t.de.txt").write_text("\n".join(f"Zeile {i}" for i in range(30)))
+    made = free(test=f"file:{tmp_path}/t.{{en,de}}.txt", text_column="en", answer_column="de", template="{en}:")
+    task = load_task("x", made, 0)
+    rows = [*task.train, *task.dev, *task.test]
+    assert len(rows) == 30
+    assert all(row.choices == (f" Zeile {row.text.removeprefix('line ')}",) for row in rows)
+    assert set(rows[0].fields) == {"en", "text"}
+
+
+@pytest.mark.parametrize(
+    ("en", "de", "said", "where"),
+    [
+        ("a\nb\n", "x\n", "different numbers of lines: en 2, de 1", "{en,de}.txt"),
+        ("a\n\nc", "x\ny\nz", "nothing in en", "{en,de}.txt, line 2"),
+        ("a", None, "no such file", "t.de.txt"),
+    ],
+)
+def test_files_that_are_not_aligned(tmp_path: Path, en: str, de: str | None, said: str, where: str) -> None:
+    (tmp_path / "t.en.txt").write_text(en)
+    if de is not None:
+        (tmp_path / "t.de.txt").write_text(de)
+    with pytest.raises(Unavailable, match=said) as caught:
+        tables.read(f"file:{tmp_path}/t.{{en,de}}.txt")
+    assert (caught.value.where or "").endswith(where)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        [{"a": 1}, {"a": 2}],
+        {"metadata": {"n": 2}, "examples": {"1": {"a": 1}, "2": {"a": 2}}},
+        {"data": [{"a": 1}, {"a": 2}]},
+        {"x": {"a": 1}, "y": {"a": 2}},
+    ],
+)
+def test_json_of_rows(tmp_path: Path, document: Any) -> None:
+    file = tmp_path / "rows.json"
+    file.write_text(json.dumps(document))
+    found = tables.read(f"file:{file}")
+    assert found.rows == [{"a": 1}, {"a": 2}]
+    assert found.place(1).endswith("rows.json, row 2")
+
+
+@pytest.mark.parametrize(("text", "said"), [("{", "not JSON"), ("[1]", "not rows of JSON"), ("7", "not rows of JSON")])
+def test_json_of_something_else(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "rows.json"
+    file.write_text(text)
+    with pytest.raises(Unavailable, match=said):
+        tables.read(f"file:{file}")
+
+
+def test_the_shared_files_of_free_answers_load(shared_data: Path) -> None:
+    folder = shared_data / "instructions" / "antonyms"
+    task = load_task("x", free(train=f"file:{folder}/induce.json", test=f"file:{folder}/execute.json", text_column="input",
+                               answer_column="output", template="{input}:"), 0)  # fmt: skip
+    assert len(task.test) == 100
+    assert task.test[0].choices == (" unfortunate",)
+    pairs = f"file:{shared_data}/generation/multi30k-test2016.{{en,de}}.txt"
+    captions = load_task("x", free(test=pairs, text_column="en", answer_column="de", template="{en}:"), 0)
+    assert sum(sizes(captions)) == 1000

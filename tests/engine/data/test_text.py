@@ -124,6 +124,14 @@ def test_other_sources_are_refused_with_the_list(source: str) -> None:
     assert "file:PATH" in (caught.value.hint or "")
 
 
+def test_a_range_of_rows(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text\nfirst\nsecond\nthird\n")
+    (tmp_path / "a.txt").write_text("first\nsecond\n")
+    assert load_text(f"file:{tmp_path}/a.csv[1:]", purpose="calibration").documents == ["second", "third"]
+    with pytest.raises(UsageError, match="one document"):
+        load_text(f"file:{tmp_path}/a.txt[1:]", purpose="calibration")
+
+
 def test_a_missing_file(tmp_path: Path) -> None:
     for name in ("a.txt", "a.csv"):
         with pytest.raises(Unavailable, match="no such file"):

@@ -43,6 +43,7 @@ labels = {{ bad = " no", good = " yes" }}
 """
 PRUNE = '[[step]]\nuse = "prune"\ncriterion = "sparsegpt"\n'
 RECOVER = '[[step]]\nuse = "recover"\nepochs = 1\nlearning_rate = 1e-3\n'
+DISTILL = '[[step]]\nuse = "distill"\nsteps = 4\nheld_out = 2\n'
 EXPORT = '[[step]]\nuse = "export"\n'
 SELECT = '[[step]]\nuse = "select_prompt"\ntask = "mood"\ncandidates = ["Yes or no?"]\nbudget = 30\n'
 EMBED = '[[step]]\nuse = "embed_prompt"\ntask = "mood"\nepochs = 2\nbatch = 4\nbudget = 60\ncontrol = true\n'
@@ -121,6 +122,7 @@ def test_a_resumed_run_needs_only_what_is_left(begin: Callable[..., Run]) -> Non
 @pytest.mark.parametrize(
     ("step", "words"),
     [(PRUNE, ["step.0 (prune)", "calibration.samples"]), (RECOVER, ["step.0 (recover)", "step.0.batch"]),
+     (DISTILL, ["step.0 (distill)", "step.0.micro_batch"]),
      (EXPORT, ["step.0 (export)", "step.0.verify"]), ("", ["measuring", "evaluate.length"])],
 )  # fmt: skip
 def test_too_little_memory_is_refused_with_the_numbers(
@@ -130,7 +132,7 @@ def test_too_little_memory_is_refused_with_the_numbers(
     monkeypatch.setattr(memory, "free_memory", lambda device: 0)
     monkeypatch.setattr(memory, "held_memory", lambda device: GB)
     monkeypatch.setattr(check, "measured_before", lambda workspace: None if step == "" else [])
-    if step in (RECOVER, EXPORT, ""):  # so that this is the largest
+    if step in (RECOVER, DISTILL, EXPORT, ""):  # so that this is the largest
         step += "" if step != EXPORT else 'dtype = "bfloat16"\n'
     run = begin(step)
     refused(run, "needs about 1.0 GB of memory", "there are 1.0 GB", *words)
@@ -196,7 +198,8 @@ def test_a_gguf_that_does_not_fit_into_the_cache_is_refused(monkeypatch: pytest.
 
 @pytest.mark.parametrize(
     "steps",
-    [(), (PRUNE,), (PRUNE, EXPORT), (EXPORT + 'dtype = "bfloat16"\ntolerance = 0.5\n',), (PRUNE, RECOVER, EXPORT, EXPORT),
+    [(), (PRUNE,), (PRUNE, EXPORT), (EXPORT + 'dtype = "bfloat16"\ntolerance = 0.5\n',), (PRUNE, DISTILL),
+     (PRUNE, RECOVER, EXPORT, EXPORT),
      (PRUNE, SELECT), (PRUNE, EMBED), (PRUNE, EMBED + 'form = "prefix"\n'), (PRUNE + 'statistics = "dense"\n', PRUNE, EXPORT)],
 )  # fmt: skip
 def test_disk_is_estimated_within_a_factor_of_two(begin: Callable[..., Run], steps: tuple[str, ...]) -> None:

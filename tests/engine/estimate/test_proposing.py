@@ -28,6 +28,16 @@ def test_a_larger_budget_takes_longer(name: str, tmp_path: Path) -> None:
     assert 0 < some.work.products["float32"] < more.work.products["float32"]
 
 
+def test_tokens_and_minutes_are_estimated_too(tmp_path: Path) -> None:
+    """Tokens are as many examples as the start's length makes of them, minutes take themselves."""
+    some, more = (needs(tmp_path / name, budget=f"{name} tokens", rows=8) for name in ("5k", "15k"))
+    assert 0 < some.work.calls < more.work.calls
+    short, long = (needs(tmp_path / name, budget=f"{name} minutes", rows=8) for name in ("1", "20"))
+    assert (short.work.fixed, long.work.fixed) == (60, 1200)
+    assert long.work.products == short.work.products
+    assert long.memory == short.memory > 0
+
+
 def test_a_gradient_keeps_activations_and_demonstrations_cost_capo(tmp_path: Path) -> None:
     made = {name: needs(tmp_path / name, method=name) for name in ("grips", "gcg", "capo", "shorten")}
     assert made["gcg"].memory > 2 * made["shorten"].memory

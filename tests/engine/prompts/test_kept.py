@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,14 @@ from engine.errors import Unavailable, UsageError
 from engine.prompts import kept
 from engine.prompts.template import Prompt
 
-TASK = toy()
-PROMPT = Prompt("a07", 'Say "{text}"\nAnswer:', "Line one.\nLine {{two}}.", tuple(TASK.train[:2]), "by hand")
+TASK = replace(toy(), labels={"0": [" no", " never"], "1": " yes"})
+PROMPT = Prompt(
+    "a07",
+    'Say "{text}"\nAnswer:',
+    "Line one.\nLine {{two}}.",
+    tuple(replace(row, more=((" never",), ())) for row in TASK.train[:2]),
+    "by hand",
+)
 
 
 def made(folder: Path, virtual: int = 0) -> kept.Kept:
@@ -45,7 +52,7 @@ def test_the_forms_for_people_say_the_same(tmp_path: Path) -> None:
 
 
 def test_messages_are_filled() -> None:
-    filled = kept.messages(PROMPT, {"text": "it {is} bound"})
+    filled = PROMPT.messages(kept.asked(PROMPT, {"text": "it {is} bound"}))
     assert filled[-1]["content"] == 'Say "it {is} bound"\nAnswer:'
 
 

@@ -126,3 +126,52 @@ def test_a_rows_digest_is_of_all_that_is_asked() -> None:
               replace(row, choices=(" no", " maybe"))]  # fmt: skip
     assert same.digest == row.digest
     assert len({row.digest, *(other.digest for other in others)}) == 4
+
+
+def judged(
+    label: str, values: list[float], metric: str = "chrf", parts: list[tuple[float, ...]] | None = None
+) -> paired.Answers:
+    rows = tuple(
+        paired.Answer(f"row {i}", "A", f"{v}", None, "", v, parts[i] if parts else ()) for i, v in enumerate(values)
+    )
+    return paired.Answers(label, "t", "pruned", rows, metric)
+
+
+def test_a_metric_that_knows_no_right_and_wrong_is_compared_by_its_values() -> None:
+    base, better = judged("base", [0.1, 0.2, 0.3] * 9), judged("new", [0.4, 0.4, 0.3] * 9)
+    (found,) = paired.differences([base, better])
+    assert (found.metric, found.a_only, found.b_only, found.verdict) == ("chrf", 18, 0, "better")
+    assert (found.accuracy_a, found.accuracy_b) == pytest.approx((1.1 / 3, 0.2))
+    assert found.loss == -found.difference
+    shown = dict(zip(paired.headers([found]), paired.cells([found])[0], strict=True))
+    assert (shown["chrf"], shown["its"], shown["rows a/b better"]) == ("36.7", "20.0", "18/0")
+    assert shown["difference"].startswith("+16.7 [") and shown["difference"].endswith("] points")  # noqa: PT018
+    row = next(paired.rows([base, better], different=False))
+    assert row == {
+        "text": "row 0",
+        "gold": "A",
+        "choices": {"base": "0.1", "new": "0.4"},
+        "values": {"base": 0.1, "new": 0.4},
+    }
+    assert paired.marks(row, "chrf") == {"base": "10.0", "new": "40.0"}
+    assert paired.flat(row)["new value"] == 0.4
+
+
+def test_less_of_some_metrics_is_better() -> None:
+    (found,) = paired.differences([judged("base", [0.9] * 12, "nll"), judged("new", [0.2] * 12, "nll")])
+    assert (found.verdict, found.a_only, found.b_only) == ("better", 12, 0)
+    assert found.loss == pytest.approx(-0.7)
+    assert paired.cells([found])[0][7] == "-0.700 [-0.700, -0.700] nats"
+
+
+def test_a_figure_of_sums_is_not_the_mean_of_its_rows() -> None:
+    """Class by class: three right answers of a class and none of the other have a macro-F1 of 3/7."""
+    hit, miss = (1.0, 0, 1, 0, 1, 0), (0.0, 0, 1, 0, 0, 1)
+    base = judged("base", [1, 1, 1, 0], "macro_f1", [hit, hit, hit, miss])
+    (found,) = paired.differences([base, base])
+    assert (found.accuracy_a, found.verdict) == (pytest.approx(3 / 7), "tie")
+
+
+def test_prompts_that_were_judged_otherwise_are_refused() -> None:
+    with pytest.raises(UsageError, match="b was judged by nll and a by chrf"):
+        paired.differences([judged("a", [0.5]), judged("b", [0.5], "nll")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from pathlib import Path
 from random import Random
@@ -57,6 +58,35 @@ def test_every_combination_is_there_once() -> None:
     assert found != pool.build(task(), chosen, 1)
 
 
+def test_repetitions_are_dropped_and_line_breaks_are_none() -> None:
+    chosen = options(candidates=["Say.", " Say. ", "Say  it.", "Say it."], templates=["Q: {text} A:", "Q:  {text}\nA:"])
+    every = pool.combinations(task(), chosen, 0)
+    found = pool.distinct(every, pool.plain(task()))
+    assert len(every) == 5 * 3 - 1
+    assert [prompt.name for prompt in found] == ["plain", *(f"c{i:02d}" for i in range(1, 6))]
+    assert {(prompt.instruction, prompt.template) for prompt in found} == {
+        (said, template) for said in ("", "Say.", "Say  it.") for template in ("Q: {text}\nA:", "Q: {text} A:")
+    }
+
+
+@given(st.integers(0, 4), st.integers(1, 30))
+def test_orders_show_the_same_rows_each_once_and_begin_with_the_draw(count: int, wanted: int) -> None:
+    rows = pool.draw(task().train, count, True, Random(0))
+    found = pool.orders(rows, wanted, "s")
+    assert found[0] == rows
+    assert len(found) == len(set(map(repr, found))) == min(wanted, math.factorial(count))
+    assert all(sorted(map(repr, order)) == sorted(map(repr, rows)) for order in found)
+    assert pool.orders(rows, wanted, "s") == found
+
+
+def test_every_draw_has_its_orders_and_origins_say_which() -> None:
+    chosen = options(candidates=["Say."], demonstrations=[0, 2, 3], demonstration_sets=2, demonstration_orders=4)
+    found = pool.build(task(), chosen, 0)
+    assert len(found) == 2 * (1 + 2 * 2 + 2 * 4)
+    assert len({prompt.text() for prompt in found}) == len({prompt.origin for prompt in found}) == len(found)
+    assert "candidates, 3 demonstrations, draw 1, order 2" in {prompt.origin for prompt in found}
+
+
 @given(st.integers(0, 9), st.integers(0, 100))
 def test_demonstrations_are_training_rows_with_classes_in_balance(count: int, seed: int) -> None:
     drawn = pool.draw(task().train, count, True, Random(seed))
@@ -76,7 +106,10 @@ def test_more_demonstrations_than_training_rows_are_refused() -> None:
     assert "9 training rows" in (caught.value.hint or "")
 
 
-@pytest.mark.parametrize(("template", "word"), [("{txt}", "txt"), ("{0}", "0"), ("{text", ""), ("}", "")])
+@pytest.mark.parametrize(
+    ("template", "word"),
+    [("{txt}", "txt"), ("{0}", "0"), ("{text", ""), ("}", ""), ("Is it?", "no field"), ("{{text}}", "no field")],
+)
 def test_a_template_that_cannot_be_filled_is_refused(template: str, word: str) -> None:
     with pytest.raises(UsageError) as caught:
         pool.build(task(), options(templates=["{text} fine", template]), 0)

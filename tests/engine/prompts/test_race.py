@@ -11,14 +11,14 @@ from fixtures.races import Planted
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.prompts.judging import ACCURACY, of_choices
 from engine.prompts.optimizers import exhaustive, halving
-from engine.prompts.race import standing
 
 
 def test_standing_in_numbers() -> None:
     probabilities = torch.tensor([[0.7, 0.2, 0.1], [0.3, 0.3, 0.4], [0.1, 0.6, 0.3]], dtype=torch.float64)
-    found = standing(probabilities.log(), [0, 0, 2])
-    assert found.accuracy == pytest.approx(1 / 3)
+    found = of_choices(ACCURACY, probabilities.log().numpy(), [0, 0, 2])
+    assert found.quality == pytest.approx(1 / 3)
     assert found.correct.tolist() == [True, False, False]
     raw = np.log([0.7 / 0.2, 0.3 / 0.4, 0.3 / 0.6])
     np.testing.assert_allclose(found.margins, raw / raw.std())
@@ -29,7 +29,7 @@ def test_standing_in_numbers() -> None:
 def test_a_sharper_prompt_with_the_same_answers_is_not_better() -> None:
     scores = torch.randn(50, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).log_softmax(1)
     gold = scores.argmax(1).roll(1).tolist()
-    mild, sharp = standing(scores, gold), standing((3 * scores).log_softmax(1), gold)
+    mild, sharp = (of_choices(ACCURACY, s.numpy(), gold) for s in (scores, (3 * scores).log_softmax(1)))
     assert mild.skill == pytest.approx(sharp.skill)
 
 
@@ -39,7 +39,7 @@ def test_meeting_rows_bit_by_bit_is_meeting_them_at_once(steps: list[int]) -> No
     for rows in np.cumsum(steps):
         found = bit_by_bit.advance(0, int(rows))
     expected = at_once.advance(0, sum(steps))
-    assert (found.accuracy, found.margin) == pytest.approx((expected.accuracy, expected.margin))
+    assert (found.quality, found.margin) == pytest.approx((expected.quality, expected.margin))
     assert bit_by_bit.spent == at_once.spent == min(200, sum(steps))
     assert bit_by_bit.met(0) == bit_by_bit.spent
 
@@ -95,7 +95,7 @@ def test_rows_of_a_search_calibrate_but_do_not_count(kind: str) -> None:
     found = race.standing(0)
     assert torch.equal(race.offsets(0, kind), offsets)
     assert found.correct.tolist() == whole.correct[20:].tolist()
-    assert found.accuracy == pytest.approx(whole.correct[20:].mean())
+    assert found.quality == pytest.approx(whole.correct[20:].mean())
 
 
 def test_halving_behind_a_search_gives_everybody_a_row_that_counts() -> None:

@@ -176,3 +176,30 @@ def test_the_shared_prefix_leaves_everyone_a_token(lists: list[tuple[int, ...]])
     assert all(tokens[: len(prefix)] == prefix and len(tokens) > len(prefix) for tokens in lists)
     longer = len(prefix) + 1
     assert any(len(tokens) == longer for tokens in lists) or len({tokens[:longer] for tokens in lists}) > 1
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_short_products_are_near_and_kept_apart_from_exact_ones(device: str) -> None:
+    model, prompt, items = subject("llama"), few_shot(), rows(12)
+    model.module.to(device)
+    cache = ScoreCache()
+    quick = Scorer(model, cache, compute=torch.bfloat16)
+    near, exact = quick.score(prompt, items), quick.exact.score(prompt, items)
+    torch.testing.assert_close(near, exact, atol=0.1, rtol=0.02)
+    assert not torch.equal(near, exact)
+    assert torch.equal(exact, Scorer(model, cache).score(prompt, items))
+    assert torch.equal(near, Scorer(model, cache, compute=torch.bfloat16).score(prompt, items))
+
+
+@pytest.mark.parametrize("compute", [None, torch.float32])
+def test_a_format_that_saves_nothing_is_the_exact_one(compute: torch.dtype | None) -> None:
+    scorer = Scorer(subject("llama"), ScoreCache(), compute=compute)
+    assert scorer.exact is scorer
+
+
+def test_it_knows_whether_the_weights_have_changed() -> None:
+    model = subject("llama")
+    scorer = Scorer(model, ScoreCache(), compute=torch.bfloat16)
+    assert scorer.intact()
+    next(model.module.parameters()).data.add_(1)
+    assert not scorer.intact()

@@ -81,7 +81,7 @@ def test_how_far_a_group_gets(examples: int) -> None:
     made = Planted([0.5, 0.5, 0.5], 30).race(1000)
     for candidate, rows in enumerate((4, 2, 7)):
         made.advance(candidate, rows)
-    found = shortest.reach(made, [0, 1, 2], examples)
+    found = made.reach([0, 1, 2], examples)
     cost = [sum(max(0, rows - met) for met in (4, 2, 7)) for rows in (found, found + 1)]
     assert cost[0] <= examples
     assert cost[1] > examples or found == 30

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 from fixtures.models import subject
-from fixtures.prompting import TEMPLATE, toy
+from fixtures.prompting import TEMPLATE, standing, toy
 
 from engine.prompts import lessons as lessons_module
+from engine.prompts.judging import Standing
 from engine.prompts.lessons import Lessons, choice_loss
 from engine.prompts.options import EmbedPromptOptions, Form
-from engine.prompts.race import Standing
 from engine.prompts.scorer import Scorer
 from engine.prompts.soft import Soft, beginning
 from engine.prompts.template import Prompt
@@ -145,8 +145,7 @@ def test_a_batch_in_parts_has_the_same_gradient(choices: Any, monkeypatch: pytes
 
 
 def judged(skill: float) -> Standing:
-    """With an accuracy and a margin that make this skill."""
-    return Standing(2 * skill - 0.5, 0.0, np.ones(4, dtype=bool), np.zeros(4))
+    return standing(np.ones(4, dtype=bool), np.zeros(4), skill)
 
 
 def tuning(

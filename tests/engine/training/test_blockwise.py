@@ -10,7 +10,9 @@ from fixtures.models import DEVICES
 from torch import nn
 
 from engine.errors import EngineError
-from engine.training.blockwise import Schedule, check_masks, mask_of, relative_error, train, trainable
+from engine.training.blockwise import relative_error, train
+from engine.training.masking import check_masks, mask_of, trainable
+from engine.training.schedule import Schedule
 
 
 def test_the_learning_rate_rises_and_falls() -> None:

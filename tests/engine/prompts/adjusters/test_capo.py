@@ -9,7 +9,7 @@ from fixtures.prompting import Scripted, planted, setting, with_writer
 
 from engine.prompts.adjusters import capo
 from engine.prompts.adjusters.capo import Donors
-from engine.prompts.race import Standing
+from engine.prompts.judging import Standing
 from engine.prompts.template import Prompt
 
 
@@ -71,7 +71,7 @@ def share_of_one(helps: bool) -> float:
     adjuster = capo.adjust(at)
     ask, late = next(adjuster), []
     plain = planted(Prompt("p", "x"))
-    good, bad = replace(plain, accuracy=0.9, margin=1.0), replace(plain, accuracy=0.5, margin=0.0)
+    good, bad = replace(plain, skill=0.87), replace(plain, skill=0.5)
     for number in range(20):
         ask = adjuster.send([good if helps and wanted in p.demonstrations else bad for p in ask])
         late += [wanted in p.demonstrations for p in ask] if number >= 8 else []

@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from fixtures.prompting import Scripted, planted, setting, with_writer
+from fixtures.prompting import Scripted, planted, setting, standing, with_writer
 
 from engine.prompts.adjusters import rewrite
-from engine.prompts.race import Standing
+from engine.prompts.judging import Standing
 from engine.prompts.template import Prompt
 
 CLEAR = "Answer with yes if the statement is true."
@@ -23,7 +23,7 @@ def writing(writer: Scripted, **changes: Any) -> Any:
 def wrong_at(rows: Sequence[int], skill: float = 0.5) -> Standing:
     correct = np.ones(16, dtype=bool)
     correct[list(rows)] = False
-    return Standing(skill, 0.0, correct, np.where(correct, 1.0, -1.0))
+    return standing(correct, np.where(correct, 1.0, -1.0), (skill + 0.5) / 2)
 
 
 def test_it_begins_with_induction_and_paraphrases_and_then_shows_errors() -> None:

@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fixtures.prompting import INSTRUCTION, setting
+from fixtures.prompting import INSTRUCTION, setting, standing
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.prompts.adjusters import shorten
+from engine.prompts.judging import Standing
 from engine.prompts.options import Form
-from engine.prompts.race import Standing
 from engine.prompts.soft import beginning
 
 PIECES = st.lists(st.tuples(st.floats(0, 50), st.integers(0, 9)), min_size=1, max_size=12)
@@ -32,9 +32,9 @@ def test_the_least_informative_go_until_the_share_is_reached(pieces: list[tuple[
     assert len(gone) == 1 or sum(max(1, pieces[i][1]) for i in gone if i != last) < share + max(sizes)
 
 
-def standing(good: bool) -> Standing:
+def judged(good: bool) -> Standing:
     margins = np.linspace(-1, 2, 16) - (0 if good else 3)
-    return Standing(float((margins > 0).mean()), float(margins.mean()), margins > 0, margins)
+    return standing(margins > 0, margins)
 
 
 def lengths(level: bool) -> tuple[list[list[int]], int]:
@@ -43,10 +43,10 @@ def lengths(level: bool) -> tuple[list[list[int]], int]:
     adjuster = shorten.adjust(at)
     ask, rounds = next(adjuster), []
     try:
-        ask = adjuster.send([standing(True)])
+        ask = adjuster.send([judged(True)])
         while True:
             rounds.append([at.tokens(p) for p in ask])
-            ask = adjuster.send([standing(level) for _ in ask])
+            ask = adjuster.send([judged(level) for _ in ask])
     except StopIteration:
         return rounds, at.tokens(at.start)
 
@@ -105,7 +105,7 @@ def test_next_to_nothing_can_be_shortened(instruction: str) -> None:
     adjuster = shorten.adjust(at)
     next(adjuster)
     try:
-        asked = adjuster.send([standing(True)])
+        asked = adjuster.send([judged(True)])
         assert [p.instruction for p in asked] == [""]
     except StopIteration:
         assert not instruction

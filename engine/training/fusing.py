@@ -1,0 +1,58 @@
+"""Student and teacher in one: their weights' weighted mean on the kept mask (as Wortsman et al. 2021, arXiv 2109.01903, mix a
+fine-tuned model with the one it came from), by the share that held-out data asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from engine.errors import UsageError
+from engine.training.learning import Learning
+from engine.training.masking import Mask
+from engine.training.options import DistillOptions
+from engine.training.teacher import subject_of
+from engine.workspace import Workspace
+
+
+def check_fusable(workspace: Workspace, options: DistillOptions) -> None:
+    """Raises UsageError, before anything is trained, when a weight has no match in the teacher."""
+    theirs = {name: weight.shape for name, weight in subject_of(workspace, options).module.named_parameters()}
+    for name, weight in workspace.subject.module.named_parameters():
+        if theirs.get(name) != weight.shape:
+            message = f"{name} has no match in the teacher to be fused with"
+            raise UsageError(message, where=f"step.{workspace.step}.fuse", hint="fuse = []")
+
+
+def choose_share(
+    workspace: Workspace, options: DistillOptions, learning: Learning, weights: Sequence[nn.Parameter],
+    masks: Sequence[Mask], best: float
+) -> tuple[float, float]:  # fmt: skip
+    """Leaves the weights M * ((1 - s) student + s teacher) with the share s of lowest held-out loss, 0 among them; s and the
+    loss.
+    """
+    if not options.fuse:
+        return 0.0, best
+    students = [weight.detach().clone() for weight in weights]
+    teachers = [weight.detach() for weight in subject_of(workspace, options).module.parameters()]
+    losses = {0.0: best}
+    for share in options.fuse:
+        mix(weights, students, teachers, masks, share)
+        losses[share] = learning.held_out(options.micro_batch or options.batch)
+        workspace.log(f"with {share:g} of the teacher's weights the held-out loss is {losses[share]:.4g}")
+    share = min(losses, key=lambda one: losses[one])
+    mix(weights, students, teachers, masks, share)
+    return share, losses[share]
+
+
+@torch.no_grad()
+def mix(
+    weights: Sequence[nn.Parameter], students: Sequence[torch.Tensor], teachers: Sequence[torch.Tensor],
+    masks: Sequence[Mask], share: float
+) -> None:  # fmt: skip
+    """Puts the mean in place; what is removed stays removed."""
+    for weight, student, teacher, mask in zip(weights, students, teachers, masks, strict=True):
+        mixed = student if share == 0 else torch.lerp(student, teacher.float(), share)
+        weight.data.copy_(mixed if mask is None else mixed * mask)

@@ -1,0 +1,249 @@
+"""The one training loop: AdamW on some weights, in an order that depends on the seed alone, with the best state kept.
+
+It knows neither models nor data: `Objective` gives losses, `Keeper` holds a sparsity pattern, `Listener` hears. A loop that was
+killed goes on from its last state and ends with the same bits.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from engine import files
+from engine.errors import EngineError
+from engine.training import kept
+from engine.training.masking import Keeper
+from engine.training.schedule import Schedule
+from engine.weights import writing
+
+
+class Objective(Protocol):
+    """What is minimized, on items that are known by number."""
+
+    def part(self, indices: Sequence[int], whole: int) -> torch.Tensor:
+        """The loss of these items as their share of the mean over `whole` predictions, with gradients."""
+
+    def held_out(self, together: int) -> float:
+        """The mean loss on what is never trained on, so many items at a time."""
+
+
+class Items(Protocol):
+    """How many predictions items hold, and how much they are in the unit of throughput."""
+
+    @property
+    def train(self) -> Sequence[int]:
+        """The numbers of those that are trained on."""
+
+    def predicted(self, indices: Sequence[int]) -> int: ...
+
+    def size(self, indices: Sequence[int]) -> int: ...
+
+
+class Listener(Protocol):
+    """Hears of every step and every check, and may stop the work by raising."""
+
+    def stepped(self, done: int, loss: float, rate: float, per_second: float) -> None: ...
+
+    def checked(self, done: int, loss: float, best: bool) -> None: ...
+
+    def warn(self, message: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Items a step and at a time, steps between checks and between saved states, and after how many checks without a better
+    one to stop.
+    """
+
+    schedule: Schedule
+    batch: int
+    micro: int
+    check_every: int
+    save_every: int
+    patience: int
+    weight_decay: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a training is: steps done, the best held-out loss with the step behind which it was found (None: none yet counts),
+    the loss before the first step, checks since the best, and items that go through the model at a time.
+    """
+
+    micro: int
+    done: int = 0
+    first: float = math.nan
+    best: float = math.inf
+    best_at: int | None = None
+    checks: int = 0
+    halved: bool = False
+
+
+@dataclass
+class Loop:
+    """`state` and `best` are the files of the last state and of the best weights."""
+
+    weights: list[nn.Parameter]
+    objective: Objective
+    items: Items
+    keeper: Keeper
+    pace: Pace
+    listener: Listener
+    state: Path
+    best: Path
+    at: Standing = field(init=False)
+    optimizer: torch.optim.AdamW = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.at = Standing(self.pace.micro)
+        decay = self.pace.weight_decay
+        self.optimizer = torch.optim.AdamW(self.weights, weight_decay=decay, betas=(0.9, 0.95), fused=True)
+
+    def run(self) -> Standing:
+        """Trains to the end or until nothing gets better, and leaves the best weights that have their pattern."""
+        self._begin()
+        steps, patience = self.pace.schedule.steps, self.pace.patience
+        while self.at.done < steps and self.at.checks < patience:
+            loss = self._step(self.at.done)
+            if not math.isfinite(loss):
+                self._broken()
+                break
+            self.at = replace(self.at, done=self.at.done + 1)
+            if self.at.done % self.pace.check_every == 0 or self.at.done == steps:
+                self._check()
+            if self.at.done % self.pace.save_every == 0:
+                self._save()
+        self._put_best()
+        return self.at
+
+    def _begin(self) -> None:
+        found = kept.restore(self.state, self.weights, self.optimizer)
+        if found is None:
+            first = self._check()
+            self.at = replace(self.at, first=first)
+            return
+        about, more = found
+        self.at = Standing(**about)
+        self.keeper.restore(more.get("pattern", []))
+
+    def _save(self) -> None:
+        kept.save(self.state, self.weights, self.optimizer, asdict(self.at), pattern=self.keeper.tensors())
+
+    def _step(self, step: int) -> float:
+        """One optimizer step; the loss before it, NaN when a gradient is not finite (then nothing is changed)."""
+        began = time.perf_counter()
+        batch = batch_at(self.items.train, self.pace.batch, self.pace.seed, step)
+        self.keeper.before(step)
+        loss = self._backward(batch)
+        self.keeper.gradients(step, self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self.weights, self.pace.schedule.clip)
+        if not bool(torch.isfinite(norm)):
+            return math.nan
+        rate = self.pace.schedule.rate(step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.keeper.after(step)
+        seconds = time.perf_counter() - began
+        self.listener.stepped(step + 1, loss, rate, self.items.size(batch) / seconds)
+        return loss
+
+    def _backward(self, batch: Sequence[int]) -> float:
+        """The batch's mean loss, its gradients in the weights. When memory runs out, once, half as many items go through the
+        model at a time.
+        """
+        while True:
+            try:
+                return self._accumulate(batch)
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if self.at.halved or self.at.micro == 1:
+                    hint = "lower batch or length, or gradient_checkpointing = true"
+                    raise EngineError(f"memory ran out in step {self.at.done + 1}", hint=hint) from error
+            self.at = replace(self.at, micro=-(-self.at.micro // 2), halved=True)
+            told = f"{self.at.micro} instead of {self.pace.micro} items go through the model at a time from now on"
+            self.listener.warn(f"memory ran out: {told}")
+            self.optimizer.zero_grad(set_to_none=True)
+
+    def _accumulate(self, batch: Sequence[int]) -> float:
+        whole, total = self.items.predicted(batch), 0.0
+        for part in cut(batch, self.at.micro):
+            loss = self.objective.part(part, whole)
+            torch.autograd.backward(loss)
+            total += float(loss.detach())
+        return total
+
+    def _held_out(self) -> float:
+        with self.keeper.shown():
+            return self.objective.held_out(self.at.micro)
+
+    def _check(self) -> float:
+        """Judges the weights, and keeps them where they are the best that have their pattern."""
+        done, settled = self.at.done, self.keeper.settled(self.at.done)
+        loss = self._held_out()
+        better = settled and loss < self.at.best
+        if better:
+            with self.keeper.shown(), writing(self.best):
+                stored = {str(i): weight.detach().cpu().contiguous() for i, weight in enumerate(self.weights)}
+                files.write_with(self.best, lambda part: save_file(stored, part))
+            self.at = replace(self.at, best=loss, best_at=done, checks=0)
+        elif settled and done:
+            self.at = replace(self.at, checks=self.at.checks + 1)
+        self.listener.checked(done, loss, better)
+        return loss
+
+    def _broken(self) -> None:
+        step = self.at.done + 1
+        if self.at.best_at is None:
+            raise EngineError(f"the loss is not finite at step {step}", hint="lower the learning rate")
+        message = f"the loss is not finite at step {step}: the weights are those of step {self.at.best_at}"
+        self.listener.warn(f"{message}; a lower learning rate may help")
+
+    def _put_best(self) -> None:
+        if self.at.best_at is None:
+            raise EngineError("the training ended before its pattern was complete", hint="more steps")
+        self.optimizer.state.clear()
+        best = load_file(self.best)
+        for index, weight in enumerate(self.weights):
+            weight.grad = None
+            weight.data.copy_(best[str(index)])
+
+
+def batch_at(train: Sequence[int], size: int, seed: int, step: int) -> list[int]:
+    """The items of a step: the epochs' random orders one behind the other, cut in batches; no batch has more than there are."""
+    size = min(size, len(train))
+    places = [divmod(place, len(train)) for place in range(step * size, (step + 1) * size)]
+    return [train[order(len(train), seed, epoch)[place]] for epoch, place in places]
+
+
+@functools.lru_cache(maxsize=2)
+def order(count: int, seed: int, epoch: int) -> list[int]:
+    """The epoch's random order of so many items."""
+    generator = torch.Generator().manual_seed(seed * 10_007 + epoch)
+    found: list[int] = torch.randperm(count, generator=generator).tolist()
+    return found
+
+
+def cut(batch: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    """The batch in parts of so many items."""
+    for start in range(0, len(batch), size):
+        yield batch[start : start + size]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, on an accelerator (torch's own error) or on the CPU (a plain RuntimeError of its allocator)."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return "not enough memory" in str(error) or "can't allocate memory" in str(error)

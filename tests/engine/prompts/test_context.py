@@ -1,0 +1,120 @@
+"""Rows that are too long for the model: what is cut, how far, that nothing else is, and that it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from fixtures.models import subject
+from fixtures.prompting import WORDS, at_work, options, toy
+
+from engine import events as ev
+from engine import preflight
+from engine.data.rows import Row
+from engine.data.tasks import Task
+from engine.errors import UsageError
+from engine.evaluation.measure import Measurement
+from engine.evaluation.options import EvaluateOptions
+from engine.prompts import select
+from engine.prompts.options import PromptStepOptions, SelectPromptOptions
+from engine.prompts.scorer import Scorer
+from engine.prompts.soft import beginning
+from engine.prompts.template import Prompt
+
+POSITIONS = 512  # of the tiny models
+LONG = " ".join(WORDS * 60)
+CHOICES = (" no", " yes indeed")
+PROMPT = Prompt("asked", "{title}: {text}\nAnswer:", "Say yes or no.", tuple(toy().train[:0]))
+
+
+def row(text: str, title: str = "a name") -> Row:
+    return Row(text, {"text": text, "title": title}, CHOICES, 0)
+
+
+def texts(scorer: Scorer, rows: Sequence[Row], prompt: Prompt = PROMPT) -> list[str]:
+    """What the model reads of every choice, in order, the answer's last token aside."""
+    return [scorer.subject.tokenizer.decode(s.tokens) for s in scorer._fitting(prompt, rows, 2)]
+
+
+def test_as_much_as_fits_of_the_longest_field_and_all_of_the_rest() -> None:
+    scorer = Scorer(subject("llama"))
+    sequences = scorer._fitting(PROMPT, [row(LONG)], 2)
+    assert POSITIONS - 2 <= max(len(s.tokens) for s in sequences) <= POSITIONS
+    for text in texts(scorer, [row(LONG)]):
+        assert "Say yes or no.\n\na name: the class statement" in text
+        assert "\nAnswer:" in text[-24:]
+    (shown, *_) = texts(scorer, [row("a name", title=LONG)])
+    assert ": a name\nAnswer:" in shown, "the title is the longer one here"
+
+
+def test_a_cut_row_scores_as_the_shorter_row_and_others_as_before() -> None:
+    scorer, whole = Scorer(subject("llama")), [row("no value"), row(LONG), row("a name is bound")]
+    found = scorer.score(PROMPT, whole)
+    (text, _) = texts(scorer, [row(LONG)])
+    kept = text[text.index("a name: ") + 8 : text.index("\nAnswer:")]
+    assert LONG.startswith(kept)
+    assert len(kept) > 1000
+    fresh = Scorer(scorer.subject)
+    torch.testing.assert_close(found, fresh.score(PROMPT, [whole[0], row(kept), whole[2]]))
+    assert (scorer.cut, fresh.cut) == ({"asked": {row(LONG).digest}}, {})
+
+
+def test_virtual_tokens_take_their_room() -> None:
+    scorer = Scorer(subject("llama"))
+    soft = beginning("soft", scorer.subject, [5] * 40)
+    scorer.score(replace(PROMPT, soft=soft), [row(LONG)])
+    sequences = scorer._fitting(replace(PROMPT, soft=soft), [row(LONG)], 2)
+    assert POSITIONS - 42 <= max(len(s.tokens) for s in sequences) <= POSITIONS - 40
+
+
+def test_a_prompt_without_room_for_a_row_is_an_error() -> None:
+    with pytest.raises(UsageError, match="no room in the model's context for 'no value'") as refused:
+        Scorer(subject("llama")).score(replace(PROMPT, instruction=LONG), [row("no value")])
+    assert refused.value.where == "prompt asked"
+    assert "fewer or shorter demonstrations" in (refused.value.hint or "")
+
+
+def long_task() -> Task:
+    """The toy task with one development and two test rows that are too long."""
+    task = toy()
+    dev, test = list(task.dev), list(task.test)
+    for rows, places in ((dev, [3]), (test, [0, 5])):
+        for place in places:
+            text = f"{place} {LONG}"
+            rows[place] = replace(rows[place], text=text, fields={"text": text})
+    return replace(task, dev=dev, test=test)
+
+
+def test_a_step_says_how_many_rows_were_cut(tmp_path: Path) -> None:
+    told = list[ev.Event]()
+    step = SelectPromptOptions(use="select_prompt", task="toy", candidates=["Yes?"], budget=80)
+    summary = select.run(at_work(tmp_path / "run", step, told, long_task()), step)
+    assert summary["cut"] == 3
+    (line,) = [e.message for e in told if isinstance(e, ev.Log) and "longest field" in e.message]
+    assert line.startswith("3 rows do not fit in the model's 512 positions with plain, c01")
+    told.clear()
+    assert "cut" not in select.run(at_work(tmp_path / "short", step, told), step)
+    assert not [e for e in told if isinstance(e, ev.Log) and "longest field" in e.message]
+
+
+def test_a_measurement_says_so_too(tmp_path: Path) -> None:
+    told = list[ev.Event]()
+    made = at_work(tmp_path / "run", None, told, long_task())
+    Measurement(made, made.subject, EvaluateOptions(tasks=["toy"]), "dense").task("toy")
+    assert [e.message[:6] for e in told if isinstance(e, ev.Log)] == ["2 rows"]
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        SelectPromptOptions(use="select_prompt", task="toy", candidates=["Yes?", LONG]),
+        options(instruction=LONG),
+    ],
+)
+def test_a_given_prompt_without_room_is_refused_before_the_run(step: PromptStepOptions, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="but the model has 512 positions") as refused:
+        preflight.check_prompts(at_work(tmp_path / "run", step))
+    assert refused.value.where == "step.0"

@@ -1,0 +1,85 @@
+"""The resident worker: what it writes is greedy decoding, in turns, and an error is an answer too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fixtures.models import save, subject
+
+from engine.serve import Server, answering
+from tui.resident import Resident
+
+
+def told(folder: Path, text: str = "A good", tokens: int = 12) -> list[dict[str, Any]]:
+    said: list[dict[str, Any]] = []
+    Server(said.append).answer({"text": text, "tokens": tokens, "models": [str(folder)]})
+    return said
+
+
+def test_the_pieces_are_what_plain_greedy_generation_writes() -> None:
+    model = subject("llama")
+    ids = model.tokenizer("A good", return_tensors="pt").input_ids
+    expected = model.module.generate(ids, max_new_tokens=12, do_sample=False)[0, ids.shape[1] :]
+    *pieces, done = answering(model, "A good", 12)
+    text = model.tokenizer.decode(expected, skip_special_tokens=True)
+    assert "".join(line["piece"] for line in pieces) == text.rstrip("\N{REPLACEMENT CHARACTER}")
+    assert done["tokens"] == len(pieces) <= 12
+
+
+def test_an_answer_ends_where_the_model_ends_it() -> None:
+    model = subject("llama")
+    first = next(iter(answering(model, "A", 3)))
+    model.module.generation_config.eos_token_id = int(
+        model.module(model.tokenizer("A", return_tensors="pt").input_ids).logits[0, -1].argmax()
+    )
+    (done,) = answering(model, "A", 3)
+    assert (first.keys(), done["tokens"]) == ({"piece"}, 0)
+
+
+def test_an_empty_text_begins_with_what_stands_before_all() -> None:
+    assert list(answering(subject("llama"), "", 2))[-1]["tokens"] <= 2
+
+
+def test_two_models_answer_in_turns_and_are_loaded_once(tmp_path: Path) -> None:
+    one, two = (str(save("llama", tmp_path / name, seed)) for seed, name in enumerate("ab"))
+    said: list[dict[str, Any]] = []
+    server = Server(said.append)
+    request = {"text": "A good", "tokens": 4, "models": [one, two]}
+    server.answer(request)
+    order = [line["model"] for line in said if "piece" in line]
+    assert order[:4] == [one, two, one, two]
+    assert said[-1] == {"end": True}
+    assert sum("loading" in line for line in said) == 2
+    server.answer(request)
+    assert sum("loading" in line for line in said) == 2
+
+
+def test_a_model_that_is_not_there_is_an_error_and_the_end(tmp_path: Path) -> None:
+    error, end = told(tmp_path / "nothing")[-2:]
+    assert str(tmp_path) in error["where"]
+    assert end == {"end": True}
+
+
+def test_the_child_process_says_the_same_and_outlives_an_error(tmp_path: Path) -> None:
+    from engine.errors import EngineError
+
+    folder, resident = save("llama", tmp_path / "model"), Resident()
+    try:
+        with pytest.raises(EngineError, match="no such folder"):
+            list(resident.ask("A good", 6, [str(tmp_path / "nothing")]))
+        lines = list(resident.ask("A good", 6, [str(folder)]))
+        first = resident._process
+        assert [line for line in lines if "seconds" not in line] == [
+            line for line in told(folder, tokens=6) if "seconds" not in line and "end" not in line
+        ]
+        assert list(resident.ask("B", 2, [str(folder)]))[-1]["done"]
+        assert resident._process is first
+        long = resident.ask("B", 400, [str(folder)])
+        next(long)
+        first.kill()
+        with pytest.raises(EngineError, match="killed from outside: signal 9"):
+            list(long)
+    finally:
+        resident.close()

@@ -1,0 +1,187 @@
+"""The `finetune` step in whole runs on tiny models: text, task and features; zeros stay; killed runs end with the same bits."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fixtures.killing import Killed, die_when
+from fixtures.models import TEXT, save, subject
+from fixtures.prompting import toy
+from fixtures.training import MEASURED, check_at, weights
+from fixtures.workspaces import workspace
+from safetensors.torch import load_file
+
+from engine import runs
+from engine.runs import Run
+from engine.training.learning import Learning, answers
+from engine.training.losses import right_answers
+from engine.training.material import IGNORED, material
+from engine.training.options import FinetuneOptions
+from engine.worker import execute
+
+PROFILE = (
+    'name = "finetune"'
+    + MEASURED
+    + """\
+[[step]]
+use = "prune"
+criterion = "magnitude"
+[[step]]
+use = "finetune"
+data = "{data}"
+length = 32
+steps = 20
+batch = 2
+check_every = 5
+save_every = 4
+held_out = 4
+learning_rate = 5e-3
+{more}
+[[step]]
+use = "export"
+"""
+)
+
+
+@pytest.fixture
+def begin(tmp_path: Path) -> Callable[..., Run]:
+    """A new run of the profile on a tiny model of the architecture."""
+    (tmp_path / "text.txt").write_text(TEXT)
+    number = iter(range(100))
+
+    def create(architecture: str = "llama", dtype: str = "float32", data: str = "calibration", more: str = "") -> Run:
+        if not (tmp_path / "model").is_dir():
+            save(architecture, tmp_path / "model")
+        text = PROFILE.format(folder=tmp_path, dtype=dtype, data=data, more=more)
+        return runs.create("finetune", text, tmp_path / f"run-{next(number)}")
+
+    return create
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "gpt2", "gemma2", "mixtral"])
+def test_the_held_out_loss_falls_and_zeros_stay(begin: Callable[..., Run], architecture: str, tmp_path: Path) -> None:
+    run = begin(architecture, data=f"file:{tmp_path}/text.txt", more="gradient_checkpointing = true\nmicro_batch = 1")
+    assert execute(run) == 0, run.state().failure
+    state = run.state()
+    summary = state.steps[1].summary
+    assert summary["held_out_after"] < summary["held_out_before"]
+    assert list(state.metrics) == ["dense", "pruned", "finetuned", "exported"]
+    assert state.metrics["finetuned"]["perplexity"].value < state.metrics["pruned"]["perplexity"].value
+    assert state.metrics["finetuned"]["sparsity"].value == state.metrics["pruned"]["sparsity"].value
+    assert [event.done for event in state.losses] == [0, 5, 10, 15, 20]
+    assert state.history["training loss"]
+    exported = load_file(run.artifacts / "model" / "model.safetensors")
+    for block in (0, 1):
+        for name, pruned in load_file(run.checkpoints / f"step-0-block-{block}.safetensors").items():
+            if name in exported:
+                stored = exported[name].T if architecture == "gpt2" else exported[name]
+                assert torch.equal(stored == 0, pruned == 0), name
+    assert not list(run.checkpoints.glob("step-1-training*")), "the training's state is not kept"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("done", [0, 5, 20])
+def test_resume_gives_the_same_bits(begin: Callable[..., Run], dtype: str, done: int) -> None:
+    whole, broken = begin(dtype=dtype), begin(dtype=dtype)
+    assert execute(whole) == 0, whole.state().failure
+    with pytest.raises(Killed):
+        execute(broken, also=die_when(check_at(done)))
+    assert execute(broken) == 0, broken.state().failure
+    assert weights(broken) == weights(whole)
+    assert broken.state().steps[1].summary == whole.state().steps[1].summary
+    assert execute(broken) == 0, "a finished run is taken from its checkpoints"
+    assert weights(broken) == weights(whole)
+
+
+def test_kill_9_loses_no_bit(begin: Callable[..., Run], worker: Any) -> None:
+    whole, run = begin(), begin()
+    process = worker(run, check_at(10))
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    for one in (run, whole):
+        assert execute(one) == 0, one.state().failure
+    assert weights(run) == weights(whole)
+
+
+def test_a_module_learns_its_features(tmp_path: Path) -> None:
+    text = """[model]\nsource = "builtin:linear"\n[calibration]\nsource = "builtin"\n[[step]]\nuse = "prune"
+criterion = "importance"\nsparsity = 0.9\n[[step]]\nuse = "finetune"\nsteps = 60\nlearning_rate = 1e-2\nbatch = 20\n"""
+    run = runs.create("linear", text, tmp_path / "run")
+    assert execute(run) == 0, run.state().failure
+    state = run.state()
+    assert state.steps[1].summary["held_out_after"] < state.steps[1].summary["held_out_before"]
+    assert state.metrics["finetuned"]["sparsity"].value == 0.9
+
+
+def options(**changes: Any) -> FinetuneOptions:
+    return FinetuneOptions.model_validate({"use": "finetune", "held_out": 3, **changes})
+
+
+@pytest.mark.parametrize("choices", [(" yes", " no"), (" a very long choice", " no")], ids=["one-token", "several"])
+def test_a_task_asks_for_the_right_answer_alone(tmp_path: Path, choices: tuple[str, str], monkeypatch: Any) -> None:
+    from dataclasses import replace
+
+    made = workspace(tmp_path / "run", subject("llama"))
+    task = toy()
+    rows = {split: [replace(row, choices=choices, gold=row.gold % 2) for row in getattr(task, split)]
+            for split in ("train", "dev")}  # fmt: skip
+    made._tasks["toy"] = replace(task, **rows)
+    found = material(made, options(data="task:toy"))
+    tokenizer: Any = made.subject.tokenizer
+    assert len(found.held) == 3
+    for index, row in zip(found.train, rows["train"], strict=True):
+        asked = found.targets[index] != IGNORED
+        answer = found.targets[index][asked]
+        assert tokenizer.decode(answer) == row.choices[row.gold]
+        read = tokenizer.decode([*found.inputs[index][: int(asked.nonzero()[0]) + 1], *answer])
+        assert read.endswith(row.text + read[read.rindex(row.text) + len(row.text) :])
+        assert torch.equal(found.inputs[index][1:][asked[:-1]], found.targets[index][:-1][asked[:-1]])
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "mixtral"])
+def test_shorter_rows_beside_longer_ones_change_no_loss(tmp_path: Path, name: str) -> None:
+    made = workspace(tmp_path / "run", subject(name))
+    made._tasks["toy"] = toy()
+    found = material(made, options(data="task:toy"))
+    learning = Learning.of(made.subject, found, right_answers, options(compute="float32"))
+    rows = list(found.train)[:5]
+    assert len({len(found.inputs[row]) for row in rows}) > 1
+    whole = found.predicted(rows)
+    together = learning.part(rows, whole)
+    alone = sum(learning.part([row], whole) for row in rows)
+    torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-6)
+    assert answers(made.subject, found, rows, torch.float32).logits_PV.shape[0] == whole
+
+
+def test_checkpointed_blocks_give_the_same_gradients(tmp_path: Path) -> None:
+    made = workspace(tmp_path / "run", subject("llama"))
+    gradients = []
+    for checkpointing in (False, True):
+        how = options(gradient_checkpointing=checkpointing, compute="float32")
+        found = material(made, how)
+        learning = Learning.of(made.subject, found, right_answers, how)
+        made.subject.module.requires_grad_(True)
+        parameters = list(made.subject.module.parameters())
+        gradients.append(torch.autograd.grad(learning.part([0, 1], found.predicted([0, 1])), parameters))
+    for plain, again in zip(*gradients, strict=True):
+        torch.testing.assert_close(plain, again)
+    assert all("forward" not in block.__dict__ for block in made.subject.blocks())
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [('data = "file:x.txt"', "for language models"), ("steps = 0", "greater than or equal to 1")],
+)
+def test_what_cannot_be_trained_on_is_refused(tmp_path: Path, more: str, message: str) -> None:
+    text = '[model]\nsource = "builtin:linear"\n[calibration]\nsource = "builtin"\n[[step]]\nuse = "finetune"\n' + more
+    run = runs.create("linear", text, tmp_path / "run")
+    assert execute(run) == 2
+    failure = run.state().failure
+    assert failure is not None
+    assert message in f"{failure.message} {failure.where} {run.log_tail()}" or "problem" in failure.message

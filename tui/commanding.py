@@ -1,0 +1,98 @@
+"""The part of the app that goes to a model or a profile, and does what was typed on the command line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from textual.screen import Screen
+
+from engine import runs
+from engine.errors import EngineError
+from engine.runs import Run
+from engine.state import RunState
+from tui import grammar, says
+from tui.follow import Follower
+from tui.following import FollowingApp, as_engine_error
+from tui.resident import Resident, pair
+
+
+class CommandingApp(FollowingApp, inherit_bindings=False):
+    """An app with a command line and a resident worker that answers questions; `profile_ref` is a profile to select."""
+
+    def __init__(self, profile: str | None, run: Run | None) -> None:
+        super().__init__(run)
+        self.profile_ref = profile
+        self.resident = Resident()
+
+    def on_unmount(self) -> None:
+        self.resident.close()
+
+    def inspect_model(self, source: str) -> None:
+        """Opens a model in the Inspect screen."""
+        self.model_source = source
+        self.switch_mode("inspect")
+        self.call_later(self._open_model, source)
+
+    def show_profile(self, path: str) -> None:
+        """Goes to a profile in the Profiles screen."""
+        self.profile_ref = path
+        self.switch_mode("profiles")
+        self.call_later(self._select_profile, path)
+
+    def _select_profile(self, path: str) -> None:
+        screen: Any = self.screen
+        if screen.id == "profiles" and screen.drafts:  # else it selects profile_ref when it has read them
+            screen.load(path)
+
+    def _open_model(self, source: str) -> None:
+        screen: Any = self.screen
+        if screen.id == "inspect" and getattr(screen, "source", None) != source:
+            screen.open_model(source)
+
+    def do_command(self) -> None:
+        from tui.screens.command import CommandLine
+
+        self.push_screen(CommandLine(self.model_source or "demo"), self._obey)
+
+    def _obey(self, command: grammar.Command | None) -> None:
+        try:
+            self._do(command)
+        except (EngineError, OSError) as error:
+            self.complain(as_engine_error(error))
+
+    def _do(self, command: grammar.Command | None) -> None:
+        match command:
+            case grammar.Start(profile):
+                self.start(profile)
+            case grammar.Ask():
+                self._ask(command)
+            case grammar.Simple("quit"):
+                self.do_quit()
+            case grammar.Simple("model", source):
+                self.inspect_model(says.model(source) if source else self.model_source or "demo")
+            case grammar.Simple("attach", reference):
+                self.attach(Follower(runs.find(reference or "last")))
+            case grammar.Simple(word, argument):
+                self._read(word, says.text(word, argument))
+
+    def _ask(self, question: grammar.Ask) -> None:
+        from tui.screens.answers import AnswersScreen
+
+        run, state = self._compared()
+        dense, compressed = pair(run, state)
+        self.push_screen(AnswersScreen(question, [("dense", dense), ("compressed", compressed)], self.resident))
+
+    def _compared(self) -> tuple[Run, RunState]:
+        """The run whose models are asked: the open one, else the newest."""
+        if self.follower is not None:
+            return self.follower.run, self.follower.state
+        run = runs.find("last")
+        return run, run.state()
+
+    def _read(self, heading: str, text: str) -> None:
+        from rich.text import Text
+
+        from tui.screens.dialogs import Reader
+
+        screen: Screen[None] = Reader(heading.capitalize(), Text(text))
+        self.push_screen(screen)

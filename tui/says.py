@@ -1,0 +1,37 @@
+"""What the words of the command line that only tell something tell: help, a run's report, the last run's model."""
+
+from __future__ import annotations
+
+from engine import runs
+from engine.registry import STEPS
+from tui import completion, grammar, resident
+
+
+def text(word: str, argument: str) -> str:
+    """The text of `report` and `help`. Raises Unavailable for a run that is not there, UsageError for a word."""
+    return _report(argument or "last") if word == "report" else _help(argument)
+
+
+def model(source: str) -> str:
+    """A model as it is named on the command line: `last` is what the newest run has written."""
+    if source != "last":
+        return source
+    run = runs.find("last")
+    return resident.pair(run, run.state())[1]
+
+
+def _report(reference: str) -> str:
+    from engine import report
+
+    run = runs.find(reference)
+    return report.markdown(run.state(), runs.read_json(run.path / "environment.json"))
+
+
+def _help(word: str) -> str:
+    use = grammar.ALIASES.get(word, word)
+    entries = completion.complete(f"{use} " if use in STEPS else "")
+    lead = "Commands. A word and its keys: help prune.\n\n"
+    if use in STEPS:
+        lead = f"{completion.complete('').get(use, '')}\n\n"
+    width = max(map(len, entries), default=0)
+    return lead + "\n".join(f"{name:<{width}}  {about}" for name, about in entries.items())

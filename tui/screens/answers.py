@@ -1,0 +1,97 @@
+"""The answers of the dense and the compressed model to one question, side by side, as they are written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.text import Text
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.screen import ModalScreen
+from textual.widgets import Static
+from textual.worker import get_current_worker
+
+from engine import figures
+from engine.errors import EngineError
+from tui.grammar import Ask
+from tui.resident import Resident
+from tui.widgets.states import elide
+
+
+class AnswersScreen(ModalScreen[None], inherit_bindings=False):
+    """Asks when it opens; closing it before the end ends the worker too."""
+
+    BINDINGS = [Binding("escape,q", "close", "close"), Binding("y", "copy", "copy")]
+
+    def __init__(self, question: Ask, models: Sequence[tuple[str, str]], resident: Resident) -> None:
+        super().__init__()
+        self.question, self.models, self.resident = question, models, resident
+        self.answers = {source: "" for _, source in models}
+        self.told = dict.fromkeys(self.answers, "waiting")
+        self.ended = False
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog wide") as frame:
+            frame.border_title, frame.border_subtitle = elide(self.question.text, 80), "y copy · esc close"
+            with Horizontal():
+                for index, (label, _) in enumerate(self.models):
+                    with VerticalScroll(classes="answer") as column:
+                        column.border_title = label
+                        yield Static(id=f"answer-{index}")
+            yield Static(id="problem")
+
+    def on_mount(self) -> None:
+        self._show()
+        self._ask()
+
+    @work(thread=True, group="ask", exclusive=True)
+    def _ask(self) -> None:
+        worker = get_current_worker()
+        try:
+            for line in self.resident.ask(self.question.text, self.question.tokens, list(self.answers)):
+                if worker.is_cancelled:
+                    return
+                self.app.call_from_thread(self._take, line)
+        except (EngineError, OSError) as error:
+            if not worker.is_cancelled:
+                self.app.call_from_thread(self._fail, error)
+        self.ended = True
+
+    def _take(self, line: dict[str, Any]) -> None:
+        source = line["model"]
+        if "piece" in line:
+            self.answers[source] += line["piece"]
+            self.told[source] = "writing"
+        elif "loading" in line:
+            self.told[source] = "loading the model"
+        else:
+            rate = line["tokens"] / line["seconds"] if line["seconds"] else 0.0
+            took = figures.duration(line["seconds"])
+            self.told[source] = f"✓ {line['tokens']} tokens · {took} · {figures.number(rate, 1)}/s"
+        self._show()
+
+    def _fail(self, error: EngineError | OSError) -> None:
+        lines = error.lines() if isinstance(error, EngineError) else [f"error: {error}"]
+        self.query_one("#problem", Static).update(Text("\n".join(lines), "red"))
+
+    def _show(self) -> None:
+        for index, (_, source) in enumerate(self.models):
+            shown = self.query_one(f"#answer-{index}", Static)
+            shown.update(Text(self.answers[source]))
+            column = shown.query_ancestor(VerticalScroll)
+            column.border_subtitle = self.told[source]
+            column.scroll_end(animate=False)
+
+    def action_copy(self) -> None:
+        said = "\n\n".join(f"{label}: {self.answers[source]}" for label, source in self.models)
+        self.app.copy_to_clipboard(f"{self.question.text}\n\n{said}")
+        self.notify("copied", timeout=2)
+
+    def action_close(self) -> None:
+        if not self.ended:
+            self.workers.cancel_group(self, "ask")
+            self.resident.close()
+        self.dismiss(None)

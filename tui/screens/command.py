@@ -1,0 +1,107 @@
+"""The command line that `:` opens at the foot of a screen: what may follow, earlier lines, what is wrong, in place."""
+
+from __future__ import annotations
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Input, Static
+
+from engine.errors import EngineError
+from tui import completion, grammar, recent
+from tui.widgets.states import elide
+
+OFFERED = 6
+
+
+class CommandLine(ModalScreen[grammar.Command | None], inherit_bindings=False):
+    """Answers the command that was typed; `source` is the model at hand."""
+
+    BINDINGS = [
+        Binding("escape", "close", "close"),
+        Binding("tab", "complete(1)", "complete", priority=True),
+        Binding("shift+tab", "complete(-1)", priority=True),
+        Binding("up", "recall(1)"),
+        Binding("down", "recall(-1)"),
+    ]
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.source = source
+        self._earlier = ["", *reversed(recent.read(recent.COMMANDS))]
+        self._at = 0
+        self._typed = ""
+        self._choice = -1
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="command-line"):
+            yield Static(id="offers")
+            yield Input(placeholder="prune 0.6 · eval sst2 · ask a question · help", id="command", compact=True)
+            yield Static(Text("enter does it · tab completes · ↑ ↓ earlier lines · esc closes", "bright_black"))
+
+    def on_mount(self) -> None:
+        self._offer("")
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        if event.value != self._shown:
+            self._typed, self._choice = event.value, -1
+            self._offer(event.value)
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        line = event.value.strip()
+        try:
+            command = grammar.parse(line, self.source)
+        except (EngineError, OSError) as error:
+            lines = error.lines() if isinstance(error, EngineError) else [f"error: {error}"]
+            self.query_one("#offers", Static).update(Text("\n".join(lines), "red"))
+            return
+        recent.add(recent.COMMANDS, line)
+        self.dismiss(command)
+
+    def action_complete(self, way: int) -> None:
+        """Puts in the next of the words that may follow; the only one is taken whole."""
+        offered = list(completion.complete(self._typed))
+        if not offered:
+            return
+        self._choice = (self._choice + way) % len(offered) if self._choice >= 0 or way > 0 else len(offered) - 1
+        line = completion.completed(self._typed, offered[self._choice])
+        if len(offered) == 1:
+            self._typed, self._choice = line, -1
+        self._put(line)
+
+    def action_recall(self, way: int) -> None:
+        self._at = min(max(0, self._at + way), len(self._earlier) - 1)
+        self._typed, self._choice = self._earlier[self._at], -1
+        self._put(self._typed)
+
+    def action_close(self) -> None:
+        self.dismiss(None)
+
+    @property
+    def _shown(self) -> str:
+        """The line as this screen wrote it last: typed, or with a choice put in."""
+        if self._choice < 0:
+            return self._typed
+        return completion.completed(self._typed, list(completion.complete(self._typed))[self._choice])
+
+    def _put(self, line: str) -> None:
+        field = self.query_one(Input)
+        field.value = line
+        field.action_end()
+        self._offer(self._typed)
+
+    def _offer(self, line: str) -> None:
+        """A few of the words that may follow, the chosen one marked."""
+        offered = list(completion.complete(line).items())
+        first = max(0, min(self._choice - OFFERED // 2, len(offered) - OFFERED))
+        width = max((len(name) for name, _ in offered[first : first + OFFERED]), default=0) + 2
+        text = Text(no_wrap=True, overflow="ellipsis")
+        for index, (name, help_text) in list(enumerate(offered))[first : first + OFFERED]:
+            mark = "▸ " if index == self._choice else "  "
+            text.append(f"{mark}{name:<{width}}", "bold cyan" if index == self._choice else "cyan")
+            text.append(f"{elide(help_text, self.size.width - width - 4)}\n", "bright_black")
+        if len(offered) > OFFERED:
+            text.append(f"  {len(offered)} words may follow", "bright_black")
+        self.query_one("#offers", Static).update(text)
