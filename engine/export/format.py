@@ -44,6 +44,11 @@ class ExportFormat:
     plain: bool = True
     script: Path | None = None
 
+    @property
+    def adapters(self) -> bool:
+        """Whether what peft adds, such as learned virtual tokens, can be used with the artifact."""
+        return self.runtime == "torch"
+
     def bytes(self, folder: Path) -> int:
         return sum(file.stat().st_size for file in folder.glob(self.weights))
 
