@@ -4,6 +4,7 @@ answers where no torch model can be read back.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,6 +18,7 @@ from engine.evaluation.logits import window_logits
 from engine.evaluation.measure import Measurement
 from engine.evaluation.perplexity import chosen_windows, of_losses
 from engine.evaluation.speed import DECODE, PREFILL, PROMPT, REPEATS
+from engine.export import questions
 from engine.export.format import ExportFormat
 from engine.export.options import ExportOptions
 from engine.export.runtime.process import run
@@ -31,10 +33,13 @@ def measure(
 ) -> dict[str, float]:
     """Emits the figures as this stage's; returns how far the answers are from those of the model in memory."""
     with TemporaryDirectory(dir=workspace.run.path) as scratch:
+        posed = questions.posed(workspace, options, form) if form.read is None else []
+        scored = questions.sequences(workspace, posed)
         spec = asked(workspace, form, folder, options, dtype, Path(scratch))
-        answer = run(spec)
+        answer = run(replace(spec, asked=questions.as_asked(scored)))
         workspace.check_stop()
         tell(workspace, spec, answer, stage)
+        questions.answered(workspace, posed, scored, answer.likelihoods, stage)
         if not spec.logits:
             return {}
         return fidelity(workspace, spec, torch.from_numpy(np.load(spec.logits)))

@@ -50,6 +50,7 @@ def measured(spec: Spec, runner: Runner, loaded: float) -> Answer:
         load_seconds=loaded, memory=memory, losses=[value for value in losses if value is not None],
         first_token_seconds=first, decode=decode, prefill=prefill, tokens=rounds[-1][0] if rounds else [],
         accuracy=accuracy(spec, runner) if spec.features else None,
+        likelihoods=[likelihoods(runner, *asked) for asked in spec.asked],
     )  # fmt: skip
 
 
@@ -67,10 +68,21 @@ def loss(spec: Spec, runner: Runner, index: int, window: list[int]) -> float | N
         return None
     if index == 0 and spec.logits:
         np.save(spec.logits, logits[: spec.kept])
-    before = logits[:-1].astype(np.float64)
-    before -= before.max(axis=1, keepdims=True)
-    chosen = before[np.arange(len(before)), window[1:]]
-    return float((np.log(np.exp(before).sum(axis=1)) - chosen).mean())
+    return -log_likelihood(logits[:-1], window[1:]) / (len(window) - 1)
+
+
+def likelihoods(runner: Runner, ids: list[int], targets: list[list[int]]) -> list[float]:
+    """Log-likelihood of each target, by the predictions at the ids' end."""
+    logits = runner.logits(ids)
+    return [log_likelihood(logits[-len(tokens) :], tokens) for tokens in targets]
+
+
+def log_likelihood(logits_TV: Any, tokens: list[int]) -> float:
+    """Of these tokens, one a position."""
+    logits_TV = logits_TV.astype(np.float64)
+    logits_TV -= logits_TV.max(axis=1, keepdims=True)
+    chosen = logits_TV[np.arange(len(tokens)), tokens]
+    return float((chosen - np.log(np.exp(logits_TV).sum(axis=1))).sum())
 
 
 def accuracy(spec: Spec, runner: Runner) -> float:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+Asked = tuple[list[int], list[list[int]]]
+"""token ids, and what may stand at their end: several single tokens that follow, or one target whose tokens but the last are
+the ids' own last ones"""
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -11,7 +15,8 @@ class Spec:
 
     `windows` of token ids are for perplexity, from the first of them the logits of `kept` tokens go into the file `logits`.
     `prompt` tokens are followed by `decode` generated ones; `prefill` tokens are read at once; both `repeats` times. A module
-    that is no language model answers the rows in `features`, a safetensors file.
+    that is no language model answers the rows in `features`, a safetensors file; one that is gives log-likelihoods to what is
+    `asked`.
     """
 
     runtime: str
@@ -28,12 +33,14 @@ class Spec:
     prefill: list[int] = field(default_factory=list)
     repeats: int = 1
     features: str = ""
+    asked: list[Asked] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Answer:
     """Seconds, bytes, tokens a second; None for what was not asked or what the runtime cannot tell. `losses` are mean nats a
-    token of every window, `tokens` the first that were generated, `accuracy` the share of `features` answered right.
+    token of every window, `tokens` the first that were generated, `accuracy` the share of `features` answered right,
+    `likelihoods` those of every target.
     """
 
     load_seconds: float
@@ -44,3 +51,4 @@ class Answer:
     prefill: float | None = None
     tokens: list[int] = field(default_factory=list)
     accuracy: float | None = None
+    likelihoods: list[list[float]] = field(default_factory=list)
