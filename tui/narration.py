@@ -125,6 +125,11 @@ class Narrator:
         cached = ", measured before" if event.cached else ""
         return [f"{INDENT}{event.stage} {event.name}: {figure}{n}{cached}"]
 
+    def _speed_measured(self, event: ev.SpeedMeasured) -> list[str]:
+        decode, prefill = figures.number(event.decode, 1), figures.number(event.prefill, 1)
+        threads = "1 thread" if event.threads == 1 else f"{event.threads} threads"
+        return [f"{INDENT}{event.stage} on {threads}: decode {decode}, prefill {prefill} tokens/s"]
+
     def _candidate_scored(self, event: ev.CandidateScored) -> list[str]:
         if event.split != "test":
             return []

@@ -11,6 +11,7 @@ import dataclasses
 import json
 
 from engine.events.base import Event, Unknown
+from engine.events.export import SpeedMeasured
 from engine.events.joint import GridScored, Recovered, Transferred
 from engine.events.prompts import (
     CandidateAdded,
@@ -80,6 +81,7 @@ __all__ = [
     "RunStarted",
     "SCHEMA",
     "SparsityPlanned",
+    "SpeedMeasured",
     "SplitTested",
     "StepFinished",
     "StepStarted",

@@ -8,12 +8,15 @@ import json
 import statistics
 import sys
 import time
+from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
 
 from engine.export.runtime.spec import Answer, Spec
 from engine.resident import peak_resident
+
+SHORTLY = 8  # tokens that are generated on another number of threads
 
 
 class Runner(Protocol):
@@ -36,6 +39,8 @@ def main() -> None:
     runner: Runner = runtime.load(spec)
     loaded = time.perf_counter() - began
     answer = measured(spec, runner, loaded)
+    del runner
+    answer = dataclasses.replace(answer, speeds=[on(count, spec, runtime) for count in spec.counts])
     print(json.dumps(dataclasses.asdict(answer)))
 
 
@@ -52,6 +57,14 @@ def measured(spec: Spec, runner: Runner, loaded: float) -> Answer:
         accuracy=accuracy(spec, runner) if spec.features else None,
         likelihoods=[likelihoods(runner, *asked) for asked in spec.asked],
     )  # fmt: skip
+
+
+def on(threads: int, spec: Spec, runtime: ModuleType) -> tuple[int, float, float]:
+    """Threads, decode and prefill tokens a second, of a runner that is loaded for them; the first round is not counted."""
+    spec = dataclasses.replace(spec, threads=threads, decode=SHORTLY)
+    runner: Runner = runtime.load(spec)
+    _, _, decode, prefill = [speed(spec, runner) for _ in range(2)][-1]
+    return threads, decode, prefill
 
 
 def speed(spec: Spec, runner: Runner) -> tuple[list[int], float, float, float]:

@@ -14,7 +14,8 @@ class Spec:
     """`runtime` (a module of this package) runs the artifact in `folder` of export format `form` on `threads`.
 
     `windows` of token ids are for perplexity, from the first of them the logits of `kept` tokens go into the file `logits`.
-    `prompt` tokens are followed by `decode` generated ones; `prefill` tokens are read at once; both `repeats` times. A module
+    `prompt` tokens are followed by `decode` generated ones; `prefill` tokens are read at once; both `repeats` times; and
+    shortly, after all else, on each of the other `counts` of threads. A module
     that is no language model answers the rows in `features`, a safetensors file; one that is gives log-likelihoods to what is
     `asked`.
     """
@@ -32,6 +33,7 @@ class Spec:
     decode: int = 0
     prefill: list[int] = field(default_factory=list)
     repeats: int = 1
+    counts: list[int] = field(default_factory=list)
     features: str = ""
     asked: list[Asked] = field(default_factory=list)
 
@@ -40,7 +42,7 @@ class Spec:
 class Answer:
     """Seconds, bytes, tokens a second; None for what was not asked or what the runtime cannot tell. `losses` are mean nats a
     token of every window, `tokens` the first that were generated, `accuracy` the share of `features` answered right,
-    `likelihoods` those of every target.
+    `likelihoods` those of every target, `speeds` (threads, decode, prefill) of the other counts.
     """
 
     load_seconds: float
@@ -52,3 +54,4 @@ class Answer:
     tokens: list[int] = field(default_factory=list)
     accuracy: float | None = None
     likelihoods: list[list[float]] = field(default_factory=list)
+    speeds: list[tuple[int, float, float]] = field(default_factory=list)
