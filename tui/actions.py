@@ -80,6 +80,7 @@ ACTIONS = (
         ("inspect",),
     ),
     Action("model", "m", "model", "Open a model: a folder, a .gguf or .safetensors file, demo", ("inspect",)),
+    Action("what_if", "t", "what if", "Try a sparsity and bits: what the model would take", ("inspect",)),
     Action("expand", "E", "expand", "Open or close all branches", ("inspect",)),
     Action("open", "enter", "explain", "Explain the matrix or block; in Log: what the worker printed", ("run",)),
     Action("open", "enter", "open", "Open the row: its pane, or an example with both answers", ("prompts",)),
@@ -88,6 +89,17 @@ ACTIONS = (
     Action("cancel", "x", "cancel", "Ask the run to stop; again: insist; a third time: kill it", ("run", "prompts")),
     Action("detach", "d", "detach", "Leave the app, the run goes on", ("run", "prompts")),
     Action("resume", "r", "resume", "Go on with a cancelled, failed or crashed run", ("run",)),
+    Action(
+        "headless", "Y", "copy command", "Copy the command that repeats it without the screen", ("run",), footer=False
+    ),
+    Action(
+        "headless",
+        "Y",
+        "copy command",
+        "Copy the command that starts it without the screen",
+        ("profiles",),
+        footer=False,
+    ),
     Action("curve", "c", "curve", "Show the next curve of the chart", ("run",)),
     Action("sort", "s", "sort", "Sort by the next column; in Shares: store the strip"),
     Action("reverse", "S", "reverse", "Sort the other way round", footer=False),

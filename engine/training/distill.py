@@ -12,9 +12,9 @@ import torch
 from engine.errors import UsageError
 from engine.subject import Subject
 from engine.training import course, students
+from engine.training.batches import batch_at
 from engine.training.fusing import check_fusable, choose_share
 from engine.training.learning import Learning, answers, number_format
-from engine.training.loop import batch_at
 from engine.training.losses import Predictions, distilled, hidden_distance, in_pieces
 from engine.training.masking import FixedMasks, trainable
 from engine.training.material import Material, material

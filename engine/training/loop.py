@@ -6,10 +6,9 @@ killed goes on from its last state and ends with the same bits.
 
 from __future__ import annotations
 
-import functools
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -19,8 +18,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from engine import files
-from engine.errors import EngineError
+from engine.errors import Cancelled, EngineError
 from engine.training import kept
+from engine.training.batches import batch_at, cut
 from engine.training.masking import Keeper
 from engine.training.schedule import Schedule
 from engine.weights import writing
@@ -112,19 +112,33 @@ class Loop:
     def run(self) -> Standing:
         """Trains to the end or until nothing gets better, and leaves the best weights that have their pattern."""
         self._begin()
-        steps, patience = self.pace.schedule.steps, self.pace.patience
-        while self.at.done < steps and self.at.checks < patience:
-            loss = self._step(self.at.done)
-            if not math.isfinite(loss):
-                self._broken()
-                break
-            self.at = replace(self.at, done=self.at.done + 1)
-            if self.at.done % self.pace.check_every == 0 or self.at.done == steps:
-                self._check()
-            if self.at.done % self.pace.save_every == 0:
+        try:
+            while self.at.done < self.pace.schedule.steps and self.at.checks < self.pace.patience:
+                if not self._advance():
+                    break
+        except Cancelled:  # between two steps: nothing of the last one is lost
+            if self.at.done:
                 self._save()
+            raise
         self._put_best()
         return self.at
+
+    def _advance(self) -> bool:
+        """A step with what is due behind it; False when its loss is not finite."""
+        began, step = time.perf_counter(), self.at.done
+        batch = batch_at(self.items.train, self.pace.batch, self.pace.seed, step)
+        loss = self._step(step, batch)
+        if not math.isfinite(loss):
+            self._broken()
+            return False
+        per_second = self.items.size(batch) / (time.perf_counter() - began)
+        self.at = replace(self.at, done=step + 1)
+        if self.at.done % self.pace.check_every == 0 or self.at.done == self.pace.schedule.steps:
+            self._check()
+        if self.at.done % self.pace.save_every == 0:
+            self._save()
+        self.listener.stepped(self.at.done, loss, self.pace.schedule.rate(step), per_second)
+        return True
 
     def _begin(self) -> None:
         found = kept.restore(self.state, self.weights, self.optimizer)
@@ -139,24 +153,19 @@ class Loop:
     def _save(self) -> None:
         kept.save(self.state, self.weights, self.optimizer, asdict(self.at), pattern=self.keeper.tensors())
 
-    def _step(self, step: int) -> float:
+    def _step(self, step: int, batch: Sequence[int]) -> float:
         """One optimizer step; the loss before it, NaN when a gradient is not finite (then nothing is changed)."""
-        began = time.perf_counter()
-        batch = batch_at(self.items.train, self.pace.batch, self.pace.seed, step)
         self.keeper.before(step)
         loss = self._backward(batch)
         self.keeper.gradients(step, self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.weights, self.pace.schedule.clip)
         if not bool(torch.isfinite(norm)):
             return math.nan
-        rate = self.pace.schedule.rate(step)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = self.pace.schedule.rate(step)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.keeper.after(step)
-        seconds = time.perf_counter() - began
-        self.listener.stepped(step + 1, loss, rate, self.items.size(batch) / seconds)
         return loss
 
     def _backward(self, batch: Sequence[int]) -> float:
@@ -219,27 +228,6 @@ class Loop:
         for index, weight in enumerate(self.weights):
             weight.grad = None
             weight.data.copy_(best[str(index)])
-
-
-def batch_at(train: Sequence[int], size: int, seed: int, step: int) -> list[int]:
-    """The items of a step: the epochs' random orders one behind the other, cut in batches; no batch has more than there are."""
-    size = min(size, len(train))
-    places = [divmod(place, len(train)) for place in range(step * size, (step + 1) * size)]
-    return [train[order(len(train), seed, epoch)[place]] for epoch, place in places]
-
-
-@functools.lru_cache(maxsize=2)
-def order(count: int, seed: int, epoch: int) -> list[int]:
-    """The epoch's random order of so many items."""
-    generator = torch.Generator().manual_seed(seed * 10_007 + epoch)
-    found: list[int] = torch.randperm(count, generator=generator).tolist()
-    return found
-
-
-def cut(batch: Sequence[int], size: int) -> Iterator[Sequence[int]]:
-    """The batch in parts of so many items."""
-    for start in range(0, len(batch), size):
-        yield batch[start : start + size]
 
 
 def is_out_of_memory(error: BaseException) -> bool:

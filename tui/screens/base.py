@@ -219,7 +219,10 @@ class WorkScreen(PaneScreen):
         self.active.border_title = escape(f"{self.active.label} /{text}") if text else self.active.label
 
     def do_copy(self) -> None:
-        text = self.copied()
+        self.copy_text(self.copied())
+
+    def copy_text(self, text: str) -> None:
+        """Puts a text on the terminal's clipboard and says so."""
         self.app.copy_to_clipboard(text)
         first = text.splitlines()[0]
         self.notify(f"copied: {first[:50]}{'…' if len(first) > 50 or first != text else ''}", timeout=2, markup=False)

@@ -56,7 +56,10 @@ class Choice(ModalScreen[str | None], inherit_bindings=False):
 
 
 class Ask(ModalScreen[str | None], inherit_bindings=False):
-    """One line to type; `check` says what is wrong with it, or None. Up and down go through the answers `known` before."""
+    """One line to type; `check` says what is wrong with it, or None. Up and down go through the answers `known` before.
+
+    `preview` says while one types what the line would come to.
+    """
 
     BINDINGS = [CLOSE, Binding("up", "recall(1)"), Binding("down", "recall(-1)")]
 
@@ -67,9 +70,11 @@ class Ask(ModalScreen[str | None], inherit_bindings=False):
         *,
         hint: str = "",
         known: Sequence[str] = (),
+        preview: Callable[[str], str] | None = None,
         check: Callable[[str], str | None],
     ) -> None:
         super().__init__()
+        self.preview = preview
         self.question, self.value, self.hint, self.check = question, value, hint, check
         self.known = [value, *(entry for entry in known if entry != value)]
         self._at = 0
@@ -79,6 +84,7 @@ class Ask(ModalScreen[str | None], inherit_bindings=False):
             yield Static(Text(self.question, "bold"))
             yield Input(self.value)
             yield Static(id="problem")
+            yield Static(id="preview")
             recall = " · ↑ ↓ earlier ones" if len(self.known) > 1 else ""
             yield Static(Text(self.hint or f"enter accepts{recall} · esc goes back", "bright_black"))
 
@@ -94,8 +100,10 @@ class Ask(ModalScreen[str | None], inherit_bindings=False):
         else:
             self.query_one("#problem", Static).update(Text(f"✗ {problem}", "red"))
 
-    def on_input_changed(self) -> None:
+    def on_input_changed(self, event: Input.Changed) -> None:
         self.query_one("#problem", Static).update("")
+        if self.preview:
+            self.query_one("#preview", Static).update(Text(self.preview(event.value)))
 
     def action_close(self) -> None:
         self.dismiss(None)

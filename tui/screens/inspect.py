@@ -13,10 +13,10 @@ from textual.widget import Widget
 from textual.widgets import DataTable, Static, Tree
 
 from engine import figures
-from engine.errors import EngineError, Unavailable
+from engine.errors import EngineError, Unavailable, UsageError
 from engine.events import LayerSensitivity
 from engine.state import LayerState, RunState
-from tui import actions, blocks, recent
+from tui import actions, blocks, recent, whatif
 from tui.screens.base import WorkScreen
 from tui.screens.dialogs import Ask
 from tui.widgets import explain, modeltext
@@ -116,7 +116,7 @@ class InspectScreen(WorkScreen):
         self._show_detail()
 
     def why_not(self, name: str) -> str | None:
-        if name == "expand" and self.summary is None:
+        if name in ("expand", "what_if") and self.summary is None:
             return "no model is open: m opens one"
         return super().why_not(name)
 
@@ -139,6 +139,27 @@ class InspectScreen(WorkScreen):
         if source:
             self.open_model(source)
             self.update_view()
+
+    def do_what_if(self) -> None:
+        """Asks for a sparsity and a width and shows at once what they would come to."""
+        summary = self.summary
+        if summary is None:
+            return
+
+        def preview(text: str) -> str:
+            try:
+                return "\n".join(whatif.lines(summary, whatif.parse(text)))
+            except UsageError as error:
+                return "\n".join(error.lines())
+
+        def answered(text: str | None) -> None:
+            if text is not None:
+                shown = Text.assemble(("\nWhat if\n", "underline"), preview(text))
+                self.query_one("#totals", Static).update(modeltext.totals(summary).append_text(shown))
+                self.query_one("#totals-pane VerticalScroll", VerticalScroll).scroll_end(animate=False)
+
+        ask = Ask("What if all matrices of the blocks were …", whatif.EXAMPLE, preview=preview, check=_readable)
+        self.app.push_screen(ask, answered)
 
     def do_expand(self) -> None:
         tree = self.query_one(ModelTree)
@@ -201,3 +222,11 @@ def _summary(source: str) -> ModelSummary:
     except ImportError as error:
         raise Unavailable(f"the inspection part does not import: {error}") from error
     return inspection.inspect(source)
+
+
+def _readable(text: str) -> str | None:
+    try:
+        whatif.parse(text)
+    except UsageError as error:
+        return error.message
+    return None

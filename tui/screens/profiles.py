@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
@@ -92,7 +93,7 @@ class ProfilesScreen(SharesScreen):
 
     def why_not(self, name: str) -> str | None:
         draft = self.draft
-        if name in ("open", "edit", "save", "duplicate", "inspect_model", "undo") and draft is None:
+        if name in ("open", "edit", "save", "duplicate", "inspect_model", "undo", "headless") and draft is None:
             return "no profile is selected"
         if name == "undo" and self.in_shares and self.strip and self.strip.changed:
             return None
@@ -138,6 +139,13 @@ class ProfilesScreen(SharesScreen):
     def do_duplicate(self) -> None:
         if self.draft:
             self._ask_path("Copy the profile to", f"{self.draft.path.stem}-copy.toml", self.draft.text, rename=True)
+
+    def do_headless(self) -> None:
+        if self.draft:
+            profile = self.draft.path.stem if self.draft.shipped else str(self.draft.path)
+            words = ["compress-tui", "run", "--profile", profile]
+            words += [word for change in self.draft.changes for word in ("--set", change)]
+            self.copy_text(shlex.join(words))
 
     def copied(self) -> str:
         return self.draft.edited() if self.draft else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -125,6 +126,8 @@ class RunScreen(WorkScreen):
 
     def why_not(self, name: str) -> str | None:
         follower = self.tui.follower
+        if name == "headless" and follower is None:
+            return "no run is open: o lists them"
         if name == "resume":
             if follower is None:
                 return "no run is open: o lists them"
@@ -157,6 +160,10 @@ class RunScreen(WorkScreen):
 
     def do_resume(self) -> None:
         self.tui.resume_run()
+
+    def do_headless(self) -> None:
+        if self.follower:
+            self.copy_text(f"compress-tui run --profile {shlex.quote(str(self.follower.run.profile_file))}")
 
     def do_curve(self) -> None:
         if self.follower:

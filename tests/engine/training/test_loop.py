@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from engine.errors import EngineError
-from engine.training.loop import Loop, Pace, batch_at
+from engine.errors import Cancelled, EngineError
+from engine.training.batches import batch_at
+from engine.training.loop import Loop, Pace
 from engine.training.masking import FixedMasks, mask_of
 from engine.training.schedule import Schedule
 
@@ -60,11 +61,12 @@ class Heard:
     checks: list[tuple[int, float, bool]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     die_at: int = 0
+    how: BaseException = field(default_factory=Killed)
 
     def stepped(self, done: int, loss: float, rate: float, per_second: float) -> None:
         self.steps.append((done, loss))
         if done == self.die_at:
-            raise Killed
+            raise self.how
 
     def checked(self, done: int, loss: float, best: bool) -> None:
         self.checks.append((done, loss, best))
@@ -101,7 +103,19 @@ def test_a_killed_training_ends_with_the_same_bits(tmp_path: Path, moment: int) 
     assert again.run() == found
     assert torch.equal(again.weights[0], whole.weights[0])
     assert again.listener.steps == whole.listener.steps[-len(again.listener.steps) :]
-    assert len(again.listener.steps) == 40 - moment // 7 * 7 + (7 if moment % 7 == 0 else 0)
+    assert len(again.listener.steps) == 40 - moment // 7 * 7
+
+
+@pytest.mark.parametrize("moment", [3, 5, 8])
+def test_a_cancelled_training_loses_no_step(tmp_path: Path, moment: int) -> None:
+    whole, broken = loop(tmp_path / "a"), loop(tmp_path / "b", heard=Heard(die_at=moment, how=Cancelled("asked to")))
+    found = whole.run()
+    with pytest.raises(Cancelled):
+        broken.run()
+    again = loop(tmp_path / "b")
+    assert again.run() == found
+    assert torch.equal(again.weights[0], whole.weights[0])
+    assert [done for done, _ in again.listener.steps] == list(range(moment + 1, 41))
 
 
 @pytest.mark.parametrize("micro", [1, 3])

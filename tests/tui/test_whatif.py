@@ -1,0 +1,93 @@
+"""What-if sizes: by hand on a small model, and what was typed wrongly said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from recorded import LARGE, SMALL, MakeRun, app_on, settle, words
+from textual.widgets import Input
+
+from engine.errors import UsageError
+from engine.inspection import ModelSummary, TensorInfo
+from tui import whatif
+from tui.whatif import WhatIf
+
+TENSORS = (
+    TensorInfo("model.embed_tokens.weight", (100, 8), "BF16", 1600, "m"),
+    TensorInfo("model.layers.0.mlp.up_proj.weight", (16, 8), "BF16", 256, "m"),
+    TensorInfo("model.layers.0.input_layernorm.weight", (8,), "BF16", 16, "m"),
+)
+MODEL = ModelSummary("m", "safetensors", "Llama", TENSORS, {}, {})
+REST = 1616
+
+
+@pytest.mark.parametrize(
+    ("text", "asked", "sizes"),
+    [
+        ("", WhatIf(), {"now": 1872, "zeros stored": 1872}),
+        ("bits=4 group=64", WhatIf(0.0, 4, 64), {"now": 1872, "zeros stored": REST + 64 + 4}),
+        (
+            "sparsity=50%",
+            WhatIf(0.5),
+            {"now": 1872, "zeros stored": 1872, "zeros masked": REST + 128 + 16, "2:4 packed": REST + 128 + 16},
+        ),
+        (
+            "sparsity=0.75, bits=8",
+            WhatIf(0.75, 8),
+            {"now": 1872, "zeros stored": REST + 130, "zeros masked": REST + 50},
+        ),
+    ],
+)
+def test_sizes_by_hand(text: str, asked: WhatIf, sizes: dict[str, int]) -> None:
+    assert whatif.parse(text) == asked
+    assert whatif.sizes(MODEL, asked) == sizes
+
+
+@pytest.mark.parametrize("text", ["sparsity=1", "bits=0", "bits=64", "group=0", "half", "sparsity=-1", "speed=2"])
+def test_what_cannot_be_meant_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        whatif.parse(text)
+    assert caught.value.hint == whatif.EXAMPLE
+
+
+def test_the_words_say_shares_of_what_it_takes_now() -> None:
+    head, now, stored = whatif.lines(MODEL, WhatIf(bits=4, group=64))
+    assert head == "no zeros, 4 bits, groups of 64"
+    assert now.split() == ["now", "1.9", "kB", "100.0%"]
+    assert stored.endswith("90.0%")
+
+
+async def test_what_is_typed_is_answered_at_once_and_kept_in_the_totals(tmp_path: Path) -> None:
+    app = app_on()
+    async with app.run_test(size=LARGE) as pilot:
+        await pilot.press("1")
+        await settle(pilot)
+        app.screen.summary = MODEL
+        app.screen._fill(MODEL)
+        await settle(pilot)
+        await pilot.press("t")
+        await settle(pilot)
+        assert "zeros masked" in words(app)
+        app.screen.query_one(Input).value = "sparsity=2"
+        await settle(pilot)
+        assert "hint: sparsity=0.5" in words(app)
+        app.screen.query_one(Input).value = "bits=4 group=64"
+        await pilot.press("enter")
+        await settle(pilot)
+        assert "no zeros, 4 bits" in words(app)
+        assert "90.0%" in words(app)
+
+
+async def test_the_command_that_repeats_it_is_copied(make_run: MakeRun) -> None:
+    run = make_run("finished")
+    app = app_on(run)
+    async with app.run_test(size=SMALL) as pilot:
+        await settle(pilot)
+        await pilot.press("Y")
+        assert app.clipboard == f"compress-tui run --profile {run.profile_file}"
+        await pilot.press("4")
+        await settle(pilot)
+        app.screen.take('model.source="./my model"')
+        await pilot.press("Y")
+        assert app.clipboard == "compress-tui run --profile demo --set 'model.source=\"./my model\"'"
