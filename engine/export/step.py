@@ -25,9 +25,6 @@ from engine.registry import FORMATS, STEPS
 from engine.subject import DTYPES
 from engine.workspace import Workspace
 
-EIGHT_BITS = 8.5 / 8
-"""bytes of a weight outside the blocks in formats that store these in eight bits"""
-
 
 def run(workspace: Workspace, options: ExportOptions) -> dict[str, Any]:
     """Writes artifacts/model; returns its size and what verification found."""
@@ -49,7 +46,7 @@ def run(workspace: Workspace, options: ExportOptions) -> dict[str, Any]:
     stage = exported_stage(workspace, options)
     workspace.emit(ev.Metric(step=workspace.step, stage=stage, name="bytes", value=size, unit="B"))
     if options.reference:
-        reference.measure(workspace, size, dtype.itemsize if form.plain else EIGHT_BITS)
+        reference.measure(workspace, size, form.bits(dtype, None, 1)[1] / 8)
     if options.verify:
         archive.add(noted(workspace, options, stage, folder, size))
     return summary
