@@ -2,7 +2,7 @@
 #   make demo    the main job on the demo model, about ten minutes on two cores
 #   make test    the test suite          JOBS=4 for more workers, TESTS=tests/cli for a part
 #   make check   ruff, mypy, import-linter
-#   make bench   measurements against other tools          make bench-prune for pruning alone
+#   make bench   measurements against other tools          make bench-prune for pruning alone, bench-tui for the app
 
 PYTHON ?= python3
 JOBS ?= 2
@@ -15,7 +15,7 @@ ifneq ($(wildcard ../shared/data),)
 export COMPRESS_TUI_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: demo test check bench bench-prune clean
+.PHONY: demo test check bench bench-prune bench-tui clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
@@ -35,6 +35,9 @@ bench: .venv/installed
 
 bench-prune: .venv/installed
 	$(BIN)/python bench/prune.py $(BENCH)
+
+bench-tui: .venv/installed
+	$(BIN)/python bench/tui.py $(BENCH)
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -6,19 +6,14 @@ python bench/startup.py [--runs 5] [--no-peer]
 from __future__ import annotations
 
 import argparse
-import fcntl
-import os
-import pty
-import select
-import signal
 import statistics
-import struct
 import subprocess
-import termios
 import time
+from contextlib import closing
 from pathlib import Path
 
 import place
+from terminal import Terminal
 
 
 def help_seconds() -> float:
@@ -28,26 +23,10 @@ def help_seconds() -> float:
     return time.perf_counter() - began
 
 
-def first_frame_seconds(command: list[str | Path], mark: bytes) -> float:
+def first_frame_seconds(command: list[str | Path], mark: str) -> float:
     """From exec until the screen's text `mark` was written to a 120x40 terminal; the process is then ended."""
-    began = time.perf_counter()
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.environ.update(TERM="xterm-256color", COLORTERM="truecolor")
-        os.execv(str(command[0]), [str(part) for part in command])
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
-    seen = b""
-    try:
-        while mark not in seen:
-            ready, _, _ = select.select([terminal], [], [], 30)
-            if not ready:
-                raise TimeoutError(f"no first frame of {command[0]}")
-            seen += os.read(terminal, 65536)
-        return time.perf_counter() - began
-    finally:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        os.close(terminal)
+    with closing(Terminal(command)) as terminal:
+        return terminal.wait(mark)
 
 
 def main() -> None:
@@ -68,8 +47,8 @@ def main() -> None:
 
 def both(peer: Path | None) -> tuple[float, float]:
     """Ours and harlequin's first frame, one after the other."""
-    mine = first_frame_seconds([place.SCRIPT], b"help")
-    theirs = first_frame_seconds([peer.with_name("harlequin")], b"Query Editor") if peer else float("nan")
+    mine = first_frame_seconds([place.SCRIPT], "help")
+    theirs = first_frame_seconds([peer.with_name("harlequin")], "Query Editor") if peer else float("nan")
     return mine, theirs
 
 

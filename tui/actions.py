@@ -22,6 +22,7 @@ SHOWN_KEYS = {
     "left": "←",
     "right": "→",
     "colon": ":",
+    "equals_sign": "=",
     "up": "↑",
     "down": "↓",
     "shift+up": "shift+↑",
@@ -55,6 +56,10 @@ ACTIONS = (
     Action("quit", "q,ctrl+c", "quit", "Leave; while a run is going: detach, cancel or stay"),
     Action("open", "enter", "run", "Start the selected profile; in Shares: store the strip", ("profiles",)),
     Action("edit", "e", "change", "Change a value: type key.path=value, checked as you type", ("profiles",)),
+    Action("steps", "a", "steps", "Add, remove and reorder steps", ("profiles",)),
+    Action(
+        "differences", "equals_sign", "compare", "Show how it differs from another profile", ("profiles",), footer=False
+    ),
     Action("undo", "u", "undo", "Take the last change back; in Shares: what is not stored", ("profiles",)),
     Action("save", "w", "save as", "Save the profile with its changes, comments kept", ("profiles",)),
     Action("duplicate", "D", "duplicate", "Copy the profile to a new file of this folder", ("profiles",)),

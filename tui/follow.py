@@ -1,4 +1,4 @@
-"""Following a run from the app: new events folded in four times a second, death noticed, signals sent.
+"""Following a run from the app: new events folded in twice a second or more, death noticed, signals sent.
 
 The boundary: this knows run folders and processes, nothing of widgets. `glance` tells a run's state without folding it.
 """
@@ -17,7 +17,7 @@ from engine import crashes, runs
 from engine import events as ev
 from engine.state import RunState
 
-INTERVAL = 0.25
+INTERVAL = 0.4
 CHUNK = 1 << 20
 TAIL = 16384
 STAGES = (

@@ -54,7 +54,7 @@ class FollowingApp(App[int], inherit_bindings=False):
         return time.time() if self._paused_at is None else self._paused_at
 
     def tick(self) -> None:
-        """Four times a second: look at what the run wrote, in a thread, unless the display is paused."""
+        """Every INTERVAL: look at what the run wrote, in a thread, unless the display is paused."""
         if self._had_terminal and not os.isatty(STDIN):
             os._exit(INTERRUPTED)  # the connection dropped: nothing here to save, no terminal to restore, runs go on
         if self.follower is None:

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from textual.app import App, ComposeResult
 
+from tui.widgets.columns import Column, Shown, fitting
 from tui.widgets.layers import short_names
-from tui.widgets.table import Column, LiveTable, Shown, fitting
+from tui.widgets.pane import Pane
+from tui.widgets.table import LiveTable
 
 COLUMNS = (
     Column("name", "name"),
@@ -172,3 +174,36 @@ def test_names_are_shown_without_what_all_share() -> None:
     }
     assert short_names(["a.w", "a.w2"]) == {"a.w": "w", "a.w2": "w2"}
     assert short_names([]) == {}
+
+
+async def test_a_changed_row_is_redrawn_and_the_others_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    app, drawn = TableApp(), []
+    async with app.run_test(size=(80, 20)) as pilot:
+        table = app.query_one(LiveTable)
+        table.show(ROWS)
+        await pilot.pause()
+        display = app._display
+        monkeypatch.setattr(app, "_display", lambda s, r: (drawn.extend(getattr(r, "spans", ())), display(s, r))[1])
+        table.show({**ROWS, "b": {**ROWS["b"], "error": 0.37}})
+        await pilot.pause()
+        screen = [strip.text for strip in app.screen._compositor.render_strips()]
+        assert "0.37" in screen[2]
+        assert {y for y, _, _ in drawn} == {2}
+
+
+async def test_a_new_title_redraws_the_frame_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    class PaneApp(App[None]):
+        CSS = "Pane { border: round white; }"
+
+        def compose(self) -> ComposeResult:
+            yield Pane(LiveTable(COLUMNS), title="old", widget_id="pane")
+
+    app, drawn = PaneApp(), []
+    async with app.run_test(size=(80, 20)) as pilot:
+        await pilot.pause()
+        display = app._display
+        monkeypatch.setattr(app, "_display", lambda s, r: (drawn.extend(getattr(r, "spans", ())), display(s, r))[1])
+        app.query_one(Pane).border_title = "new title"
+        await pilot.pause()
+        assert "new title" in app.screen._compositor.render_strips()[0].text
+        assert sum(right - left for _, left, right in drawn) <= 2 * 80 + 2 * 20

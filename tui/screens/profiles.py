@@ -21,7 +21,7 @@ from engine.errors import EngineError, ProfileError
 from engine.state import RunState
 from tui import actions
 from tui.screens.dialogs import Ask, Choice
-from tui.screens.shares import SharesScreen
+from tui.screens.editing import EditingScreen
 from tui.shares import Shares
 from tui.widgets import drafts
 from tui.widgets.pane import Pane
@@ -29,8 +29,11 @@ from tui.widgets.sharesview import SharesView
 from tui.widgets.states import elide
 from tui.widgets.table import LiveTable
 
+OF_A_DRAFT = ("open", "edit", "save", "duplicate", "inspect_model", "undo", "headless", "steps", "differences")
+"""actions that need a selected profile"""
 
-class ProfilesScreen(SharesScreen):
+
+class ProfilesScreen(EditingScreen):
     """Mode 4."""
 
     name_of: ClassVar[str] = "profiles"
@@ -82,10 +85,9 @@ class ProfilesScreen(SharesScreen):
             problem = error if isinstance(error, EngineError) else EngineError(f"cannot read the profiles: {error}")
             self.tui.complain(problem)
             return
-        kept = {key: draft.changes for key, draft in self.drafts.items()}
+        kept = {key: draft for key, draft in self.drafts.items() if draft.changed}
         self.drafts = {str(file.path): drafts.Draft(file.path, text, file.shipped, []) for file, text in found}
-        for key, draft in self.drafts.items():
-            draft.changes = kept.get(key, [])
+        self.drafts |= {key: draft for key, draft in kept.items() if key in self.drafts}
         self._list()
         table = self.query_one("#profiles-table", LiveTable)
         table.select(select or asked)
@@ -93,11 +95,14 @@ class ProfilesScreen(SharesScreen):
 
     def why_not(self, name: str) -> str | None:
         draft = self.draft
-        if name in ("open", "edit", "save", "duplicate", "inspect_model", "undo", "headless") and draft is None:
+        if (
+            name in ("open", "edit", "save", "duplicate", "inspect_model", "undo", "headless", "steps", "differences")
+            and draft is None
+        ):
             return "no profile is selected"
         if name == "undo" and self.in_shares and self.strip and self.strip.changed:
             return None
-        if name == "undo" and draft and not draft.changes:
+        if name == "undo" and draft and not draft.changed:
             return "there is no change to take back: e makes one"
         if name == "open" and not self.in_shares and draft and isinstance(problems := draft.check(), ProfileError):
             return f"the profile has {len(problems.problems)} problems; see Check"
@@ -122,7 +127,7 @@ class ProfilesScreen(SharesScreen):
         if self.in_shares and self.strip and self.strip.changed:
             self._edit(Shares.reset)
         elif self.draft:
-            self.notify(f"took back {elide(self.draft.changes.pop(), drafts.LONGEST)}", timeout=2, markup=False)
+            self.notify(f"took back {elide(self.draft.undo(), drafts.LONGEST)}", timeout=2, markup=False)
             self.show_draft()
 
     def do_inspect_model(self) -> None:
@@ -183,7 +188,7 @@ class ProfilesScreen(SharesScreen):
         checked = draft.check(typed)
         self.query_one("#check", Static).update(drafts.report(draft, checked, typed))
         self._list()
-        changed = f" · {len(draft.changes)} changed, not saved" if draft.changes else ""
+        changed = " · changed, not saved" if draft.changed else ""
         self.query_one("#text-pane", Pane).border_title = escape(f"{draft.path.name}{changed}")
         text = draft.edited() if draft.changes and not isinstance(draft.check(), ProfileError) else draft.text
         if self._shown != (str(draft.path), text):
@@ -217,6 +222,6 @@ class ProfilesScreen(SharesScreen):
             self.tui.complain(EngineError(f"cannot write: {error.strerror}", where=str(path)))
             return
         if self.draft and not rename:
-            self.draft.changes = []
+            self.draft.changes, self.draft.before = [], []
         self.notify(f"wrote {path}", markup=False)
         self.load(str(path))

@@ -111,7 +111,9 @@ class RunScreen(WorkScreen):
     def _show_no_layers(self, state: RunState) -> None:
         """Words in the table's place while there are no layers; the keys stay with the pane that has them."""
         table, empty = self.query_one("#layers", LiveTable), self.query_one("#no-layers", Static)
-        empty.update(NEVER_LOADED if state.finished else LOADING)
+        text = NEVER_LOADED if state.finished else LOADING
+        if text != empty.content:
+            empty.update(text)
         if table.display == bool(state.layers):
             return
         if self.focused is table:  # a focused widget that is hidden gives its focus to another pane

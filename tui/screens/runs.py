@@ -16,8 +16,9 @@ from textual.widgets import DataTable, Static
 
 from engine import figures, runs
 from tui.follow import Glance, glance
+from tui.widgets.columns import Column
 from tui.widgets.states import mark
-from tui.widgets.table import Column, LiveTable
+from tui.widgets.table import LiveTable
 
 MOST = 200
 COLUMNS = (

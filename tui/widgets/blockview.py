@@ -12,9 +12,10 @@ from textual.widgets import Static
 from engine import figures
 from engine.state import RunState
 from tui.blocks import Block, blocks, members, newest, removed, whole_model
+from tui.widgets.columns import Column
 from tui.widgets.line import Line
 from tui.widgets.strip import Bar, Strip
-from tui.widgets.table import Column, LiveTable
+from tui.widgets.table import LiveTable
 
 
 def _error(value: float) -> str:

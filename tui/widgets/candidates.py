@@ -10,8 +10,8 @@ from rich.text import Text
 from engine import events as ev
 from engine import figures, outcome
 from engine.state import CandidateState, RunState
+from tui.widgets.columns import Column, Shown
 from tui.widgets.states import mark
-from tui.widgets.table import Column, Shown
 
 COLUMNS = (
     Column("candidate", "prompt"),

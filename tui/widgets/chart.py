@@ -53,8 +53,11 @@ class RunChart(Vertical):
         self.query_one("#curves", Line).put(_legend(state, curve, width - 2))
         empty = self.query_one("#no-points", Static)
         empty.display = len(points) < 2
-        empty.update(f"{len(points)} point{'s' if len(points) != 1 else ''} of {curve} so far")
-        drawn = (state.run, curve, len(points), points[-1:], width, self.size.height)
+        if empty.display:
+            empty.update(f"{len(points)} point{'s' if len(points) != 1 else ''} of {curve} so far")
+        step = max(1, len(points) // (2 * width or 1))  # fewer new points than this would not be seen
+        last = points[-1:] if step == 1 or state.finished else ()
+        drawn = (state.run, curve, len(points) // step, last, width, self.size.height)
         if self._plot is not None:
             self._plot.display = len(points) > 1
         if len(points) > 1 and drawn != self._drawn and width and self.size.height > 5:

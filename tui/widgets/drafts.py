@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from difflib import unified_diff
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +11,8 @@ import tomli
 from rich.text import Text
 
 from engine.errors import ProfileError
+from tui.widgets.columns import Column
 from tui.widgets.states import elide, mark
-from tui.widgets.table import Column
 
 if TYPE_CHECKING:
     from engine.profile import Profile, ProfileFile
@@ -38,7 +39,26 @@ class Draft:
     text: str
     shipped: bool
     changes: list[str]
+    before: list[tuple[str, list[str]]] = field(default_factory=list)
+    """text and changes before each change of the steps"""
     _checked: tuple[tuple[str, ...], Profile | ProfileError] | None = field(default=None, repr=False)
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.changes or self.before)
+
+    def restep(self, text: str) -> None:
+        """Takes over a text with other steps."""
+        self.before.append((self.text, self.changes))
+        self.text, self.changes, self._checked = text, [], None
+
+    def undo(self) -> str:
+        """Takes the last change back. Returns what it was."""
+        if self.changes:
+            return self.changes.pop()
+        self.text, self.changes = self.before.pop()
+        self._checked = None
+        return "the change of the steps"
 
     def check(self, also: str = "") -> Profile | ProfileError:
         """The checked profile with all changes and the one being typed, or everything that is wrong.
@@ -94,7 +114,7 @@ def row(draft: Draft) -> dict[str, Any]:
     except tomli.TOMLDecodeError:
         about = ""
     return {
-        "name": draft.path.stem + ("*" if draft.changes else ""),
+        "name": draft.path.stem + ("*" if draft.changed else ""),
         "check": len(checked.problems) if isinstance(checked, ProfileError) else 0,
         "place": "shipped" if draft.shipped else "folder",
         "about": about,
@@ -131,3 +151,10 @@ def value(change: str) -> tuple[str, Any]:
         return key.strip(), tomli.loads(f"value = {text}")["value"]
     except tomli.TOMLDecodeError:
         return key.strip(), text
+
+
+def differences(name: str, text: str, draft: Draft) -> Text:
+    """What a draft has otherwise than `text`, which is called `name`: lines with - and +, as diff writes them."""
+    lines = unified_diff(text.splitlines(), draft.edited().splitlines(), name, f"{draft.path.name} (here)", lineterm="")
+    colours = {"+": "green", "-": "red", "@": "cyan"}
+    return Text("\n").join(Text(line, colours.get(line[:1], "")) for line in lines) or Text("no line differs")

@@ -10,8 +10,8 @@ from rich.text import Text
 
 from engine import figures
 from engine.runs import Run
+from tui.widgets.columns import Column
 from tui.widgets.states import mark
-from tui.widgets.table import Column
 
 FILES = "*/examples.jsonl"
 BAR_WIDTH = 20

@@ -7,7 +7,7 @@ from typing import Any
 from engine import figures, grids
 from engine.events.joint import CARRIED_SOFT, CARRIED_TEXT, LORA, PLAIN, PROMPTS, SOFT, TEXT
 from engine.state import RunState
-from tui.widgets.table import Column, Shown
+from tui.widgets.columns import Column, Shown
 
 LABELS = {PLAIN: "plain", CARRIED_TEXT: "→text", TEXT: "text", CARRIED_SOFT: "→soft", SOFT: "soft", LORA: "lora"}
 COLUMNS = (

@@ -10,7 +10,7 @@ from rich.text import Text
 from engine import events as ev
 from engine import figures, means
 from engine.state import RunState
-from tui.widgets.table import Column, Shown
+from tui.widgets.columns import Column, Shown
 
 
 def _error(error: float) -> str:

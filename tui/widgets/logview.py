@@ -27,10 +27,13 @@ class LogView(RichLog):
         if log and log[-1].seq < self._last:
             self.reset()
         self._events = log
-        for event in log:
-            if event.seq > self._last:
-                self._last = event.seq
-                self._line(event)
+        lines = [line for event in log if event.seq > self._last and (line := self._line(event))]
+        self._last = log[-1].seq if log else self._last
+        if lines:
+            at_end = self.is_vertical_scroll_end
+            self.write(Text("\n").join(lines), scroll_end=False)  # at once: every write lays the screen out anew
+            if at_end:
+                self.scroll_end(animate=False, immediate=True, x_axis=False)
 
     def reset(self) -> None:
         """Forgets what was shown: another run."""
@@ -42,10 +45,9 @@ class LogView(RichLog):
         self.reset()
         self.show(self._events)
 
-    def _line(self, event: ev.Log) -> None:
+    def _line(self, event: ev.Log) -> Text | None:
         if self.filter_text.lower() not in event.message.lower():
-            return
+            return None
         clock = time.strftime("%H:%M:%S", time.localtime(event.time))
         word = "" if event.level == "info" else f"{event.level}: "
-        line = Text.assemble((f"{clock} ", "bright_black"), (word, COLOURS.get(event.level, "")), event.message)
-        self.write(line)
+        return Text.assemble((f"{clock} ", "bright_black"), (word, COLOURS.get(event.level, "")), event.message)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Self
 
 from rich.style import Style
 from rich.text import Text
 from textual import events
 from textual.containers import Vertical
+from textual.geometry import Region
 from textual.message import Message
 from textual.widget import Widget
 
@@ -23,6 +25,16 @@ class Pane(Vertical):
         super().__init__(*children, id=widget_id)
         self.label, self.side, self.needed = title, side, needed
         self.border_title = title
+
+    def refresh(self, *regions: Region, repaint: bool = True, layout: bool = False, recompose: bool = False) -> Self:
+        """A pane draws its frame alone: a new title repaints that and not everything inside, at every look at the run."""
+        size = self.outer_size
+        if not regions and not layout and not recompose and size.width > 1 and size.height > 1:
+            width, height = size  # places are counted from the corner inside the frame
+            top, bottom = Region(-1, -1, width, 1), Region(-1, height - 2, width, 1)
+            left, right = Region(-1, -1, 1, height), Region(width - 2, -1, 1, height)
+            regions = top, bottom, left, right
+        return super().refresh(*regions, repaint=repaint, layout=layout, recompose=recompose)
 
     def target(self) -> Widget | None:
         """The widget of the pane that takes the keys."""

@@ -13,11 +13,12 @@ from textual.widgets import Static
 from engine import events as ev
 from engine import figures, means
 from engine.state import LayerState
+from tui.widgets.columns import Column, Shown
 from tui.widgets.explain import spark
 from tui.widgets.layers import short_names
 from tui.widgets.line import Line
 from tui.widgets.states import height
-from tui.widgets.table import Column, LiveTable, Shown
+from tui.widgets.table import LiveTable
 
 COLUMNS = (
     Column("layer", "matrix", keep="end", room=19),

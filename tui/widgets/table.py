@@ -6,50 +6,19 @@ The caller hands over all rows as raw values each time; what changed is found he
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Self
 
 from rich.text import Text
 from textual import events
+from textual.geometry import Region
 from textual.widgets import DataTable
 
+from tui.widgets.columns import Column, fitting
 from tui.widgets.states import elide
 
 Row = Mapping[str, Any]
-PADDING = 2
-SCROLLBAR = 1
 REBUILD = 24
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column: raw values under `key`, shown by `show`. Width 0 takes what the others leave (one column only).
-
-    Left out: below a table width of `least`; `optional` ones while no row has a value; the largest `least` first while the
-    column without a width has less than `room`. `keep` names the end that stays of a text that is too long.
-    """
-
-    key: str
-    label: str
-    width: int = 0
-    show: Callable[[Any], str | Text] = str
-    numeric: bool = False
-    least: int = 0
-    keep: str = "start"
-    sortable: bool = True
-    optional: bool = False
-    room: int = 6
-
-
-class Shown(NamedTuple):
-    """A value whose text depends on its row: sorted by `order`, shown and filtered as `text`."""
-
-    order: Any
-    text: str
-
-    def __str__(self) -> str:
-        return self.text
 
 
 class Cell(Text):
@@ -72,6 +41,9 @@ class LiveTable(DataTable[Text]):
         self.sort_key: str | None = None
         self.descending = False
         self.filter_text = ""
+
+    _held = False
+    """whether cells are being rewritten"""
 
     @property
     def selected(self) -> str | None:
@@ -182,15 +154,26 @@ class LiveTable(DataTable[Text]):
 
     def _update(self, wanted: Mapping[str, Row]) -> set[str]:
         """Rewrites the cells whose value changed. Returns the columns concerned."""
-        changed = set()
+        changed, rows = set(), []
+        self._held = True
         for key, old in self._shown.items():
             if (row := wanted.get(key)) is None or row == old:
                 continue
+            rows.append(key)
             for column in self._shown_columns:
                 if row.get(column.key) != old.get(column.key):
                     self.update_cell(key, column.key, self._cell(key, row, column))
                     changed.add(column.key)
+        self._held = False
+        for key in rows:
+            self.refresh_row(self.get_row_index(key))
         return changed
+
+    def refresh(self, *regions: Region, repaint: bool = True, layout: bool = False, recompose: bool = False) -> Self:
+        """Every changed cell asks for the whole table: while cells are rewritten that waits, and the rows are redrawn."""
+        if self._held and not regions:
+            return self
+        return super().refresh(*regions, repaint=repaint, layout=layout, recompose=recompose)
 
     def _cell(self, key: str, row: Row, column: Column) -> Cell:
         value = row.get(column.key)
@@ -229,18 +212,6 @@ class LiveTable(DataTable[Text]):
         known = [key for key in keys if values[key] is not None]
         known.sort(key=lambda key: _rank(values[key]), reverse=self.descending)
         return known + [key for key in keys if values[key] is None]
-
-
-def fitting(columns: Sequence[Column], width: int) -> tuple[list[Column], int]:
-    """The columns that a table of `width` shows, and what is left for the one without a width."""
-    shown = [column for column in columns if column.least <= width]
-    room = max((column.room for column in shown if not column.width), default=0)
-    while True:
-        left = width - sum(c.width for c in shown) - PADDING * len(shown) - SCROLLBAR
-        droppable = [column for column in shown if column.width and column.least]
-        if left >= room or not droppable:
-            return shown, max(6, left)
-        shown.remove(max(droppable, key=lambda column: column.least))
 
 
 def _rank(value: Any) -> Any:
