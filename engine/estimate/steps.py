@@ -13,6 +13,7 @@ from engine.estimate.parts import FLOAT
 from engine.estimate.scene import LOOKED_AT, Scene
 from engine.estimate.training import distill, training
 from engine.evaluation.options import EvaluateOptions, EvaluateStepOptions
+from engine.export import reference
 from engine.export.options import ExportOptions
 from engine.export.runtime.process import missing
 from engine.joint.options import JointOptions
@@ -251,7 +252,8 @@ def export(scene: Scene, options: ExportOptions) -> Needs:
     evaluate = scene.workspace.profile.evaluate
     number = sizes.number if options.dtype == "auto" else DTYPES[options.dtype].itemsize
     out = exporting.writing(scene, options, form)
-    if options.reference:
+    subject, size = scene.workspace.subject, exporting.size(scene, options, form)
+    if reference.wanted(options, subject, exporting.earlier(scene, options), size, subject.parameters):
         again = parts.loading(sizes).then(prune(scene, PruneOptions(use="prune", criterion="sparsegpt")))
         out = out.then(replace(again.then(measure(scene, evaluate)), disk=0.0).beside(sizes.loaded))
     if not options.verify:
@@ -261,8 +263,7 @@ def export(scene: Scene, options: ExportOptions) -> Needs:
         out = out.then(parts.loading(sizes).then(measured).beside(sizes.held * number))
     own = form.read is None or (sizes.language and evaluate.speed)
     if own and missing(form.runtime) is None:
-        written = exporting.size(scene, options, form)
-        out = out.then(exporting.process(scene, written, form))
+        out = out.then(exporting.process(scene, size, form))
     if form.read is None and sizes.language:
         tasks = [scene.workspace.task(name) for name in evaluate.tasks]
         rows = [(task, min(options.rows, len(task.test[: evaluate.rows]))) for task in tasks if not task.generation]

@@ -11,7 +11,7 @@ import dataclasses
 import json
 
 from engine.events.base import Event, Unknown
-from engine.events.export import SpeedMeasured
+from engine.events.export import ReferenceMeasured, SpeedMeasured
 from engine.events.joint import GridScored, Recovered, Transferred
 from engine.events.prompts import (
     CandidateAdded,
@@ -75,6 +75,7 @@ __all__ = [
     "PromptTrained",
     "PromptsCompared",
     "Recovered",
+    "ReferenceMeasured",
     "RunCancelled",
     "RunFailed",
     "RunFinished",
