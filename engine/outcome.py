@@ -63,6 +63,8 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "sparsity": lambda row: figures.share(row["sparsity"]),
     "peak memory": lambda row: figures.size(row["peak_memory_bytes"]),
 }
+EXPORTED = "exported"
+"""the stage of an exported file, with the format behind it where there are several"""
 PLAIN = "plain"
 BASELINES = {PLAIN: PLAIN, "start": "first", "projected": "projected"}
 """the ends of the names of prompts that no search found: the task's template and nothing else; where a search began; what
@@ -130,6 +132,11 @@ def _stage_rows(state: RunState, stage: str) -> list[Row]:
         _row(stage=stage, **_weights(state, stage), **first),
         *(_row(stage=stage, **figure) for figure in more),
     ]
+
+
+def of_file(stage: str) -> bool:
+    """Whether a stage is an exported file's; its task rows may be fewer than those of the model in memory."""
+    return stage.partition(" ")[0] == EXPORTED
 
 
 def part(name: str) -> str:

@@ -11,18 +11,20 @@ from engine.data.tasks import Task
 from engine.errors import UsageError
 from engine.evaluation.options import EvaluateStepOptions
 from engine.export import step as exporting
+from engine.export.format import ExportFormat
 from engine.export.options import ExportOptions
 from engine.joint import grid
 from engine.joint.options import JointOptions
 from engine.matrices import Matrix
 from engine.options import StepOptions
 from engine.prompts import early, verbalizers
-from engine.prompts.options import JudgedOptions, PromptStepOptions
+from engine.prompts.options import EmbedPromptOptions, JudgedOptions, PromptStepOptions
 from engine.pruning import step as pruning
 from engine.pruning import structured
 from engine.pruning.options import PruneOptions
 from engine.quantization import step as quantization
 from engine.quantization.options import QuantizeOptions
+from engine.registry import FORMATS
 from engine.sensitivity.options import SensitivityOptions
 from engine.training.material import TASK
 from engine.training.options import RecoverOptions, SparseTrainOptions, TrainingOptions
@@ -78,6 +80,23 @@ def check_exports(workspace: Workspace) -> None:
     for index, step in enumerate(workspace.profile.step):
         if isinstance(step, ExportOptions):
             exporting.check_options(workspace, index, step)
+    check_virtual_tokens(workspace)
+
+
+def check_virtual_tokens(workspace: Workspace) -> None:
+    """Refuses formats without room for the virtual tokens that a step before may choose; warns where another export of them
+    has it.
+    """
+    steps = workspace.profile.step
+    learned = [i for i, step in enumerate(steps) if any(isinstance(s, EmbedPromptOptions) for s in prompt_steps(step))]
+    later = [step for step in steps[learned[0] :] if isinstance(step, ExportOptions)] if learned else []
+    forms: dict[str, ExportFormat] = {step.format: FORMATS.load(step.format).FORMAT for step in later}
+    for name in (name for name, form in forms.items() if not form.adapters):
+        message = f"{name} has no room for the virtual tokens that step {learned[0] + 1} may choose"
+        if not any(form.adapters for form in forms.values()):
+            hint = 'format = "safetensors", in this step or in one more, or no virtual tokens'
+            raise UsageError(message, where="step.format", hint=hint)
+        workspace.log(f"{message}: with that file there is only the text behind them", "warning")
 
 
 def prunings(step: StepOptions) -> list[PruneOptions]:

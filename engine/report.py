@@ -9,8 +9,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from engine import artifacts, figures, grids, outcome, sections
 from engine import events as ev
-from engine import figures, grids, outcome, sections
 from engine.outcome import rows as rows
 from engine.outcome import table as table
 from engine.outcome import winners as winners
@@ -37,6 +37,8 @@ def markdown(state: RunState, environment: Mapping[str, Any] | None = None) -> s
         sections.recoveries(state),
         sections.trainings(state),
         sections.readings(state),
+        artifacts.references(state),
+        artifacts.speeds(state),
         section("Gates", ["gate", "bound", "value", "result"], [_gate(gate) for gate in state.gates]),
         section("Artifacts", ["path", "format", "size"], [_artifact(a) for a in state.artifacts]),
         *[_script(artifact) for artifact in state.artifacts],
@@ -76,6 +78,8 @@ def result(state: RunState, environment: Mapping[str, Any] | None = None) -> dic
         "grid": [_fields(event) for event in state.grid.values()],
         "recovered": [_fields(event) for event in state.recovered.values()],
         "transfers": [_fields(event) for event in state.transfers.values()],
+        "references": [_fields(event) for event in state.references.values()],
+        "speeds": [_fields(event) for event in state.speeds.values()],
         "gates": [_fields(gate) for gate in state.gates],
         "artifacts": [_fields(artifact) for artifact in state.artifacts],
         "estimates": {

@@ -57,6 +57,8 @@ class RunState:
     grid: dict[tuple[int, str, str], ev.GridScored] = field(default_factory=dict)
     recovered: dict[tuple[int, str, str], ev.Recovered] = field(default_factory=dict)
     transfers: dict[tuple[int, str, str, str], ev.Transferred] = field(default_factory=dict)
+    speeds: dict[tuple[str, int], ev.SpeedMeasured] = field(default_factory=dict)
+    references: dict[str, ev.ReferenceMeasured] = field(default_factory=dict)
     estimates: dict[str, ev.Estimated] = field(default_factory=dict)
     used: dict[str, Used] = field(default_factory=dict)
     log: list[ev.Log] = field(default_factory=list)
@@ -255,6 +257,12 @@ class RunState:
 
     def _on_artifact_written(self, event: ev.ArtifactWritten) -> None:
         self.artifacts = [*(a for a in self.artifacts if a.path != event.path), event]
+
+    def _on_reference_measured(self, event: ev.ReferenceMeasured) -> None:
+        self.references[event.stage] = event
+
+    def _on_speed_measured(self, event: ev.SpeedMeasured) -> None:
+        self.speeds[event.stage, event.threads] = event
 
     def _on_gate_checked(self, event: ev.GateChecked) -> None:
         self.gates = [*(g for g in self.gates if g.name != event.name), event]

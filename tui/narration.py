@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from engine import artifacts, figures, means
 from engine import events as ev
-from engine import figures, means
 
 EVERY = 5.0
 """seconds between two progress lines, at least"""
@@ -124,6 +124,14 @@ class Narrator:
         n = "" if event.n is None else f", n {event.n}"
         cached = ", measured before" if event.cached else ""
         return [f"{INDENT}{event.stage} {event.name}: {figure}{n}{cached}"]
+
+    def _reference_measured(self, event: ev.ReferenceMeasured) -> list[str]:
+        return [f"{INDENT}{artifacts.against(event)}"]
+
+    def _speed_measured(self, event: ev.SpeedMeasured) -> list[str]:
+        decode, prefill = figures.number(event.decode, 1), figures.number(event.prefill, 1)
+        threads = "1 thread" if event.threads == 1 else f"{event.threads} threads"
+        return [f"{INDENT}{event.stage} on {threads}: decode {decode}, prefill {prefill} tokens/s"]
 
     def _candidate_scored(self, event: ev.CandidateScored) -> list[str]:
         if event.split != "test":

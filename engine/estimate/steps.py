@@ -7,13 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 from engine.data.tasks import Task
-from engine.estimate import parts, planning, proposing, tuning
+from engine.estimate import exporting, parts, planning, proposing, tuning
 from engine.estimate.needs import Needs, Work
 from engine.estimate.parts import FLOAT
 from engine.estimate.scene import LOOKED_AT, Scene
 from engine.estimate.training import distill, training
 from engine.evaluation.options import EvaluateOptions, EvaluateStepOptions
+from engine.export import reference
 from engine.export.options import ExportOptions
+from engine.export.runtime.process import missing
 from engine.joint.options import JointOptions
 from engine.options import StepOptions
 from engine.prompts import pool, robustness, writer, written
@@ -21,13 +23,12 @@ from engine.prompts.options import AdjustPromptOptions, EmbedPromptOptions, Prom
 from engine.prompts.template import Prompt
 from engine.pruning.options import PruneOptions
 from engine.quantization.options import QuantizeOptions
-from engine.registry import CRITERIA, METHODS, PERTURBATIONS, STEPS
+from engine.registry import CRITERIA, FORMATS, METHODS, PERTURBATIONS, STEPS
 from engine.sensitivity.options import SensitivityOptions
 from engine.subject import DTYPES
 from engine.training.options import RecoverOptions
 
 ADAM_PASSES = 15  # float32 numbers read or written for each weight in an optimizer step
-TOKENIZER = 72  # bytes of a tokenizer's files for each entry of the vocabulary
 EXAMPLE = 366  # bytes of a test row in examples.jsonl, beside its text
 CODES = 1.2  # bytes of a weight's code with its share of scales
 MATRIX = 900  # bytes of a matrix in sensitivity.json
@@ -246,22 +247,39 @@ def evaluate(scene: Scene, options: EvaluateStepOptions) -> Needs:
 
 
 def export(scene: Scene, options: ExportOptions) -> Needs:
-    """The folder, a converted copy while it is written (of a streamed model one tensor's), and the reloaded model while it
-    is measured.
-    """
-    sizes = scene.sizes
+    """The file, the model that is read back from it while it is measured, the file's own process, and the reference."""
+    sizes, form = scene.sizes, FORMATS.load(options.format).FORMAT
+    evaluate = scene.workspace.profile.evaluate
     number = sizes.number if options.dtype == "auto" else DTYPES[options.dtype].itemsize
-    size = sizes.parameters * number
-    converted = 0 if number == sizes.number else number * (sizes.embedding if sizes.streamed else sizes.parameters)
-    written = Needs(converted, disk=size + TOKENIZER * sizes.vocabulary, work=Work(traffic=size))
-    if options.reference:
+    out = exporting.writing(scene, options, form)
+    subject, size = scene.workspace.subject, exporting.size(scene, options, form)
+    if reference.wanted(options, subject, exporting.earlier(scene, options), size, subject.parameters):
         again = parts.loading(sizes).then(prune(scene, PruneOptions(use="prune", criterion="sparsegpt")))
-        measured = measure(scene, scene.workspace.profile.evaluate)
-        written = written.then(replace(again.then(measured), disk=0.0).beside(sizes.loaded))
+        out = out.then(replace(again.then(measure(scene, evaluate)), disk=0.0).beside(sizes.loaded))
     if not options.verify:
-        return written
-    measured = measure(scene, scene.workspace.profile.evaluate, tasks=number != sizes.number)
-    return written.then(parts.loading(sizes).then(measured).beside(sizes.held * number))
+        return out
+    if form.read is not None:
+        measured = measure(scene, evaluate, tasks=number != sizes.number).then(chosen(scene, options))
+        out = out.then(parts.loading(sizes).then(measured).beside(sizes.held * number))
+    own = form.read is None or (sizes.language and evaluate.speed)
+    if own and missing(form.runtime) is None:
+        out = out.then(exporting.process(scene, size, form))
+    if form.read is None and sizes.language:
+        tasks = [scene.workspace.task(name) for name in evaluate.tasks]
+        rows = [(task, min(options.rows, len(task.test[: evaluate.rows]))) for task in tasks if not task.generation]
+        for task, count in rows:
+            out = out.then(asking(scene, task, count, scene.tokens(task.test, task.template)))
+        out = out.then(chosen(scene, options))
+    return out
+
+
+def chosen(scene: Scene, options: ExportOptions) -> Needs:
+    """Test rows with what the prompt steps before chose, as long as the plain prompt."""
+    out, steps = Needs(), exporting.earlier(scene, options)
+    for name in dict.fromkeys(step.task for step in steps if isinstance(step, PromptStepOptions | JointOptions)):
+        task = scene.workspace.task(name)
+        out = out.then(asking(scene, task, min(options.rows, len(task.test)), scene.tokens(task.test, task.template)))
+    return out
 
 
 NEEDS: dict[str, Callable[[Scene, Any], Needs]] = {

@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,8 @@ import torch
 
 from engine import events as ev
 from engine import files, runs, statistics
+from engine.data.rows import Row
+from engine.data.tasks import Task
 from engine.estimate.machine import peak_memory
 from engine.evaluation.options import EvaluateOptions
 from engine.evaluation.perplexity import perplexity
@@ -94,6 +97,11 @@ class Measurement:
             return
         scores = scorer.score(pool.plain(task), rows)
         context.tell(self.workspace, scorer)
+        self.choices(task, scores, rows)
+
+    def choices(self, task: Task, scores: torch.Tensor, rows: Sequence[Row]) -> None:
+        """The figures of log-likelihoods [rows, choices] under the plain template."""
+        name = task.name
         gold = torch.tensor([row.gold for row in rows])
         self._accuracy(f"{ACCURACY}:{name}", scores.argmax(1) == gold)
         if task.metric != ACCURACY:

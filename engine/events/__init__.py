@@ -11,6 +11,7 @@ import dataclasses
 import json
 
 from engine.events.base import Event, Unknown
+from engine.events.export import ReferenceMeasured, SpeedMeasured
 from engine.events.joint import GridScored, Recovered, Transferred
 from engine.events.prompts import (
     CandidateAdded,
@@ -74,12 +75,14 @@ __all__ = [
     "PromptTrained",
     "PromptsCompared",
     "Recovered",
+    "ReferenceMeasured",
     "RunCancelled",
     "RunFailed",
     "RunFinished",
     "RunStarted",
     "SCHEMA",
     "SparsityPlanned",
+    "SpeedMeasured",
     "SplitTested",
     "StepFinished",
     "StepStarted",

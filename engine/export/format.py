@@ -30,8 +30,9 @@ class ExportFormat:
 
     Files that match `weights` are what the artifact's size counts. `runtime`, in engine/export/runtime, runs it.
     Perplexity may change by `tolerance` (relative), by any amount where writing rounds (None). Without `zeros` what pruning
-    removed comes out as nearly zero. `plain` formats store floating-point numbers of the dtype asked for. `script` is a program
-    that loads the artifact without this package; `write` leaves it beside the weights.
+    removed comes out as nearly zero. `inside` and `outside` are about the bits of a weight in the blocks' matrices and of any
+    other; None where these have the dtype asked for. `codes` of a quantize step go in as they are; `sparse`: a zero is one bit.
+    `script` is a program that loads the artifact without this package; `write` leaves it beside the weights.
     """
 
     write: Write
@@ -41,8 +42,22 @@ class ExportFormat:
     runtime: str = "torch"
     tolerance: float | None = 0.01
     zeros: bool = True
-    plain: bool = True
+    inside: float | None = None
+    outside: float | None = None
+    codes: bool = False
+    sparse: bool = False
     script: Path | None = None
+
+    @property
+    def adapters(self) -> bool:
+        """Whether what peft adds, such as learned virtual tokens, can be used with the artifact."""
+        return self.runtime == "torch"
+
+    def bits(self, dtype: torch.dtype, codes: Format | None, columns: int) -> tuple[float, float]:
+        """Of a weight in the blocks' matrices, so many columns wide, and of any other."""
+        number = 8.0 * dtype.itemsize
+        inside = codes.bits_a_weight(columns) if codes is not None and self.codes else self.inside or number
+        return inside, self.outside or number
 
     def bytes(self, folder: Path) -> int:
         return sum(file.stat().st_size for file in folder.glob(self.weights))

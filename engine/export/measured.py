@@ -4,6 +4,8 @@ answers where no torch model can be read back.
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,11 +14,13 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from engine import events as ev
 from engine.evaluation.divergence import Reference
 from engine.evaluation.logits import window_logits
 from engine.evaluation.measure import Measurement
 from engine.evaluation.perplexity import chosen_windows, of_losses
 from engine.evaluation.speed import DECODE, PREFILL, PROMPT, REPEATS
+from engine.export import questions
 from engine.export.format import ExportFormat
 from engine.export.options import ExportOptions
 from engine.export.runtime.process import run
@@ -31,10 +35,13 @@ def measure(
 ) -> dict[str, float]:
     """Emits the figures as this stage's; returns how far the answers are from those of the model in memory."""
     with TemporaryDirectory(dir=workspace.run.path) as scratch:
+        posed = questions.posed(workspace, options, form) if form.read is None else []
+        scored = questions.sequences(workspace, posed)
         spec = asked(workspace, form, folder, options, dtype, Path(scratch))
-        answer = run(spec)
+        answer = run(replace(spec, asked=questions.as_asked(scored)))
         workspace.check_stop()
         tell(workspace, spec, answer, stage)
+        questions.answered(workspace, posed, scored, answer.likelihoods, stage)
         if not spec.logits:
             return {}
         return fidelity(workspace, spec, torch.from_numpy(np.load(spec.logits)))
@@ -62,6 +69,7 @@ def asked(
     if evaluate.speed:
         ids = [(100 + index) % _vocabulary(workspace) for index in range(PREFILL)]
         about |= {"prompt": ids[:PROMPT], "decode": DECODE, "prefill": ids, "repeats": REPEATS}
+        about["counts"] = other_counts(threads) if subject.device.type == "cpu" else []
     if form.read is None and evaluate.perplexity not in (None, "none"):
         tokens = workspace.evaluation_tokens(str(evaluate.perplexity), subject)
         windows = chosen_windows(tokens, evaluate.windows, evaluate.length, evaluate.start)
@@ -71,6 +79,12 @@ def asked(
             "logits": str(scratch / "logits.npy"),
         }
     return Spec(**about)
+
+
+def other_counts(threads: int) -> list[int]:
+    """One, two, four, ... threads up to the cores that this process may use, and these, but not the run's own number."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return sorted({*(2**power for power in range(cores.bit_length())), cores} - {threads})
 
 
 def tell(workspace: Workspace, spec: Spec, answer: Answer, stage: str) -> None:
@@ -91,6 +105,10 @@ def tell(workspace: Workspace, spec: Spec, answer: Answer, stage: str) -> None:
     for name, (value, unit) in figures.items():
         if value is not None:
             measurement.emit(name, value, unit)
+    if answer.decode is not None and answer.prefill is not None:
+        for threads, decode, prefill in [(spec.threads, answer.decode, answer.prefill), *answer.speeds]:
+            about: dict[str, Any] = {"threads": threads, "decode": decode, "prefill": prefill}
+            workspace.emit(ev.SpeedMeasured(step=workspace.step, stage=stage, **about))
 
 
 def fidelity(workspace: Workspace, spec: Spec, theirs_TV: torch.Tensor) -> dict[str, float]:

@@ -5,26 +5,57 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
+from engine import events as ev
 from engine.calibration import Walk
 from engine.evaluation.measure import Measurement
+from engine.export.options import ExportOptions
 from engine.matrices import Matrix, Statistics
+from engine.options import StepOptions
 from engine.quantization.grid import GROUPS, Format
 from engine.quantization.method import Method, Settings
 from engine.quantization.options import WIDTHS
-from engine.registry import METHODS
+from engine.registry import METHODS, STEPS
 from engine.subject import Subject
 from engine.workspace import Workspace
 
 METHOD = "gptq"
+LARGEST = 10**9
+"""weights of a model of which a reference is made unasked"""
+HALF = 2.0
+"""bytes of a weight in half precision: an artifact that takes as many is not what integers are held against"""
 
 
-def measure(workspace: Workspace, size: int, number: float) -> None:
-    """Quantizes the dense model anew and emits its bytes, perplexity and accuracies as a stage of its own; `size` are the
-    artifact's bytes, `number` those that it takes for a weight that is not quantized.
+def wanted(options: ExportOptions, subject: Subject, before: Sequence[StepOptions], size: float, dense: int) -> bool:
+    """Whether an artifact of so many bytes, of a model with `dense` parameters at first, is held against the reference."""
+    if options.reference is not None:
+        return options.reference
+    changed = any(STEPS[step.use].stage and step.use != "quantize" for step in before)
+    cheap = subject.is_language_model and subject.stream is None and dense <= LARGEST
+    return options.verify and changed and cheap and size < HALF * dense
+
+
+def measure(workspace: Workspace, stage: str, size: int, number: float) -> None:
+    """Quantizes the dense model anew and emits its perplexity, accuracies and bytes as a stage of its own; then both side by
+    side. The artifact has `size` bytes, `number` for a weight that is not quantized, and is measured as `stage`.
     """
     dense = workspace.dense_subject()
     walk = Walk.over(workspace, dense)
     form, taken = nearest(dense, walk.matrices, size, number)
+    name = f"dense int{form.bits} g{form.group or 'row'}"
+    known = workspace.state.metrics.get(name, {}).get("bytes")
+    if known is None or known.value != taken:
+        quantize(workspace, dense, walk, form)
+        figures(workspace, dense, name, taken)
+    mine, other = (workspace.state.metrics.get(one, {}).get("perplexity") for one in (stage, name))
+    told = ev.ReferenceMeasured(
+        step=workspace.step, stage=stage, bytes=size, perplexity=mine.value if mine else None,
+        reference=name, reference_bytes=taken, reference_perplexity=other.value if other else None,
+    )  # fmt: skip
+    workspace.emit(told)
+
+
+def quantize(workspace: Workspace, dense: Subject, walk: Walk, form: Format) -> None:
+    """All matrices of the walk's model, in place."""
     method: Method = METHODS.load(METHOD).METHOD
 
     def act(matrices: list[Matrix], statistics: Statistics) -> None:
@@ -33,12 +64,16 @@ def measure(workspace: Workspace, size: int, number: float) -> None:
 
     for block in walk.run(lambda index: act, want_gram=True):
         workspace.progress("quantizing the dense model", block + 1, walk.blocks(), "blocks")
+
+
+def figures(workspace: Workspace, dense: Subject, stage: str, taken: int) -> None:
+    """The bytes last: with them all are there."""
     evaluate = workspace.profile.evaluate
-    found = Measurement(workspace, dense, evaluate, f"dense int{form.bits} g{form.group or 'row'}")
-    found.emit("bytes", taken, "B")
+    found = Measurement(workspace, dense, evaluate, stage)
     found.perplexity()
     for task in evaluate.tasks:
         found.task(task)
+    found.emit("bytes", taken, "B")
 
 
 def nearest(subject: Subject, matrices: Sequence[Matrix], size: int, number: float) -> tuple[Format, int]:

@@ -25,9 +25,6 @@ from engine.registry import FORMATS, STEPS
 from engine.subject import DTYPES
 from engine.workspace import Workspace
 
-EIGHT_BITS = 8.5 / 8
-"""bytes of a weight outside the blocks in formats that store these in eight bits"""
-
 
 def run(workspace: Workspace, options: ExportOptions) -> dict[str, Any]:
     """Writes artifacts/model; returns its size and what verification found."""
@@ -48,8 +45,10 @@ def run(workspace: Workspace, options: ExportOptions) -> dict[str, Any]:
         summary |= verify(workspace, form, folder, options, str(summary["dtype"]))
     stage = exported_stage(workspace, options)
     workspace.emit(ev.Metric(step=workspace.step, stage=stage, name="bytes", value=size, unit="B"))
-    if options.reference:
-        reference.measure(workspace, size, dtype.itemsize if form.plain else EIGHT_BITS)
+    dense = workspace.state.metrics.get("dense", {}).get("parameters")
+    parameters = int(dense.value) if dense else workspace.subject.parameters
+    if reference.wanted(options, workspace.subject, workspace.profile.step[: workspace.step], size, parameters):
+        reference.measure(workspace, stage, size, form.bits(dtype, None, 1)[1] / 8)
     if options.verify:
         archive.add(noted(workspace, options, stage, folder, size))
     return summary

@@ -13,10 +13,11 @@ import torch
 
 from engine.errors import EngineError
 from engine.evaluation.measure import Measurement
-from engine.export import measured
+from engine.export import measured, questions
 from engine.export.format import ExportFormat
 from engine.export.options import ExportOptions
 from engine.export.runtime.process import missing
+from engine.outcome import EXPORTED
 from engine.subject import Subject
 from engine.workspace import Workspace
 
@@ -35,6 +36,7 @@ def verify(
             raise EngineError(f"{found.zeros - found.other_zeros} zeros were lost in the file", where=str(folder))
         out["identical"] = found.identical
         Measurement(workspace, again, workspace.profile.evaluate.model_copy(update={"speed": False}), stage).all()
+        questions.ask(workspace, again, options, form, stage)
         del again
     hint = missing(form.runtime)
     if own and hint:
@@ -48,7 +50,7 @@ def verify(
 def exported_stage(workspace: Workspace, options: ExportOptions) -> str:
     """ "exported", and with the format where the profile has several exports."""
     several = sum(step.use == "export" for step in workspace.profile.step) > 1
-    return f"exported {options.format}" if several else "exported"
+    return f"{EXPORTED} {options.format}" if several else EXPORTED
 
 
 def reloaded(workspace: Workspace, form: ExportFormat, folder: Path, dtype: str) -> Subject:

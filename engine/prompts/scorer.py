@@ -92,13 +92,11 @@ class Scorer:
     def score(self, prompt: Prompt, rows: Sequence[Row], width: int | None = None) -> torch.Tensor:
         """Log-likelihoods [rows, width] in float64; `width` is the most choices of any row, -inf pads shorter rows."""
         width = width or max(len(row.choices) for row in rows)
-        sequences = self._fitting(prompt, rows, width)
+        sequences = self.fitting(prompt, rows, width)
         keys = [self.key(s, prompt.soft) for s in sequences]
         known = self.known(sequences, keys, prompt.soft, self._batch)
-        slots = [slot for sequence in sequences for slot, _ in sequence.targets]
-        scored = torch.tensor([value for key in keys for value in known[key]], dtype=torch.float64)
         self.tell(len(rows), len(rows))
-        return folded(scored, slots, len(rows) * width, -torch.inf).view(-1, width)
+        return arranged(sequences, [value for key in keys for value in known[key]], len(rows), width)
 
     def sequences(self, prompt: Prompt, rows: Sequence[Row], width: int) -> list[Sequence_]:
         """The prompt's text: one sequence a row where all words of its choices are one token, else one a word.
@@ -127,7 +125,7 @@ class Scorer:
                 sequences += [Sequence_((*contexts[i], *tokens[:-1]), ((slot, tokens),)) for slot, tokens in choices]
         return sequences
 
-    def _fitting(self, prompt: Prompt, rows: Sequence[Row], width: int) -> list[Sequence_]:
+    def fitting(self, prompt: Prompt, rows: Sequence[Row], width: int) -> list[Sequence_]:
         """The same, of rows that are cut where they are too long. Raises UsageError where a prompt has no room for any."""
         sequences, limit = self.sequences(prompt, rows, width), positions(self.subject)
         room = math.inf if limit is None else limit - (prompt.soft.tokens if prompt.soft else 0)
@@ -205,6 +203,13 @@ def conditions(subject: Subject, compute: torch.dtype | None = None) -> str:
     computes."""
     where = f"{subject.device} {compute or subject.dtype} {torch.get_num_threads()} {torch.__version__}"
     return f"{weights_hash(subject.module)} {where}"
+
+
+def arranged(sequences: Sequence[Sequence_], values: Sequence[float], rows: int, width: int) -> torch.Tensor:
+    """The values of all sequences' targets, in order, as log-likelihoods [rows, width] in float64."""
+    slots = [slot for sequence in sequences for slot, _ in sequence.targets]
+    scored = torch.tensor(values, dtype=torch.float64)
+    return folded(scored, slots, rows * width, -torch.inf).view(-1, width)
 
 
 def shared_prefix(token_lists: Sequence[tuple[int, ...]]) -> tuple[int, ...]:

@@ -14,9 +14,12 @@ from fixtures.workspaces import workspace
 from engine.calibration import Walk
 from engine.data.tasks import Generation
 from engine.errors import UsageError
+from engine.export.options import ExportOptions
 from engine.joint import grid
 from engine.joint.options import JointOptions
-from engine.preflight import check_measured, check_pruning
+from engine.options import StepOptions
+from engine.preflight import check_measured, check_pruning, check_virtual_tokens
+from engine.prompts.options import EmbedPromptOptions
 from engine.pruning import step, structured
 from engine.pruning.options import PruneOptions
 from engine.workspace import Workspace
@@ -26,7 +29,7 @@ def prune(**options: Any) -> PruneOptions:
     return PruneOptions(use="prune", **options)
 
 
-def space_of(folder: Path, *steps: PruneOptions) -> Workspace:
+def space_of(folder: Path, *steps: StepOptions) -> Workspace:
     """48 wide, 64 channels."""
     space = workspace(folder / "run", subject("llama", hidden_size=48))
     space.profile = space.profile.model_copy(update={"step": list(steps)})
@@ -68,3 +71,33 @@ def test_what_a_gate_and_a_walk_count_is_right_answers(tmp_path: Path) -> None:
     space._tasks["toy"] = replace(chrf, metric="exact_match")
     check_measured(space)
     grid.check(space, walk)
+
+
+EMBED = EmbedPromptOptions(use="embed_prompt", task="toy")
+WALK = JointOptions.model_validate({"use": "joint", "task": "toy", "levels": [0.5], "embed": {}})
+
+
+def export(name: str) -> ExportOptions:
+    return ExportOptions(use="export", format=name)
+
+
+@pytest.mark.parametrize("learning", [EMBED, WALK], ids=["embed_prompt", "joint"])
+def test_virtual_tokens_need_an_export_with_room_for_them(learning: StepOptions, tmp_path: Path) -> None:
+    space = space_of(tmp_path, prune(), learning, export("gguf_f16"))
+    with pytest.raises(UsageError, match="gguf_f16 has no room for the virtual tokens that step 2 may choose") as error:
+        check_virtual_tokens(space)
+    assert error.value.hint
+    space = space_of(tmp_path, learning, export("sparse"), export("gguf_f16"))
+    check_virtual_tokens(space)
+    [log] = space.state.log
+    assert log.level == "warning"
+    assert "gguf_f16" in log.message
+
+
+@pytest.mark.parametrize(
+    "steps", [(export("gguf_f16"), EMBED), (EMBED, export("safetensors")), (prune(), export("gguf_f16"))]
+)
+def test_exports_that_meet_no_virtual_tokens_are_left_alone(steps: tuple[StepOptions, ...], tmp_path: Path) -> None:
+    space = space_of(tmp_path, *steps)
+    check_virtual_tokens(space)
+    assert not space.state.log

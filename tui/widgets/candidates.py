@@ -42,8 +42,8 @@ def winner(state: RunState) -> str | None:
 
 
 def score(candidate: CandidateState, dense: bool) -> ev.CandidateScored | None:
-    """The figure that counts: test before dev rows, the latest before the older; of the dense or compressed model."""
-    scores = [s for s in candidate.scores.values() if (s.stage == "dense") == dense]
+    """The figure that counts: test before dev rows, the latest before the older; of the dense or compressed model in memory."""
+    scores = [s for s in candidate.scores.values() if (s.stage == "dense") == dense and not outcome.of_file(s.stage)]
     return max(scores, key=lambda s: (s.split == "test", s.seq), default=None)
 
 

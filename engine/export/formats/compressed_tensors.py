@@ -99,4 +99,4 @@ def weights(form: Format) -> dict[str, Any]:
     }  # fmt: skip
 
 
-FORMAT = ExportFormat(write=write, read=reload, check=check)
+FORMAT = ExportFormat(write=write, read=reload, check=check, codes=True)

@@ -86,4 +86,4 @@ def read(options: ModelOptions, folder: Path) -> Subject:
     return Subject(module, str(folder), weights_hash(module), tokenizer(str(folder)))
 
 
-FORMAT = ExportFormat(write=write, read=read, check=check, script=LOADER)
+FORMAT = ExportFormat(write=write, read=read, check=check, codes=True, sparse=True, script=LOADER)

@@ -23,6 +23,8 @@ from engine.weights import weights_hash
 
 FILE = "model.gguf"
 FAMILY = ("llama", "mistral")
+BITS = {"F16": 16.0, "Q8_0": 8.5, "Q4_0": 4.5, "Q4_1": 5.0}
+"""of a weight, with its share of a block's scale"""
 FLOATS = {"F16": torch.float16}
 
 
@@ -36,7 +38,8 @@ def gguf_format(kind: str) -> ExportFormat:
         runtime="llamacpp",
         tolerance=0.01 if kind in FLOATS else None,
         zeros=kind != "Q4_1",
-        plain=False,
+        inside=BITS[kind],
+        outside=BITS[kind if kind in FLOATS else "Q8_0"],
     )
 
 

@@ -11,6 +11,10 @@ from engine.export.onnx import decoder, module
 from engine.quantization.grid import Format
 from engine.subject import Subject
 
+OUTSIDE = {None: 32.0, 8: 41.25, 4: 9.25}
+"""bits of a weight in the embeddings and the head, which is rounded to eight bits with scales in float32; beside codes of
+eight bits the builder keeps the embeddings in float32 too
+"""
 SCRIPT = Path(__file__).with_name("run_onnx.py")
 
 
@@ -34,6 +38,7 @@ def onnx_format(bits: int | None) -> ExportFormat:
         shutil.copyfile(SCRIPT, folder / SCRIPT.name)
 
     return ExportFormat(
-        write=write, read=None, check=check, weights="model.onnx*", plain=False, runtime="onnx",
+        write=write, read=None, check=check, weights="model.onnx*", runtime="onnx", codes=bits is not None,
+        inside=bits or OUTSIDE[None], outside=OUTSIDE[bits],
         tolerance=0.02 if bits else 0.01, script=SCRIPT,
     )  # fmt: skip

@@ -8,12 +8,15 @@ import json
 import statistics
 import sys
 import time
+from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
 
 from engine.export.runtime.spec import Answer, Spec
 from engine.resident import peak_resident
+
+SHORTLY = 8  # tokens that are generated on another number of threads
 
 
 class Runner(Protocol):
@@ -36,6 +39,8 @@ def main() -> None:
     runner: Runner = runtime.load(spec)
     loaded = time.perf_counter() - began
     answer = measured(spec, runner, loaded)
+    del runner
+    answer = dataclasses.replace(answer, speeds=[on(count, spec, runtime) for count in spec.counts])
     print(json.dumps(dataclasses.asdict(answer)))
 
 
@@ -50,7 +55,16 @@ def measured(spec: Spec, runner: Runner, loaded: float) -> Answer:
         load_seconds=loaded, memory=memory, losses=[value for value in losses if value is not None],
         first_token_seconds=first, decode=decode, prefill=prefill, tokens=rounds[-1][0] if rounds else [],
         accuracy=accuracy(spec, runner) if spec.features else None,
+        likelihoods=[likelihoods(runner, *asked) for asked in spec.asked],
     )  # fmt: skip
+
+
+def on(threads: int, spec: Spec, runtime: ModuleType) -> tuple[int, float, float]:
+    """Threads, decode and prefill tokens a second, of a runner that is loaded for them; the first round is not counted."""
+    spec = dataclasses.replace(spec, threads=threads, decode=SHORTLY)
+    runner: Runner = runtime.load(spec)
+    _, _, decode, prefill = [speed(spec, runner) for _ in range(2)][-1]
+    return threads, decode, prefill
 
 
 def speed(spec: Spec, runner: Runner) -> tuple[list[int], float, float, float]:
@@ -67,10 +81,21 @@ def loss(spec: Spec, runner: Runner, index: int, window: list[int]) -> float | N
         return None
     if index == 0 and spec.logits:
         np.save(spec.logits, logits[: spec.kept])
-    before = logits[:-1].astype(np.float64)
-    before -= before.max(axis=1, keepdims=True)
-    chosen = before[np.arange(len(before)), window[1:]]
-    return float((np.log(np.exp(before).sum(axis=1)) - chosen).mean())
+    return -log_likelihood(logits[:-1], window[1:]) / (len(window) - 1)
+
+
+def likelihoods(runner: Runner, ids: list[int], targets: list[list[int]]) -> list[float]:
+    """Log-likelihood of each target, by the predictions at the ids' end."""
+    logits = runner.logits(ids)
+    return [log_likelihood(logits[-len(tokens) :], tokens) for tokens in targets]
+
+
+def log_likelihood(logits_TV: Any, tokens: list[int]) -> float:
+    """Of these tokens, one a position."""
+    logits_TV = logits_TV.astype(np.float64)
+    logits_TV -= logits_TV.max(axis=1, keepdims=True)
+    chosen = logits_TV[np.arange(len(tokens)), tokens]
+    return float((chosen - np.log(np.exp(logits_TV).sum(axis=1))).sum())
 
 
 def accuracy(spec: Spec, runner: Runner) -> float:

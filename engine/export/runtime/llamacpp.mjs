@@ -10,11 +10,14 @@ const llama = await getLlama({gpu: false, build: "never", logLevel: "error"});
 const began = performance.now();
 const model = await llama.loadModel({modelPath: join(spec.folder, "model.gguf"), gpuLayers: 0});
 const room = Math.max(spec.prompt.length + spec.decode, spec.prefill.length) + 8;
-const context = await model.createContext({contextSize: room, batchSize: Math.min(room, 512), threads: spec.threads});
-const sequence = context.getSequence();
+const opened = async (threads) => {
+    const context = await model.createContext({contextSize: room, batchSize: Math.min(room, 512), threads});
+    return context.getSequence();
+};
+const sequence = await opened(spec.threads);
 const loaded = (performance.now() - began) / 1000;
 
-async function generate(tokens, count) {
+async function generate(tokens, count, sequence) {
     await sequence.clearHistory();
     const out = [], started = performance.now();
     let first = started;
@@ -26,16 +29,29 @@ async function generate(tokens, count) {
     return {out, first: (first - started) / 1000, rest: (performance.now() - first) / 1000};
 }
 
-const rounds = [];
+async function measured(decode, sequence) {
+    const written = await generate(spec.prompt, decode, sequence);
+    const filled = await generate(spec.prefill, 1, sequence);
+    const rate = (written.out.length - 1) / written.rest;
+    return {first: written.first, decode: rate, prefill: spec.prefill.length / filled.first, out: written.out};
+}
+
+const rounds = [], speeds = [];
 for (let round = 0; round <= spec.repeats; round++) {
-    const written = await generate(spec.prompt, spec.decode);
-    const filled = await generate(spec.prefill, 1);
-    const decode = (written.out.length - 1) / written.rest;
-    if (round) rounds.push({first: written.first, decode, prefill: spec.prefill.length / filled.first, out: written.out});
+    const found = await measured(spec.decode, sequence);
+    if (round) rounds.push(found);
+}
+const memory = process.resourceUsage().maxRSS * 1024;
+for (const threads of spec.counts) {
+    const other = await opened(threads);
+    await measured(8, other);
+    const found = await measured(8, other);
+    speeds.push([threads, found.decode, found.prefill]);
+    await other.context.dispose();
 }
 const median = (name) => rounds.map((round) => round[name]).sort((a, b) => a - b)[Math.floor(rounds.length / 2)];
 console.log(JSON.stringify({
-    load_seconds: loaded, memory: process.resourceUsage().maxRSS * 1024, first_token_seconds: median("first"),
+    load_seconds: loaded, memory, speeds, first_token_seconds: median("first"),
     decode: median("decode"), prefill: median("prefill"), tokens: rounds[0].out,
 }));
 process.exit(0);

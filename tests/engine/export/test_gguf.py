@@ -176,12 +176,15 @@ def test_llama_cpp_goes_on_as_transformers_does(tmp_path: Path) -> None:
     folder = written(mine, tmp_path, "F16")
     prompt = list(range(100, 112))
     spec = Spec(
-        runtime="llamacpp", form="gguf_f16", folder=str(folder), threads=1, prompt=prompt, decode=8, prefill=prompt
-    )
+        runtime="llamacpp", form="gguf_f16", folder=str(folder), threads=1, prompt=prompt, decode=8, prefill=prompt, counts=[2]
+    )  # fmt: skip
     answer = process.run(spec)
     out = mine.module.generate(
         torch.tensor([prompt]), do_sample=False, max_new_tokens=8, min_new_tokens=8, pad_token_id=0
     )
     assert answer.tokens == out[0, len(prompt) :].tolist()
     assert answer.decode
+    [(threads, decode, prefill)] = answer.speeds
+    assert threads == 2
+    assert min(decode, prefill) > 0
     assert answer.memory > 0

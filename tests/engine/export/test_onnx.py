@@ -16,6 +16,7 @@ from fixtures.workspaces import logits, tokens, workspace
 
 from engine import builtin, runs
 from engine.errors import EngineError, UsageError
+from engine.export import measured
 from engine.export.onnx import gptq
 from engine.export.runtime import onnx as runtime
 from engine.export.runtime import process
@@ -145,6 +146,10 @@ def test_a_run_measures_the_file_in_a_process_of_its_own(tmp_path: Path, monkeyp
         assert name not in state.metrics["exported gguf_q4_1"], (
             "its runtime is not here, and another's speed is not its own"
         )
+    counts = [threads for stage, threads in state.speeds if stage == "exported onnx_int4"]
+    assert sorted(counts) == sorted({1, *measured.other_counts(1)})
+    assert {stage for stage, _ in state.speeds} == {"exported onnx_int4"}
+    assert min(min(event.decode, event.prefill) for event in state.speeds.values()) > 0
     assert any("node-llama-cpp" in log.message for log in state.log)
     assert found["peak_memory_bytes"].value < state.metrics["quantized"]["peak_memory_bytes"].value, (
         "no torch is loaded"
@@ -155,6 +160,7 @@ def test_a_run_measures_the_file_in_a_process_of_its_own(tmp_path: Path, monkeyp
     assert [artifact.format for artifact in state.artifacts] == ["onnx_int4", "gguf_q4_1"]
     report = (run.path / "report.md").read_text()
     assert "## Load and run artifacts/model\n" in report
+    assert "| exported onnx_int4 | 1 |" in report.partition("## Speed by threads")[2]
     assert "import onnxruntime_genai as genai" in report
     assert json.loads((run.path / "result.json").read_text())["rows"][-2]["load_seconds"] > 0
 

@@ -8,10 +8,16 @@ import pytest
 from fixtures.models import TEXT, save, subject
 from fixtures.workspaces import workspace
 
-from engine import runs
+from engine import artifacts, runs
+from engine import events as ev
 from engine.calibration import Walk
 from engine.export import reference
+from engine.export.options import ExportOptions
+from engine.options import StepOptions
+from engine.pruning.options import PruneOptions
 from engine.quantization.grid import Format
+from engine.quantization.options import QuantizeOptions
+from engine.state import RunState
 from engine.worker import execute
 
 PROFILE = """
@@ -65,4 +71,67 @@ def test_the_reference_stands_in_the_table(tmp_path: Path) -> None:
     dense, quantized = metrics["dense"]["perplexity"].value, metrics[stage]["perplexity"].value
     assert quantized == pytest.approx(dense, rel=0.1)
     assert quantized != dense
-    assert f"| {stage} |" in (run.path / "report.md").read_text()
+    report = (run.path / "report.md").read_text()
+    assert f"| {stage} |" in report
+    assert "## Against the dense model, only quantized\n\n- exported (" in report
+    [told] = run.state().references.values()
+    assert (told.stage, told.reference) == ("exported", stage)
+    assert (told.perplexity, told.reference_perplexity) == (metrics["exported"]["perplexity"].value, quantized)
+
+
+def test_one_reference_serves_exports_of_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unasked: in half precision a quarter of the channels less takes less than 16 bits a weight."""
+    quantized: list[Format] = []
+    monkeypatch.setattr(reference, "quantize", lambda workspace, dense, walk, form: quantized.append(form))
+    save("llama", tmp_path / "llama")
+    (tmp_path / "text.txt").write_text(TEXT)
+    export = '[[step]]\nuse = "export"\ndtype = "bfloat16"\ntolerance = 0.5\n'
+    head = PROFILE.format(folder=tmp_path).partition("[[step]]")[0]
+    prune = '[[step]]\nuse = "prune"\npattern = "channels"\nsparsity = 0.25\n'
+    run = runs.create("tiny", head + prune + export + export, tmp_path / "run")
+    assert execute(run) == 0, run.state().failure
+    assert len(quantized) == 1
+    assert list(run.state().references) == ["exported safetensors"]
+
+
+PRUNE, QUANTIZE = PruneOptions(use="prune"), QuantizeOptions(use="quantize")
+
+
+@pytest.mark.parametrize(
+    ("before", "size", "changes", "expected"),
+    [([PRUNE, QUANTIZE], 600, {}, True), ([QUANTIZE], 600, {}, False), ([PRUNE], 2000, {}, False), ([], 600, {}, False),
+     ([PRUNE], 600, {"verify": False}, False), ([PRUNE], 600, {"reference": False}, False),
+     ([QUANTIZE], 2000, {"reference": True}, True)],
+)  # fmt: skip
+def test_a_reference_is_made_unasked_where_it_tells_something(
+    before: list[StepOptions], size: int, changes: dict[str, bool], expected: bool
+) -> None:
+    options = ExportOptions.model_validate({"use": "export", **changes})
+    assert reference.wanted(options, subject("llama"), before, size, 1000) is expected
+
+
+def test_none_is_made_unasked_of_a_large_model() -> None:
+    size, most = 10**6, reference.LARGEST
+    options = ExportOptions(use="export")
+    assert reference.wanted(options, subject("llama"), [PRUNE], size, most)
+    assert not reference.wanted(options, subject("llama"), [PRUNE], size, most + 1)
+
+
+@pytest.mark.parametrize(
+    ("mine", "other", "said"),
+    [((100, 30.0), (101, 20.0), "is dominated by"), ((100, 30.0), (80, 30.0), "is dominated by"),
+     ((100, 20.0), (101, 30.0), "dominates"), ((80, 20.0), (100, 20.0), "dominates"),
+     ((80, 30.0), (100, 20.0), "is smaller and worse than"), ((100, 20.0), (80, 30.0), "is larger and better than"),
+     ((100, 20.0), (101, 20.0), "is worth as much as"), ((100, None), (100, 20.0), "beside")],
+)  # fmt: skip
+def test_the_report_says_which_dominates(
+    mine: tuple[float, float | None], other: tuple[float, float], said: str
+) -> None:
+    event = ev.ReferenceMeasured(
+        step=0, stage="exported", bytes=mine[0], perplexity=mine[1], reference="dense int4 g32", reference_bytes=other[0],
+        reference_perplexity=other[1],
+    )  # fmt: skip
+    text = artifacts.against(event)
+    assert f") {said} dense int4 g32 (" in text
+    assert f"{mine[0]} B" in text
+    assert artifacts.references(RunState.of([event])).endswith(f"- {text}.")

@@ -36,12 +36,12 @@ def row(text: str, title: str = "a name") -> Row:
 
 def texts(scorer: Scorer, rows: Sequence[Row], prompt: Prompt = PROMPT) -> list[str]:
     """What the model reads of every choice, in order, the answer's last token aside."""
-    return [scorer.subject.tokenizer.decode(s.tokens) for s in scorer._fitting(prompt, rows, 2)]
+    return [scorer.subject.tokenizer.decode(s.tokens) for s in scorer.fitting(prompt, rows, 2)]
 
 
 def test_as_much_as_fits_of_the_longest_field_and_all_of_the_rest() -> None:
     scorer = Scorer(subject("llama"))
-    sequences = scorer._fitting(PROMPT, [row(LONG)], 2)
+    sequences = scorer.fitting(PROMPT, [row(LONG)], 2)
     assert POSITIONS - 2 <= max(len(s.tokens) for s in sequences) <= POSITIONS
     for text in texts(scorer, [row(LONG)]):
         assert "Say yes or no.\n\na name: the class statement" in text
@@ -66,7 +66,7 @@ def test_virtual_tokens_take_their_room() -> None:
     scorer = Scorer(subject("llama"))
     soft = beginning("soft", scorer.subject, [5] * 40)
     scorer.score(replace(PROMPT, soft=soft), [row(LONG)])
-    sequences = scorer._fitting(replace(PROMPT, soft=soft), [row(LONG)], 2)
+    sequences = scorer.fitting(replace(PROMPT, soft=soft), [row(LONG)], 2)
     assert POSITIONS - 42 <= max(len(s.tokens) for s in sequences) <= POSITIONS - 40
 
 

@@ -1,0 +1,51 @@
+"""What the report says of exported files: how they stand against the dense model when it is only quantized, and how fast they
+are on one thread and on more.
+"""
+
+from __future__ import annotations
+
+from engine import events as ev
+from engine import figures
+from engine.sections import section
+from engine.state import RunState
+
+SAME = 1.02
+"""files whose sizes differ by less are as large"""
+
+
+def references(state: RunState) -> str:
+    """Every file beside its reference, in words and figures."""
+    said = [f"- {against(event)}." for event in state.references.values()]
+    return "\n".join(["## Against the dense model, only quantized", "", *said]) if said else ""
+
+
+def against(event: ev.ReferenceMeasured) -> str:
+    """Which of the two is the better one to have, by size and perplexity; one that is worse in one of them and no better in the
+    other is dominated.
+    """
+    mine = f"{event.stage} ({_figures(event.bytes, event.perplexity)})"
+    other = f"{event.reference} ({_figures(event.reference_bytes, event.reference_perplexity)})"
+    if event.perplexity is None or event.reference_perplexity is None:
+        return f"{mine} beside {other}: no perplexity was measured"
+    smaller, larger = event.bytes * SAME < event.reference_bytes, event.reference_bytes * SAME < event.bytes
+    better, worse = event.perplexity < event.reference_perplexity, event.reference_perplexity < event.perplexity
+    if (larger or worse) and not (smaller or better):
+        return f"{mine} is dominated by {other}: quantization alone does more for fewer or as many bytes"
+    if (smaller or better) and not (larger or worse):
+        return f"{mine} dominates {other}"
+    found = "is smaller and worse than" if smaller else "is larger and better than" if larger else "is worth as much as"
+    return f"{mine} {found} {other}"
+
+
+def _figures(size: float, perplexity: float | None) -> str:
+    return figures.size(size) + ("" if perplexity is None else f", perplexity {figures.number(perplexity)}")
+
+
+def speeds(state: RunState) -> str:
+    """Every file by its number of threads."""
+    found = sorted(state.speeds.values(), key=lambda event: (event.step, event.threads))
+    body = [
+        [event.stage, str(event.threads), figures.number(event.decode, 1), figures.number(event.prefill, 1)]
+        for event in found
+    ]
+    return section("Speed by threads", ["stage", "threads", "decode tok/s", "prefill tok/s"], body)

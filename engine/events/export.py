@@ -1,0 +1,36 @@
+"""What was found out about exported files, beside the figures of their stages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from engine.events.base import Event
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceMeasured(Event):
+    """An exported file (by its stage) and the dense model when that is only quantized, to about as many bytes: the stage
+    `reference`. A perplexity is None where none was measured.
+    """
+
+    kind: ClassVar[str] = "reference_measured"
+    step: int
+    stage: str
+    bytes: float
+    perplexity: float | None
+    reference: str
+    reference_bytes: float
+    reference_perplexity: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeedMeasured(Event):
+    """Tokens a second of an exported file (by its stage) in its own runtime, on so many threads."""
+
+    kind: ClassVar[str] = "speed_measured"
+    step: int
+    stage: str
+    threads: int
+    decode: float
+    prefill: float

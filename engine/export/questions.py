@@ -1,0 +1,135 @@
+"""Task rows for an exported file: with the prompt that the run chose and, where the file is no torch model, the plain one.
+
+A torch model that was read back is asked by the scorer itself. Another runtime gets token ids and gives log-likelihoods, which
+are put together here exactly as the scorer does. Free answers and virtual tokens are left out there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from engine import events as ev
+from engine.data.rows import Row
+from engine.data.tasks import Task
+from engine.evaluation.measure import Measurement
+from engine.export.format import ExportFormat
+from engine.export.options import ExportOptions
+from engine.export.runtime.spec import Asked
+from engine.prompts import answers, context, kept, pool, soft
+from engine.prompts.answers import Given
+from engine.prompts.finals import scored_event
+from engine.prompts.forward import Sequence_
+from engine.prompts.scorer import Scorer, arranged
+from engine.prompts.template import Prompt
+from engine.subject import Subject
+from engine.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Question:
+    """Rows of a task under a prompt; of a chosen one its calibration, and log offsets [choices] (None of free answers)."""
+
+    task: Task
+    prompt: Prompt
+    rows: Sequence[Row]
+    calibration: str | None = None
+    offsets_C: torch.Tensor | None = None
+
+
+def chosen(workspace: Workspace, options: ExportOptions) -> list[Question]:
+    """The last prompt that the steps before this one chose for every task."""
+    found: dict[str, dict[str, Any]] = {}
+    for index in range(workspace.step):
+        summary = (workspace.finished(index) or {}).get("summary", {})
+        if "prompts" in summary and "winner" in summary:
+            found[summary["task"]] = summary
+    return [_kept(workspace, summary, options) for summary in found.values()]
+
+
+def _kept(workspace: Workspace, summary: dict[str, Any], options: ExportOptions) -> Question:
+    folder = workspace.run.artifacts / str(summary["prompts"])
+    known, task = kept.read(folder), workspace.task(str(summary["task"]))
+    prompt = replace(known.prompt, name=str(summary["winner"]), soft=soft.load(folder))
+    offsets_C = torch.tensor(known.offsets, dtype=torch.float64) if known.offsets else None
+    return Question(task, prompt, task.test[: options.rows], known.calibration, offsets_C)
+
+
+def ask(workspace: Workspace, subject: Subject, options: ExportOptions, form: ExportFormat, stage: str) -> None:
+    """What a model that was read back gives to the chosen prompts."""
+    scorer = Scorer(subject, tell=lambda *_: workspace.check_stop())
+    for question in _with_room(workspace, chosen(workspace, options), options, form):
+        workspace.look(question.task)
+        given = answers.asked(scorer, question.task, question.prompt, question.rows)
+        tell(workspace, question, given, stage)
+
+
+def posed(workspace: Workspace, options: ExportOptions, form: ExportFormat) -> list[Question]:
+    """What another runtime is to be asked."""
+    evaluate = workspace.profile.evaluate
+    tasks = [workspace.task(name) for name in evaluate.tasks if workspace.subject.is_language_model]
+    plain = [Question(task, pool.plain(task), task.test[: evaluate.rows][: options.rows]) for task in tasks]
+    out = []
+    for question in _with_room(workspace, [*plain, *chosen(workspace, options)], options, form):
+        if question.task.generation:
+            workspace.log(f"free answers to {question.task.name} are not asked of {options.format}")
+        else:
+            out.append(question)
+    return out
+
+
+def _with_room(
+    workspace: Workspace, questions: Sequence[Question], options: ExportOptions, form: ExportFormat
+) -> list[Question]:
+    out = []
+    for question in questions:
+        if question.prompt.soft is None or form.adapters:
+            out.append(question)
+        else:
+            workspace.log(
+                f"{question.prompt.name} is not asked: {options.format} has no room for virtual tokens", "warning"
+            )
+    return out
+
+
+def sequences(workspace: Workspace, questions: Sequence[Question]) -> list[list[Sequence_]]:
+    """What is scored of every question, in tokens of the workspace's model."""
+    scorer = Scorer(workspace.subject)
+    out = [scorer.fitting(q.prompt, q.rows, q.task.most_choices) for q in questions]
+    context.tell(workspace, scorer)
+    return out
+
+
+def as_asked(scored: Sequence[Sequence[Sequence_]]) -> list[Asked]:
+    """All of them as a runtime takes them, one after the other."""
+    return [(list(s.tokens), [list(tokens) for _, tokens in s.targets]) for some in scored for s in some]
+
+
+def answered(
+    workspace: Workspace,
+    questions: Sequence[Question],
+    scored: Sequence[Sequence[Sequence_]],
+    likelihoods: Sequence[Sequence[float]],
+    stage: str,
+) -> None:
+    """Tells what the runtime's log-likelihoods, of every sequence its targets', amount to."""
+    left = iter(likelihoods)
+    for question, some in zip(questions, scored, strict=True):
+        workspace.look(question.task)
+        values = [value for _ in some for value in next(left)]
+        tell(workspace, question, arranged(some, values, len(question.rows), question.task.most_choices), stage)
+
+
+def tell(workspace: Workspace, question: Question, given: Given, stage: str) -> None:
+    """A chosen prompt's figure as a test of it at this stage, the plain one's as the stage's own."""
+    if question.calibration is None:
+        assert isinstance(given, torch.Tensor)
+        measurement = Measurement(workspace, workspace.subject, workspace.profile.evaluate, stage)
+        measurement.choices(question.task, given, question.rows)
+        return
+    figures = answers.judged(question.task.metric, given, question.offsets_C, question.rows)
+    about = scored_event(workspace, question.prompt.name, stage, "test", question.calibration, figures)
+    workspace.emit(ev.CandidateScored(**about))

@@ -1,0 +1,103 @@
+"""Task rows for exported files: another runtime's log-likelihoods amount to what the scorer finds, chosen prompts included."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fixtures.models import save
+from fixtures.moods import run_maker
+from fixtures.prompting import at_work, toy
+from fixtures.workspaces import logits
+
+from engine.evaluation.measure import Measurement
+from engine.export import questions
+from engine.export.options import ExportOptions
+from engine.export.questions import Question
+from engine.export.runtime import child
+from engine.prompts import pool, soft
+from engine.registry import FORMATS
+from engine.subject import Subject
+from engine.worker import execute
+from engine.workspace import Workspace
+
+TEXTS = (" not at all", " yes, in all cases")  # of several tokens each
+
+
+class Torch:
+    """The workspace's model as a runtime has one."""
+
+    def __init__(self, subject: Subject) -> None:
+        self.subject = subject
+
+    def logits(self, ids: list[int]) -> Any:
+        return logits(self.subject, torch.tensor([ids]))[0].numpy()
+
+
+def space_of(folder: Path, *, texts: bool) -> Workspace:
+    task = toy()
+    if texts:
+        task = replace(task, labels={}, test=[replace(row, choices=TEXTS) for row in task.test])
+    space = at_work(folder / "run", task=task)
+    evaluate = space.profile.evaluate.model_copy(update={"tasks": ["toy"]})
+    space.profile = space.profile.model_copy(update={"evaluate": evaluate})
+    return space
+
+
+@pytest.mark.parametrize("texts", [False, True], ids=["words", "texts"])
+def test_a_runtime_s_answers_are_the_scorer_s(texts: bool, tmp_path: Path) -> None:
+    space = space_of(tmp_path, texts=texts)
+    posed = questions.posed(space, ExportOptions(use="export", rows=25), FORMATS.load("onnx_fp32").FORMAT)
+    assert [len(question.rows) for question in posed] == [25]
+    scored = questions.sequences(space, posed)
+    found = [child.likelihoods(Torch(space.subject), *asked) for asked in questions.as_asked(scored)]
+    questions.answered(space, posed, scored, found, "exported")
+    Measurement(space, space.subject, space.profile.evaluate.model_copy(update={"rows": 25}), "dense").task("toy")
+    theirs, mine = space.state.metrics["exported"], space.state.metrics["dense"]
+    assert {name: metric.value for name, metric in theirs.items()} == {name: m.value for name, m in mine.items()}
+    assert "accuracy:toy" in theirs
+
+
+def test_log_likelihoods_are_those_of_the_tokens_at_the_end() -> None:
+    given = torch.randn(5, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    class Fixed:
+        def logits(self, ids: list[int]) -> Any:
+            return given[: len(ids)].numpy()
+
+    logs = given.log_softmax(1)
+    assert child.likelihoods(Fixed(), [0] * 5, [[3], [6]]) == pytest.approx(logs[4, [3, 6]].tolist())
+    assert child.likelihoods(Fixed(), [0] * 5, [[1, 2, 4]]) == pytest.approx(
+        [float(logs[2, 1] + logs[3, 2] + logs[4, 4])]
+    )
+
+
+def test_virtual_tokens_are_not_asked_where_there_is_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    space = space_of(tmp_path, texts=False)
+    learned = replace(pool.plain(toy()), name="learned", soft=soft.beginning("soft", space.subject, [5, 6]))
+    question = Question(toy(), learned, toy().test, "none", torch.zeros(2))
+    monkeypatch.setattr(questions, "chosen", lambda *_: [question])
+    posed = questions.posed(space, ExportOptions(use="export"), FORMATS.load("gguf_f16").FORMAT)
+    assert [found.prompt.soft for found in posed] == [None]
+    assert any("no room for virtual tokens" in log.message for log in space.state.log)
+
+
+def test_a_run_tests_the_chosen_prompt_on_every_file(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime_genai")
+    choose = '[[step]]\nuse = "select_prompt"\ntask = "mood"\ncandidates = ["Be fair."]\ncalibration = "batch"\n'
+    exports = [f'[[step]]\nuse = "export"\nformat = "{name}"\n' for name in ("safetensors", "onnx_fp32")]
+    make = run_maker(tmp_path)
+    save("llama", tmp_path / "model", hidden_size=64, intermediate_size=96)  # heads as wide as onnxruntime asks for
+    run = make('[[step]]\nuse = "prune"\n', choose, *exports)
+    assert execute(run) == 0, run.state().failure
+    state = run.state()
+    scores = state.candidates[state.steps[1].summary["winner"]].scores
+    memory = scores["pruned", "test", "batch"]
+    for name in ("safetensors", "onnx_fp32"):
+        file = scores[f"exported {name}", "test", "batch"]
+        assert (file.n, file.accuracy, file.metric) == (memory.n, memory.accuracy, memory.metric)
+        assert file.margin == pytest.approx(memory.margin, abs=1e-4)
+        assert f"| exported {name} + best prompt" in (run.path / "report.md").read_text()
