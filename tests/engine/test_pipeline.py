@@ -202,7 +202,8 @@ def test_the_prompts_are_compared_on_rows_that_chose_nothing(reference: Run) -> 
     scored = [c for c in of_kind(reference, ev.CandidateScored) if c.split == "test"]
     kinds = {("pruned", "none"), ("pruned", "batch"), ("dense", "none"), ("dense", "batch")}
     finalists = {"plain", summary["winner"]}
-    assert {(c.candidate, c.stage, c.calibration) for c in scored} == {(f, *kind) for f in finalists for kind in kinds}
+    tested = {(f, *kind) for f in finalists for kind in kinds} | {(summary["winner"], "exported", "batch")}
+    assert {(c.candidate, c.stage, c.calibration) for c in scored} == tested
     compared = {(c.a, c.b, c.stage, c.calibration) for c in state.comparisons}
     assert compared == {(summary["winner"], base, *kind) for base in finalists - {summary["winner"]} for kind in kinds}
     record = json.loads(winner(reference))
