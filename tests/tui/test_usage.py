@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from recorded import LARGE, MakeRun, app_on, kill, settle, words
 
 from engine.runs import Owner
@@ -21,13 +22,15 @@ def test_a_worker_here_is_measured_and_one_elsewhere_or_gone_is_not() -> None:
     assert meter.read(None) is None
 
 
-async def test_the_rail_shows_it_while_the_run_goes(make_run: MakeRun) -> None:
+async def test_the_rail_shows_it_while_the_run_goes(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    last = Usage(memory=1_200_000_000, cpu=1.5)
+    monkeypatch.setattr(Meter, "read", lambda meter, owner: last)  # the app may measure at any moment
     run = make_run("running", alive=True)
     app = app_on(run)
     async with app.run_test(size=LARGE) as pilot:
         await settle(pilot)
         app.follower.usage.extend(Usage(memory=n * 10**7, cpu=n / 100) for n in range(1, 2 * KEPT))
-        app.follower.usage.append(Usage(memory=1_200_000_000, cpu=1.5))
+        app.follower.usage.append(last)
         app.update_screen()
         await pilot.pause()
         shown = words(app)
