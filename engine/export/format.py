@@ -32,6 +32,7 @@ class ExportFormat:
     Perplexity may change by `tolerance` (relative), by any amount where writing rounds (None). Without `zeros` what pruning
     removed comes out as nearly zero. `inside` and `outside` are about the bits of a weight in the blocks' matrices and of any
     other; None where these have the dtype asked for. `codes` of a quantize step go in as they are; `sparse`: a zero is one bit.
+    What a format that `streams` wrote can be read block by block.
     `script` is a program that loads the artifact without this package; `write` leaves it beside the weights.
     """
 
@@ -46,6 +47,7 @@ class ExportFormat:
     outside: float | None = None
     codes: bool = False
     sparse: bool = False
+    streams: bool = False
     script: Path | None = None
 
     @property
@@ -56,7 +58,9 @@ class ExportFormat:
     def bits(self, dtype: torch.dtype, codes: Format | None, columns: int) -> tuple[float, float]:
         """Of a weight in the blocks' matrices, so many columns wide, and of any other."""
         number = 8.0 * dtype.itemsize
-        inside = codes.bits_a_weight(columns) if codes is not None and self.codes else self.inside or number
+        inside = self.inside or number
+        if codes is not None and self.codes:  # blocks of GGUF may take more than the codes need
+            inside = max(codes.bits_a_weight(columns), self.inside or 0.0)
         return inside, self.outside or number
 
     def bytes(self, folder: Path) -> int:

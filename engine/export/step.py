@@ -12,6 +12,7 @@ import torch
 from engine import archive, files
 from engine import events as ev
 from engine.archive import Measured
+from engine.errors import UsageError
 from engine.export import reference
 from engine.export.format import ExportFormat, need_language_model
 from engine.export.options import ExportOptions
@@ -78,9 +79,29 @@ def words(step: StepOptions) -> str:
 def check_options(workspace: Workspace, index: int, options: ExportOptions) -> None:
     """Raises UsageError, before any work, when the format cannot hold what the steps before this one make."""
     form: ExportFormat = FORMATS.load(options.format).FORMAT
-    form.check(workspace.subject, quantized_format(workspace.profile.step[:index]))
+    before = workspace.profile.step[:index]
+    form.check(workspace.subject, quantized_format(before))
+    if form.codes and workspace.subject.is_language_model:
+        check_codes(before)
     if options.reference:
         need_language_model(workspace.subject, "a reference")
+    if options.verify and workspace.subject.stream is not None and form.read is not None and not form.streams:
+        message = f"{options.format} is read back whole, and this model is read block by block"
+        hint = 'verify = false, or model.memory = "resident"'
+        raise UsageError(message, where=f"step.{index}.verify", hint=hint)
+
+
+def check_codes(before: Sequence[StepOptions]) -> None:
+    """Refuses codes of weights that a later step changes."""
+    uses = [step.use for step in before]
+    if "quantize" not in uses:
+        return
+    last = len(uses) - 1 - uses[::-1].index("quantize")
+    for index in range(last + 1, len(uses)):
+        if STEPS[uses[index]].stage:
+            message = f"{uses[index]} changes the weights that step {last + 1} quantizes, and the file holds its codes"
+            hint = "let quantize be the last step that changes weights"
+            raise UsageError(message, where=f"step.{index}.use", hint=hint)
 
 
 def quantized_format(before: Sequence[StepOptions]) -> Format | None:

@@ -27,4 +27,4 @@ def write(subject: Subject, folder: Path, dtype: torch.dtype) -> None:
             save_file(state, folder / "model.safetensors")
 
 
-FORMAT = ExportFormat(write=write, read=reload)
+FORMAT = ExportFormat(write=write, read=reload, streams=True)

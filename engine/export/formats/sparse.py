@@ -29,6 +29,8 @@ LOADER = Path(__file__).parents[1] / "load_sparse.py"
 
 def check(subject: Subject, form: Format | None) -> None:
     need_language_model(subject, NAME)
+    if form is not None:
+        coded.check_linear(subject, NAME)
 
 
 def write(subject: Subject, folder: Path, dtype: torch.dtype) -> None:

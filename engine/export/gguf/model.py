@@ -38,6 +38,7 @@ def gguf_format(kind: str) -> ExportFormat:
         runtime="llamacpp",
         tolerance=0.01 if kind in FLOATS else None,
         zeros=kind != "Q4_1",
+        codes=kind not in FLOATS,
         inside=BITS[kind],
         outside=BITS[kind if kind in FLOATS else "Q8_0"],
     )
@@ -49,12 +50,9 @@ def check(subject: Subject, form: Format | None, kind: str) -> None:
 
     need_language_model(subject, "gguf")
     module: Any = subject.module
-    config, hint = module.config, 'format = "safetensors"'
-    odd = [name for name, p in module.named_parameters() if name.endswith(".bias")]
-    rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
-    if config.model_type not in FAMILY or odd or rope != "default" or getattr(config, "sliding_window", None):
-        what = config.model_type if config.model_type not in FAMILY else odd[0] if odd else f"{rope} rotary embeddings"
-        raise UsageError(f"gguf holds plain Llama-family models, not {what}", where=subject.source, hint=hint)
+    hint, odd = 'format = "safetensors"', oddities(module)
+    if odd:
+        raise UsageError(f"gguf holds plain Llama-family models, not {odd[0]}", where=subject.source, hint=hint)
     if len({tuple(p.shape for p in block.parameters()) for block in subject.blocks()}) > 1:
         raise UsageError("gguf is written for blocks of equal widths only", where=subject.source, hint=hint)
     vocabulary.check(subject)
@@ -68,6 +66,17 @@ def check(subject: Subject, form: Format | None, kind: str) -> None:
         if parameter.ndim == 2 and parameter.shape[1] % BLOCK:
             message = f"{kind} has blocks of {BLOCK}, which do not divide the width {parameter.shape[1]}"
             raise UsageError(message, where=name, hint='format = "gguf_f16"')
+
+
+def oddities(module: Any) -> list[str]:
+    """What keeps a model from being a plain one of the Llama family."""
+    config = module.config
+    out = [] if config.model_type in FAMILY else [str(config.model_type)]
+    out += [name for name, _ in module.named_parameters() if name.endswith(".bias")]
+    rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
+    out += [] if rope == "default" else [f"{rope} rotary embeddings"]
+    window = getattr(config, "sliding_window", None)
+    return out + ([f"a sliding window of {window} tokens"] if window else [])
 
 
 def write(subject: Subject, folder: Path, kind: str) -> None:

@@ -85,6 +85,15 @@ def test_weights_that_are_no_linear_layer_are_refused(name: str) -> None:
         compressed_tensors.check(subject(name), Format(4, 32, True))
 
 
+@pytest.mark.parametrize("name", ["mixtral", "gpt2"])
+def test_the_sparse_layout_holds_their_weights_but_no_codes_of_them(name: str, tmp_path: Path) -> None:
+    mine, target = subject(name), folder(tmp_path)
+    with pytest.raises(UsageError, match="Linear layers only"):
+        sparse.check(mine, Format(4, 32, True))
+    sparse.check(mine, None)
+    sparse.write(mine, target, torch.float32)
+
+
 def test_a_model_that_is_not_quantized_is_refused() -> None:
     with pytest.raises(UsageError, match="no step before it quantizes"):
         compressed_tensors.check(subject("llama"), None)

@@ -135,7 +135,12 @@ REFUSED = {
     "biases": (lambda: subject("llama", mlp_bias=True), None, "gguf_f16", "bias"),
     "other codes": (lambda: llama(), Format(3, 32, True), "gguf_q4_0", "round once more"),
     "a width": (lambda: subject("llama", intermediate_size=72), None, "gguf_q8_0", "do not divide the width 72"),
-    "a sliding window": (lambda: subject("llama", sliding_window=16), None, "gguf_f16", "Llama-family"),
+    "a sliding window": (
+        lambda: subject("llama", sliding_window=16),
+        None,
+        "gguf_f16",
+        "not a sliding window of 16 tokens",
+    ),
 }
 
 

@@ -1,0 +1,67 @@
+"""What the export step refuses before any work, and what it calls its stages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fixtures.models import save, subject
+from fixtures.workspaces import workspace
+
+from engine import model
+from engine.errors import UsageError
+from engine.export import step
+from engine.export.options import ExportOptions
+from engine.options import StepOptions
+from engine.profile import ModelOptions
+from engine.pruning.options import PruneOptions
+from engine.quantization.options import QuantizeOptions
+from engine.subject import Subject
+from engine.training.options import RecoverOptions
+from engine.workspace import Workspace
+
+QUANTIZE = QuantizeOptions(use="quantize")
+CODED = ("compressed_tensors", "sparse", "gguf_q4_1")
+
+
+def export(name: str, **options: Any) -> ExportOptions:
+    return ExportOptions(use="export", format=name, **options)
+
+
+def before(folder: Path, mine: Subject, *steps: StepOptions) -> Workspace:
+    space = workspace(folder / "run", mine)
+    space.profile = space.profile.model_copy(update={"step": list(steps)})
+    return space
+
+
+def check(space: Workspace, options: ExportOptions) -> None:
+    step.check_options(space, len(space.profile.step), options)
+
+
+@pytest.mark.parametrize("name", CODED)
+@pytest.mark.parametrize("later", [PruneOptions(use="prune"), RecoverOptions(use="recover")], ids=["prune", "recover"])
+def test_codes_of_weights_that_a_later_step_changes_are_refused(name: str, later: StepOptions, tmp_path: Path) -> None:
+    space = before(tmp_path, subject("llama"), QUANTIZE, later)
+    with pytest.raises(UsageError, match=f"{later.use} changes the weights that step 1 quantizes") as error:
+        check(space, export(name))
+    assert error.value.where == "step.1.use"
+    check(space, export("safetensors"))
+    space.profile = space.profile.model_copy(update={"step": [QUANTIZE, later, QUANTIZE]})
+    check(space, export(name))
+
+
+@pytest.mark.parametrize("name", CODED)
+def test_a_file_that_is_read_back_whole_is_not_verified_against_a_streamed_model(name: str, tmp_path: Path) -> None:
+    source = str(save("llama", tmp_path / "llama"))
+    for memory in ("stream", "resident"):
+        mine = model.load(ModelOptions(source=source, device="cpu", dtype="float32", memory=memory))
+        space = before(tmp_path, mine, QUANTIZE)
+        check(space, export(name, verify=False))
+        check(space, export("safetensors"))
+        if memory == "resident":
+            check(space, export(name))
+            continue
+        with pytest.raises(UsageError, match="read back whole") as error:
+            check(space, export(name))
+        assert "verify = false" in str(error.value.hint)
