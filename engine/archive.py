@@ -1,6 +1,7 @@
 """Every artifact that was measured, of all runs, in one SQLite file of the state folder; and which of them are worth having.
 
-Artifacts are comparable when they come from the same model and were measured on the same windows of the same text. No torch.
+Artifacts are comparable when they come from the same model and were measured on the same windows of the same text, their speeds
+on the same device and number of threads. Perplexities whose intervals overlap are a tie. No torch.
 """
 
 from __future__ import annotations
@@ -9,13 +10,19 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 
 from engine import files
+
+TABLE = "measured"
+Bounded = tuple[float, float | None, float | None]
+"""a figure with the ends of its interval, where it has one"""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One artifact: of which model, from which run, on what it was measured, and the figures; None for what was not measured.
+    """One artifact: of which model, from which run's folder, on what it was measured, and the figures; None for what was not
+    measured. `low` and `high` bound the perplexity.
 
     `steps` says in a few words what was done before it was written.
     """
@@ -28,10 +35,13 @@ class Measured:
     format: str
     steps: str
     time: float
+    device: str
     threads: int
     bytes: int
     perplexity: float | None
     decode: float | None
+    low: float | None = None
+    high: float | None = None
 
 
 COLUMNS = tuple(field.name for field in fields(Measured))
@@ -41,25 +51,29 @@ def add(artifact: Measured) -> None:
     """Keeps an artifact; one of the same run and path is replaced."""
     with _open() as archive:
         marks = ", ".join(f":{name}" for name in COLUMNS)
-        archive.execute(f"INSERT OR REPLACE INTO artifacts ({', '.join(COLUMNS)}) VALUES ({marks})", asdict(artifact))
+        archive.execute(f"INSERT OR REPLACE INTO {TABLE} ({', '.join(COLUMNS)}) VALUES ({marks})", asdict(artifact))
         archive.commit()
 
 
 def of_model(model: str) -> list[Measured]:
-    """A model's artifacts that have a perplexity, in the order of measurement: all those on the text that was used last."""
+    """A model's artifacts that are still there and have a perplexity, in the order of measurement: all those on the text that
+    was used last.
+    """
     with _open() as archive:
         found = archive.execute(
-            f"SELECT {', '.join(COLUMNS)} FROM artifacts WHERE model = ? AND perplexity IS NOT NULL ORDER BY time",
+            f"SELECT {', '.join(COLUMNS)} FROM {TABLE} WHERE model = ? AND perplexity IS NOT NULL ORDER BY time",
             (model,),
         ).fetchall()
-    artifacts = [Measured(*row) for row in found]
+    artifacts = [
+        artifact for artifact in (Measured(*row) for row in found) if Path(artifact.run, artifact.path).exists()
+    ]
     return [artifact for artifact in artifacts if artifact.text == artifacts[-1].text]
 
 
 def models() -> list[str]:
     """Every model that has artifacts."""
     with _open() as archive:
-        return [row[0] for row in archive.execute("SELECT DISTINCT model FROM artifacts ORDER BY model")]
+        return [row[0] for row in archive.execute(f"SELECT DISTINCT model FROM {TABLE} ORDER BY model")]
 
 
 def front(artifacts: Sequence[Measured]) -> list[bool]:
@@ -70,12 +84,23 @@ def front(artifacts: Sequence[Measured]) -> list[bool]:
 def dominates(one: Measured, other: Measured) -> bool:
     """Whether one artifact is nowhere worse and somewhere better; a speed that was not measured counts as none."""
     pairs = list(zip(_costs(one), _costs(other), strict=True))
-    return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
+    if (one.device, one.threads) != (other.device, other.threads):
+        pairs.pop()
+    return any(less(a, b) for a, b in pairs) and not any(less(b, a) for a, b in pairs)
 
 
-def _costs(artifact: Measured) -> tuple[float, float, float]:
+def _costs(artifact: Measured) -> tuple[Bounded, Bounded, Bounded]:
+    """Size, perplexity, speed."""
     assert artifact.perplexity is not None
-    return artifact.bytes, artifact.perplexity, -(artifact.decode or 0.0)
+    speed = -(artifact.decode or 0.0)
+    return (artifact.bytes, None, None), (artifact.perplexity, artifact.low, artifact.high), (speed, None, None)
+
+
+def less(one: Bounded, other: Bounded) -> bool:
+    """Whether a figure is below another; where both have intervals, whether one ends below where the other begins."""
+    if one[2] is None or other[1] is None:
+        return one[0] < other[0]
+    return one[2] < other[1]
 
 
 @contextmanager
@@ -84,5 +109,5 @@ def _open() -> Iterator[sqlite3.Connection]:
     file.parent.mkdir(parents=True, exist_ok=True)
     with closing(sqlite3.connect(file, timeout=30)) as archive:
         keys = ", ".join(COLUMNS)
-        archive.execute(f"CREATE TABLE IF NOT EXISTS artifacts ({keys}, PRIMARY KEY (run, path))")
+        archive.execute(f"CREATE TABLE IF NOT EXISTS {TABLE} ({keys}, PRIMARY KEY (run, path))")
         yield archive

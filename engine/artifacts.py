@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from engine import events as ev
 from engine import figures
+from engine.archive import less
 from engine.sections import section
 from engine.state import RunState
 
@@ -20,15 +21,17 @@ def references(state: RunState) -> str:
 
 
 def against(event: ev.ReferenceMeasured) -> str:
-    """Which of the two is the better one to have, by size and perplexity; one that is worse in one of them and no better in the
-    other is dominated.
+    """Which of the two is the better one to have, by size and perplexity, of which overlapping intervals are a tie; one that is
+    worse in one of them and no better in the other is dominated.
     """
-    mine = f"{event.stage} ({_figures(event.bytes, event.perplexity)})"
-    other = f"{event.reference} ({_figures(event.reference_bytes, event.reference_perplexity)})"
+    here, there = (event.perplexity_low, event.perplexity_high), (event.reference_low, event.reference_high)
+    mine = f"{event.stage} ({_figures(event.bytes, event.perplexity, *here)})"
+    other = f"{event.reference} ({_figures(event.reference_bytes, event.reference_perplexity, *there)})"
     if event.perplexity is None or event.reference_perplexity is None:
         return f"{mine} beside {other}: no perplexity was measured"
     smaller, larger = event.bytes * SAME < event.reference_bytes, event.reference_bytes * SAME < event.bytes
-    better, worse = event.perplexity < event.reference_perplexity, event.reference_perplexity < event.perplexity
+    one, two = (event.perplexity, *here), (event.reference_perplexity, *there)
+    better, worse = less(one, two), less(two, one)
     if (larger or worse) and not (smaller or better):
         return f"{mine} is dominated by {other}: quantization alone does more for fewer or as many bytes"
     if (smaller or better) and not (larger or worse):
@@ -37,8 +40,11 @@ def against(event: ev.ReferenceMeasured) -> str:
     return f"{mine} {found} {other}"
 
 
-def _figures(size: float, perplexity: float | None) -> str:
-    return figures.size(size) + ("" if perplexity is None else f", perplexity {figures.number(perplexity)}")
+def _figures(size: float, perplexity: float | None, low: float | None, high: float | None) -> str:
+    if perplexity is None:
+        return figures.size(size)
+    interval = "" if low is None or high is None else f" [{figures.number(low)}, {figures.number(high)}]"
+    return f"{figures.size(size)}, perplexity {figures.number(perplexity)}{interval}"
 
 
 def speeds(state: RunState) -> str:

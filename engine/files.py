@@ -25,8 +25,8 @@ def runs_folder() -> Path:
 
 
 def archive_file() -> Path:
-    """Where measured artifacts of all runs are noted: beside the folder of runs."""
-    return runs_folder().parent / "artifacts.sqlite"
+    """Where measured artifacts of all runs are noted."""
+    return state_folder() / "artifacts.sqlite"
 
 
 def cache_folder() -> Path:

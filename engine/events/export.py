@@ -11,7 +11,7 @@ from engine.events.base import Event
 @dataclass(frozen=True, kw_only=True)
 class ReferenceMeasured(Event):
     """An exported file (by its stage) and the dense model when that is only quantized, to about as many bytes: the stage
-    `reference`. A perplexity is None where none was measured.
+    `reference`. A perplexity is None where none was measured; `low` and `high` bound it.
     """
 
     kind: ClassVar[str] = "reference_measured"
@@ -22,6 +22,10 @@ class ReferenceMeasured(Event):
     reference: str
     reference_bytes: float
     reference_perplexity: float | None
+    perplexity_low: float | None = None
+    perplexity_high: float | None = None
+    reference_low: float | None = None
+    reference_high: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,7 +49,9 @@ def measure(workspace: Workspace, stage: str, size: int, number: float) -> None:
     mine, other = (workspace.state.metrics.get(one, {}).get("perplexity") for one in (stage, name))
     told = ev.ReferenceMeasured(
         step=workspace.step, stage=stage, bytes=size, perplexity=mine.value if mine else None,
+        perplexity_low=mine.low if mine else None, perplexity_high=mine.high if mine else None,
         reference=name, reference_bytes=taken, reference_perplexity=other.value if other else None,
+        reference_low=other.low if other else None, reference_high=other.high if other else None,
     )  # fmt: skip
     workspace.emit(told)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,8 +52,16 @@ def run(workspace: Workspace, options: ExportOptions) -> dict[str, Any]:
     if reference.wanted(options, workspace.subject, workspace.profile.step[: workspace.step], size, parameters):
         reference.measure(workspace, stage, size, form.bits(dtype, None, 1)[1] / 8)
     if options.verify:
-        archive.add(noted(workspace, options, stage, folder, size))
+        keep(workspace, noted(workspace, options, stage, folder, size))
     return summary
+
+
+def keep(workspace: Workspace, artifact: Measured) -> None:
+    """Adds it to the archive; a run does not fail with that."""
+    try:
+        archive.add(artifact)
+    except (OSError, sqlite3.Error) as error:
+        workspace.log(f"the archive of artifacts cannot be written: {error}", "warning")
 
 
 def noted(workspace: Workspace, options: ExportOptions, stage: str, folder: Path, size: int) -> Measured:
@@ -62,11 +71,13 @@ def noted(workspace: Workspace, options: ExportOptions, stage: str, folder: Path
     perplexity, decode = (metrics.get(name) for name in ("perplexity", "decode_tokens_per_second"))
     before = [step for step in profile.step[: workspace.step] if STEPS[step.use].stage]
     return Measured(
-        model=profile.model.source, run=workspace.run.name, path=f"artifacts/{folder.name}", profile=profile.name,
+        model=profile.model.source, profile=profile.name,
+        run=str(workspace.run.path.resolve()), path=f"artifacts/{folder.name}",
         text=f"{evaluate.perplexity}, {evaluate.windows} windows of {evaluate.length} from {evaluate.start}",
         format=options.format, steps=", ".join(words(step) for step in before) or "dense", time=time.time(),
-        threads=profile.threads or torch.get_num_threads(), bytes=size,
+        device=str(workspace.subject.device), threads=profile.threads or torch.get_num_threads(), bytes=size,
         perplexity=perplexity.value if perplexity else None, decode=decode.value if decode else None,
+        low=perplexity.low if perplexity else None, high=perplexity.high if perplexity else None,
     )  # fmt: skip
 
 

@@ -5,26 +5,28 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from engine import archive
+from engine import archive, files
 from engine.archive import Measured
 
 ONE = Measured(
-    model="demo", text="demo, 20 windows", run="r1", path="artifacts/model", profile="p", format="onnx_int4",
+    model="demo", text="demo, 20 windows", run="r1", device="cpu", path="artifacts/model", profile="p", format="onnx_int4",
     steps="quantize gptq", time=1.0, threads=2, bytes=90_000_000, perplexity=22.0, decode=110.0,
 )  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
-def filled() -> None:
-    archive.add(ONE)
-    archive.add(
-        replace(ONE, run="r2", format="safetensors", steps="prune 0.5", bytes=270_000_000, perplexity=30.0, decode=19.0)
-    )
-    archive.add(replace(ONE, run="r3", format="sparse", steps="dense", bytes=270_000_000, perplexity=20.6, decode=19.0))
+def filled(tmp_path: Path) -> None:
+    large = replace(ONE, format="sparse", steps="dense", bytes=270_000_000, perplexity=20.6, decode=19.0)
+    pruned = replace(large, format="safetensors", steps="prune 0.5", perplexity=30.0)
+    for artifact in (ONE, replace(pruned, run="r2"), replace(large, run="r3")):
+        artifact = replace(artifact, run=str(tmp_path / artifact.run))
+        Path(artifact.run, artifact.path).mkdir(parents=True)
+        archive.add(artifact)
 
 
 def test_the_front_is_shown_smallest_first(cli: Callable[..., Any]) -> None:
@@ -39,7 +41,11 @@ def test_the_others_are_marked(cli: Callable[..., Any]) -> None:
     lines = cli("pareto", "demo", "--all").out.splitlines()
     assert [line[0] for line in lines[1:]] == ["●", "·", "●"]
     records = [json.loads(line) for line in cli("pareto", "demo", "--all", "--json").out.splitlines()]
-    assert {record["run"]: record["dominated"] for record in records} == {"r1": False, "r2": True, "r3": False}
+    assert {Path(record["run"]).name: record["dominated"] for record in records} == {
+        "r1": False,
+        "r2": True,
+        "r3": False,
+    }
 
 
 def test_a_model_without_artifacts_is_said_to_have_none(cli: Callable[..., Any]) -> None:
@@ -47,3 +53,11 @@ def test_a_model_without_artifacts_is_said_to_have_none(cli: Callable[..., Any])
     assert result.code == 3
     assert "no exported artifact" in result.err
     assert "did you mean 'demo'" in result.err
+
+
+def test_an_archive_that_cannot_be_read_is_said_to_be(cli: Callable[..., Any]) -> None:
+    files.archive_file().write_bytes(b"no database " * 100)
+    result = cli("pareto", "demo")
+    assert result.code == 3
+    assert "the archive of artifacts cannot be read" in result.err
+    assert "hint: " in result.err

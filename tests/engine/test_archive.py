@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,7 +16,7 @@ from engine.archive import Measured
 
 ONE = Measured(
     model="demo", text="t", run="r", path="artifacts/model", profile="p", format="sparse", steps="prune 0.5", time=1.0,
-    threads=2, bytes=100, perplexity=20.0, decode=10.0,
+    device="cpu", threads=2, bytes=100, perplexity=20.0, decode=10.0,
 )  # fmt: skip
 SMALL = st.integers(1, 4)
 ARTIFACTS = st.lists(
@@ -22,6 +26,22 @@ ARTIFACTS = st.lists(
     ),
     max_size=12,
 )  # fmt: skip
+
+
+@pytest.fixture
+def add(tmp_path: Path) -> Callable[[Measured], None]:
+    """Adds an artifact whose folder is there, of a run by name."""
+
+    def made(artifact: Measured) -> None:
+        artifact = replace(artifact, run=str(tmp_path / artifact.run))
+        Path(artifact.run, artifact.path).mkdir(parents=True, exist_ok=True)
+        archive.add(artifact)
+
+    return made
+
+
+def found(model: str) -> list[str]:
+    return [Path(artifact.run).name for artifact in archive.of_model(model)]
 
 
 def points(artifact: Measured) -> tuple[float, float, float]:
@@ -41,26 +61,59 @@ def test_the_front_is_what_no_other_beats(artifacts: list[Measured]) -> None:
         assert (one in kept) == (not better)
 
 
-def test_after_five_runs_the_archive_holds_them_all() -> None:
+def test_after_five_runs_the_archive_holds_them_all(add: Callable[[Measured], None]) -> None:
     figures = [(100, 20.0, 10.0), (80, 21.0, 12.0), (90, 22.0, 11.0), (60, 30.0, 20.0), (60, 29.0, None)]
     for number, (size, perplexity, decode) in enumerate(figures):
-        archive.add(replace(ONE, run=f"r{number}", time=number, bytes=size, perplexity=perplexity, decode=decode))
-    found = archive.of_model("demo")
-    assert [artifact.run for artifact in found] == ["r0", "r1", "r2", "r3", "r4"]
-    assert archive.front(found) == [True, True, False, True, True]
+        add(replace(ONE, run=f"r{number}", time=number, bytes=size, perplexity=perplexity, decode=decode))
+    assert found("demo") == ["r0", "r1", "r2", "r3", "r4"]
+    assert archive.front(archive.of_model("demo")) == [True, True, False, True, True]
     assert archive.models() == ["demo"]
 
 
-def test_an_artifact_that_is_written_again_is_replaced() -> None:
-    archive.add(ONE)
-    archive.add(replace(ONE, perplexity=19.0))
+def test_an_artifact_that_is_written_again_is_replaced(add: Callable[[Measured], None]) -> None:
+    add(ONE)
+    add(replace(ONE, perplexity=19.0))
     assert [artifact.perplexity for artifact in archive.of_model("demo")] == [19.0]
 
 
-def test_only_what_was_measured_on_the_same_text_is_compared() -> None:
-    archive.add(replace(ONE, run="old", text="another", time=0.0))
-    archive.add(ONE)
-    archive.add(replace(ONE, run="nothing", perplexity=None))
-    archive.add(replace(ONE, run="other", model="else"))
-    assert [artifact.run for artifact in archive.of_model("demo")] == ["r"]
+def test_only_what_was_measured_on_the_same_text_is_compared(add: Callable[[Measured], None]) -> None:
+    add(replace(ONE, run="old", text="another", time=0.0))
+    add(ONE)
+    add(replace(ONE, run="nothing", perplexity=None))
+    add(replace(ONE, run="other", model="else"))
+    assert found("demo") == ["r"]
     assert archive.of_model("never") == []
+
+
+def test_runs_of_one_name_in_two_folders_are_two(add: Callable[[Measured], None]) -> None:
+    add(replace(ONE, run="here/r"))
+    add(replace(ONE, run="there/r"))
+    assert found("demo") == ["r", "r"]
+
+
+def test_what_is_gone_is_left_out(add: Callable[[Measured], None], tmp_path: Path) -> None:
+    add(ONE)
+    add(replace(ONE, run="gone", text="another", time=2.0))
+    (tmp_path / "gone" / ONE.path).rmdir()
+    assert found("demo") == ["r"]
+
+
+@pytest.mark.parametrize("change", [{"threads": 8}, {"device": "cuda"}], ids=str)
+def test_speeds_of_another_machine_are_not_compared(change: dict[str, Any]) -> None:
+    fast = replace(ONE, decode=99.0)
+    assert archive.dominates(fast, ONE)
+    assert not archive.dominates(replace(fast, **change), ONE)
+    assert archive.dominates(replace(ONE, bytes=50, decode=1.0, **change), ONE)
+
+
+def test_perplexities_whose_intervals_overlap_are_a_tie() -> None:
+    one, other = replace(ONE, low=19.0, high=21.0), replace(ONE, perplexity=20.8, low=20.0, high=21.6, bytes=50)
+    assert archive.front([one, other]) == [False, True]
+    apart = replace(other, perplexity=22.0, low=21.1, high=23.0)
+    assert archive.front([one, apart]) == [True, True]
+
+
+def test_it_lies_in_the_state_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("COMPRESS_TUI_STATE", str(tmp_path / "mine"))
+    archive.add(ONE)
+    assert (tmp_path / "mine" / "artifacts.sqlite").is_file()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,13 @@ def test_the_reference_stands_in_the_table(tmp_path: Path) -> None:
     assert "## Against the dense model, only quantized\n\n- exported (" in report
     [told] = run.state().references.values()
     assert (told.stage, told.reference) == ("exported", stage)
+    assert (told.perplexity_low, told.perplexity_high) == (metrics["exported"]["perplexity"].low,
+                                                           metrics["exported"]["perplexity"].high)  # fmt: skip
+    assert (told.reference_low, told.reference_high) == (
+        metrics[stage]["perplexity"].low,
+        metrics[stage]["perplexity"].high,
+    )
+    assert told.reference_high is not None
     assert (told.perplexity, told.reference_perplexity) == (metrics["exported"]["perplexity"].value, quantized)
 
 
@@ -135,3 +143,19 @@ def test_the_report_says_which_dominates(
     assert f") {said} dense int4 g32 (" in text
     assert f"{mine[0]} B" in text
     assert artifacts.references(RunState.of([event])).endswith(f"- {text}.")
+
+
+@pytest.mark.parametrize(
+    ("size", "said", "apart"),
+    [(80, "dominates", "is smaller and worse than"), (100, "is worth as much as", "is dominated by"),
+     (120, "is dominated by", "is dominated by")],
+)  # fmt: skip
+def test_perplexities_whose_intervals_overlap_are_a_tie(size: int, said: str, apart: str) -> None:
+    event = ev.ReferenceMeasured(
+        step=0, stage="exported", bytes=size, perplexity=20.5, perplexity_low=19.0, perplexity_high=22.0,
+        reference="dense int4 g32", reference_bytes=100, reference_perplexity=20.0, reference_low=18.5, reference_high=21.5,
+    )  # fmt: skip
+    text = artifacts.against(event)
+    assert f"perplexity 20.50 [19.00, 22.00]) {said} dense int4 g32 (100 B, perplexity 20.00 [18.50, 21.50])" in text
+    event = replace(event, reference_low=18.9, reference_high=18.99, reference_perplexity=18.95)
+    assert f") {apart} dense int4 g32 (" in artifacts.against(event)

@@ -9,7 +9,8 @@ import pytest
 from fixtures.models import save, subject
 from fixtures.workspaces import workspace
 
-from engine import model
+from engine import archive, files, model
+from engine.archive import Measured
 from engine.errors import UsageError
 from engine.export import step
 from engine.export.options import ExportOptions
@@ -22,6 +23,10 @@ from engine.training.options import RecoverOptions
 from engine.workspace import Workspace
 
 QUANTIZE = QuantizeOptions(use="quantize")
+MEASURED = Measured(
+    model="demo", text="t", run="r", path="artifacts/model", profile="p", format="sparse", steps="dense", time=1.0,
+    device="cpu", threads=1, bytes=100, perplexity=20.0, decode=None,
+)  # fmt: skip
 CODED = ("compressed_tensors", "sparse", "gguf_q4_1")
 
 
@@ -65,3 +70,14 @@ def test_a_file_that_is_read_back_whole_is_not_verified_against_a_streamed_model
         with pytest.raises(UsageError, match="read back whole") as error:
             check(space, export(name))
         assert "verify = false" in str(error.value.hint)
+
+
+def test_an_archive_that_cannot_be_written_ends_no_run(tmp_path: Path) -> None:
+    space = before(tmp_path, subject("llama"))
+    files.archive_file().mkdir(parents=True)
+    step.keep(space, MEASURED)
+    [log] = space.state.log
+    assert (log.level, "archive of artifacts cannot be written" in log.message) == ("warning", True)
+    files.archive_file().rmdir()
+    step.keep(space, MEASURED)
+    assert archive.models() == ["demo"]
