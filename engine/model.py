@@ -232,8 +232,12 @@ def _from_code(reference: str, allow_code: bool) -> Subject:
     return Subject(module, f"python:{reference}", weights_hash(module), features=features)
 
 
-def go_offline(source: str, texts: list[str]) -> None:
-    """Keeps the hub libraries off the network unless the profile names the hub."""
-    local = source in ("demo",) or source.startswith(("/", "builtin:", "python:")) or source.endswith(".gguf")
-    if local and not any(text.startswith("hub:") for text in texts):
+def go_offline(models: list[str], texts: list[str]) -> None:
+    """Keeps the hub libraries off the network unless one of a profile's sources names the hub."""
+    if all(map(is_local, models)) and not any(text.startswith("hub:") for text in texts):
         os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+def is_local(source: str) -> bool:
+    """Whether a model's source is none of the hub's names."""
+    return source == "demo" or source.startswith(("/", "builtin:", "python:")) or source.endswith(".gguf")

@@ -13,7 +13,7 @@ from importlib.metadata import version
 import torch
 
 from engine import events as ev
-from engine import figures, files, model, preflight, report, runs
+from engine import figures, files, model, outcome, preflight, report, runs
 from engine import profile as profiles
 from engine.calibration import Walk
 from engine.errors import DONE, GATE_MISSED, UsageError
@@ -27,6 +27,7 @@ from engine.profile import Profile
 from engine.registry import STEPS
 from engine.state import RunState
 from engine.subject import DTYPES, Subject
+from engine.training.options import DistillOptions
 from engine.workspace import Workspace
 
 
@@ -72,7 +73,8 @@ def prepare(
     texts = [profile.calibration.source, str(profile.evaluate.perplexity)]
     texts += [str(getattr(step, key, None)) for step in profile.step for key in ("perplexity", "data")]
     texts += [str(s) for t in profile.task.values() for s in (t.train, t.dev, t.test)]
-    model.go_offline(profile.model.source, texts)
+    models = [source for step in profile.step if isinstance(step, DistillOptions) for source in step.models]
+    model.go_offline([profile.model.source, *models], texts)
     threads = profile.threads or torch.get_num_threads()
     torch.set_num_threads(threads)
     torch.manual_seed(profile.seed)
@@ -162,6 +164,7 @@ def one_step(workspace: Workspace, options: StepOptions) -> None:
             entry.restore()(workspace, options)
         if id(workspace.subject) != before:
             announce(workspace)
+        workspace.tidy()
         workspace.stage = done["stage"]
         workspace.emit(
             ev.StepFinished(step=workspace.step, seconds=done["seconds"], summary=done["summary"], resumed=True)
@@ -210,15 +213,13 @@ def check_fingerprint(workspace: Workspace) -> None:
 
 def check_gates(workspace: Workspace) -> list[str]:
     """Emits every bound of the profile's gate; returns the names of those missed."""
-    gate, metrics = workspace.profile.gate, workspace.state.metrics
-    exported = [stage for stage in metrics if stage.startswith("exported")]
-    last = metrics[exported[-1]] if exported else metrics.get(workspace.stage, {})
-    dense = metrics["dense"]
+    gate, dense = workspace.profile.gate, workspace.state.metrics["dense"]
+    last = {key: metric for key in dense if (metric := last_measured(workspace, key))}
     values: dict[str, float] = {}
     for name, key in (("perplexity_ratio", "perplexity"), ("size_ratio", "bytes")):
-        if key in last and key in dense:
+        if key in last:
             values[name] = last[key].value / dense[key].value
-    drops = [dense[k].value - m.value for k, m in last.items() if figures.share_right(k) and k in dense]
+    drops = [dense[key].value - metric.value for key, metric in last.items() if figures.share_right(key)]
     if drops:
         values["accuracy_drop"] = max(drops)
     missed = []
@@ -232,6 +233,16 @@ def check_gates(workspace: Workspace) -> list[str]:
         workspace.emit(ev.GateChecked(name=name, bound=bound, value=values[name], passed=passed))
         missed += [] if passed else [name]
     return missed
+
+
+def last_measured(workspace: Workspace, key: str) -> ev.Metric | None:
+    """A figure of the last file, or of the model in memory where no file's is of as many rows as the dense model's."""
+    metrics = workspace.state.metrics
+    for stage in [*(stage for stage in reversed(metrics) if outcome.of_file(stage)), workspace.stage]:
+        found = metrics.get(stage, {}).get(key)
+        if found is not None and found.n == metrics["dense"][key].n:
+            return found
+    return None
 
 
 def environment(workspace: Workspace) -> dict[str, object]:

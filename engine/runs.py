@@ -33,6 +33,9 @@ from engine.errors import EngineError, Unavailable, UsageError, did_you_mean
 from engine.state import RunState
 
 HEARTBEAT = 2.0
+LOG_READ = (
+    65536  # bytes of a worker's output that are looked at: the stacks of all its threads, and what stands above them
+)
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Owner:
 
     `process_started` is in seconds since the boot on Linux, where the clock of the epoch may be set meanwhile, else since
     the epoch, as `heartbeat`. `released` says that it stopped working on the run in an orderly way, whether or not it
-    lives on; `memory_kills` is the kernel's count at the heartbeat.
+    lives on; `memory_kills` is the kernel's count at the heartbeat, `log_from` the size of worker.log when the work began.
     """
 
     host: str
@@ -51,6 +54,7 @@ class Owner:
     heartbeat: float
     released: bool = False
     memory_kills: int | None = None
+    log_from: int = 0
 
     @classmethod
     def this_process(cls) -> Owner:
@@ -58,13 +62,18 @@ class Owner:
         kills = crashes.memory_kills()
         return cls(socket.gethostname(), _boot(), process.pid, started(process), time.time(), memory_kills=kills)
 
+    @property
+    def here(self) -> bool:
+        """Whether it is, or was, a process of this host since its boot."""
+        return self.host == socket.gethostname() and self.boot == _boot()
+
     def alive(self) -> bool:
         """On this host by pid and start time; on another by the heartbeat (one minute)."""
         if self.released:
             return False
         if self.host != socket.gethostname():
             return time.time() - self.heartbeat < 60
-        if self.boot != _boot():
+        if not self.here:
             return False
         try:
             process = psutil.Process(self.pid)
@@ -125,11 +134,11 @@ class Run:
         owner = self.owner()
         return owner is not None and owner.alive()
 
-    def log_tail(self, lines: int = 10) -> str:
-        """The last lines of the worker's own output, for crashes."""
+    def log_tail(self, lines: int = 10, begin: int = 0) -> str:
+        """The last lines of the worker's own output, for crashes; only what stands behind so many bytes."""
         try:
             with self.log_file.open("rb") as handle:
-                handle.seek(max(0, self.log_file.stat().st_size - 16384))
+                handle.seek(max(begin, self.log_file.stat().st_size - LOG_READ))
                 return "\n".join(handle.read().decode("utf-8", "replace").splitlines()[-lines:])
         except OSError:
             return ""
@@ -148,8 +157,9 @@ def with_crash(run: Run, state: RunState, status: int | None = None) -> RunState
     """
     owner = run.owner()
     if state.status == "running" and owner is not None and not run.alive():
-        tail = run.log_tail()
-        told = crashes.cause(tail.splitlines(), status, owner.memory_kills)
+        words = run.log_tail(LOG_READ, owner.log_from).splitlines()
+        told = crashes.cause(words, status, owner.memory_kills if owner.here else None)
+        tail = "\n".join(words[-10:])
         less = crashes.hint(told)
         hint = (f"{less}\nhint: " if less else "") + f"compress-tui run --resume --run-dir {run.path}"
         message = told + (f"\n{tail}" if tail else "")
@@ -253,9 +263,9 @@ def lock(run: Run) -> Iterator[None]:
                 raise
             hint = f"compress-tui attach {run.name} shows it"
             raise UsageError("another process is working on this run", where=str(run.path), hint=hint) from error
-        stop = threading.Event()
-        _beat(run)
-        thread = threading.Thread(target=_keep_beating, args=(run, stop), daemon=True)
+        stop, log_from = threading.Event(), run.log_file.stat().st_size if run.log_file.is_file() else 0
+        _beat(run, log_from)
+        thread = threading.Thread(target=_keep_beating, args=(run, stop, log_from), daemon=True)
         thread.start()
         try:
             yield
@@ -263,7 +273,7 @@ def lock(run: Run) -> Iterator[None]:
             stop.set()
             thread.join()
             with suppress(OSError):
-                _beat(run, released=True)
+                _beat(run, log_from, released=True)
 
 
 class EventWriter:
@@ -355,15 +365,15 @@ def _boot() -> str:
         return str(int(psutil.boot_time()))
 
 
-def _beat(run: Run, *, released: bool = False) -> None:
-    owner = replace(Owner.this_process(), released=released)
+def _beat(run: Run, log_from: int, *, released: bool = False) -> None:
+    owner = replace(Owner.this_process(), released=released, log_from=log_from)
     files.write_text(run.path / "state.json", json.dumps(asdict(owner)))
 
 
-def _keep_beating(run: Run, stop: threading.Event) -> None:
+def _keep_beating(run: Run, stop: threading.Event, log_from: int) -> None:
     while not stop.wait(HEARTBEAT):
         try:
-            _beat(run)
+            _beat(run, log_from)
         except OSError:  # the folder was deleted, or the disk is full: the run itself will say so
             return
 

@@ -24,6 +24,9 @@ from engine.prompts.rendering import placed
 from engine.state import RunState
 from engine.subject import Subject
 
+UNFINISHED = "unfinished-"
+"""begins the names of checkpoints that go once their step is finished"""
+
 
 @dataclass
 class Workspace:
@@ -31,7 +34,8 @@ class Workspace:
 
     `stage` names the state of the weights in figures (dense, pruned, pruned-2, ...); `step` is the index of the step at
     work, `part` the part of it whose files and prompts have names of their own. `state` is the fold of everything the run
-    has said. `dense` is the dense model where it is in memory beside the other one.
+    has said. `dense` is the dense model where it is in memory beside the other one, `dense_fingerprint` names it where it is
+    not.
     """
 
     run: runs.Run
@@ -45,10 +49,14 @@ class Workspace:
     step: int = -1
     part: str = ""
     dense: Subject | None = None
+    dense_fingerprint: str = ""
     _tasks: dict[str, Task] = field(default_factory=dict)
     _texts: dict[tuple[str, Purpose], Text] = field(default_factory=dict)
     _tokens: dict[str, torch.Tensor] = field(default_factory=dict)
     _calibration: torch.Tensor | None = None
+
+    def __post_init__(self) -> None:
+        self.dense_fingerprint = self.dense_fingerprint or self.subject.fingerprint
 
     def within(self, part: str) -> Workspace:
         """The same for a part of the step, or a part of that part; what it makes of its model is its own."""
@@ -125,6 +133,12 @@ class Workspace:
 
     def finish(self, record: dict[str, Any]) -> None:
         files.write_text(self.checkpoint("done.json"), json.dumps(record))
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Removes what only an unfinished step needs to go on."""
+        for file in self.run.checkpoints.glob(self.checkpoint(f"{UNFINISHED}*").name):
+            file.unlink(missing_ok=True)
 
     def dense_subject(self) -> Subject:
         """The dense model once more, for comparisons with the one under compression."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,17 +12,17 @@ from torch import nn
 from engine import events as ev
 from engine import files
 from engine.errors import EngineError
-from engine.subject import Subject
 from engine.training.learning import Learning
 from engine.training.loop import Loop, Pace, Standing
 from engine.training.masking import FixedMasks, Keeper, trainable
 from engine.training.options import TrainingOptions
 from engine.training.schedule import Schedule
 from engine.weights import writing
-from engine.workspace import Workspace
+from engine.workspace import UNFINISHED, Workspace
 
 APART = 0.5  # seconds between two events of training losses, at least
-STATE, BEST, TRAINED = "training.safetensors", "best.safetensors", "trained.safetensors"
+STATE, BEST = (UNFINISHED + name for name in ("training.safetensors", "best.safetensors"))
+TRAINED = "trained.safetensors"
 
 
 @dataclass
@@ -94,13 +93,13 @@ def summary(workspace: Workspace, options: TrainingOptions, standing: Standing) 
 
 
 def keep(workspace: Workspace) -> None:
-    """Writes the weights that the step ends with, in place of the training's state."""
-    stored = {name: weight.detach().cpu().contiguous() for name, weight in named(workspace.subject)}
+    """Writes the weights and buffers that the step ends with. The training's state stays until the step is finished: who is
+    killed while they are measured has nothing to train again.
+    """
+    stored = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in workspace.subject.tensors()}
     file = workspace.checkpoint(TRAINED)
     with writing(file):
         files.write_with(file, lambda part: save_file(stored, part))
-    for name in (STATE, BEST):
-        workspace.checkpoint(name).unlink(missing_ok=True)
 
 
 def put_back(workspace: Workspace) -> None:
@@ -109,10 +108,5 @@ def put_back(workspace: Workspace) -> None:
     if not file.is_file():
         raise EngineError("the checkpoint of the trained weights is gone", where=str(file), hint="start a new run")
     stored = load_file(file)
-    for name, weight in named(workspace.subject):
-        weight.data.copy_(stored[name])
-
-
-def named(subject: Subject) -> Sequence[tuple[str, nn.Parameter]]:
-    """Every parameter by name, tied ones once."""
-    return list(subject.module.named_parameters())
+    for name, tensor in workspace.subject.tensors():
+        tensor.copy_(stored[name])

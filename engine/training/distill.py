@@ -64,7 +64,7 @@ def run(workspace: Workspace, options: DistillOptions) -> dict[str, Any]:
         share, loss = choose_share(workspace, options, learning, weights, masks, standing.best)
     course.keep(workspace)
     if student is not before and before.is_language_model:
-        students.announce(workspace, len(before.blocks()))
+        students.announce(workspace, options, len(before.blocks()))
     summary = course.summary(workspace, options, standing) | {"held_out_after": loss}
     return {"teacher": options.teacher, **summary, **told, **({"fused": share} if options.fuse else {})}
 

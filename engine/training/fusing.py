@@ -19,10 +19,13 @@ from engine.workspace import Workspace
 
 def check_fusable(workspace: Workspace, options: DistillOptions) -> None:
     """Raises UsageError, before anything is trained, when a weight has no match in the teacher."""
-    theirs = {name: weight.shape for name, weight in subject_of(workspace, options).module.named_parameters()}
-    for name, weight in workspace.subject.module.named_parameters():
-        if theirs.get(name) != weight.shape:
-            message = f"{name} has no match in the teacher to be fused with"
+    theirs, mine = (
+        {name: weight.shape for name, weight in subject.module.named_parameters()}
+        for subject in (subject_of(workspace, options), workspace.subject)
+    )
+    for name in [*mine, *theirs]:
+        if theirs.get(name) != mine.get(name):
+            message = f"{name} has no match to be fused with: student and teacher are not of one shape"
             raise UsageError(message, where=f"step.{workspace.step}.fuse", hint="fuse = []")
 
 
@@ -36,7 +39,8 @@ def choose_share(
     if not options.fuse:
         return 0.0, best
     students = [weight.detach().clone() for weight in weights]
-    teachers = [weight.detach() for weight in subject_of(workspace, options).module.parameters()]
+    theirs = dict(subject_of(workspace, options).module.named_parameters())
+    teachers = [theirs[name].detach() for name, _ in learning.subject.module.named_parameters()]
     losses = {0.0: best}
     for share in options.fuse:
         mix(weights, students, teachers, masks, share)

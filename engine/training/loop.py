@@ -120,6 +120,7 @@ class Loop:
             if self.at.done:
                 self._save()
             raise
+        self._save()
         self._put_best()
         return self.at
 

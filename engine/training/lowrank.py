@@ -52,8 +52,7 @@ class Place:
 
     @property
     def parameter(self) -> nn.Parameter:
-        found: nn.Parameter = self.module._parameters[self.name]  # type: ignore[assignment]
-        return found
+        return self.module.get_parameter(self.name)
 
 
 def run(workspace: Workspace, options: RecoverOptions) -> dict[str, Any]:

@@ -13,9 +13,8 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from engine.errors import Unavailable, UsageError
-from engine.prompts.pool import BASELINE
+from engine.prompts import pool
 from engine.prompts.scorer import Scorer
-from engine.prompts.template import Prompt
 from engine.training.options import TrainingOptions
 from engine.workspace import Workspace
 
@@ -75,12 +74,12 @@ def of_task(workspace: Workspace, options: TrainingOptions) -> Material:
     rows = [*task.train, *task.dev[: options.held_out]]
     width = max(len(row.choices) for row in rows)
     answers: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {}
-    for sequence in Scorer(workspace.subject).sequences(Prompt(BASELINE, task.template), rows, width):
+    for sequence in Scorer(workspace.subject).fitting(pool.plain(task), rows, width):
         for slot, tokens in sequence.targets:
             row, choice = divmod(slot, width)
             if choice == rows[row].gold:
                 context = sequence.tokens[: len(sequence.tokens) - len(tokens) + 1]
-                answers[row] = context, tokens
+                answers.setdefault(row, (context, tokens))  # of several words the first, which is the one that is shown
     inputs, targets = [], []
     for row in range(len(rows)):
         context, tokens = answers[row]

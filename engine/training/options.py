@@ -9,6 +9,8 @@ from pydantic import Field, model_validator
 from engine.options import StepOptions
 from engine.pruning.options import PruneOptions
 
+EVERY_SECOND = "every-second-block"
+
 
 class TrainingOptions(StepOptions):
     """What every training of a whole model has: its data, how long it goes on, and what it may hold in memory."""
@@ -70,6 +72,17 @@ class RecoverOptions(TrainingOptions):
             return {"learning_rate": 1e-4, **given}
         return given
 
+    @model_validator(mode="after")
+    def _blockwise_goes_its_own_way(self) -> Self:
+        own = {"epochs", "learning_rate", "batch", "warmup", "clip"}
+        for name, info in TrainingOptions.model_fields.items():
+            changed = name not in own | set(StepOptions.model_fields) and getattr(self, name) != info.default
+            if self.method == "blockwise" and changed:
+                raise ValueError(
+                    f'blockwise has no {name}, it trains on the calibration data: method = "finetune" or "lora"'
+                )
+        return self
+
 
 class DistillOptions(TrainingOptions):
     """Train the model, or a smaller one, to answer as a teacher does: a CE + b T² D(teacher, student) + c hidden states."""
@@ -95,6 +108,13 @@ class DistillOptions(TrainingOptions):
     """likely tokens kept of each of the teacher's answers; the rest counts as one"""
     fuse: list[Annotated[float, Field(gt=0.0, le=1.0)]] = []
     """shares of the teacher's weights to try in the student's in the end; the best on held-out data, none if none helps"""
+
+    @property
+    def models(self) -> list[str]:
+        """Sources of other models than the run's own."""
+        student = self.student if isinstance(self.student, str) else "model"
+        own = ("dense", "model", EVERY_SECOND)
+        return [source for source in (self.teacher, student) if source not in own]
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

@@ -10,10 +10,8 @@ from engine.model import load
 from engine.pruning.structured import Smaller, built
 from engine.pruning.structures.blocks import configuration, renamed
 from engine.subject import Origin, Subject
-from engine.training.options import DistillOptions
+from engine.training.options import EVERY_SECOND, DistillOptions
 from engine.workspace import Workspace
-
-EVERY_SECOND = "every-second-block"
 
 
 def student_of(workspace: Workspace, options: DistillOptions) -> Subject:
@@ -43,10 +41,12 @@ def kept_blocks(student: str | list[int], count: int, where: str) -> list[int]:
     return stay
 
 
-def announce(workspace: Workspace, before: int) -> None:
-    """Says which blocks of so many have gone."""
-    stay = workspace.subject.origin.blocks
-    gone = [index for index in range(before) if index not in stay] if stay is not None else []
+def announce(workspace: Workspace, options: DistillOptions, before: int) -> None:
+    """Says which blocks of so many have gone from the model that the student is a copy of."""
+    if isinstance(options.student, str) and options.student != EVERY_SECOND:
+        return
+    stay = kept_blocks(options.student, before, f"step.{workspace.step}.student")
+    gone = [index for index in range(before) if index not in stay]
     if gone:
         told: dict[str, Any] = {"part": "blocks", "block": None, "removed": gone, "of": before, "error": None}
         workspace.emit(ev.PartsRemoved(step=workspace.step, seconds=0.0, done=1, total=1, **told))

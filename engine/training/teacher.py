@@ -1,8 +1,8 @@
 """Who is imitated: the dense model or another one, loaded beside the student or known by its kept answers alone.
 
 What is kept of a language model's answer are the most likely tokens of every place, the rest as one (as in evaluation/
-divergence.py), at the temperature they are needed at: one file an item in the user's cache. With all of them there the teacher
-is not loaded at all.
+divergence.py), at the temperature they are needed at: one file an item in the user's cache. With all of them there the dense
+model is not loaded as a teacher.
 
 Shapes: P predictions, V vocabulary or classes, K most likely tokens.
 """
@@ -112,7 +112,8 @@ def teacher_of(workspace: Workspace, options: DistillOptions, material: Material
     """The step's teacher, ready for these items, and what the summary says of it. The dense model's name, tokens and
     vocabulary are known without it.
     """
-    model = None if options.teacher == "dense" else subject_of(workspace, options)
+    known_already = options.teacher == "dense" and workspace.subject.fingerprint == workspace.dense_fingerprint
+    model = None if known_already else subject_of(workspace, options)
     known = model or workspace.subject
     vocabulary = check_fit(known, student)
 

@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 import torch
 from fixtures.killing import Killed, at, die_when
-from fixtures.models import TEXT, save, tiny, tokenizer
+from fixtures.models import TEXT, save, subject, tiny, tokenizer
+from fixtures.workspaces import workspace
 from safetensors.torch import load_file
 
 from engine import events as ev
-from engine import files, runs
+from engine import files, pipeline, runs
 from engine import profile as profiles
 from engine.errors import UsageError
 from engine.registry import CRITERIA
@@ -674,3 +675,18 @@ def test_a_users_own_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     run = runs.create("own", text, tmp_path / "run")
     assert execute(run, allow_code=True) == 0, run.state().failure
     assert run.state().metrics["dense"]["accuracy:features"].n == 40
+
+
+def test_a_gate_goes_by_the_last_file_that_answered_the_dense_model_s_rows(tmp_path: Path) -> None:
+    made = workspace(tmp_path / "run", subject("llama"))
+    made.stage = "pruned"
+    for stage, n, value in (("dense", 300, 0.8), ("pruned", 300, 0.6), ("exported onnx_int4", 200, 0.9)):
+        made.state.apply(ev.Metric(step=0, stage=stage, name="accuracy:a", value=value, n=n))
+    found = pipeline.last_measured(made, "accuracy:a")
+    assert found is not None
+    assert found.value == 0.6
+    made.state.apply(ev.Metric(step=0, stage="exported safetensors", name="accuracy:a", value=0.5, n=300))
+    made.state.apply(ev.Metric(step=0, stage="exported + best prompt", name="perplexity", value=0.9, n=9))
+    found = pipeline.last_measured(made, "accuracy:a")
+    assert found is not None
+    assert found.value == 0.5

@@ -18,8 +18,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine import crashes, runs
 from engine import events as ev
-from engine import runs
 from engine.errors import EngineError, Unavailable, UsageError
 from engine.runs import EventReader, EventWriter, Owner, Run
 
@@ -208,6 +208,35 @@ def test_a_dead_worker_without_a_last_word_has_crashed(record: Record, story: li
     assert "Segmentation fault" in state.failure.message
     assert "--resume" in (state.failure.hint or "")
     assert [step.status for step in state.steps.values()][:2] == ["done", "failed"]
+
+
+@pytest.mark.parametrize("changed", ["log", "boot"])
+def test_the_words_and_counts_of_other_workers_tell_nothing(
+    record: Record, story: list[ev.Event], changed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, kills = record(story[:12]), crashes.memory_kills() or 0
+    earlier = "torch.OutOfMemoryError: CUDA out of memory\n"
+    run.log_file.write_text(earlier)
+    monkeypatch.setattr(crashes, "memory_kills", lambda: kills + 1)
+    if changed == "boot":
+        owned(run, boot="another", memory_kills=kills, log_from=len(earlier))
+    else:
+        owned(run, process_started=1.0, log_from=len(earlier))
+    failure = run.state().failure
+    assert failure is not None
+    assert "without a word" in failure.message
+    assert "CUDA" not in failure.message
+
+
+def test_a_native_crash_is_told_from_above_long_stacks(record: Record, story: list[ev.Event]) -> None:
+    run = record(story[:12])
+    stack = "".join(f'  File "module.py", line {line} in forward\n' for line in range(200))
+    run.log_file.write_text(f"Fatal Python error: Segmentation fault\n\nThread 0x1 (most recent call first):\n{stack}")
+    owned(run, process_started=1.0)
+    failure = run.state().failure
+    assert failure is not None
+    assert "native code: segmentation fault" in failure.message
+    assert failure.message.count("\n") == 10
 
 
 def test_a_living_worker_has_not_crashed_and_a_finished_run_neither(record: Record, story: list[ev.Event]) -> None:

@@ -20,7 +20,7 @@ SHORTLY = 8  # tokens that are generated on another number of threads
 
 
 class Runner(Protocol):
-    """A loaded artifact. Logits are numpy arrays in float32."""
+    """A loaded language model. Logits are numpy arrays in float32."""
 
     def logits(self, ids: list[int]) -> Any:
         """[tokens, vocabulary]; None where the runtime does not give them."""
@@ -28,15 +28,19 @@ class Runner(Protocol):
     def generate(self, ids: list[int], count: int) -> tuple[list[int], float, float]:
         """Greedily so many tokens, even past an end; seconds until the first, seconds for the others."""
 
+
+class Answering(Protocol):
+    """A loaded module of another kind."""
+
     def answers(self, rows: Any) -> Any:
-        """A module's answers [rows, classes] to features."""
+        """[rows, classes] to features."""
 
 
 def main() -> None:
     spec = Spec(**json.load(sys.stdin))
     runtime = importlib.import_module(f"engine.export.runtime.{spec.runtime}")
     began = time.perf_counter()
-    runner: Runner = runtime.load(spec)
+    runner: Any = runtime.load(spec)
     loaded = time.perf_counter() - began
     answer = measured(spec, runner, loaded)
     del runner
@@ -44,7 +48,7 @@ def main() -> None:
     print(json.dumps(dataclasses.asdict(answer)))
 
 
-def measured(spec: Spec, runner: Runner, loaded: float) -> Answer:
+def measured(spec: Spec, runner: Any, loaded: float) -> Answer:
     """Speed first, as long as nothing else has been done; memory is the process's peak after that and before anything else."""
     rounds = [speed(spec, runner) for _ in range(spec.repeats + 1)][1:] if spec.decode else []
     memory = peak_resident()
@@ -98,7 +102,7 @@ def log_likelihood(logits_TV: Any, tokens: list[int]) -> float:
     return float((chosen - np.log(np.exp(logits_TV).sum(axis=1))).sum())
 
 
-def accuracy(spec: Spec, runner: Runner) -> float:
+def accuracy(spec: Spec, runner: Answering) -> float:
     """One logit (positive is class 1) or one a class."""
     from safetensors.numpy import load_file
 

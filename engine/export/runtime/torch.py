@@ -1,4 +1,6 @@
-"""Runs artifacts that are torch models once loaded: by transformers, or the loader beside the weights."""
+"""Runs artifacts that are language models in torch once loaded: by transformers, or the loader beside the weights. Other
+modules need their code, which another process does not have.
+"""
 
 from __future__ import annotations
 
@@ -38,13 +40,11 @@ class Runner:
                     out = self.module(last, past_key_values=out.past_key_values, use_cache=True)
         return tokens, first - began, time.perf_counter() - first
 
-    def answers(self, rows: Any) -> Any:
-        raise NotImplementedError  # a module without its code cannot be loaded in another process
-
 
 def load(spec: Spec) -> Runner:
     torch.set_num_threads(spec.threads)
     form: ExportFormat = FORMATS.load(spec.form).FORMAT
     assert form.read is not None
-    options = ModelOptions(source=spec.folder, device=spec.device, dtype=spec.dtype, memory="resident")  # type: ignore[arg-type]
+    about = {"source": spec.folder, "device": spec.device, "dtype": spec.dtype, "memory": "resident"}
+    options = ModelOptions.model_validate(about)
     return Runner(form.read(options, Path(spec.folder)))

@@ -16,11 +16,9 @@ from engine.estimate.scene import Scene
 from engine.estimate.sizes import Sizes
 from engine.export.options import ExportOptions
 from engine.options import StepOptions
-from engine.pruning import step as pruning
 from engine.pruning.options import PruneOptions
-from engine.quantization import step as quantization
 from engine.quantization.options import QuantizeOptions
-from engine.registry import FORMATS
+from engine.registry import FORMATS, STEPS
 
 
 def quantize(**options: Any) -> QuantizeOptions:
@@ -52,7 +50,7 @@ def test_a_file_is_as_large_as_estimated(name: str, tmp_path: Path) -> None:
     estimated = exporting.size(scene, options, form)
     for index, step in enumerate(CASES[name]):
         space.step = index
-        (quantization if isinstance(step, QuantizeOptions) else pruning).run(space, step)  # type: ignore[arg-type]
+        STEPS[step.use].run()(space, step)
     folder.mkdir()
     form.write(mine, folder, torch.float32)
     assert estimated == pytest.approx(form.bytes(folder), rel=0.15)

@@ -38,7 +38,7 @@ def quantized(folder: Path, bits: int = 4, group: int = 32, symmetric: bool = Fa
     at = workspace(folder, mine)
     for matrix in Walk.over(at).matrices:
         matrix.weight[torch.rand(matrix.shape, generator=torch.Generator().manual_seed(0)) < pruned] = 0
-    options = QuantizeOptions(use="quantize", method="rtn", bits=bits, group=group, symmetric=symmetric)  # type: ignore[arg-type]
+    options = QuantizeOptions(use="quantize", method="rtn", bits=bits, group=group, symmetric=symmetric)
     step.run(at, options)
     return mine
 

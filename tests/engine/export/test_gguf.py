@@ -61,7 +61,7 @@ def test_codes_go_into_the_file_as_they_are(kind: str, tmp_path: Path) -> None:
     mine, fits = llama(tie_word_embeddings=True), blocks.MATCHING[kind]
     for parameter in mine.module.parameters():
         parameter[torch.rand(parameter.shape, generator=torch.Generator().manual_seed(1)) < 0.5] = 0
-    options = QuantizeOptions(use="quantize", method="rtn", bits=fits.bits, symmetric=True)  # type: ignore[arg-type]
+    options = QuantizeOptions(use="quantize", method="rtn", bits=fits.bits, symmetric=True)
     step.run(workspace(tmp_path / "run", mine), options)
     again = model.read(READING, written(mine, tmp_path, kind))
     for name, one in mine.tensors():
@@ -176,7 +176,7 @@ def test_the_way_of_splitting_has_llama_cpp_s_name(steps: list[Any], name: str |
 def test_llama_cpp_goes_on_as_transformers_does(tmp_path: Path) -> None:
     """Greedily, in half precision; where COMPRESS_TUI_LLAMACPP names a folder with node-llama-cpp."""
     if process.missing("llamacpp"):
-        pytest.skip("llama.cpp is not here")
+        pytest.skip("llama.cpp is no part of the project: COMPRESS_TUI_LLAMACPP names no folder with node-llama-cpp")
     mine = llama(tie_word_embeddings=True)
     folder = written(mine, tmp_path, "F16")
     prompt = list(range(100, 112))

@@ -35,7 +35,7 @@ pytest.importorskip("onnxruntime_genai")
 def llama(folder: Path, bits: int | None, **changes: Any) -> Subject:
     mine = subject("llama", hidden_size=64, intermediate_size=96, tie_word_embeddings=True, **changes)
     if bits:
-        options = QuantizeOptions(use="quantize", method="rtn", bits=bits)  # type: ignore[arg-type]
+        options = QuantizeOptions(use="quantize", method="rtn", bits=bits)
         step.run(workspace(folder, mine), options)
     return mine
 

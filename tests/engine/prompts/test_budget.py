@@ -80,7 +80,7 @@ budget = {budget}
 def test_a_profile_keeps_its_budget(budget: str) -> None:
     read = profiles.parse(PROFILE.format(budget=budget), "test")
     assert profiles.parse(profiles.dump(read), "again") == read
-    assert read.step[0].budget == json.loads(budget)  # type: ignore[union-attr]
+    assert read.step[0].budget == json.loads(budget)
     edited = profiles.edit(PROFILE.format(budget=5), {"step.0.budget": json.loads(budget)})
     assert profiles.parse(edited, "edited") == read
 
@@ -116,7 +116,7 @@ def test_a_token_budget_shows_long_prompts_as_many_rows_as_short_ones() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_minutes_end_a_race_that_has_rows_left(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock, "time", Ticking(6))
-    race = Planted([0.4, 0.8, 0.5, 0.6], 400, noise=0.1).race(3)  # type: ignore[arg-type]
+    race = Planted([0.4, 0.8, 0.5, 0.6], 400, noise=0.1).race(3)
     race.unit, race.clock = "minutes", Clock(tmp_path / "minutes.json")
     assert OPTIMIZERS.load(name).choose(race) == 1
     least = 3 - 4 * 0.1 if name == "exhaustive" else 4 * 0.1  # halving may drop all but one of them early
@@ -157,7 +157,7 @@ def test_a_stopped_race_has_spent_its_minutes_and_keeps_what_it_decided(
         step, told = selecting(method=method, budget="2 minutes"), list[ev.Event]()
         if name == "stopped":
             made, asked = at_work(tmp_path / name, step), iter(range(100))
-            made.should_stop = lambda asked=asked: next(asked) >= after  # type: ignore[misc]
+            made.should_stop = lambda asked=asked: next(asked) >= after
             with contextlib.suppress(Cancelled):
                 select.run(made, step)
             assert json.loads((tmp_path / name / "checkpoints" / "step-0-minutes.json").read_text())

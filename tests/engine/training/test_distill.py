@@ -126,6 +126,41 @@ def test_a_student_may_be_some_of_the_blocks(begin: Callable[..., Run], student:
     assert len({name.split(".")[2] for name in stored if ".layers." in name}) == 2
 
 
+def test_blocks_that_go_from_a_smaller_copy_are_named_by_its_own_numbers(begin: Callable[..., Run]) -> None:
+    again = '[[step]]\nuse = "distill"\nstudent = [0, 2]\ncache = false\nsteps = 1\nheld_out = 4'
+    run = begin(more=f"student = [0, 1, 3]\ncache = false\n{again}", num_hidden_layers=4)
+    assert execute(run) == 0, run.state().failure
+    assert [(event.removed, event.of) for event in run.state().removals] == [([2], 4), ([1], 3)]
+
+
+def test_fusing_with_a_deeper_teacher_is_refused_before_anything_is_trained(
+    begin: Callable[..., Run], tmp_path: Path
+) -> None:
+    save("llama", tmp_path / "deep", num_hidden_layers=3)
+    run = begin(more=f'teacher = "{tmp_path}/deep"\nfuse = [0.5]')
+    assert execute(run) == 2
+    failure, losses = run.state().failure, run.state().losses
+    assert failure is not None
+    assert "no match to be fused with" in failure.message
+    assert not losses
+
+
+def test_answers_are_the_dense_model_s_whoever_has_been_the_student(tmp_path: Path) -> None:
+    made = workspace(tmp_path / "run", subject("llama"))
+    made.dense, how = made.subject, options(top=8)
+    found = material(made, how)
+    items = met(found, how, 0)
+    first, _ = teacher_of(made, how, found, items, made.subject, torch.float32)
+    other = subject("llama", seed=3)
+    made.subject = other
+    again, _ = teacher_of(made, how, found, items, other, torch.float32)
+    assert again.folder == first.folder
+    made = workspace(tmp_path / "other", other)
+    made.dense = other
+    theirs, _ = teacher_of(made, how, found, items, other, torch.float32)
+    assert theirs.folder != first.folder
+
+
 def test_another_model_may_be_teacher_or_student(begin: Callable[..., Run], tmp_path: Path) -> None:
     for name, seed, width in (("teacher", 5, 48), ("student", 6, 16)):
         save("llama", tmp_path / name, seed, hidden_size=width, intermediate_size=2 * width)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from fixtures.chatting import TURNS, talking
 from fixtures.killing import Killed, die_when
 from fixtures.models import TEXT, save, subject
 from fixtures.prompting import toy
@@ -17,6 +19,7 @@ from fixtures.training import MEASURED, check_at, weights
 from fixtures.workspaces import workspace
 from safetensors.torch import load_file
 
+from engine import events as ev
 from engine import runs
 from engine.runs import Run
 from engine.training.learning import Learning, answers
@@ -82,7 +85,7 @@ def test_the_held_out_loss_falls_and_zeros_stay(begin: Callable[..., Run], archi
             if name in exported:
                 stored = exported[name].T if architecture == "gpt2" else exported[name]
                 assert torch.equal(stored == 0, pruned == 0), name
-    assert not list(run.checkpoints.glob("step-1-training*")), "the training's state is not kept"
+    assert not list(run.checkpoints.glob("*unfinished*")), "the training's state is not kept"
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -97,6 +100,18 @@ def test_resume_gives_the_same_bits(begin: Callable[..., Run], dtype: str, done:
     assert broken.state().steps[1].summary == whole.state().steps[1].summary
     assert execute(broken) == 0, "a finished run is taken from its checkpoints"
     assert weights(broken) == weights(whole)
+
+
+def test_what_was_trained_is_not_trained_again_when_its_measuring_dies(begin: Callable[..., Run]) -> None:
+    whole, broken = begin(), begin()
+    assert execute(whole) == 0, whole.state().failure
+    with pytest.raises(Killed):
+        execute(broken, also=die_when(lambda event: isinstance(event, ev.Metric) and event.stage == "finetuned"))
+    trained = [event for event in broken.events() if isinstance(event, ev.LossMeasured)]
+    assert execute(broken) == 0, broken.state().failure
+    assert [event for event in broken.events() if isinstance(event, ev.LossMeasured)] == trained
+    assert weights(broken) == weights(whole)
+    assert not list(broken.checkpoints.glob("*unfinished*"))
 
 
 def test_kill_9_loses_no_bit(begin: Callable[..., Run], worker: Any) -> None:
@@ -125,8 +140,6 @@ def options(**changes: Any) -> FinetuneOptions:
 
 @pytest.mark.parametrize("choices", [(" yes", " no"), (" a very long choice", " no")], ids=["one-token", "several"])
 def test_a_task_asks_for_the_right_answer_alone(tmp_path: Path, choices: tuple[str, str], monkeypatch: Any) -> None:
-    from dataclasses import replace
-
     made = workspace(tmp_path / "run", subject("llama"))
     task = toy()
     rows = {split: [replace(row, choices=choices, gold=row.gold % 2) for row in getattr(task, split)]
@@ -142,6 +155,18 @@ def test_a_task_asks_for_the_right_answer_alone(tmp_path: Path, choices: tuple[s
         read = tokenizer.decode([*found.inputs[index][: int(asked.nonzero()[0]) + 1], *answer])
         assert read.endswith(row.text + read[read.rindex(row.text) + len(row.text) :])
         assert torch.equal(found.inputs[index][1:][asked[:-1]], found.targets[index][:-1][asked[:-1]])
+
+
+def test_of_several_words_the_shown_one_is_learned_and_a_chat_is_asked_as_one(tmp_path: Path) -> None:
+    made, task = workspace(tmp_path / "run", talking(TURNS)), toy()
+    several = [
+        replace(row, choices=(" yes", " no"), more=((" value", " bound"), (" class",)), gold=0) for row in task.train
+    ]
+    made._tasks["toy"] = replace(task, train=several, chat="system")
+    found, tokenizer = material(made, options(data="task:toy")), made.subject.tokenizer
+    for index in found.train:
+        assert tokenizer.decode(found.targets[index][found.targets[index] != IGNORED]).strip() == "yes"
+        assert tokenizer.decode(found.inputs[index]).startswith("[user]")
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "mixtral"])

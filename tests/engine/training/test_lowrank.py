@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from fixtures.training import MEASURED, check_at, weights
 from fixtures.workspaces import logits
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from engine import runs
 from engine.runs import Run
@@ -95,6 +97,13 @@ def check(run: Run, method: str) -> None:
     assert summary["held_out_after"] < summary["held_out_before"]
     assert metrics["recovered"]["sparsity"].value == metrics["pruned"]["sparsity"].value
     assert metrics["recovered"]["perplexity"].value < metrics["pruned"]["perplexity"].value
+
+
+@pytest.mark.parametrize("changed", [{"data": "task:sst2"}, {"steps": 7}, {"held_out": 3}, {"micro_batch": 1}])
+def test_blockwise_refuses_what_only_trainings_of_the_whole_model_have(changed: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=f"blockwise has no {next(iter(changed))}"):
+        RecoverOptions.model_validate({"use": "recover", **changed})
+    assert RecoverOptions.model_validate({"use": "recover", "method": "lora", **changed})
 
 
 def test_finetune_has_a_smaller_rate_of_its_own() -> None:

@@ -6,13 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from fixtures.killing import Killed, die_when
 from fixtures.models import TEXT, save
 from fixtures.training import MEASURED, check_at, weights
+from fixtures.workspaces import workspace
 from safetensors.torch import load_file
 
 from engine import runs
 from engine.runs import Run
+from engine.subject import Subject
+from engine.training import course
 from engine.training.options import SparseTrainOptions
 from engine.worker import execute
 
@@ -98,6 +102,18 @@ def test_a_module_is_trained_sparse(tmp_path: Path, method: str, start: str) -> 
     state = run.state()
     assert state.metrics["sparse"]["sparsity"].value == 0.5
     assert state.metrics["sparse"]["accuracy:features"].value > 0.8
+
+
+def test_buffers_are_kept_with_the_weights(tmp_path: Path) -> None:
+    module = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.BatchNorm1d(3))
+    made = workspace(tmp_path / "run", Subject(module, "here", "f"))
+    module[1].running_mean.fill_(2.0)
+    course.keep(made)
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    for tensor in module.state_dict().values():
+        tensor.zero_()
+    course.put_back(made)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
 
 
 def test_the_threshold_decides_how_many_go(tmp_path: Path) -> None:
