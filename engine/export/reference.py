@@ -38,13 +38,16 @@ def measure(workspace: Workspace, stage: str, size: int, number: float) -> None:
     """Quantizes the dense model anew and emits its perplexity, accuracies and bytes as a stage of its own; then both side by
     side. The artifact has `size` bytes, `number` for a weight that is not quantized, and is measured as `stage`.
     """
-    dense = workspace.dense_subject()
-    walk = Walk.over(workspace, dense)
-    form, taken = nearest(dense, walk.matrices, size, number)
+    loaded = next(
+        event for event in workspace.run.events() if isinstance(event, ev.ModelLoaded)
+    )  # later ones: smaller models
+    shapes = [(int(matrix["shape"][0]), int(matrix["shape"][1])) for matrix in loaded.matrices]
+    form, taken = nearest(loaded.parameters, shapes, size, number)
     name = f"dense int{form.bits} g{form.group or 'row'}"
     known = workspace.state.metrics.get(name, {}).get("bytes")
     if known is None or known.value != taken:
-        quantize(workspace, dense, walk, form)
+        dense = workspace.dense_subject()
+        quantize(workspace, Walk.over(workspace, dense), form)
         figures(workspace, dense, name, taken)
     mine, other = (workspace.state.metrics.get(one, {}).get("perplexity") for one in (stage, name))
     told = ev.ReferenceMeasured(
@@ -56,7 +59,7 @@ def measure(workspace: Workspace, stage: str, size: int, number: float) -> None:
     workspace.emit(told)
 
 
-def quantize(workspace: Workspace, dense: Subject, walk: Walk, form: Format) -> None:
+def quantize(workspace: Workspace, walk: Walk, form: Format) -> None:
     """All matrices of the walk's model, in place."""
     method: Method = METHODS.load(METHOD).METHOD
 
@@ -78,14 +81,16 @@ def figures(workspace: Workspace, dense: Subject, stage: str, taken: int) -> Non
     found.emit("bytes", taken, "B")
 
 
-def nearest(subject: Subject, matrices: Sequence[Matrix], size: int, number: float) -> tuple[Format, int]:
-    """The format whose file would be nearest to so many bytes, and its bytes; the coarser of two that are as near."""
-    other = subject.parameters - sum(matrix.weight.numel() for matrix in matrices)
-    fitting = [group for group in (0, *GROUPS) if all(m.shape[1] % (group or 1) == 0 for m in matrices)]
+def nearest(parameters: int, shapes: Sequence[tuple[int, int]], size: int, number: float) -> tuple[Format, int]:
+    """The format with which the file of so many parameters, among them matrices [O, I] of these shapes, would be nearest to so
+    many bytes, and its bytes; the coarser of two that are as near.
+    """
+    other = parameters - sum(rows * columns for rows, columns in shapes)
+    fitting = [group for group in (0, *GROUPS) if all(columns % (group or 1) == 0 for _, columns in shapes)]
     forms = [Format(bits, group, False) for bits, group in itertools.product(WIDTHS, fitting)]
 
     def taken(form: Format) -> int:
-        bits = sum(form.bits_a_weight(matrix.shape[1]) * matrix.weight.numel() for matrix in matrices)
+        bits = sum(form.bits_a_weight(columns) * rows * columns for rows, columns in shapes)
         return round(bits / 8 + number * other)
 
     chosen = min(forms, key=lambda form: abs(taken(form) - size))

@@ -48,9 +48,12 @@ def verify(
 
 
 def exported_stage(workspace: Workspace, options: ExportOptions) -> str:
-    """ "exported", and with the format where the profile has several exports."""
-    several = sum(step.use == "export" for step in workspace.profile.step) > 1
-    return f"{EXPORTED} {options.format}" if several else EXPORTED
+    """ "exported", and where the profile has several exports with the format, from its second one on with their number."""
+    steps = workspace.profile.step
+    if sum(step.use == "export" for step in steps) == 1:
+        return EXPORTED
+    number = sum(getattr(step, "format", None) == options.format for step in steps[: workspace.step]) + 1
+    return f"{EXPORTED} {options.format}" + (f"-{number}" if number > 1 else "")
 
 
 def reloaded(workspace: Workspace, form: ExportFormat, folder: Path, dtype: str) -> Subject:

@@ -8,29 +8,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
+import onnxruntime_genai as genai
 
 from engine.export.runtime.spec import Spec
 
 
 class Runner:
-    """Both sessions are made when they are first needed, so that speed and memory are those of one."""
+    """onnxruntime's session is made when it is first needed, so that speed and memory are those of one of the two."""
 
     def __init__(self, spec: Spec) -> None:
         self.spec, self._session = spec, None
-        self.genai: Any = None
-        if (Path(spec.folder) / "genai_config.json").is_file():
-            import onnxruntime_genai as genai
-
+        settings = Path(spec.folder) / "genai_config.json"
+        if settings.is_file():
+            self.decoder: dict[str, Any] = json.loads(settings.read_text(encoding="utf-8"))["model"]["decoder"]
             config = genai.Config(spec.folder)
             session = {"intra_op_num_threads": spec.threads}
             config.overlay(json.dumps({"model": {"decoder": {"session_options": session}}}))
-            self.genai, self.model = genai, genai.Model(config)
+            self.model = genai.Model(config)
         else:
             self.session()
 
     def session(self) -> Any:
-        import onnxruntime
-
         if self._session is None:
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = self.spec.threads
@@ -40,10 +39,7 @@ class Runner:
 
     def logits(self, ids: list[int]) -> Any:
         given = {"input_ids": np.array([ids]), "attention_mask": np.ones((1, len(ids)), dtype=np.int64)}
-        decoder = json.loads((Path(self.spec.folder) / "genai_config.json").read_text(encoding="utf-8"))["model"][
-            "decoder"
-        ]
-        nothing = np.zeros((1, decoder["num_key_value_heads"], 0, decoder["head_size"]), dtype=np.float32)
+        nothing = np.zeros((1, self.decoder["num_key_value_heads"], 0, self.decoder["head_size"]), dtype=np.float32)
         for wanted in self.session().get_inputs():
             if wanted.name.startswith("past_key_values"):
                 given[wanted.name] = nothing
@@ -53,9 +49,9 @@ class Runner:
 
     def generate(self, ids: list[int], count: int) -> tuple[list[int], float, float]:
         length = len(ids) + count
-        parameters = self.genai.GeneratorParams(self.model)
+        parameters = genai.GeneratorParams(self.model)
         parameters.set_search_options(do_sample=False, min_length=length, max_length=length)
-        generator = self.genai.Generator(self.model, parameters)
+        generator = genai.Generator(self.model, parameters)
         began = time.perf_counter()
         generator.append_tokens(np.array(ids, dtype=np.int32))
         generator.generate_next_token()

@@ -49,8 +49,8 @@ class Rounding:
         self.form, self.settings, self.order_I = form, settings, order_I
         self.width = form.width(weight_OI.shape[1])
         self.importance_I = statistics.mean_squares
-        self.grid = self._grid(weight_OI, self.importance_I)
         self.late = not settings.act_order and self.width < weight_OI.shape[1]
+        self.grid = self._later(weight_OI) if self.late else self._grid(weight_OI, self.importance_I)
         self.w_IO = weight_OI.T[order_I].contiguous()
         self.keep_IO = self.w_IO != 0
         self.w_IO[dead_I] = 0
@@ -96,6 +96,11 @@ class Rounding:
         now_OK = torch.where(self.keep_IO[columns], self.w_IO[columns], 0.0).T
         grid = self._grid(now_OK, self.importance_I[columns])
         self.grid.scale_OG[:, group], self.grid.zero_OG[:, group] = grid.scale_OG[:, 0], grid.zero_OG[:, 0]
+
+    def _later(self, weight_OI: torch.Tensor) -> Grid:
+        """Room for the grids of groups that are not reached yet."""
+        scale_OG = weight_OI.new_empty(len(weight_OI), weight_OI.shape[1] // self.width)
+        return Grid(self.form, scale_OG, torch.empty_like(scale_OG))
 
     def _grid(self, weight_OI: torch.Tensor, importance_I: torch.Tensor) -> Grid:
         if not self.settings.clip:

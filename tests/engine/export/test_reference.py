@@ -20,6 +20,7 @@ from engine.quantization.grid import Format
 from engine.quantization.options import QuantizeOptions
 from engine.state import RunState
 from engine.worker import execute
+from engine.workspace import Workspace
 
 PROFILE = """
 name = "tiny"
@@ -55,7 +56,8 @@ def test_the_format_whose_bytes_are_nearest_is_taken(form: Format, tmp_path: Pat
     matrices = Walk.over(workspace(tmp_path / "run", mine)).matrices
     coded = sum(form.bits_a_weight(matrix.shape[1]) * matrix.weight.numel() for matrix in matrices) / 8
     other = 4 * (mine.parameters - sum(matrix.weight.numel() for matrix in matrices))
-    found, taken = reference.nearest(mine, matrices, round(coded + other) + 3, 4.0)
+    shapes = [matrix.shape for matrix in matrices]
+    found, taken = reference.nearest(mine.parameters, shapes, round(coded + other) + 3, 4.0)
     assert found == form
     assert taken == round(coded + other)
 
@@ -90,7 +92,10 @@ def test_the_reference_stands_in_the_table(tmp_path: Path) -> None:
 def test_one_reference_serves_exports_of_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Unasked: in half precision a quarter of the channels less takes less than 16 bits a weight."""
     quantized: list[Format] = []
-    monkeypatch.setattr(reference, "quantize", lambda workspace, dense, walk, form: quantized.append(form))
+    loads: list[Workspace] = []
+    dense_subject = Workspace.dense_subject
+    monkeypatch.setattr(Workspace, "dense_subject", lambda space: loads.append(space) or dense_subject(space))
+    monkeypatch.setattr(reference, "quantize", lambda workspace, walk, form: quantized.append(form))
     save("llama", tmp_path / "llama")
     (tmp_path / "text.txt").write_text(TEXT)
     export = '[[step]]\nuse = "export"\ndtype = "bfloat16"\ntolerance = 0.5\n'
@@ -98,8 +103,10 @@ def test_one_reference_serves_exports_of_the_same_bytes(tmp_path: Path, monkeypa
     prune = '[[step]]\nuse = "prune"\npattern = "channels"\nsparsity = 0.25\n'
     run = runs.create("tiny", head + prune + export + export, tmp_path / "run")
     assert execute(run) == 0, run.state().failure
-    assert len(quantized) == 1
-    assert list(run.state().references) == ["exported safetensors"]
+    assert len(quantized) == len(loads) == 1
+    assert list(run.state().references) == ["exported safetensors", "exported safetensors-2"]
+    first, second = run.state().references.values()
+    assert (first.reference, first.reference_bytes) == (second.reference, second.reference_bytes)
 
 
 PRUNE, QUANTIZE = PruneOptions(use="prune"), QuantizeOptions(use="quantize")

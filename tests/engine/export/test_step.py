@@ -14,6 +14,7 @@ from engine.archive import Measured
 from engine.errors import UsageError
 from engine.export import step
 from engine.export.options import ExportOptions
+from engine.export.verify import exported_stage
 from engine.options import StepOptions
 from engine.profile import ModelOptions
 from engine.pruning.options import PruneOptions
@@ -81,3 +82,21 @@ def test_an_archive_that_cannot_be_written_ends_no_run(tmp_path: Path) -> None:
     files.archive_file().rmdir()
     step.keep(space, MEASURED)
     assert archive.models() == ["demo"]
+
+
+def test_every_export_has_a_stage_of_its_own(tmp_path: Path) -> None:
+    steps = [export("safetensors"), export("sparse"), QUANTIZE, export("safetensors"), export("safetensors")]
+    space = before(tmp_path, subject("llama"), *steps)
+    names = {}
+    for space.step, options in enumerate(steps):
+        if isinstance(options, ExportOptions):
+            names[space.step] = exported_stage(space, options)
+    assert list(names.values()) == [
+        "exported safetensors",
+        "exported sparse",
+        "exported safetensors-2",
+        "exported safetensors-3",
+    ]
+    space.profile = space.profile.model_copy(update={"step": [QUANTIZE, export("sparse")]})
+    space.step = 1
+    assert exported_stage(space, export("sparse")) == "exported"
