@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from engine.data.options import TaskOptions
 from engine.data.rows import Row, named
@@ -31,13 +32,14 @@ class Overlap:
         return f"{which} are in the test split too, case, blanks and punctuation aside, as {text!r}"
 
 
-def question(row: Row, template: str) -> str:
-    """What a row asks: the fields that the template shows and the answers to choose from."""
-    parts = [row.fields[name] for name in named(template)] + (list(row.choices) if len(row.choices) > 1 else [])
+def question(row: Row, template: str, free: bool = False) -> str:
+    """What a row asks: the fields that the template shows and, but for `free` answers, those to choose from."""
+    own = [] if free or len(row.choices) == 1 else row.choices
+    parts = [*(row.fields[name] for name in named(template)), *own]
     return "\n".join(" ".join(PUNCTUATION.sub(" ", part).casefold().split()) or part for part in parts)
 
 
-def together(rows: Iterable[Row], template: str) -> list[list[Row]]:
+def together(rows: Iterable[Row], template: str, free: bool = False) -> list[list[Row]]:
     """The rows in groups of equal text or equal question, directly or by way of others, in the order of their first rows."""
     leader: dict[tuple[str, str], tuple[str, str]] = {}
 
@@ -48,19 +50,20 @@ def together(rows: Iterable[Row], template: str) -> list[list[Row]]:
 
     rows = list(rows)
     for row in rows:
-        leader[lead(("question", question(row, template)))] = lead(("text", row.text))
+        leader[lead(("question", question(row, template, free)))] = lead(("text", row.text))
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault(lead(("text", row.text)), []).append(row)
     return list(groups.values())
 
 
-def found(splits: Mapping[str, list[Row]], template: str) -> Overlap | None:
+def found(splits: Mapping[str, list[Row]], template: str, free: bool = False) -> Overlap | None:
     """The overlap of the splits, None where there is none."""
-    tested = {question(row, template) for row in splits["test"]}
-    train, dev = ([r for r in splits[s] if question(r, template) in tested] for s in ("train", "dev"))
-    copied = {question(row, template) for row in [*train, *dev]}
-    count = sum(question(row, template) in copied for row in splits["test"])
+    asked = partial(question, template=template, free=free)
+    tested = set(map(asked, splits["test"]))
+    train, dev = ([r for r in splits[s] if asked(r) in tested] for s in ("train", "dev"))
+    copied = set(map(asked, [*train, *dev]))
+    count = sum(asked(row) in copied for row in splits["test"])
     return Overlap(train, dev, count) if count else None
 
 
@@ -69,7 +72,7 @@ def settle(splits: Mapping[str, list[Row]], options: TaskOptions, name: str) -> 
 
     Raises UsageError for an overlap that is refused, Unavailable where nothing else is left of a split.
     """
-    overlap = found(splits, options.template)
+    overlap = found(splits, options.template, bool(options.answer_column))
     if overlap is None:
         return dict(splits), ""
     few = overlap.tested <= FEW * len(splits["test"])

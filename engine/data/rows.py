@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import string
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from engine.errors import UsageError, did_you_mean
+from engine.errors import Unavailable, UsageError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -54,3 +54,12 @@ def check_template(template: str, fields: Iterable[str], where: str) -> None:
     for name in names:
         if name not in known:
             raise UsageError(f"unknown field {{{name}}} in the template", where=where, hint=did_you_mean(name, known))
+
+
+def check_fields(template: str, rows: Sequence[Mapping[str, str]], place: Callable[[int], str], where: str) -> None:
+    """As `check_template` with the fields of all rows; Unavailable, with the row's place, for one that lacks a field."""
+    check_template(template, dict.fromkeys(name for row in rows for name in row), where)
+    for name in named(template):
+        for index, row in enumerate(rows):
+            if name not in row:
+                raise Unavailable(f"no text or number in column {name!r}", where=place(index))

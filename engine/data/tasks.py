@@ -24,7 +24,7 @@ from typing import Any
 from engine.data import overlap, tables
 from engine.data.clean import CleanCounts, normalize, select
 from engine.data.options import Labels, TaskOptions, verbalized
-from engine.data.rows import Row, check_template
+from engine.data.rows import Row, check_fields
 from engine.data.text import fingerprint
 from engine.errors import Unavailable
 from engine.registry import TASKS
@@ -84,10 +84,10 @@ def load_task(name: str, options: TaskOptions | None, seed: int) -> Task:
     if options is None:
         built_in: TaskOptions = TASKS.load(name).TASK
         options = built_in
-    splits = {split: _rows(source, options) for split in SPLITS if (source := getattr(options, split))}
-    check_template(options.template, next(iter(splits.values()))[0].fields, where=f"task {name}")
+    splits = {split: _rows(source, options, name) for split in SPLITS if (source := getattr(options, split))}
     counts = _clean(splits, options)
-    splits, note = overlap.settle(complete(splits, seed, name, options.template), options, name)
+    whole = complete(splits, seed, name, options.template, bool(options.answer_column))
+    splits, note = overlap.settle(whole, options, name)
     labels = {} if options.choices_column else dict(options.labels)
     generation = Generation(options.max_new_tokens, options.stop) if options.answer_column else None
     return Task(
@@ -97,18 +97,22 @@ def load_task(name: str, options: TaskOptions | None, seed: int) -> Task:
     )  # fmt: skip
 
 
-def complete(splits: Mapping[str, list[Row]], seed: int, name: str, template: str = "{text}") -> dict[str, list[Row]]:
+def complete(
+    splits: Mapping[str, list[Row]], seed: int, name: str, template: str = "{text}", free: bool = False
+) -> dict[str, list[Row]]:
     """All three splits, the missing ones cut off as the module says. Raises Unavailable when there are too few rows."""
     present = tuple(split for split in SPLITS if splits.get(split))
     if present == SPLITS:
         return dict(splits)
     source, shares = SHARES[present]
-    return {**splits, **divide(splits[source], shares, seed, f"task {name}", template)}
+    return {**splits, **divide(splits[source], shares, seed, f"task {name}", template, free)}
 
 
-def divide(rows: list[Row], shares: Mapping[str, float], seed: int, where: str, template: str) -> dict[str, list[Row]]:
+def divide(
+    rows: list[Row], shares: Mapping[str, float], seed: int, where: str, template: str, free: bool
+) -> dict[str, list[Row]]:
     """`rows` in a seeded order, cut in parts of the given shares; rows of equal text or question stay together."""
-    groups = overlap.together(rows, template)
+    groups = overlap.together(rows, template, free)
     if len(groups) < len(shares):
         message = f"{len(groups)} different rows cannot make {len(shares)} splits"
         raise Unavailable(message, where=where, hint="name files for train, dev and test, or more rows")
@@ -127,7 +131,7 @@ def _cuts(count: int, shares: list[float]) -> list[int]:
     return [*cuts, count]
 
 
-def _rows(source: str, options: TaskOptions) -> list[Row]:
+def _rows(source: str, options: TaskOptions, name: str) -> list[Row]:
     whole, part = tables.ranged(source)
     path = Path(whole.removeprefix("file:")).expanduser()
     if source.startswith("file:") and path.suffix.lower() == ".txt" and not tables.aligned(path):
@@ -146,10 +150,9 @@ def _rows(source: str, options: TaskOptions) -> list[Row]:
         if any(len(several) > 1 for several in words):
             more = tuple(several[1:] for several in words)
     golds = [0] * len(texts) if options.answer_column else _golds(table, choices, options)
-    return [
-        Row(text, {**_fields(row, options), "text": text}, choice, gold, more)
-        for text, row, choice, gold in zip(texts, table.rows, choices, golds, strict=True)
-    ]
+    fields = [{**_fields(row, options), "text": text} for text, row in zip(texts, table.rows, strict=True)]
+    check_fields(options.template, fields, table.place, where=f"task {name}")
+    return [Row(*about, more) for about in zip(texts, fields, choices, golds, strict=True)]
 
 
 def _labelled_lines(path: Path, options: TaskOptions) -> tables.Table:

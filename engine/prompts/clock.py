@@ -8,15 +8,20 @@ import json
 import time
 from pathlib import Path
 
-from engine import files, runs
+from engine import files
 
 
 class Clock:
-    """Laps, kept in `file`; it runs from `start` on."""
+    """Laps, a line each in `file`; it runs from `start` on."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._laps: list[float] = runs.read_json(file) or []
+        self._laps: list[float] = []
+        if file.exists():
+            whole, _, torn = file.read_text(encoding="utf-8").rpartition("\n")
+            self._laps = [json.loads(line) for line in whole.splitlines()]
+            if torn:  # by a kill: the lap is measured again
+                files.write_text(file, whole + "\n" if whole else "")
         self._told = 0
         self._last: float | None = None
 
@@ -31,6 +36,7 @@ class Clock:
         now = time.monotonic()
         if self._told == len(self._laps):
             self._laps.append((now - self._last) / 60)
-            files.write_text(self._file, json.dumps(self._laps))
+            with self._file.open("a", encoding="utf-8") as laps:
+                laps.write(f"{json.dumps(self._laps[-1])}\n")
         self._told, self._last = self._told + 1, now
         return self._laps[self._told - 1]

@@ -42,7 +42,7 @@ class Contest:
         self.race = Race(
             [], rows, budget.amount, self.options.calibration, [], self._score,
             partial(calibration.content_free_scores, self.scorer, row=rows[0]), self._report, budget.unit,
-            Clock(self.workspace.checkpoint("minutes.json")) if budget.unit == "minutes" else None,
+            Clock(self.workspace.checkpoint("minutes.jsonl")) if budget.unit == "minutes" else None,
             f"step.{self.workspace.step}.budget", metric=self.task.metric,
         )  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,20 @@ def test_what_a_template_does_not_show_does_not_tell_questions_apart_and_own_cho
     assert overlap.question(one, "{text}") == overlap.question(row("A knife.", (" cut", " cook"), id="3"), "{text}")
     shown = [overlap.question(row("a knife", id=number), "{id}: {text}") for number in ("1", "3")]
     assert shown[0] != shown[1]
+
+
+def test_what_is_right_of_a_free_answer_does_not_tell_questions_apart(tmp_path: Path) -> None:
+    files = {"train": [("a dog?", ["yes", "it is"])], "dev": [("a cat?", ["no"])], "test": [("A dog", ["yes", "sure"])]}
+    for split, rows in files.items():
+        lines = [json.dumps({"text": text, "answer": right}) for text, right in rows]
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(lines))
+    sources = {split: f"file:{tmp_path / split}.jsonl" for split in files}
+    chosen = TaskOptions.model_validate({"template": "{text}:", "answer_column": "answer", **sources})
+    with pytest.raises(UsageError, match="1 train rows are in the test split too"):
+        load_task("x", chosen, 0)
+    both = [Row("dog", {"text": "dog", "id": str(i)}, right, 0) for i, right in enumerate([(" a", " b"), (" a", " c")])]
+    drawn = [replace(row, text=row.fields["id"]) for row in both]
+    assert [len(overlap.together(drawn, "{text}", free)) for free in (False, True)] == [2, 1]
 
 
 MANY = [f"test {'abcdefghij'[i // 26]}{chr(97 + i % 26)}" for i in range(200)]

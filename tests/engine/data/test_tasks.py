@@ -231,6 +231,19 @@ def test_bad_templates(tmp_path: Path, template: str, said: str, hint: str) -> N
     assert hint in (caught.value.hint or "")
 
 
+@pytest.mark.parametrize(("last", "place"), [("test", "test.jsonl, line 2"), ("train", "train.jsonl, line 2")])
+@pytest.mark.parametrize("context", [{}, {"context": None}, {"context": ["a"]}])
+def test_a_row_that_lacks_a_field_of_the_template(last: str, place: str, context: Any, tmp_path: Path) -> None:
+    whole = {"text": "one", "label": 0, "context": "given"}
+    for split in ("train", "dev", "test"):
+        second = {"text": "two", "label": 1, **(context if split == last else {"context": 3})}
+        (tmp_path / f"{split}.jsonl").write_text(json.dumps(whole) + "\n" + json.dumps(second))
+    sources = {split: f"file:{tmp_path / split}.jsonl" for split in SPLITS}
+    with pytest.raises(Unavailable, match="no text or number in column 'context'") as refused:
+        load_task("x", options(template="{context} {text}:", overlap="allow", **sources), 0)
+    assert str(refused.value.where).endswith(place)
+
+
 def test_cleaning_takes_a_test_row_out_of_the_training_rows(tmp_path: Path) -> None:
     for split, lines in {"train": ["0 a  b", "1 c", "1 c"], "dev": ["1 d"], "test": ["0 a b", "1 e"]}.items():
         (tmp_path / f"{split}.txt").write_text("\n".join(lines))

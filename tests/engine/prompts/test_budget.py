@@ -117,7 +117,7 @@ def test_a_token_budget_shows_long_prompts_as_many_rows_as_short_ones() -> None:
 def test_minutes_end_a_race_that_has_rows_left(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock, "time", Ticking(6))
     race = Planted([0.4, 0.8, 0.5, 0.6], 400, noise=0.1).race(3)
-    race.unit, race.clock = "minutes", Clock(tmp_path / "minutes.json")
+    race.unit, race.clock = "minutes", Clock(tmp_path / "minutes.jsonl")
     assert OPTIMIZERS.load(name).choose(race) == 1
     least = 3 - 4 * 0.1 if name == "exhaustive" else 4 * 0.1  # halving may drop all but one of them early
     assert least < race.spent <= 3 + 0.1, "up to a block's time"
@@ -128,21 +128,35 @@ def test_minutes_end_a_race_that_has_rows_left(name: str, tmp_path: Path, monkey
 def test_with_time_for_all_everybody_meets_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock, "time", Ticking(0.001))
     race = Planted([0.4, 0.8, 0.5], 100).race(3)
-    race.unit, race.clock = "minutes", Clock(tmp_path / "minutes.json")
+    race.unit, race.clock = "minutes", Clock(tmp_path / "minutes.jsonl")
     OPTIMIZERS.load("exhaustive").choose(race)
     assert race.scored == 3 * 100
 
 
 def test_a_clock_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock, "time", Ticking(30))
-    first = Clock(tmp_path / "minutes.json")
+    first = Clock(tmp_path / "minutes.jsonl")
     first.start()
     assert [first.lap(), first.lap()] == [0.5, 0.5]
     monkeypatch.setattr(clock, "time", Ticking(60))
-    again = Clock(tmp_path / "minutes.json")
+    again = Clock(tmp_path / "minutes.jsonl")
     again.start()
     again.start()
     assert [again.lap() for _ in range(4)] == [0.5, 0.5, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(("kept", "laps"), [("0.5\n0.25\n0.2", [0.5, 0.25]), ("0.5\n", [0.5]), ("0.", []), ("", [])])
+def test_a_lap_that_a_kill_has_torn_is_measured_again(
+    kept: str, laps: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clock, "time", Ticking(60))
+    file = tmp_path / "minutes.jsonl"
+    file.write_text(kept)
+    for more in ([1.0], [1.0, 1.0]):
+        again = Clock(file)
+        again.start()
+        assert [again.lap() for _ in [*laps, *more]] == [*laps, *more]
+        assert [json.loads(line) for line in file.read_text().splitlines()] == [*laps, *more]
 
 
 @pytest.mark.parametrize("method", NAMES)
@@ -160,15 +174,15 @@ def test_a_stopped_race_has_spent_its_minutes_and_keeps_what_it_decided(
             made.should_stop = lambda asked=asked: next(asked) >= after
             with contextlib.suppress(Cancelled):
                 select.run(made, step)
-            assert json.loads((tmp_path / name / "checkpoints" / "step-0-minutes.json").read_text())
+            assert (tmp_path / name / "checkpoints" / "step-0-minutes.jsonl").read_text()
         summaries.append(select.run(at_work(tmp_path / name, step, told), step))
         dev.append(
             [(e.candidate, e.n, e.accuracy) for e in told if isinstance(e, ev.CandidateScored) and e.split == "dev"]
         )
     assert summaries[0] == summaries[1]
     assert dev[0] == dev[1]
-    laps = json.loads((tmp_path / "stopped" / "checkpoints" / "step-0-minutes.json").read_text())
-    assert sum(laps) <= 2 + 0.1 + 5 * 0.1, "and what the plain prompt caught up"
+    laps = (tmp_path / "stopped" / "checkpoints" / "step-0-minutes.jsonl").read_text().splitlines()
+    assert sum(map(float, laps)) <= 2 + 0.1 + 5 * 0.1, "and what the plain prompt caught up"
 
 
 def test_minutes_that_are_over_before_all_have_met_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
