@@ -1,41 +1,53 @@
 """A resident worker: keeps models in memory and lets them go on from a text, token by token, as `python -P -m engine.serve`.
 
-A request is a JSON object a line on stdin, {"text", "tokens", "models": [source, ...]}; the answers are JSON lines on stdout:
-{"model", "loading": true}, {"model", "piece"}, {"model", "done": true, "tokens", "seconds"}, {"error", "where", "hint"} and,
-when all is said, {"end": true}. It ends with its input. Several models answer in turns, a token each.
+A request is a JSON object a line on stdin, {"text", "tokens", "models": [source, ...], "device", "dtype"}, the last two "auto"
+unless said; the answers are JSON lines on stdout: {"model", "loading": true}, {"model", "piece"}, {"model", "done": true,
+"tokens", "seconds"}, {"error", "where", "hint"} and, when all is said, {"end": true}. It ends with its input. Several models
+answer in turns, a token each.
 """
 
 from __future__ import annotations
 
+import gc
 import json
+import os
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 
 from engine import model
-from engine.errors import EngineError
+from engine.errors import EngineError, Unavailable, UsageError
 from engine.profile import ModelOptions
 from engine.prompts import rendering
 from engine.prompts.forward import ends, first_token
 from engine.subject import Subject
 
 Say = Callable[[dict[str, Any]], None]
+KEPT = 2
+"""models in memory: a run's dense and its compressed one"""
+STREAM = "stream"
 
 
 class Server:
-    """Loads a model when it is first asked; `say` takes every line of the answer."""
+    """Loads a model when it is first asked and lets the oldest go; `say` takes every line of the answer."""
 
     def __init__(self, say: Say) -> None:
         self._say = say
-        self._models: dict[str, Subject] = {}
+        self._models: dict[ModelOptions, Subject] = {}
 
     def answer(self, request: dict[str, Any]) -> None:
         """Answers one request, with an error where it cannot."""
         try:
-            going = {source: self._begun(source, request) for source in dict.fromkeys(request["models"])}
+            place = {key: request[key] for key in ("device", "dtype") if key in request}
+            asked = [ModelOptions(source=source, **place) for source in dict.fromkeys(request["models"])]
+            going = {}
+            for options in asked:
+                subject = self._loaded(options, asked)
+                going[options.source] = answering(subject, request["text"], request["tokens"])
             while going:
                 for source, pieces in list(going.items()):
                     if (line := next(pieces, None)) is None:
@@ -44,15 +56,25 @@ class Server:
                         self._say({"model": source, **line})
         except EngineError as error:
             self._say({"error": error.message, "where": error.where, "hint": error.hint})
-        except (MemoryError, RuntimeError, OSError) as error:
-            self._say({"error": str(error) or type(error).__name__, "where": None, "hint": None})
+        except Exception as error:  # a library's, a template's: the models stay for the next question
+            traceback.print_exc()
+            self._say({"error": f"{type(error).__name__}: {error}", "where": None, "hint": None})
         self._say({"end": True})
 
-    def _begun(self, source: str, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        if source not in self._models:
-            self._say({"model": source, "loading": True})
-            self._models[source] = model.load(model.resolve(ModelOptions(source=source)))
-        return answering(self._models[source], request["text"], request["tokens"])
+    def _loaded(self, options: ModelOptions, asked: Sequence[ModelOptions]) -> Subject:
+        """The model in memory; those that are not asked make room for it, the oldest first. Raises EngineError."""
+        if options not in self._models:
+            self._say({"model": options.source, "loading": True})
+            spare = [known for known in self._models if known not in asked]
+            while spare and (len(self._models) >= KEPT or model.resolve(options).memory == STREAM):
+                del self._models[spare.pop(0)]
+                gc.collect()
+            found = model.resolve(options)
+            if found.memory == STREAM:
+                hint = "models answer from memory only: choose a smaller one"
+                raise Unavailable("not enough memory for the model", where=options.source, hint=hint)
+            self._models[options] = model.load(found)
+        return self._models[options]
 
 
 def answering(subject: Subject, text: str, tokens: int) -> Iterator[dict[str, Any]]:
@@ -62,7 +84,8 @@ def answering(subject: Subject, text: str, tokens: int) -> Iterator[dict[str, An
         raise EngineError("this model writes no text", where=subject.source)
     began, shown = time.monotonic(), ""
     ids: list[int] = []
-    for token in _greedy(subject, _encoded(tokenizer, text), tokens):
+    prompt = _encoded(tokenizer, text)
+    for token in _greedy(subject, prompt, min(tokens, _room(subject, prompt))):
         ids.append(token)
         read = tokenizer.decode(ids, skip_special_tokens=True)
         if read.endswith("\N{REPLACEMENT CHARACTER}"):  # the next token brings the rest of the character
@@ -77,6 +100,18 @@ def _encoded(tokenizer: Any, text: str) -> list[int]:
     chat = bool(tokenizer.chat_template)
     shown = rendering.rendered([{"role": "user", "content": text}], tokenizer) if chat else text
     return list(tokenizer(shown, add_special_tokens=not chat).input_ids) or [first_token(tokenizer)]
+
+
+def _room(subject: Subject, prompt: Sequence[int]) -> int:
+    """How many tokens may follow before the model's positions end. Raises UsageError where the prompt has taken them all."""
+    module: Any = subject.module
+    positions = getattr(module.config.get_text_config(), "max_position_embeddings", None)
+    if positions is None:
+        return sys.maxsize
+    if len(prompt) >= positions:
+        message = f"the text has {len(prompt)} tokens, and the model reads {positions}"
+        raise UsageError(message, where=subject.source, hint="ask something shorter")
+    return int(positions) - len(prompt)
 
 
 def _greedy(subject: Subject, prompt: Sequence[int], most: int) -> Iterator[int]:
@@ -95,10 +130,12 @@ def _greedy(subject: Subject, prompt: Sequence[int], most: int) -> Iterator[int]
 
 
 def main() -> int:
-    """Answers until its input ends."""
+    """Answers until its input ends; what a library prints goes to stderr."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="ascii")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
     def say(line: dict[str, Any]) -> None:
-        print(json.dumps(line, ensure_ascii=False), flush=True)
+        print(json.dumps(line), file=answers, flush=True)
 
     server = Server(say)
     for line in sys.stdin:

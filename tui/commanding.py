@@ -13,7 +13,7 @@ from engine.state import RunState
 from tui import grammar, says
 from tui.follow import Follower
 from tui.following import FollowingApp, as_engine_error
-from tui.resident import Resident, pair
+from tui.resident import Resident, pair, place
 
 
 class CommandingApp(FollowingApp, inherit_bindings=False):
@@ -80,7 +80,8 @@ class CommandingApp(FollowingApp, inherit_bindings=False):
 
         run, state = self._compared()
         dense, compressed = pair(run, state)
-        self.push_screen(AnswersScreen(question, [("dense", dense), ("compressed", compressed)], self.resident))
+        models = [("dense", dense), ("compressed", compressed)]
+        self.push_screen(AnswersScreen(question, models, self.resident, place(run)))
 
     def _compared(self) -> tuple[Run, RunState]:
         """The run whose models are asked: the open one, else the newest."""

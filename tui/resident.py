@@ -8,15 +8,22 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import tomli
 
 from engine import crashes, files
 from engine.errors import EngineError, UsageError
 from engine.runs import Run
 from engine.state import RunState
+
+Said = dict[str, Any]
+AUTO = {"device": "auto", "dtype": "auto"}
+LOADED = ("safetensors", "compressed_tensors")
+"""export formats that are a folder which loads as any model does"""
 
 
 class Resident:
@@ -25,30 +32,45 @@ class Resident:
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
 
-    def ask(self, text: str, tokens: int, models: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """The lines of the answer, as `engine.serve` writes them, without the last. Raises EngineError."""
+    def ask(
+        self, text: str, tokens: int, models: Sequence[str], place: Mapping[str, str] = AUTO
+    ) -> Generator[Said, None, None]:
+        """The lines of the answer, as `engine.serve` writes them, without the last. Raises EngineError.
+
+        A child whose answer is not read to its end is ended: the rest would be taken for the next answer.
+        """
         process = self._running()
         assert process.stdin
         assert process.stdout
-        with suppress(BrokenPipeError):  # it has died: that there is no answer says so
-            process.stdin.write(json.dumps({"text": text, "tokens": tokens, "models": list(models)}) + "\n")
-            process.stdin.flush()
-        for line in process.stdout:
-            said = json.loads(line)
-            if "error" in said:
-                process.stdout.readline()  # that this was all
-                raise EngineError(said["error"], where=said["where"], hint=said["hint"])
-            if "end" in said:
-                return
-            yield said
-        told = crashes.cause(_log().splitlines(), process.wait())
-        raise EngineError(told, where="answering", hint=f"its last words are in {_log_file()}")
+        request = {"text": text, "tokens": tokens, "models": list(models), **place}
+        whole = False
+        try:
+            with suppress(BrokenPipeError):  # it has died: that there is no answer says so
+                process.stdin.write(json.dumps(request) + "\n")
+                process.stdin.flush()
+            for line in process.stdout:
+                said = json.loads(line)
+                if whole := "end" in said:
+                    return
+                if "error" in said:
+                    whole = "end" in json.loads(process.stdout.readline() or "{}")
+                    raise EngineError(said["error"], where=said["where"], hint=said["hint"])
+                yield said
+            told = crashes.cause(_log().splitlines(), process.wait())
+            raise EngineError(told, where="answering", hint=f"its last words are in {_log_file()}")
+        finally:
+            if not whole:
+                self._end(process)
 
     def close(self) -> None:
         """Ends the child, whatever it is at."""
         if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+            self._end(self._process)
+
+    def _end(self, process: subprocess.Popen[str]) -> None:
+        process.kill()
+        process.wait()
+        if self._process is process:
             self._process = None
 
     def _running(self) -> subprocess.Popen[str]:
@@ -64,13 +86,22 @@ class Resident:
 
 
 def pair(run: Run, state: RunState) -> tuple[str, str]:
-    """The dense and the compressed model of a run. Raises UsageError where it has written none."""
-    written = [run.path / artifact.path for artifact in state.artifacts]
+    """The dense and the compressed model of a run. Raises UsageError where it has written none that loads as it is."""
+    written = [run.path / artifact.path for artifact in state.artifacts if artifact.format in LOADED]
     models = [path for path in written if (path / "config.json").is_file()]
     if not models:
-        hint = "a run with an export step writes one: prune 0.5"
+        hint = "a run with an export step writes one: prune 0.5 > export safetensors"
         raise UsageError("the run has written no model to compare with", where=run.name, hint=hint)
     return state.source, str(models[-1])
+
+
+def place(run: Run) -> dict[str, str]:
+    """The device and the number format that the run's models were in memory with."""
+    try:
+        model = tomli.loads(run.profile_file.read_text(encoding="utf-8"))["model"]
+    except (OSError, ValueError, KeyError):
+        return dict(AUTO)
+    return {key: str(model.get(key, auto)) for key, auto in AUTO.items()}
 
 
 def _log_file() -> Path:

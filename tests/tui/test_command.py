@@ -15,7 +15,7 @@ from textual.widgets import Input
 
 from engine import events as ev
 from engine import runs
-from engine.errors import EngineError
+from engine.errors import EngineError, UsageError
 from tui import recent, resident
 from tui.cli import main
 from tui.screens.answers import AnswersScreen
@@ -104,8 +104,15 @@ async def test_words_that_tell_something_open_a_text(line: str, shown: str, make
         assert shown in app.screen.text.plain
 
 
-def asked(run: runs.Run, state: Any = None) -> tuple[str, str]:
-    return "demo", str(run.artifacts / "model")
+def wrote(run: runs.Run, *formats: str) -> runs.Run:
+    with run.events_file.open("a") as file:
+        for seq, name in enumerate(formats, 9999):
+            folder = run.artifacts / name
+            folder.mkdir()
+            (folder / "config.json").write_text("{}")
+            event = ev.ArtifactWritten(step=1, path=f"artifacts/{name}", format=name, bytes=1, seq=seq)
+            file.write(ev.to_json(event) + "\n")
+    return run
 
 
 class Answers(resident.Resident):
@@ -115,7 +122,7 @@ class Answers(resident.Resident):
         super().__init__()
         self.problem = problem
 
-    def ask(self, text: str, tokens: int, models: Any) -> Iterator[dict[str, Any]]:
+    def ask(self, text: str, tokens: int, models: Any, place: Any) -> Iterator[dict[str, Any]]:
         for source in models:
             yield {"model": source, "loading": True}
             for word in ("It is ", f"{text}.", f" {Path(source).name}"):
@@ -129,12 +136,7 @@ class Answers(resident.Resident):
 async def test_both_answers_stand_side_by_side(
     size: tuple[int, int], make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = make_run("finished")
-    (run.artifacts / "model").mkdir()
-    (run.artifacts / "model" / "config.json").write_text("{}")
-    with run.events_file.open("a") as file:
-        file.write(ev.to_json(ev.ArtifactWritten(step=1, path="artifacts/model", format="x", bytes=1, seq=9999)) + "\n")
-    app = app_on(run)
+    app = app_on(wrote(make_run("finished"), "safetensors"))
     app.resident = Answers()
     async with app.run_test(size=size) as pilot:
         await settle(pilot)
@@ -143,7 +145,7 @@ async def test_both_answers_stand_side_by_side(
         assert isinstance(app.screen, AnswersScreen)
         lines = [line for line in words(app).splitlines() if "It is red. demo" in line]
         assert len(lines) == 1
-        assert "It is red. model" in lines[0]
+        assert "It is red. safetensors" in lines[0]
         assert words(app).count("✓ 3 tokens · 1.5 s · 2.0/s") == 2
         await pilot.press("y")
         assert "dense: It is red. demo" in app.clipboard
@@ -161,6 +163,21 @@ async def test_a_run_without_a_model_says_how_to_get_one(make_run: MakeRun) -> N
         await pilot.press("colon", *typed("ask red"), "enter")
         await settle(pilot)
         assert "the run has written no model to compare with" in notices(app)[-1]
+
+
+def test_only_what_loads_as_a_model_is_asked(make_run: MakeRun) -> None:
+    run = wrote(make_run("finished"), "compressed_tensors", "sparse", "onnx_int8")
+    assert resident.pair(run, run.state()) == ("demo", str(run.artifacts / "compressed_tensors"))
+    run = wrote(make_run("finished", name="other"), "sparse")
+    with pytest.raises(UsageError, match="no model to compare with"):
+        resident.pair(run, run.state())
+
+
+def test_models_are_asked_where_the_run_had_them(make_run: MakeRun) -> None:
+    run = make_run("finished")
+    assert resident.place(run) == {"device": "auto", "dtype": "auto"}
+    run.profile_file.write_text('[model]\nsource = "demo"\ndevice = "cpu"\ndtype = "bfloat16"\n')
+    assert resident.place(run) == {"device": "cpu", "dtype": "bfloat16"}
 
 
 # The shell

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -107,13 +107,14 @@ class Session:
     def _ask(self, question: grammar.Ask) -> None:
         """One model after the other, as it writes."""
         from engine import runs
-        from tui.resident import pair
+        from tui.resident import pair, place
 
         run = self.run or runs.find("last")
         for label, source in zip(("dense", "compressed"), pair(run, run.state()), strict=True):
             output.note(output.paint(f"{label}:", output.BOLD, sys.stderr))
-            for line in self.resident.ask(question.text, question.tokens, [source]):
-                output.piece(line.get("piece", ""))
+            with closing(self.resident.ask(question.text, question.tokens, [source], place(run))) as answer:
+                for line in answer:
+                    output.piece(line.get("piece", ""))
             output.data()
 
 

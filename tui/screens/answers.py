@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.text import Text
@@ -26,9 +26,11 @@ class AnswersScreen(ModalScreen[None], inherit_bindings=False):
 
     BINDINGS = [Binding("escape,q", "close", "close"), Binding("y", "copy", "copy")]
 
-    def __init__(self, question: Ask, models: Sequence[tuple[str, str]], resident: Resident) -> None:
+    def __init__(
+        self, question: Ask, models: Sequence[tuple[str, str]], resident: Resident, place: Mapping[str, str]
+    ) -> None:
         super().__init__()
-        self.question, self.models, self.resident = question, models, resident
+        self.question, self.models, self.resident, self.place = question, models, resident, place
         self.answers = {source: "" for _, source in models}
         self.told = dict.fromkeys(self.answers, "waiting")
         self.ended = False
@@ -51,7 +53,7 @@ class AnswersScreen(ModalScreen[None], inherit_bindings=False):
     def _ask(self) -> None:
         worker = get_current_worker()
         try:
-            for line in self.resident.ask(self.question.text, self.question.tokens, list(self.answers)):
+            for line in self.resident.ask(self.question.text, self.question.tokens, list(self.answers), self.place):
                 if worker.is_cancelled:
                     return
                 self.app.call_from_thread(self._take, line)
