@@ -152,9 +152,9 @@ class Embedding:
         said = SEPARATOR.join(part for part in (reading.text, self.start.instruction) if part)
         name = prefix(self.workspace) + "projected"
         prompt = replace(self.text, name=name, instruction=said, origin=f"{self.name} as a text")
-        longest, limit = room.longest(self.contest, prompt, self.rows), positions(self.workspace.subject)
-        if limit is not None and longest > limit:
-            self.workspace.log(f"{name} is left out: {longest} tokens do not fit in the model's {limit} positions")
+        needed, limit = room.needed(self.contest, prompt, self.rows), positions(self.workspace.subject)
+        if limit is not None and needed > limit:
+            self.workspace.log(f"{name} is left out: {needed} tokens do not fit in the model's {limit} positions")
             return []
         return [prompt]
 

@@ -60,7 +60,7 @@ def test_a_continued_training_that_improves_nothing_keeps_nothing(
 
 def test_what_the_tokens_say_is_no_candidate_where_it_has_no_room(tmp_path: Path) -> None:
     work = working(tmp_path / "run", options(), TEXT)
-    rest = room.longest(work.contest, TEXT, work.rows)
+    rest = room.needed(work.contest, TEXT, work.rows)
     said = Reading([], [], " yes" * (512 - rest - 20))
     assert [prompt.name for prompt in work.projected(said)] == ["projected"]
     assert work.projected(Reading([], [], " yes" * (512 - rest + 1))) == []
