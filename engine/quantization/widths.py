@@ -1,9 +1,9 @@
 """Bits for every matrix under a budget of bytes: more where the loss feels rounding most.
 
-For each matrix the divergence from the dense model is measured with that matrix alone rounded to three bits, and scaled to other
-widths by its output errors tr((W - W')G(W - W')ᵀ). Experts of a block are rounded together, since they are many, and the loss
-is divided among those of one kind by the same errors. Upgrades that save most a byte are then taken in turn (convex costs, as
-in `sensitivity`). Rounding here is to the nearest.
+For each matrix the divergence from the dense model is measured with that matrix alone rounded to three bits, and scaled to
+other widths by its output errors tr((W - W')G(W - W')ᵀ). Experts of a block are rounded together, since they are many, and the
+loss is divided among those of one kind by the same errors. Upgrades that save most a byte are then taken in turn (convex
+costs, as in `sensitivity`). Rounding here is to the nearest.
 """
 
 from __future__ import annotations
