@@ -11,6 +11,7 @@ It turns a line into one of the commands below and does nothing itself; the prof
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ FIRST = {
     "export": "format",
 }
 """the key of a step that a bare word stands for"""
+NUMBERS = re.compile(r"[-+.\de]+(,[-+.\de]+)*")
+"""a list of numbers as it is typed"""
 OTHER = {
     "run": "Run a profile: a shipped name or a file, then key.path=value",
     "ask": "Ask the dense and the compressed model, answers side by side",
@@ -139,9 +142,11 @@ def _override(index: int, use: str, value: str) -> str:
         from engine.profile import Profile
 
         return f"{key}={text}" if key.partition(".")[0] in Profile.model_fields else f"step.{index}.{key}={text}"
-    many = "list[" in str(fields[key].annotation) if key in fields else False
-    if many and not text.startswith("["):
+    kind = str(fields[key].annotation) if key in fields else ""
+    if "list[str]" in kind and not text.startswith("["):
         text = json.dumps(text.split(","))
+    elif "list[" in kind and NUMBERS.fullmatch(text):
+        text = f"[{text}]"
     return f"step.{index}.{key}={text}"
 
 

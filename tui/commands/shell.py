@@ -126,13 +126,21 @@ def _lines() -> Iterator[str]:
         output.note("help lists the commands, tab completes, quit leaves")
     while True:
         try:
-            line = input(PROMPT) if asking else sys.stdin.readline()
+            line = _asked() if asking else sys.stdin.readline()
         except EOFError:
             return
         if not asking and not line:
             return
         if line.strip() and not line.lstrip().startswith("#"):
             yield line.strip()
+
+
+def _asked() -> str:
+    """A line that is typed. The prompt is no data: where that goes to a file, it stands on stderr."""
+    if sys.stdout.isatty():
+        return input(PROMPT)
+    print(PROMPT, end="", file=sys.stderr, flush=True)
+    return input()
 
 
 def _use_readline() -> None:
@@ -145,9 +153,11 @@ def _use_readline() -> None:
         for line in recent.read(recent.COMMANDS):
             readline.add_history(line)
 
+        offered: list[str] = []
+
         def offer(word: str, index: int) -> str | None:
-            before = readline.get_line_buffer()[: readline.get_endidx()]
-            offered = list(completion.complete(before)) if index < 500 else []
+            if index == 0:
+                offered[:] = completion.complete(readline.get_line_buffer()[: readline.get_endidx()])
             return completion.completed("", offered[index]) if index < len(offered) else None
 
         readline.set_completer_delims(" \t")

@@ -197,7 +197,7 @@ class RunScreen(WorkScreen):
         if state.failure is None:
             return
         lines = FEW_WORDS if self.app.size.height < TALL else MANY_WORDS
-        failure.update(failures.told(state.failure, self.follower.status if self.follower else "failed", lines))
+        failure.update(failures.told(state.failure, lines))
 
     def _progress(self, state: RunState, now: float) -> Text:
         """done/total, bar, rate, time left and time gone by, in one line."""
