@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine import events as ev
-from engine import preflight
+from engine import foreseen, preflight
 from engine import profile as profiles
 from engine.data.rows import Row
 from engine.errors import Cancelled, ProfileError, UsageError
@@ -206,7 +206,7 @@ def test_an_adjuster_spends_in_the_same_units(budget: str, tmp_path: Path, monke
     })  # fmt: skip
     told = list[ev.Event]()
     made = at_work(tmp_path / "run", step, told)
-    preflight.check_prompts(made)
+    preflight.check_prompts(foreseen.steps(made, []))
     adjust.run(made, step)
     tokens = {e.candidate: e.tokens for e in told if isinstance(e, ev.CandidateAdded)}
     met: dict[str, int] = {}
@@ -276,5 +276,5 @@ def test_who_meets_a_row_only_in_part_when_the_minutes_end_is_no_finalist(
 def test_tokens_that_show_nothing_are_refused_before_the_run(step: PromptStepOptions, tmp_path: Path) -> None:
     made = at_work(tmp_path / "run", step)
     with pytest.raises(UsageError, match="a budget of .*0 tokens") as refused:
-        preflight.check_prompts(made)
+        preflight.check_prompts(foreseen.steps(made, []))
     assert refused.value.where == "step.0.budget"

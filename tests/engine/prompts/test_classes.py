@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from fixtures.prompting import at_work, toy
 
-from engine import preflight
+from engine import foreseen, preflight
 from engine.data.rows import Row
 from engine.data.tasks import Task
 from engine.errors import UsageError
@@ -34,7 +34,7 @@ SORTED = replace(toy(), dev=of_class(toy().dev, 0) + of_class(toy().dev, 1))
 
 
 def check(folder: Path, step: PromptStepOptions, task: Task) -> None:
-    preflight.check_prompts(at_work(folder, step, task=task))
+    preflight.check_prompts(foreseen.steps(at_work(folder, step, task=task), []))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from fixtures.models import subject
 from fixtures.prompting import WORDS, at_work, options, setting, toy
 
 from engine import events as ev
-from engine import preflight
+from engine import foreseen, preflight
 from engine.data.rows import Row
 from engine.data.tasks import Generation, Task
 from engine.errors import UsageError
@@ -154,5 +154,5 @@ def test_disturbed_copies_of_a_row_that_is_cut_are_no_other_rows(tmp_path: Path)
 )
 def test_a_given_prompt_without_room_is_refused_before_the_run(step: PromptStepOptions, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="but the model has 512 positions") as refused:
-        preflight.check_prompts(at_work(tmp_path / "run", step))
+        preflight.check_prompts(foreseen.steps(at_work(tmp_path / "run", step), []))
     assert refused.value.where == "step.0"

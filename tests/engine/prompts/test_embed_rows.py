@@ -11,7 +11,7 @@ from fixtures.embedding import TEXT, margins, options, planted
 from fixtures.models import subject
 from fixtures.prompting import answering, at_work, toy
 
-from engine import preflight
+from engine import foreseen, preflight
 from engine.data.tasks import Task
 from engine.errors import UsageError
 from engine.prompts import embed, pool, room
@@ -114,19 +114,19 @@ def test_what_the_step_would_refuse_is_refused_before_the_run(
     made = at_work(tmp_path / "run", options(), task=task)
     made.profile = made.profile.model_copy(update={"step": [PruneOptions(use="prune"), options(**changes)]})
     with pytest.raises(UsageError, match=message) as refused:
-        preflight.check_prompts(made)
+        preflight.check_prompts(foreseen.steps(made, []))
     assert refused.value.where == where
     assert "tokens = 1" not in str(refused.value.hint)
     replace(made, step=1).finish({"summary": {}})
-    preflight.check_prompts(made)
+    preflight.check_prompts(foreseen.steps(made, []))
 
 
 def test_a_form_that_the_model_cannot_have_is_refused_before_the_run(tmp_path: Path) -> None:
     made = at_work(tmp_path / "run", options(form="prefix"))
-    preflight.check_prompts(made)
+    preflight.check_prompts(foreseen.steps(made, []))
     made.subject = subject("deepseek_v3")
     with pytest.raises(UsageError, match="one shape") as refused:
-        preflight.check_prompts(made)
+        preflight.check_prompts(foreseen.steps(made, []))
     assert refused.value.where == "step.0.form"
 
 
@@ -144,7 +144,7 @@ def test_a_budget_that_is_too_small_is_refused_before_the_run(
     made = at_work(tmp_path / "run", options())
     made.profile = made.profile.model_copy(update={"step": [step]})
     with pytest.raises(UsageError, match="a budget of") as refused:
-        preflight.check_prompts(made)
+        preflight.check_prompts(foreseen.steps(made, []))
     assert refused.value.where == "step.0.budget"
     made.profile = made.profile.model_copy(update={"step": [step.model_copy(update={"budget": least})]})
-    preflight.check_prompts(made)
+    preflight.check_prompts(foreseen.steps(made, []))
