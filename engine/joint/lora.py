@@ -64,7 +64,7 @@ def made(workspace: Workspace, options: JointOptions, found: Tuned) -> Cell:
     with adapted(workspace, plan) as weights:
         scorer = Scorer.quick(workspace, workspace.subject, kept=False)  # the weights differ at every step
         work.train(Trainee(weights), prefix(workspace) + LORA, scorer)
-        cell = Meeting.of(workspace, options, {LORA: found.text}).tested()[LORA]
+        cell = Meeting.of(workspace, options, {LORA: work.text}).tested()[LORA]
     if weights_hash(workspace.subject.module) != before:
         raise EngineError("low-rank weights left a trace in the model", where=f"step.{workspace.step}.lora")
     return cell

@@ -26,9 +26,15 @@ def check(contest: Contest, options: EmbedPromptOptions, start: Prompt) -> list[
     # plain, start, projected, the virtual tokens; the text without any
     contest.check_budget([length(contest.workspace, start)] * (4 + (start.soft is not None)))
     rows = training(contest.task, options, start, contest.workspace.profile.seed)
-    check_positions(contest, options, start, rows)
+    check_positions(contest, options, behind(options, start), rows)
     check_form(contest, options)
     return rows
+
+
+def behind(options: EmbedPromptOptions, start: Prompt) -> Prompt:
+    """The text that stands behind the virtual tokens."""
+    text = replace(start, soft=None)
+    return text if options.behind == "prompt" else replace(text, instruction="", demonstrations=())
 
 
 def training(task: Task, options: EmbedPromptOptions, start: Prompt, seed: int) -> list[Row]:
@@ -54,9 +60,9 @@ def needed(contest: Contest, prompt: Prompt, rows: Sequence[Row]) -> int:
     return max(statistics.median_high(whole), *bare)
 
 
-def check_positions(contest: Contest, options: EmbedPromptOptions, start: Prompt, rows: Sequence[Row]) -> None:
+def check_positions(contest: Contest, options: EmbedPromptOptions, text: Prompt, rows: Sequence[Row]) -> None:
     """Raises UsageError for virtual tokens that the context has no room for."""
-    limit, tokens = positions(contest.workspace.subject), needed(contest, start, rows)
+    limit, tokens = positions(contest.workspace.subject), needed(contest, text, rows)
     if limit is None or tokens + options.tokens <= limit:
         return
     message = f"{options.tokens} virtual tokens ahead of {tokens} do not fit in the model's {limit} positions"
