@@ -38,6 +38,7 @@ NUMBERS = re.compile(r"[-+.\de]+(,[-+.\de]+)*")
 """a list of numbers as it is typed"""
 OTHER = {
     "run": "Run a profile: a shipped name or a file, then key.path=value",
+    "queue": "The same, when the runs before it have ended",
     "ask": "Ask the dense and the compressed model, answers side by side",
     "model": "Work on another model: demo, a folder, a .gguf file, or last for the last run's result",
     "attach": "Watch a run: its name, the id at its end, or last",
@@ -49,9 +50,10 @@ OTHER = {
 
 @dataclass(frozen=True)
 class Start:
-    """Start a checked profile as a run."""
+    """Start a checked profile as a run, or queue it."""
 
     profile: Profile
+    queued: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,8 @@ def parse(line: str, source: str) -> Command:
     word = ALIASES.get(words[0], words[0]) if words else ""
     if word in STEPS:
         return Start(steps(words, source))
-    if word == "run":
-        return Start(_profile(words[1:]))
+    if word in ("run", "queue"):
+        return Start(_profile(word, words[1:]), queued=word == "queue")
     if word == "ask":
         return _ask(words[1:])
     if word in OTHER:
@@ -163,11 +165,11 @@ def _shorter(problem: Problem, count: int) -> Problem:
     return Problem(key, problem.message, problem.hint)
 
 
-def _profile(words: Sequence[str]) -> Profile:
+def _profile(word: str, words: Sequence[str]) -> Profile:
     from engine import profile
 
     if not words:
-        raise UsageError("run needs a profile", hint="run demo")
+        raise UsageError(f"{word} needs a profile", hint=f"{word} demo")
     return profile.load(words[0], words[1:])
 
 

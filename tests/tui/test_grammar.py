@@ -52,6 +52,8 @@ def test_lists_are_typed_with_commas() -> None:
 
 def test_run_takes_a_profile_and_overrides() -> None:
     assert started("run demo step.0.sparsity=0.3").step[0].sparsity == 0.3
+    command = grammar.parse("queue demo step.0.sparsity=0.3", "demo")
+    assert command == Start(started("run demo step.0.sparsity=0.3"), queued=True)
 
 
 def test_ask_keeps_its_text() -> None:
@@ -59,7 +61,7 @@ def test_ask_keeps_its_text() -> None:
     assert grammar.parse("ask what is it tokens=20", "demo") == Ask("what is it", 20)
 
 
-@pytest.mark.parametrize("word", sorted(grammar.OTHER.keys() - {"run", "ask"}))
+@pytest.mark.parametrize("word", sorted(grammar.OTHER.keys() - {"run", "queue", "ask"}))
 def test_other_words_keep_their_argument(word: str) -> None:
     assert grammar.parse(f"{word} some thing", "demo") == Simple(word, "some thing")
 

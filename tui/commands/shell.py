@@ -63,8 +63,8 @@ class Session:
         from tui import grammar
 
         match grammar.parse(line, self.source):
-            case grammar.Start(profile):
-                return self._start(profile)
+            case grammar.Start(profile, queued):
+                return self._start(profile, queued)
             case grammar.Ask() as question:
                 self._ask(question)
             case grammar.Simple("quit"):
@@ -86,14 +86,19 @@ class Session:
             self.source = says.model(source)
         output.note(f"model: {self.source}")
 
-    def _start(self, profile: Profile) -> int:
+    def _start(self, profile: Profile, queued: bool) -> int:
         from engine import profile as profiles
-        from engine import runs
+        from engine import queueing, runs
         from tui.commands.run import code_allowed
 
         code_allowed(profile, self.allow_code)
         self.run = runs.create(profile.name, profiles.dump(profile))
+        if queued:
+            queueing.join(self.run)
         runs.start_detached(self.run, allow_code=self.allow_code)
+        if queued:
+            output.note(f"queued: attach {self.run.name}")
+            return DONE
         return self._watch(str(self.run.path))
 
     def _watch(self, reference: str) -> int:

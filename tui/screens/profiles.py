@@ -29,7 +29,7 @@ from tui.widgets.sharesview import SharesView
 from tui.widgets.states import elide
 from tui.widgets.table import LiveTable
 
-OF_A_DRAFT = ("open", "edit", "save", "duplicate", "inspect_model", "undo", "headless", "steps", "differences")
+OF_A_DRAFT = ("open", "queue", "edit", "save", "duplicate", "inspect_model", "undo", "headless", "steps", "differences")
 """actions that need a selected profile"""
 
 
@@ -109,7 +109,8 @@ class ProfilesScreen(EditingScreen):
             return "there is no change to take back: e makes one"
         if name == "save" and draft and draft.changes and isinstance(draft.check(), ProfileError):
             return "the changes do not fit the profile as it is now; see Check"
-        if name == "open" and not self.in_shares and draft and isinstance(problems := draft.check(), ProfileError):
+        starts = name == "queue" or (name == "open" and not self.in_shares)
+        if starts and draft and isinstance(problems := draft.check(), ProfileError):
             return f"the profile has {len(problems.problems)} problems; see Check"
         return super().why_not(name)
 
@@ -120,9 +121,15 @@ class ProfilesScreen(EditingScreen):
         if self.in_shares:
             self.store()
             return
-        draft = self.draft
-        if draft is not None and isinstance(profile := draft.check(), object) and not isinstance(profile, ProfileError):
-            self.tui.start(profile)
+        self._start()
+
+    def do_queue(self) -> None:
+        self._start(queued=True)
+
+    def _start(self, *, queued: bool = False) -> None:
+        checked = self.draft.check() if self.draft else None
+        if checked is not None and not isinstance(checked, ProfileError):
+            self.tui.start(checked, queued=queued)
 
     def do_edit(self) -> None:
         self.activate(self.query_one("#check-pane", Pane), focus=False)
