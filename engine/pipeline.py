@@ -13,9 +13,8 @@ from importlib.metadata import version
 import torch
 
 from engine import events as ev
-from engine import figures, files, model, outcome, preflight, report, runs
+from engine import figures, files, foreseen, model, outcome, preflight, report, runs
 from engine import profile as profiles
-from engine.calibration import Walk
 from engine.errors import DONE, GATE_MISSED, UsageError
 from engine.estimate import check as estimate
 from engine.estimate import machine
@@ -26,7 +25,7 @@ from engine.options import StepOptions
 from engine.profile import Profile
 from engine.registry import STEPS
 from engine.state import RunState
-from engine.subject import DTYPES, Subject
+from engine.subject import Subject
 from engine.training.options import DistillOptions
 from engine.workspace import Workspace
 
@@ -117,19 +116,16 @@ def decide(profile: Profile, subject: Subject) -> Profile:
 def announce(workspace: Workspace) -> list[Matrix]:
     """ModelLoaded, with every matrix that can be pruned; returns these."""
     subject = workspace.subject
-    few = torch.zeros(1, 8, dtype=torch.long)
-    if subject.features is not None:
-        few = torch.from_numpy(subject.features.x[:1]).to(subject.dtype)
-    walk = Walk(subject, few, 1, DTYPES["float32"])
+    matrices = foreseen.few(subject).matrices
     workspace.emit(
         ev.ModelLoaded(
             source=subject.source, device=str(subject.device), dtype=str(subject.dtype).removeprefix("torch."),
             architecture=type(subject.module).__name__, parameters=subject.parameters, bytes=subject.bytes,
             threads=torch.get_num_threads(), step=workspace.step,
-            matrices=[described(m, workspace.step >= 0) for m in walk.matrices],
+            matrices=[described(m, workspace.step >= 0) for m in matrices],
         )
     )  # fmt: skip
-    return walk.matrices
+    return matrices
 
 
 def described(matrix: Matrix, after_a_step: bool) -> dict[str, object]:

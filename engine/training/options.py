@@ -116,6 +116,11 @@ class DistillOptions(TrainingOptions):
         own = ("dense", "model", EVERY_SECOND)
         return [source for source in (self.teacher, student) if source not in own]
 
+    @property
+    def other_student(self) -> bool:
+        """Whether the student is another model and no part of the run's own."""
+        return self.student not in ("model", EVERY_SECOND) and isinstance(self.student, str)
+
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if self.hidden and self.cache:

@@ -15,7 +15,7 @@ from engine import figures
 from engine.state import RunState
 from tui import actions
 from tui.blocks import by_block
-from tui.follow import Follower
+from tui.follow import Follower, behind
 from tui.screens.base import WorkScreen
 from tui.screens.dialogs import Reader
 from tui.screens.panes import WIDE
@@ -32,6 +32,7 @@ from tui.widgets.states import bar, mark
 from tui.widgets.table import LiveTable
 
 LOADING = "The layers appear when the model is loaded; until then the log says what is done."
+QUEUED = "The run waits until those before it have ended, also when the app is left. o lists them, x takes it out."
 NEVER_LOADED = "The run ended before its model was loaded."
 OUTPUT_LINES = 200
 FEW_WORDS, MANY_WORDS, TALL = 3, 6, 30
@@ -112,7 +113,7 @@ class RunScreen(WorkScreen):
     def _show_no_layers(self, state: RunState) -> None:
         """Words in the table's place while there are no layers; the keys stay with the pane that has them."""
         table, empty = self.query_one("#layers", LiveTable), self.query_one("#no-layers", Static)
-        text = NEVER_LOADED if state.finished else LOADING
+        text = NEVER_LOADED if state.finished else QUEUED if state.status == "queued" else LOADING
         if text != empty.content:
             empty.update(text)
         if table.display == bool(state.layers):
@@ -198,12 +199,14 @@ class RunScreen(WorkScreen):
         if state.failure is None:
             return
         lines = FEW_WORDS if self.app.size.height < TALL else MANY_WORDS
-        failure.update(failures.told(state.failure, self.follower.status if self.follower else "failed", lines))
+        failure.update(failures.told(state.failure, lines))
 
     def _progress(self, state: RunState, now: float) -> Text:
         """done/total, bar, rate, time left and time gone by, in one line."""
         follower = self.follower
         text = Text.assemble(" ", mark(follower.status if follower else "starting"), no_wrap=True, overflow="ellipsis")
+        if state.ahead:
+            return text.append(f"  {behind(state)}")
         step = state.steps.get(state.current) if state.current is not None else None
         if step and step.status == "running":
             text.append(f"  {step.use}", "bold")
