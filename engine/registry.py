@@ -36,12 +36,8 @@ class Family:
         return list(self._files())
 
     def summary(self, name: str) -> str:
-        """First docstring line of the piece's file, read without importing it."""
-        try:
-            tree = ast.parse(self._files()[name].read_text(encoding="utf-8"))
-        except SyntaxError as error:
-            return f"(broken: {error.msg}, line {error.lineno})"
-        return (ast.get_docstring(tree) or "").partition("\n")[0]
+        """First docstring line of the piece's file, read once and without importing it."""
+        return _summary(self._files()[name])
 
     def check(self, name: str) -> str:
         """`name` itself, or a UsageError that names the near ones."""
@@ -55,6 +51,15 @@ class Family:
             return importlib.import_module(f"{self.package}.{self.check(name)}")
         except (ImportError, SyntaxError) as error:
             raise EngineError(f"{self.kind} {name!r} does not import: {error}", where=self.package) from error
+
+
+@functools.cache
+def _summary(file: Path) -> str:
+    try:
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+    except SyntaxError as error:
+        return f"(broken: {error.msg}, line {error.lineno})"
+    return (ast.get_docstring(tree) or "").partition("\n")[0]
 
 
 CRITERIA = Family("criterion", "engine.pruning.criteria")

@@ -156,7 +156,7 @@ def with_crash(run: Run, state: RunState, status: int | None = None) -> RunState
     `status` is the worker's exit status, where it is known.
     """
     owner = run.owner()
-    if state.status == "running" and owner is not None and not run.alive():
+    if state.begun and owner is not None and not run.alive():
         words = run.log_tail(LOG_READ, owner.log_from).splitlines()
         told = crashes.cause(words, status, owner.memory_kills if owner.here else None)
         tail = "\n".join(words[-10:])
@@ -334,7 +334,7 @@ def follow(run: Run, poll: float = 0.25, patience: float = 20.0) -> Iterator[ev.
             yield event
         if state.finished:
             return
-        if not alive and state.status == "running":
+        if not alive and state.begun:
             failure = with_crash(run, state).failure
             if failure:
                 yield failure

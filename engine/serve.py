@@ -44,6 +44,7 @@ class Server:
         try:
             place = {key: request[key] for key in ("device", "dtype") if key in request}
             asked = [ModelOptions(source=source, **place) for source in dict.fromkeys(request["models"])]
+            model.go_offline([options.source for options in asked], [])
             going = {}
             for options in asked:
                 subject = self._loaded(options, asked)

@@ -19,7 +19,7 @@ CURVE_POINTS = 2048
 
 @dataclass
 class RunState:
-    """Everything known of a run. `status`: empty, running, done, failed or cancelled; apply() is the only mutator.
+    """Everything known of a run. `status`: empty, queued, running, done, failed or cancelled; apply() is the only mutator.
 
     `metrics` is {stage: {name: Metric}} in the order of measurement; `history` {curve: [(time, value)]} feeds charts.
     `grid` and `recovered` are {(step, level, kind of prompt): event}, `transfers` {(step, kind, trained at, used at): event}.
@@ -35,6 +35,7 @@ class RunState:
     started: float | None = None
     updated: float | None = None
     seconds: float | None = None
+    ahead: list[str] = field(default_factory=list)
     exit_code: int | None = None
     failure: ev.RunFailed | None = None
     model: ev.ModelLoaded | None = None
@@ -92,6 +93,11 @@ class RunState:
         return self.status in ("done", "failed", "cancelled")
 
     @property
+    def begun(self) -> bool:
+        """Whether a worker has taken it up, and has not said how it ended."""
+        return self.status in ("queued", "running")
+
+    @property
     def renumbered(self) -> int:
         """The last step that took blocks out of the model loaded, -2 for none: older names mean other matrices by now."""
         shaped = self.model.step if self.model else -1
@@ -103,10 +109,17 @@ class RunState:
         since = self.renumbered
         return {name: event for name, event in self.sensitivities.items() if event.step > since}
 
+    def _on_run_queued(self, event: ev.RunQueued) -> None:
+        self._begin(event, "queued", event.ahead)
+
     def _on_run_started(self, event: ev.RunStarted) -> None:
-        self.run, self.profile, self.source = event.run, event.profile, event.source
-        self.description, self.status, self.failure, self.exit_code = event.description, "running", None, None
+        self._begin(event, "running", [])
         self.started = self.started or event.time
+
+    def _begin(self, event: ev.RunQueued | ev.RunStarted, status: str, ahead: list[str]) -> None:
+        self.run, self.profile, self.source = event.run, event.profile, event.source
+        self.description, self.status, self.failure, self.exit_code = event.description, status, None, None
+        self.ahead = ahead
         measured = self.steps.get(-1)
         self.steps = {-1: measured if measured and measured.status == "done" else StepState("measure")}
         self.steps |= {index: StepState(use) for index, use in enumerate(event.steps)}
@@ -288,7 +301,7 @@ class RunState:
         self.unknown += 1
 
     def _stop(self, status: str) -> None:
-        self.status = status
+        self.status, self.ahead = status, []
         for step in self.steps.values():
             if step.status == "running":
                 step.status = status

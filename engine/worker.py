@@ -14,10 +14,11 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from engine import events as ev
 from engine import profile as profiles
-from engine import runs
+from engine import queueing, runs
 from engine.allocator import keep_freed_memory
 from engine.errors import FAILED, INTERRUPTED, Cancelled, EngineError, ProfileError
 
@@ -45,12 +46,12 @@ def execute(run: runs.Run, *, allow_code: bool = False, also: Callable[[ev.Event
 
 def _pipeline(run: runs.Run, emit: runs.EventWriter, should_stop: Callable[[], bool], allow_code: bool) -> int:
     profile = profiles.parse(run.profile_file.read_text(encoding="utf-8"), str(run.profile_file))
-    emit(
-        ev.RunStarted(
-            run=run.name, profile=profile.name, description=profile.description, source=profile.model.source,
-            steps=[step.use for step in profile.step], resumed=any(run.checkpoints.iterdir()),
-        )
-    )  # fmt: skip
+    told: dict[str, Any] = {
+        "run": run.name, "profile": profile.name, "description": profile.description, "source": profile.model.source,
+        "steps": [step.use for step in profile.step],
+    }  # fmt: skip
+    queueing.wait(run, lambda ahead: emit(ev.RunQueued(**told, ahead=ahead)), should_stop)
+    emit(ev.RunStarted(**told, resumed=any(run.checkpoints.iterdir())))
     os.environ.setdefault("TQDM_DISABLE", "1")  # libraries' own progress bars; ours are events
     keep_freed_memory()
     from engine import pipeline  # imports torch, seconds after the first event

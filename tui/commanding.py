@@ -62,8 +62,8 @@ class CommandingApp(FollowingApp, inherit_bindings=False):
 
     def _do(self, command: grammar.Command | None) -> None:
         match command:
-            case grammar.Start(profile):
-                self.start(profile)
+            case grammar.Start(profile, queued):
+                self.start(profile, queued=queued)
             case grammar.Ask():
                 self._ask(command)
             case grammar.Simple("quit"):

@@ -52,6 +52,7 @@ def _arguments(command: str, word: str) -> dict[str, str]:
         return _of_step(grammar.ALIASES.get(command, command), word)
     places: Mapping[str, Callable[[], dict[str, str]]] = {
         "run": _profiles,
+        "queue": _profiles,
         "model": _models,
         "attach": _runs,
         "report": _runs,

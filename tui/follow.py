@@ -65,7 +65,7 @@ class Follower:
 
     def look(self) -> Look:
         """Reads what was written since the last call, and whether somebody is still at work."""
-        process, waiting = self.process, self.state.status in ("empty", "running")
+        process, waiting = self.process, not self.state.finished
         if process is not None:
             process.poll()  # reaps it, so that a dead worker is not a zombie
         before = self._reader.offset
@@ -93,7 +93,7 @@ class Follower:
     @property
     def going(self) -> bool:
         """Whether a worker is at work, or about to be, as of the last look."""
-        return self.state.status in ("empty", "running") and (self._starting or self._alive)
+        return not self.state.finished and (self._starting or self._alive)
 
     def concerns(self, source: str) -> bool:
         """Whether `source` is the model that the run compresses, or one that it wrote with the same matrices."""
@@ -137,7 +137,7 @@ class Follower:
         """How a run ended that nobody works on any more, None where it was never begun."""
         if not self.run.path.is_dir():
             return _failed("the run's folder is gone", str(self.run.path))
-        if self.state.status == "running":
+        if self.state.begun:
             return runs.with_crash(self.run, RunState(status="running"), self._exit_status).failure
         if self.process or self.run.owner():
             tail = self.run.log_tail()
@@ -179,7 +179,8 @@ def glance(run: runs.Run) -> Glance:
     if state.finished:
         status = status_of(state.status, state.failure, state.exit_code)
     else:
-        status = "running" if run.alive() else "crashed"
+        going = "queued" if state.status == "queued" else "running"
+        status = going if run.alive() else "crashed"
     return Glance(run, status, _doing(state), state.updated or created)
 
 
@@ -191,7 +192,16 @@ def status_of(status: str, failure: ev.RunFailed | None, exit_code: int | None) 
     return "starting" if status == "empty" else status
 
 
+def behind(state: RunState) -> str:
+    """Whom a queued run waits for, "" for one that does not wait."""
+    if len(state.ahead) > 1:
+        return f"after {len(state.ahead)} runs"
+    return f"after {state.ahead[0].partition('-')[2] or state.ahead[0]}" if state.ahead else ""
+
+
 def _doing(state: RunState) -> str:
+    if state.ahead:
+        return behind(state)
     known = [step for step in state.steps.values() if step.total]
     return f"{known[-1].label} {known[-1].done}/{known[-1].total}" if known else ""
 

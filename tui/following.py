@@ -18,7 +18,7 @@ from textual import work
 from textual.app import App, ScreenStackError
 from textual.binding import BindingType
 
-from engine import runs
+from engine import queueing, runs
 from engine.errors import INTERRUPTED, EngineError
 from tui.follow import Follower
 from tui.screens.base import WorkScreen
@@ -167,9 +167,9 @@ class FollowingApp(App[int], inherit_bindings=False):
         self._look()
         self.switch_mode("run")
 
-    def start(self, profile: Profile) -> None:
-        """Starts a checked profile as a detached run; one that runs code is confirmed first."""
-        self._confirm_code(profile.model.source, partial(self._start, profile))
+    def start(self, profile: Profile, *, queued: bool = False) -> None:
+        """Starts a checked profile as a detached run, or queues it; one that runs code is confirmed first."""
+        self._confirm_code(profile.model.source, partial(self._start, profile, queued))
 
     def _confirm_code(self, source: str, go: Callable[[bool], None]) -> None:
         """Calls `go(allow_code)`: at once for a model that runs no code of its own, else after a yes."""
@@ -185,18 +185,24 @@ class FollowingApp(App[int], inherit_bindings=False):
 
         self.push_screen(Choice("This profile runs code. Allow it?", answers, text), answered)
 
-    def _start(self, profile: Profile, allow_code: bool) -> None:
+    def _start(self, profile: Profile, queued: bool, allow_code: bool) -> None:
         from engine.profile import dump
 
         try:
             run = runs.create(profile.name, dump(profile))
+            if queued:
+                queueing.join(run)
+            before = queueing.ahead(run) if queued else []
             process = runs.start_detached(run, allow_code=allow_code)
         except EngineError as error:
             self.complain(error)
         except OSError as error:
             self.complain(EngineError(f"the worker does not start: {error.strerror}"))
         else:
-            self.attach(Follower(run, process))
+            if before and self.follower:
+                self.notify(f"queued after {before[-1].name}: o lists the runs", timeout=4, markup=False)
+            else:
+                self.attach(Follower(run, process))
 
     def resume_run(self) -> None:
         """Starts a worker on the open run's folder again; one that runs code is confirmed again."""

@@ -11,6 +11,7 @@ It turns a line into one of the commands below and does nothing itself; the prof
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,8 +34,11 @@ FIRST = {
     "export": "format",
 }
 """the key of a step that a bare word stands for"""
+NUMBERS = re.compile(r"[-+.\de]+(,[-+.\de]+)*")
+"""a list of numbers as it is typed"""
 OTHER = {
     "run": "Run a profile: a shipped name or a file, then key.path=value",
+    "queue": "The same, when the runs before it have ended",
     "ask": "Ask the dense and the compressed model, answers side by side",
     "model": "Work on another model: demo, a folder, a .gguf file, or last for the last run's result",
     "attach": "Watch a run: its name, the id at its end, or last",
@@ -46,9 +50,10 @@ OTHER = {
 
 @dataclass(frozen=True)
 class Start:
-    """Start a checked profile as a run."""
+    """Start a checked profile as a run, or queue it."""
 
     profile: Profile
+    queued: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,8 +81,8 @@ def parse(line: str, source: str) -> Command:
     word = ALIASES.get(words[0], words[0]) if words else ""
     if word in STEPS:
         return Start(steps(words, source))
-    if word == "run":
-        return Start(_profile(words[1:]))
+    if word in ("run", "queue"):
+        return Start(_profile(word, words[1:]), queued=word == "queue")
     if word == "ask":
         return _ask(words[1:])
     if word in OTHER:
@@ -139,9 +144,11 @@ def _override(index: int, use: str, value: str) -> str:
         from engine.profile import Profile
 
         return f"{key}={text}" if key.partition(".")[0] in Profile.model_fields else f"step.{index}.{key}={text}"
-    many = "list[" in str(fields[key].annotation) if key in fields else False
-    if many and not text.startswith("["):
+    kind = str(fields[key].annotation) if key in fields else ""
+    if "list[str]" in kind and not text.startswith("["):
         text = json.dumps(text.split(","))
+    elif "list[" in kind and NUMBERS.fullmatch(text):
+        text = f"[{text}]"
     return f"step.{index}.{key}={text}"
 
 
@@ -158,11 +165,11 @@ def _shorter(problem: Problem, count: int) -> Problem:
     return Problem(key, problem.message, problem.hint)
 
 
-def _profile(words: Sequence[str]) -> Profile:
+def _profile(word: str, words: Sequence[str]) -> Profile:
     from engine import profile
 
     if not words:
-        raise UsageError("run needs a profile", hint="run demo")
+        raise UsageError(f"{word} needs a profile", hint=f"{word} demo")
     return profile.load(words[0], words[1:])
 
 

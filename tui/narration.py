@@ -36,6 +36,9 @@ class Narrator:
         line: Callable[[ev.Event], list[str]] | None = getattr(self, f"_{event.kind}", None)
         return line(event) if line else []
 
+    def _run_queued(self, event: ev.RunQueued) -> list[str]:
+        return [f"{event.run} is queued after {', '.join(event.ahead)}"]
+
     def _run_started(self, event: ev.RunStarted) -> list[str]:
         self._uses = event.steps
         self._needs.clear()

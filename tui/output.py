@@ -99,7 +99,8 @@ def status(state: RunState) -> str:
         return "✓ done" if state.exit_code == 0 else "▲ gate missed"
     if state.status == "failed":
         return "✗ crashed" if state.failure and state.failure.where == "crashed" else "✗ failed"
-    return {"running": "▶ running", "cancelled": "■ cancelled"}.get(state.status, "… waiting")
+    known = {"queued": "○ queued", "running": "▶ running", "cancelled": "■ cancelled"}
+    return known.get(state.status, "… waiting")
 
 
 def settle() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from pathlib import Path
 
 from engine import files
 
@@ -21,7 +22,10 @@ def read(name: str) -> list[str]:
 
 
 def add(name: str, entry: str) -> None:
-    """Makes `entry` the newest of a list; a folder that cannot be written keeps the list as it was."""
+    """Makes `entry` the newest of a list, a model's path absolute; a folder that cannot be written keeps it as it was."""
+    path = Path(entry).expanduser()
+    if name == MODELS and entry != "demo" and path.exists():
+        entry = str(path.absolute())
     kept = [*(known for known in read(name) if known != entry), entry][-MOST[name] :]
     with suppress(OSError):
         files.state_folder().mkdir(parents=True, exist_ok=True)

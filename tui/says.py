@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from engine import runs
+from engine.errors import UsageError, did_you_mean
 from engine.registry import STEPS
 from tui import completion, grammar, resident
 
@@ -29,9 +30,12 @@ def _report(reference: str) -> str:
 
 def _help(word: str) -> str:
     use = grammar.ALIASES.get(word, word)
-    entries = completion.complete(f"{use} " if use in STEPS else "")
-    lead = "Commands. A word and its keys: help prune.\n\n"
-    if use in STEPS:
-        lead = f"{completion.complete('').get(use, '')}\n\n"
+    commands = completion.complete("")
+    if word and word not in commands:
+        raise UsageError(f"{word!r} is no command", hint=did_you_mean(word, grammar.names()))
+    if word and use not in STEPS:
+        return f"{word}  {commands[word]}"
+    entries = completion.complete(f"{use} ") if word else commands
+    lead = f"{commands[use]}\n\n" if word else "Commands. A word and its keys: help prune.\n\n"
     width = max(map(len, entries), default=0)
     return lead + "\n".join(f"{name:<{width}}  {about}" for name, about in entries.items())

@@ -20,8 +20,10 @@ import tomli
 from engine import files
 from engine.errors import UsageError, did_you_mean
 from tui import actions
+from tui.widgets import themes
 
-THEMES = ("compress-dark", "compress-light", "compress-ansi", "compress-contrast")
+THEMES = tuple(theme.name for theme in themes.THEMES)
+"""the themes that may be chosen; the first one is the default"""
 
 
 @dataclass(frozen=True)

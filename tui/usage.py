@@ -34,7 +34,8 @@ class Meter:
         try:
             if self._process is None or self._process.pid != owner.pid:
                 self._process = psutil.Process(owner.pid)
-                self._process.cpu_percent()  # the first one only starts the clock
+                self._process.cpu_percent()  # starts the clock
+                return None
             with self._process.oneshot():
                 return Usage(self._process.memory_info().rss, self._process.cpu_percent() / 100)
         except psutil.Error:

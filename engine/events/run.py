@@ -22,6 +22,19 @@ class RunStarted(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RunQueued(Event):
+    """The run waits for its turn, before it starts; `ahead` are the runs before it, and it is said again when they change."""
+
+    kind: ClassVar[str] = "run_queued"
+    run: str
+    profile: str
+    source: str
+    steps: list[str]
+    description: str = ""
+    ahead: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelLoaded(Event):
     """The model is in memory, or a step has changed its shapes. `matrices` lists what can be pruned, in order of calculation.
 

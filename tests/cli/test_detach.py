@@ -15,6 +15,7 @@ import subprocess
 import sys
 import termios
 import time
+from pathlib import Path
 
 import pytest
 
@@ -128,3 +129,26 @@ def test_the_first_event_does_not_wait_for_torch() -> None:
     assert run.events()[0].time - began < 5.0  # generous: other tests share the machine
     program("cancel", run.name)
     ended(run)
+
+
+def test_queued_runs_outlive_their_terminal_and_a_killed_one_holds_up_nobody() -> None:
+    before = runs.create("before", "")
+    with runs.lock(before):
+        names = [program("run", "--queue", "--detach", "--profile", "worked-example").stdout.strip() for _ in range(2)]
+        first, last = map(runs.find, names)
+        assert last.events()[0].ahead == [before.name, first.name]
+        assert "○ queued" in program("runs").stdout
+        owner = first.owner()
+        assert owner
+        os.kill(owner.pid, signal.SIGKILL)
+    assert program("attach", last.name, "--plain").returncode == 0
+    assert [event.ahead for event in last.events() if event.kind == "run_queued"][0] == [before.name, first.name]
+    assert ended(last) == "done"
+    assert "✗ crashed" in program("runs").stdout
+
+
+def test_a_run_elsewhere_cannot_be_queued(tmp_path: Path) -> None:
+    done = program("run", "--queue", "--profile", "worked-example", "--run-dir", str(tmp_path / "own"))
+    assert done.returncode == 2
+    assert "queued runs are in the runs folder" in done.stderr
+    assert not (tmp_path / "own").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from contextlib import closing
@@ -47,6 +48,12 @@ def test_an_answer_ends_where_the_model_ends_it() -> None:
 
 def test_an_empty_text_begins_with_what_stands_before_all() -> None:
     assert list(answering(subject("llama"), "", 2))[-1]["tokens"] <= 2
+
+
+def test_models_of_this_machine_are_loaded_without_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    told(save("llama", tmp_path / "a"), tokens=1)
+    assert os.environ["HF_HUB_OFFLINE"] == "1"
 
 
 def test_two_models_answer_in_turns_and_are_loaded_once(tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ from textual.widgets import Input
 from engine import events as ev
 from engine import runs
 from engine.errors import EngineError, UsageError
-from tui import recent, resident
+from tui import completion, recent, resident
 from tui.cli import main
+from tui.commands import shell as shell_command
 from tui.screens.answers import AnswersScreen
 from tui.screens.command import CommandLine
 from tui.screens.dialogs import Reader
@@ -77,6 +78,17 @@ async def test_tab_goes_through_the_choices_and_back() -> None:
             seen.append(field.value.strip())
         choices = [f"prune scope={value}" for value in ("auto", "layer", "row", "auto", "row")]
         assert seen == choices
+
+
+async def test_what_may_follow_is_looked_up_once_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, complete = [], completion.complete
+    monkeypatch.setattr(completion, "complete", lambda line: asked.append(line) or complete(line))
+    app = app_on()
+    async with app.run_test(size=SMALL) as pilot:
+        await settle(pilot)
+        await pilot.press("colon", *typed("pru"), "tab")
+        await settle(pilot)
+    assert asked == ["", "p", "pr", "pru", "prune "]
 
 
 async def test_earlier_lines_come_back_with_the_arrows() -> None:
@@ -217,6 +229,28 @@ def test_code_of_a_model_runs_only_when_allowed(
 ) -> None:
     assert shell(monkeypatch, "model python:mine:make", "prune 0.5") == 2
     assert "--allow-code" in capsys.readouterr().err
+
+
+def test_the_prompt_is_no_data(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stdin", Terminal("help ask\n"))
+    monkeypatch.setattr(shell_command, "_use_readline", lambda: None)
+    assert main(["shell"]) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("ask  ")
+    assert shell_command.PROMPT in said.err
+
+
+def test_a_model_is_found_again_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("model", "demo"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    for source in ("model", "./model", "demo", "owner/name"):
+        recent.add(recent.MODELS, source)
+    assert recent.read(recent.MODELS) == [str(tmp_path / "model"), "demo", "owner/name"]
 
 
 def test_a_list_that_was_damaged_starts_anew() -> None:

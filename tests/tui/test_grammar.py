@@ -7,7 +7,7 @@ import pytest
 from engine import profile
 from engine.errors import EngineError, ProfileError, UsageError
 from engine.registry import STEPS
-from tui import completion, grammar
+from tui import completion, grammar, says
 from tui.grammar import Ask, Simple, Start
 
 
@@ -40,8 +40,20 @@ def test_a_line_is_the_profile_that_a_file_with_the_same_keys_is() -> None:
     assert started("prune sparsity=0.6") == profile.parse(text, "file")
 
 
+def test_lists_are_typed_with_commas() -> None:
+    assert started("sensitivity ratios=0.3,0.5").step[0].ratios == [0.3, 0.5]
+    assert started("distill student=0,2").step[0].student == [0, 2]
+    assert started("distill fuse=1").step[0].fuse == [1.0]
+    assert started("distill student=every-second-block").step[0].student == "every-second-block"
+    with pytest.raises(ProfileError) as caught:
+        started("sensitivity ratios=half")
+    assert "valid list" in "".join(caught.value.lines())
+
+
 def test_run_takes_a_profile_and_overrides() -> None:
     assert started("run demo step.0.sparsity=0.3").step[0].sparsity == 0.3
+    command = grammar.parse("queue demo step.0.sparsity=0.3", "demo")
+    assert command == Start(started("run demo step.0.sparsity=0.3"), queued=True)
 
 
 def test_ask_keeps_its_text() -> None:
@@ -49,7 +61,7 @@ def test_ask_keeps_its_text() -> None:
     assert grammar.parse("ask what is it tokens=20", "demo") == Ask("what is it", 20)
 
 
-@pytest.mark.parametrize("word", sorted(grammar.OTHER.keys() - {"run", "ask"}))
+@pytest.mark.parametrize("word", sorted(grammar.OTHER.keys() - {"run", "queue", "ask"}))
 def test_other_words_keep_their_argument(word: str) -> None:
     assert grammar.parse(f"{word} some thing", "demo") == Simple(word, "some thing")
 
@@ -112,6 +124,19 @@ def test_every_key_of_a_step_is_offered(use: str) -> None:
 def test_a_word_goes_on(line: str, choice: str, becomes: str) -> None:
     assert choice in completion.complete(line)
     assert completion.completed(line, choice) == becomes
+
+
+def test_a_word_of_help_is_a_command() -> None:
+    assert says.text("help", "ask") == f"ask  {grammar.OTHER['ask']}"
+    assert says.text("help", "eval").startswith("Measure")
+    with pytest.raises(UsageError, match="'prnue' is no command"):
+        says.text("help", "prnue")
+
+
+def test_pieces_are_read_once_however_often_they_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    completion.complete("prune criterion=")
+    monkeypatch.setattr("engine.registry.ast", None)
+    assert completion.complete("prune criterion=")["criterion=wanda"]
 
 
 def test_nothing_is_offered_where_nothing_is_known() -> None:

@@ -119,6 +119,27 @@ async def test_saving_keeps_the_comments() -> None:
     assert Path("mine.toml").read_text() == MINE.replace("0.5", "0.7")
 
 
+async def test_a_change_is_carried_over_to_the_text_that_is_in_the_file_now() -> None:
+    Path("mine.toml").write_text(MINE)
+    app = app_on(profile="mine.toml")
+    async with app.run_test(size=MIDDLE) as pilot:
+        await settle(pilot)
+        _screen(app).take("step.0.sparsity=0.7")
+        Path("mine.toml").write_text(MINE + "# by another\n")
+        _screen(app).load()
+        await settle(pilot)
+        assert _screen(app).draft.edited() == MINE.replace("0.5", "0.7") + "# by another\n"
+        Path("mine.toml").write_text("[[step\n")
+        _screen(app).load()
+        await settle(pilot)
+        await pilot.press("w")
+        await settle(pilot)
+        assert "do not fit" in notices(app)[-1]
+        await pilot.press("D", "enter")
+        await settle(pilot)
+        assert "cannot write" in notices(app)[-1]
+
+
 async def test_duplicating_makes_a_new_file_with_its_own_name() -> None:
     app = app_on()
     async with app.run_test(size=MIDDLE) as pilot:

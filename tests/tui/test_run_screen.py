@@ -197,7 +197,7 @@ async def test_a_failure_is_told_with_its_hint(make_run: MakeRun) -> None:
     async with app.run_test(size=SMALL) as pilot:
         await settle(pilot)
         shown = words(app)
-        assert "✗ failed calibration.source: the text is too short" in shown
+        assert "calibration.source: the text is too short" in shown
         assert "hint: give more text" in shown
 
 
@@ -211,7 +211,7 @@ async def test_a_crash_shows_the_last_words(size: tuple[int, int], make_run: Mak
         kill(run)
         await settle(pilot)
         shown = words(app)
-        assert "✗ crashed" in shown
+        assert shown.count("✗ crashed") == 2  # on top and in the line of progress
         assert "Segmentation fault" in shown
         assert "hint: r goes on" in shown
 

@@ -11,7 +11,6 @@ from engine.errors import UsageError
 from tui import actions, settings
 from tui.app import CompressApp
 from tui.screens.help import help_screen
-from tui.widgets.themes import THEMES
 
 
 def written(text: str) -> settings.Settings:
@@ -64,10 +63,6 @@ async def test_own_keys_work_and_are_the_ones_shown(make_run: MakeRun) -> None:
         await pilot.press("ctrl+t")
         await settle(pilot)
         assert app.current_mode == "profiles"
-
-
-def test_every_theme_of_the_app_can_be_set() -> None:
-    assert tuple(theme.name for theme in THEMES) == settings.THEMES
 
 
 @pytest.mark.parametrize("theme", settings.THEMES)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import tomli
 from hypothesis import given
 from hypothesis import strategies as st
-from recorded import LARGE, MINE, SMALL, app_on, settle, words
+from recorded import LARGE, MINE, SMALL, app_on, notices, settle, words
 
 from engine import profile
 from tui import stepedits
@@ -48,6 +50,48 @@ def test_what_is_added_can_be_removed(at: int) -> None:
     assert profile.parse(added, "x").step[at].use == "recover"
     assert tomli.loads(stepedits.remove(added, at)) == tomli.loads(TEXT)
     assert all(comment in added for comment in COMMENTS)
+
+
+ABOVE = """name = "x"
+# of prune
+[[step]]
+use = "prune"
+[step.shares]
+0 = 0.5
+
+# of evaluate
+[[step]]
+use = "evaluate"
+
+# of the gate
+[gate]
+perplexity_ratio = 2.0
+"""
+
+
+def test_a_removed_step_leaves_the_comments_of_the_next_table() -> None:
+    for at, left in ((0, "evaluate"), (1, "prune")):
+        text = stepedits.remove(ABOVE, at)
+        assert stepedits.names(text) == [left]
+        assert all(text.count(comment) == 1 for comment in ("# of prune", "# of evaluate", "# of the gate\n[gate]"))
+    none = stepedits.remove(stepedits.remove(ABOVE, 0), 0)
+    assert tomli.loads(none) == {"name": "x", "gate": {"perplexity_ratio": 2.0}}
+    assert none.index("# of prune") < none.index("# of evaluate") < none.index("# of the gate")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"), [('[step]\nuse = "prune"\n', "[[step]]"), ("step = [1]\n", "[[step]]"), ("[[step\n", "TOML")]
+)
+async def test_steps_that_cannot_be_told_apart_are_complained_about(text: str, told: str) -> None:
+    with open("mine.toml", "w") as file:
+        file.write(text)
+    app = app_on(profile="mine.toml")
+    async with app.run_test(size=LARGE) as pilot:
+        await settle(pilot)
+        await pilot.press("a")
+        await settle(pilot)
+        assert app.screen.id == "profiles"
+        assert told in notices(app)[-1]
 
 
 def test_steps_on_one_line_and_no_steps_at_all() -> None:
@@ -96,3 +140,26 @@ async def test_what_differs_from_another_profile_and_from_the_stored_one_is_show
         await pilot.press("escape", "equals_sign", "enter")
         await settle(pilot)
         assert '-name = "demo"' in app.screen.text.plain
+
+
+async def test_a_file_that_is_gone_differs_from_nothing() -> None:
+    with open("mine.toml", "w") as file:
+        file.write(MINE)
+    app = app_on(profile="mine.toml")
+    async with app.run_test(size=SMALL) as pilot:
+        await settle(pilot)
+        os.remove("mine.toml")
+        mine = list(app.screen.drafts).index(str(app.screen.draft.path))
+        await pilot.press("equals_sign", *["j"] * mine, "enter")
+        await settle(pilot)
+        assert "cannot read: No such file" in notices(app)[-1]
+
+
+async def test_a_command_of_changed_steps_is_not_copied() -> None:
+    app = app_on()
+    async with app.run_test(size=SMALL) as pilot:
+        await settle(pilot)
+        await pilot.press("a", "x", "enter", "Y")
+        await settle(pilot)
+        assert "save it first" in notices(app)[-1]
+        assert not app.clipboard

@@ -13,6 +13,7 @@ from tui.usage import KEPT, Meter, Usage
 
 def test_a_worker_here_is_measured_and_one_elsewhere_or_gone_is_not() -> None:
     owner, meter = Owner.this_process(), Meter()
+    assert meter.read(owner) is None  # its processor time counts from here
     seen = meter.read(owner)
     assert seen is not None
     assert seen.memory > 10**6

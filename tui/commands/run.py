@@ -29,17 +29,24 @@ def run(
     run_dir: Annotated[str | None, typer.Option(metavar="DIR", help="The run's folder, new or to resume.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with --run-dir, or with the last run.")] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Run in the background; prints the run's name.")] = False,
+    queue: Annotated[bool, typer.Option("--queue", help="Wait until the runs before it have ended.")] = False,
     allow_code: Annotated[bool, typer.Option("--allow-code", help="Let a python: model run its code.")] = False,
     processes: Annotated[int | None, typer.Option(metavar="N", min=1, help="Processes that train together.")] = None,
 ) -> int:
     """Run a profile without the screen."""
+    from engine import queueing
+
     profile = _one_profile(context.obj.profile, profile)
     if resume:
         _nothing_else({"--profile": profile, "--set": overrides, "--processes": processes})
         found = _stopped(run_dir or "last", allow_code)
+    elif queue and run_dir:
+        raise UsageError("--queue does not go with --run-dir: queued runs are in the runs folder")
     else:
         together = [] if processes is None else [f"processes={processes}"]
         found = _created(profile, [*(overrides or []), *together], run_dir, allow_code)
+    if queue:
+        queueing.join(found)
     if detach:
         return _detach(found, allow_code, as_json)
     from engine import worker

@@ -63,8 +63,8 @@ class Session:
         from tui import grammar
 
         match grammar.parse(line, self.source):
-            case grammar.Start(profile):
-                return self._start(profile)
+            case grammar.Start(profile, queued):
+                return self._start(profile, queued)
             case grammar.Ask() as question:
                 self._ask(question)
             case grammar.Simple("quit"):
@@ -86,14 +86,19 @@ class Session:
             self.source = says.model(source)
         output.note(f"model: {self.source}")
 
-    def _start(self, profile: Profile) -> int:
+    def _start(self, profile: Profile, queued: bool) -> int:
         from engine import profile as profiles
-        from engine import runs
+        from engine import queueing, runs
         from tui.commands.run import code_allowed
 
         code_allowed(profile, self.allow_code)
         self.run = runs.create(profile.name, profiles.dump(profile))
+        if queued:
+            queueing.join(self.run)
         runs.start_detached(self.run, allow_code=self.allow_code)
+        if queued:
+            output.note(f"queued: attach {self.run.name}")
+            return DONE
         return self._watch(str(self.run.path))
 
     def _watch(self, reference: str) -> int:
@@ -126,13 +131,21 @@ def _lines() -> Iterator[str]:
         output.note("help lists the commands, tab completes, quit leaves")
     while True:
         try:
-            line = input(PROMPT) if asking else sys.stdin.readline()
+            line = _asked() if asking else sys.stdin.readline()
         except EOFError:
             return
         if not asking and not line:
             return
         if line.strip() and not line.lstrip().startswith("#"):
             yield line.strip()
+
+
+def _asked() -> str:
+    """A line that is typed. The prompt is no data: where that goes to a file, it stands on stderr."""
+    if sys.stdout.isatty():
+        return input(PROMPT)
+    print(PROMPT, end="", file=sys.stderr, flush=True)
+    return input()
 
 
 def _use_readline() -> None:
@@ -145,9 +158,11 @@ def _use_readline() -> None:
         for line in recent.read(recent.COMMANDS):
             readline.add_history(line)
 
+        offered: list[str] = []
+
         def offer(word: str, index: int) -> str | None:
-            before = readline.get_line_buffer()[: readline.get_endidx()]
-            offered = list(completion.complete(before)) if index < 500 else []
+            if index == 0:
+                offered[:] = completion.complete(readline.get_line_buffer()[: readline.get_endidx()])
             return completion.completed("", offered[index]) if index < len(offered) else None
 
         readline.set_completer_delims(" \t")

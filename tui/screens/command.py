@@ -34,6 +34,8 @@ class CommandLine(ModalScreen[grammar.Command | None], inherit_bindings=False):
         self._at = 0
         self._typed = ""
         self._choice = -1
+        self._offered: dict[str, str] = {}
+        """the words that may follow what was typed, each with its help"""
 
     def compose(self) -> ComposeResult:
         with Vertical(id="command-line"):
@@ -42,12 +44,12 @@ class CommandLine(ModalScreen[grammar.Command | None], inherit_bindings=False):
             yield Static(Text("enter does it · tab completes · ↑ ↓ earlier lines · esc closes", "bright_black"))
 
     def on_mount(self) -> None:
-        self._offer("")
+        self._offer()
 
     def on_input_changed(self, event: Input.Changed) -> None:
         if event.value != self._shown:
             self._typed, self._choice = event.value, -1
-            self._offer(event.value)
+            self._offer()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         line = event.value.strip()
@@ -62,7 +64,7 @@ class CommandLine(ModalScreen[grammar.Command | None], inherit_bindings=False):
 
     def action_complete(self, way: int) -> None:
         """Puts in the next of the words that may follow; the only one is taken whole."""
-        offered = list(completion.complete(self._typed))
+        offered = list(self._offered)
         if not offered:
             return
         self._choice = (self._choice + way) % len(offered) if self._choice >= 0 or way > 0 else len(offered) - 1
@@ -84,17 +86,19 @@ class CommandLine(ModalScreen[grammar.Command | None], inherit_bindings=False):
         """The line as this screen wrote it last: typed, or with a choice put in."""
         if self._choice < 0:
             return self._typed
-        return completion.completed(self._typed, list(completion.complete(self._typed))[self._choice])
+        return completion.completed(self._typed, list(self._offered)[self._choice])
 
     def _put(self, line: str) -> None:
         field = self.query_one(Input)
         field.value = line
         field.action_end()
-        self._offer(self._typed)
+        self._offer()
 
-    def _offer(self, line: str) -> None:
-        """A few of the words that may follow, the chosen one marked."""
-        offered = list(completion.complete(line).items())
+    def _offer(self) -> None:
+        """Shows a few of the words that may follow, the chosen one marked."""
+        if self._choice < 0:
+            self._offered = completion.complete(self._typed)
+        offered = list(self._offered.items())
         first = max(0, min(self._choice - OFFERED // 2, len(offered) - OFFERED))
         width = max((len(name) for name, _ in offered[first : first + OFFERED]), default=0) + 2
         text = Text(no_wrap=True, overflow="ellipsis")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from engine.errors import ProfileError
+from engine.errors import EngineError, ProfileError, UsageError
+from tui import stepedits
 from tui.screens.dialogs import Reader
 from tui.screens.shares import SharesScreen
 from tui.screens.steps import Pick, Steps
@@ -20,6 +21,11 @@ class EditingScreen(SharesScreen):
         if isinstance(problem := draft.check(), ProfileError) and draft.changes:
             self.tui.complain(problem)
             return
+        try:
+            stepedits.names(draft.edited())
+        except UsageError as error:
+            self.tui.complain(error)
+            return
 
         def answered(text: str | None) -> None:
             if text is not None and text != draft.edited():
@@ -36,11 +42,18 @@ class EditingScreen(SharesScreen):
 
         def chosen(key: str | None) -> None:
             if key is not None:
-                other = self.drafts[key]
-                text = other.path.read_text(encoding="utf-8") if other is draft else other.edited()
-                self.app.push_screen(Reader("Differences", drafts.differences(other.path.name, text, draft)))
+                self._compare(draft, self.drafts[key])
 
         stored = {
             key: f"{one.path.stem}{', as it is stored' if one is draft else ''}" for key, one in self.drafts.items()
         }
         self.app.push_screen(Pick(f"Compare {draft.path.stem} with", stored), chosen)
+
+    def _compare(self, draft: drafts.Draft, other: drafts.Draft) -> None:
+        try:
+            text = other.path.read_text(encoding="utf-8") if other is draft else other.edited()
+        except (OSError, ValueError) as error:  # gone meanwhile, or no text
+            reason = error.strerror if isinstance(error, OSError) else error
+            self.tui.complain(EngineError(f"cannot read: {reason}", where=str(other.path)))
+            return
+        self.app.push_screen(Reader("Differences", drafts.differences(other.path.name, text, draft)))

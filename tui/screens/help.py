@@ -10,7 +10,7 @@ from tui import actions, settings
 from tui.screens.dialogs import Reader
 from tui.widgets.states import LOOKS, mark
 
-STATES = ("waiting", "running", "done", "failed", "crashed", "cancelled", "gate missed")
+STATES = ("waiting", "queued", "running", "done", "failed", "crashed", "cancelled", "gate missed")
 
 
 def help_screen(screen: str, keys: Mapping[str, str]) -> Reader:

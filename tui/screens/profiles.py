@@ -29,7 +29,7 @@ from tui.widgets.sharesview import SharesView
 from tui.widgets.states import elide
 from tui.widgets.table import LiveTable
 
-OF_A_DRAFT = ("open", "edit", "save", "duplicate", "inspect_model", "undo", "headless", "steps", "differences")
+OF_A_DRAFT = ("open", "queue", "edit", "save", "duplicate", "inspect_model", "undo", "headless", "steps", "differences")
 """actions that need a selected profile"""
 
 
@@ -85,9 +85,13 @@ class ProfilesScreen(EditingScreen):
             problem = error if isinstance(error, EngineError) else EngineError(f"cannot read the profiles: {error}")
             self.tui.complain(problem)
             return
-        kept = {key: draft for key, draft in self.drafts.items() if draft.changed}
+        before = self.drafts
         self.drafts = {str(file.path): drafts.Draft(file.path, text, file.shipped, []) for file, text in found}
-        self.drafts |= {key: draft for key, draft in kept.items() if key in self.drafts}
+        for key in self.drafts.keys() & before.keys():
+            if before[key].before:  # its steps are of the old text
+                self.drafts[key] = before[key]
+            else:
+                self.drafts[key].changes = before[key].changes
         self._list()
         table = self.query_one("#profiles-table", LiveTable)
         table.select(select or asked)
@@ -95,16 +99,18 @@ class ProfilesScreen(EditingScreen):
 
     def why_not(self, name: str) -> str | None:
         draft = self.draft
-        if (
-            name in ("open", "edit", "save", "duplicate", "inspect_model", "undo", "headless", "steps", "differences")
-            and draft is None
-        ):
+        if name in OF_A_DRAFT and draft is None:
             return "no profile is selected"
+        if name == "headless" and draft and draft.before:
+            return "its steps are changed: no option says that, save it first"
         if name == "undo" and self.in_shares and self.strip and self.strip.changed:
             return None
         if name == "undo" and draft and not draft.changed:
             return "there is no change to take back: e makes one"
-        if name == "open" and not self.in_shares and draft and isinstance(problems := draft.check(), ProfileError):
+        if name == "save" and draft and draft.changes and isinstance(draft.check(), ProfileError):
+            return "the changes do not fit the profile as it is now; see Check"
+        starts = name == "queue" or (name == "open" and not self.in_shares)
+        if starts and draft and isinstance(problems := draft.check(), ProfileError):
             return f"the profile has {len(problems.problems)} problems; see Check"
         return super().why_not(name)
 
@@ -115,9 +121,15 @@ class ProfilesScreen(EditingScreen):
         if self.in_shares:
             self.store()
             return
-        draft = self.draft
-        if draft is not None and isinstance(profile := draft.check(), object) and not isinstance(profile, ProfileError):
-            self.tui.start(profile)
+        self._start()
+
+    def do_queue(self) -> None:
+        self._start(queued=True)
+
+    def _start(self, *, queued: bool = False) -> None:
+        checked = self.draft.check() if self.draft else None
+        if checked is not None and not isinstance(checked, ProfileError):
+            self.tui.start(checked, queued=queued)
 
     def do_edit(self) -> None:
         self.activate(self.query_one("#check-pane", Pane), focus=False)
@@ -190,7 +202,7 @@ class ProfilesScreen(EditingScreen):
         self._list()
         changed = " · changed, not saved" if draft.changed else ""
         self.query_one("#text-pane", Pane).border_title = escape(f"{draft.path.name}{changed}")
-        text = draft.edited() if draft.changes and not isinstance(draft.check(), ProfileError) else draft.text
+        text = draft.edited()
         if self._shown != (str(draft.path), text):
             self._shown = (str(draft.path), text)
             from textual.highlight import highlight
@@ -218,10 +230,12 @@ class ProfilesScreen(EditingScreen):
                 return
         try:
             files.write_text(path, profile.edit(text, {"name": path.stem}) if rename else text)
-        except OSError as error:
-            self.tui.complain(EngineError(f"cannot write: {error.strerror}", where=str(path)))
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            self.tui.complain(EngineError(f"cannot write: {reason}", where=str(path)))
             return
-        if self.draft and not rename:
-            self.draft.changes, self.draft.before = [], []
+        for draft in (None if rename else self.draft, self.drafts.get(str(path))):
+            if draft:
+                draft.changes, draft.before = [], []
         self.notify(f"wrote {path}", markup=False)
         self.load(str(path))

@@ -15,13 +15,14 @@ from engine import figures
 from engine.state import RunState
 from tui import actions
 from tui.blocks import by_block
-from tui.follow import Follower
+from tui.follow import Follower, behind
 from tui.screens.base import WorkScreen
 from tui.screens.dialogs import Reader
 from tui.screens.panes import WIDE
 from tui.widgets import explain, failures
 from tui.widgets.blockview import BlockView
 from tui.widgets.chart import RunChart
+from tui.widgets.frame import TIGHT
 from tui.widgets.layers import FIGURE_COLUMNS, LAYER_COLUMNS, figure_rows, layer_rows, layers_line, outcome_line
 from tui.widgets.line import Line
 from tui.widgets.logview import LogView
@@ -31,6 +32,7 @@ from tui.widgets.states import bar, mark
 from tui.widgets.table import LiveTable
 
 LOADING = "The layers appear when the model is loaded; until then the log says what is done."
+QUEUED = "The run waits until those before it have ended, also when the app is left. o lists them, x takes it out."
 NEVER_LOADED = "The run ended before its model was loaded."
 OUTPUT_LINES = 200
 FEW_WORDS, MANY_WORDS, TALL = 3, 6, 30
@@ -111,7 +113,7 @@ class RunScreen(WorkScreen):
     def _show_no_layers(self, state: RunState) -> None:
         """Words in the table's place while there are no layers; the keys stay with the pane that has them."""
         table, empty = self.query_one("#layers", LiveTable), self.query_one("#no-layers", Static)
-        text = NEVER_LOADED if state.finished else LOADING
+        text = NEVER_LOADED if state.finished else QUEUED if state.status == "queued" else LOADING
         if text != empty.content:
             empty.update(text)
         if table.display == bool(state.layers):
@@ -197,19 +199,22 @@ class RunScreen(WorkScreen):
         if state.failure is None:
             return
         lines = FEW_WORDS if self.app.size.height < TALL else MANY_WORDS
-        failure.update(failures.told(state.failure, self.follower.status if self.follower else "failed", lines))
+        failure.update(failures.told(state.failure, lines))
 
     def _progress(self, state: RunState, now: float) -> Text:
         """done/total, bar, rate, time left and time gone by, in one line."""
         follower = self.follower
         text = Text.assemble(" ", mark(follower.status if follower else "starting"), no_wrap=True, overflow="ellipsis")
+        if state.ahead:
+            return text.append(f"  {behind(state)}")
         step = state.steps.get(state.current) if state.current is not None else None
         if step and step.status == "running":
             text.append(f"  {step.use}", "bold")
             if step.total:
                 unit = f" {step.unit}" if step.unit not in ("", step.label) else ""
-                text.append(f" {step.label} {step.done}/{step.total}{unit}  ")
-                text.append_text(bar(step.done, step.total, 8 if self.size.width < 100 else 24))
+                label = "" if self.size.width < TIGHT else f" {step.label}"
+                text.append(f"{label} {step.done}/{step.total}{unit}  ")
+                text.append_text(bar(step.done, step.total, 24 if self.size.width >= 100 else 8 if label else 0))
                 text.append(f" {100 * step.done // step.total}%", "bold")
             gone = max(0.0, now - step.started) if step.started else 0
             if step.done and gone > 0:

@@ -1,8 +1,9 @@
-"""The list of runs: state, what each was doing, age; enter opens one."""
+"""The list of runs: state, what each is doing or waits for, age; enter opens one, x stops one or takes it out of the queue."""
 
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,14 @@ from textual.screen import ModalScreen
 from textual.widgets import DataTable, Static
 
 from engine import figures, runs
+from engine.errors import EngineError
 from tui.follow import Glance, glance
 from tui.widgets.columns import Column
 from tui.widgets.states import mark
 from tui.widgets.table import LiveTable
 
 MOST = 200
+EVERY = 2.0
 COLUMNS = (
     Column("status", "state", 13, mark),
     Column("age", "age", 5, figures.age, numeric=True),
@@ -39,17 +42,19 @@ class RunsDialog(ModalScreen[runs.Run | None], inherit_bindings=False):
         Binding("g", "table('scroll_top')"),
         Binding("G", "table('scroll_bottom')"),
         Binding("s", "sort"),
+        Binding("x", "cancel"),
     ]
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog wide") as frame:
-            frame.border_title, frame.border_subtitle = "Runs", "enter open · s sort · esc close"
+            frame.border_title, frame.border_subtitle = "Runs", "enter open · x cancel · s sort · esc close"
             yield Static("reading runs…", id="runs-empty")
             yield LiveTable(COLUMNS, widget_id="runs-table")
 
     def on_mount(self) -> None:
         self.query_one(LiveTable).focus()
         self.load()
+        self.set_interval(EVERY, self.load)
 
     @work(group="runs", exclusive=True)
     async def load(self) -> None:
@@ -61,6 +66,18 @@ class RunsDialog(ModalScreen[runs.Run | None], inherit_bindings=False):
 
     def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
         self.dismiss(runs.Run(Path(str(event.row_key.value))))
+
+    def action_cancel(self) -> None:
+        """Asks the marked run to stop, once; opened, it can be told more sternly."""
+        key = self.query_one(LiveTable).selected
+        if key is None:
+            return
+        try:
+            runs.send_signal(runs.Run(Path(key)), signal.SIGINT)
+        except (EngineError, OSError) as error:
+            self.notify(str(error), severity="warning", markup=False)
+        else:
+            self.notify(f"asked {Path(key).name} to stop", markup=False)
 
     def action_sort(self) -> None:
         self.query_one(LiveTable).sort_next()

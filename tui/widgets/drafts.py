@@ -79,10 +79,10 @@ class Draft:
             return error
 
     def edited(self) -> str:
-        """The text with the changes in place and every comment kept."""
+        """The text with the changes in place and every comment kept; as it is where they do not fit it."""
         from engine import profile
 
-        if not self.changes:
+        if not self.changes or isinstance(self.check(), ProfileError):
             return self.text
         return profile.edit(self.text, dict(value(change) for change in self.changes))
 

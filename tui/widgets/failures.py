@@ -5,18 +5,17 @@ from __future__ import annotations
 from rich.text import Text
 
 from engine.events import RunFailed
-from tui.widgets.states import mark
 
 
-def told(failure: RunFailed, status: str, lines: int) -> Text:
-    """The failure with at most `lines` lines of what came with it; `status` is the run's word of state."""
+def told(failure: RunFailed, lines: int) -> Text:
+    """The failure with at most `lines` lines of what came with it; the line above says the run's state."""
     head, *rest = failure.message.splitlines() or [""]
     if failure.where not in (None, "crashed"):
         head = f"{failure.where}: {head}"
-    text = Text.assemble(mark(status), " ", head)
+    text = Text(head, "bold")
     if len(rest) > lines:
         text.append(f"\n… {len(rest) - lines} lines more: enter in the log shows the worker's output", "bright_black")
-    text.append("".join(f"\n{line}" for line in rest[-lines:]))
+    text.append("".join(f"\n{line}" for line in rest[-lines:]), "not bold")
     hints = (failure.hint or "").split("\nhint: ")
     for hint in (*(hint for hint in hints if hint and "--resume" not in hint), "r goes on with it here"):
         text.append(f"\nhint: {hint}", "cyan")

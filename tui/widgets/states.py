@@ -13,6 +13,7 @@ LOOKS = {
     "reading": ("…", "cyan"),
     "starting": ("…", "cyan"),
     "not started": ("○", "bright_black"),
+    "queued": ("○", "cyan"),
     "running": ("▶", "cyan"),
     "done": ("✓", "green"),
     "gate met": ("✓", "green"),

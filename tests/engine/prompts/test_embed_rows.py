@@ -58,9 +58,28 @@ def test_a_continued_training_that_improves_nothing_keeps_nothing(
     assert any("nothing was learned" in line.message for line in work.workspace.state.log)
 
 
+def test_the_template_alone_may_stand_behind_the_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are trained and checked so, and raced against the whole prompt."""
+    answering(monkeypatch, margins(1.0, 0.2))
+    asked: list[Prompt] = []
+    work = working(tmp_path / "run", options(behind="template"), TEXT)
+    assert (work.text.instruction, work.text.demonstrations) == ("", ())
+    score = work.contest.scorer.score
+    monkeypatch.setattr(
+        work.contest.scorer, "score", lambda prompt, *more: asked.append(prompt) or score(prompt, *more)
+    )
+    work.check(planted("soft"), work.contest.scorer)
+    others, learned = work.enter(planted("soft"), NOTHING)
+    prompts = work.contest.race.prompts
+    assert asked == [replace(work.text, soft=planted("soft"))]
+    assert [prompts[i].name for i in others] == ["plain", "start"]
+    assert prompts[others[-1]].same(TEXT)
+    assert prompts[learned].same(asked[0])
+
+
 def test_what_the_tokens_say_is_no_candidate_where_it_has_no_room(tmp_path: Path) -> None:
     work = working(tmp_path / "run", options(), TEXT)
-    rest = room.longest(work.contest, TEXT, work.rows)
+    rest = room.needed(work.contest, TEXT, work.rows)
     said = Reading([], [], " yes" * (512 - rest - 20))
     assert [prompt.name for prompt in work.projected(said)] == ["projected"]
     assert work.projected(Reading([], [], " yes" * (512 - rest + 1))) == []

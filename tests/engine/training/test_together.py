@@ -56,9 +56,7 @@ def begun(folder: Path, name: str, processes: int, steps: str) -> Run:
 
 
 def every_training(batch: int) -> str:
-    """Each behind the others, so that the second process has to take over what they came to; masks are found that no rounding of
-    sums can move.
-    """
+    """Each behind the others, so that the second process takes over what they came to; rounding moves no mask here."""
     methods = {
         "distill": 'student = "every-second-block"\nanswers = 0.5\ntop = 16\n',
         "sparse_train": 'method = "gradual"\npattern = "2:4"\nupdate_every = 1\n',

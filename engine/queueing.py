@@ -1,0 +1,84 @@
+"""The queue: runs that wait for their turn, so that one after another is at work on this machine.
+
+Every queued run has its own worker, which waits: it asks again and again who is before it. Nobody has to be told anything, so a
+closed app, a killed worker or a reboot leaves nothing behind that holds up the others. Whoever is at work in the runs folder
+is before every queued run, also one that was started at once.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from collections.abc import Callable
+
+from engine import files, runs
+from engine.errors import Cancelled, UsageError
+from engine.runs import Run
+
+POLL = 1.0
+MARK = "queued"
+"""the file of a run that waits, or that is to wait when a worker takes it up; in it since when (seconds since the epoch)"""
+
+
+def join(run: Run) -> None:
+    """Puts a run at the end of the queue: its next worker waits. Raises UsageError outside the runs folder."""
+    if run.path.resolve().parent != files.runs_folder().resolve():
+        hint = f"leave --run-dir out, or name a folder in {files.runs_folder()}"
+        raise UsageError("only a run in the runs folder can be queued", where=str(run.path), hint=hint)
+    files.write_text(run.path / MARK, repr(time.time()))
+
+
+def ahead(run: Run) -> list[Run]:
+    """The runs before a queued one: those at work on this machine, then those that have waited longer."""
+    working: list[Run] = []
+    waiting: list[Run] = []
+    for other in runs.list_runs():
+        owner = other.owner() if other.name != run.name else None
+        if owner is not None and owner.here and owner.alive():
+            (working if _since(other) is None else waiting).append(other)
+    return working + sorted((other for other in waiting if _place(other) < _place(run)), key=_place)
+
+
+def wait(run: Run, tell: Callable[[list[str]], None], should_stop: Callable[[], bool], poll: float = POLL) -> None:
+    """Returns when it is the run's turn, at once for one that is not queued; `tell` hears who is before it when that changes.
+
+    Raises Cancelled when it is asked to stop; the run has left the queue then.
+    """
+    told: list[str] = []
+    try:
+        while before := _claim(run):
+            if (names := [other.name for other in before]) != told:
+                told = names
+                tell(names)
+            if should_stop():
+                raise Cancelled("the run was cancelled")
+            time.sleep(poll)
+    except (Cancelled, KeyboardInterrupt):
+        (run.path / MARK).unlink(missing_ok=True)
+        raise
+
+
+def _claim(run: Run) -> list[Run]:
+    """Who is before the run; with nobody there it leaves the queue and is at work, one run at a time."""
+    if _since(run) is None:
+        return []
+    with (files.runs_folder() / "queue.lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        before = ahead(run)
+        if not before:
+            (run.path / MARK).unlink(missing_ok=True)
+        return before
+
+
+def _place(run: Run) -> tuple[float, str]:
+    return (_since(run) or 0.0, run.name)
+
+
+def _since(run: Run) -> float | None:
+    """Since when a run is queued, None where it is not."""
+    try:
+        return float((run.path / MARK).read_text(encoding="utf-8"))
+    except OSError:
+        return None
+    except ValueError:
+        return 0.0
