@@ -3,6 +3,7 @@
 #   make test    the test suite          JOBS=4 for more workers, TESTS=tests/cli for a part
 #   make check   ruff, mypy, import-linter
 #   make bench   measurements against other tools          make bench-prune for pruning alone, bench-tui for the app
+#   make screenshots   the README's pictures, drawn anew from a recorded run
 
 PYTHON ?= python3
 JOBS ?= 2
@@ -15,7 +16,7 @@ ifneq ($(wildcard ../shared/data),)
 export COMPRESS_TUI_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: demo test check bench bench-prune bench-tui clean
+.PHONY: demo test check bench bench-prune bench-tui screenshots clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
@@ -38,6 +39,9 @@ bench-prune: .venv/installed
 
 bench-tui: .venv/installed
 	$(BIN)/python bench/tui.py $(BENCH)
+
+screenshots: .venv/installed
+	$(BIN)/python docs/screenshots.py
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -24,9 +24,9 @@ from engine.data.tasks import load_task
 from engine.model import load
 from engine.profile import ModelOptions
 from engine.profile import parse as parse_profile
-from engine.prompts import calibration, kept
+from engine.prompts import answers, kept
 from engine.prompts.cache import ScoreCache
-from engine.prompts.race import Standing, standing
+from engine.prompts.judging import ACCURACY, Standing
 from engine.prompts.scorer import Scorer
 
 ADJUSTERS = ("grips", "capo", "gcg", "rewrite")
@@ -70,7 +70,7 @@ class Fresh:
         found = kept.read(folder)
         scores = self.scorer.score(found.prompt, self.rows, self.task.most_choices)
         offsets = torch.tensor(found.offsets, dtype=scores.dtype)
-        return standing(calibration.apply(scores, offsets), [row.gold for row in self.rows])
+        return answers.judged(ACCURACY, scores, offsets, self.rows)
 
     def verdict(self, run: Path) -> str:
         """How the adjusted prompt does beside the selected one."""

@@ -5,7 +5,8 @@ Everything raised on purpose by the engine derives from `EngineError`; anything 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -70,6 +71,16 @@ class ProfileError(UsageError):
             if problem.hint:
                 out.append(f"hint: {problem.hint}")
         return out
+
+
+@contextmanager
+def naming(key: str, value: str = "") -> Iterator[None]:
+    """Errors from inside name this key of the profile as their place, and its value."""
+    try:
+        yield
+    except EngineError as error:
+        message = f"{error.message}: {value}" if value not in error.message else error.message
+        raise type(error)(message, where=key, hint=error.hint) from error
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -75,9 +75,8 @@ def lower(metric: str) -> bool:
 
 
 def binary(metric: str) -> bool:
-    """Whether a row is right or wrong by it."""
-    known = registry.metric(metric)
-    return known is None or bool(getattr(known, "BINARY", False))
+    """Whether a row is right or wrong by it; not known of one that is not here."""
+    return bool(getattr(registry.metric(metric), "BINARY", False))
 
 
 def _shown_as(metric: str) -> str:
@@ -112,7 +111,7 @@ def judged(name: str) -> bool:
 
 def share_right(name: str) -> bool:
     """Whether a measured figure is a task's share of right answers: accuracy:sst2, exact_match:antonyms."""
-    return bool(getattr(registry.metric(name.partition(":")[0]), "BINARY", False))
+    return binary(name.partition(":")[0])
 
 
 def p_value(value: float | None) -> str:

@@ -13,9 +13,8 @@ from importlib.metadata import version
 import torch
 
 from engine import events as ev
-from engine import figures, files, model, outcome, preflight, report, runs
+from engine import figures, files, foreseen, model, outcome, preflight, report, runs
 from engine import profile as profiles
-from engine.calibration import Walk
 from engine.errors import DONE, GATE_MISSED, UsageError
 from engine.estimate import check as estimate
 from engine.estimate import machine
@@ -26,7 +25,7 @@ from engine.options import StepOptions
 from engine.profile import Profile
 from engine.registry import STEPS
 from engine.state import RunState
-from engine.subject import DTYPES, Subject
+from engine.subject import Subject
 from engine.training.options import DistillOptions
 from engine.workspace import Workspace
 
@@ -70,6 +69,25 @@ def prepare(
         emit(event)
         state.apply(event)
 
+    workspace = opened(run_, profile, tell, should_stop, state, allow_code)
+    files.write_text(run_.profile_file, profiles.dump(workspace.profile))
+    files.write_text(run_.path / "environment.json", json.dumps(environment(workspace), indent=2) + "\n")
+    matrices = announce(workspace)
+    preflight.check(workspace, matrices)
+    estimate.check(workspace, matrices)
+    check_fingerprint(workspace)
+    return workspace
+
+
+def opened(
+    run_: runs.Run,
+    profile: Profile,
+    tell: Callable[[ev.Event], None],
+    should_stop: Callable[[], bool],
+    state: RunState,
+    allow_code: bool,
+) -> Workspace:
+    """The workspace of the run with its model loaded; nothing is written."""
     texts = [profile.calibration.source, str(profile.evaluate.perplexity)]
     texts += [str(getattr(step, key, None)) for step in profile.step for key in ("perplexity", "data")]
     texts += [str(s) for t in profile.task.values() for s in (t.train, t.dev, t.test)]
@@ -87,14 +105,7 @@ def prepare(
     if not subject.is_language_model:
         calibration = profile.calibration
         subject = model.with_features(subject, calibration.source, calibration.label, calibration.normalize)
-    workspace = Workspace(run_, decide(profile, subject), subject, tell, should_stop, state, allow_code)
-    files.write_text(run_.profile_file, profiles.dump(workspace.profile))
-    files.write_text(run_.path / "environment.json", json.dumps(environment(workspace), indent=2) + "\n")
-    matrices = announce(workspace)
-    preflight.check(workspace, matrices)
-    estimate.check(workspace, matrices)
-    check_fingerprint(workspace)
-    return workspace
+    return Workspace(run_, decide(profile, subject), subject, tell, should_stop, state, allow_code)
 
 
 def decide(profile: Profile, subject: Subject) -> Profile:
@@ -117,19 +128,16 @@ def decide(profile: Profile, subject: Subject) -> Profile:
 def announce(workspace: Workspace) -> list[Matrix]:
     """ModelLoaded, with every matrix that can be pruned; returns these."""
     subject = workspace.subject
-    few = torch.zeros(1, 8, dtype=torch.long)
-    if subject.features is not None:
-        few = torch.from_numpy(subject.features.x[:1]).to(subject.dtype)
-    walk = Walk(subject, few, 1, DTYPES["float32"])
+    matrices = foreseen.few(subject).matrices
     workspace.emit(
         ev.ModelLoaded(
             source=subject.source, device=str(subject.device), dtype=str(subject.dtype).removeprefix("torch."),
             architecture=type(subject.module).__name__, parameters=subject.parameters, bytes=subject.bytes,
             threads=torch.get_num_threads(), step=workspace.step,
-            matrices=[described(m, workspace.step >= 0) for m in walk.matrices],
+            matrices=[described(m, workspace.step >= 0) for m in matrices],
         )
     )  # fmt: skip
-    return walk.matrices
+    return matrices
 
 
 def described(matrix: Matrix, after_a_step: bool) -> dict[str, object]:
@@ -160,12 +168,10 @@ def one_step(workspace: Workspace, options: StepOptions) -> None:
     """Runs a step, or takes over what an earlier process finished; weights that changed are measured."""
     done, entry, before = workspace.finished(), STEPS[options.use], id(workspace.subject)
     if done is not None:
-        if entry.stage:
-            entry.restore()(workspace, options)
+        take_over(workspace, options)
         if id(workspace.subject) != before:
             announce(workspace)
         workspace.tidy()
-        workspace.stage = done["stage"]
         workspace.emit(
             ev.StepFinished(step=workspace.step, seconds=done["seconds"], summary=done["summary"], resumed=True)
         )
@@ -182,6 +188,13 @@ def one_step(workspace: Workspace, options: StepOptions) -> None:
     seconds = round(time.monotonic() - began, 3)
     workspace.finish({"summary": summary, "stage": workspace.stage, "seconds": seconds})
     workspace.emit(ev.StepFinished(step=workspace.step, seconds=seconds, summary=summary))
+
+
+def take_over(workspace: Workspace, options: StepOptions) -> None:
+    """Puts back what a step that is finished has made of the model."""
+    if STEPS[options.use].stage:
+        STEPS[options.use].restore()(workspace, options)
+    workspace.stage = (workspace.finished() or {"stage": workspace.stage})["stage"]
 
 
 def title(options: StepOptions) -> str:

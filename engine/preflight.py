@@ -1,18 +1,21 @@
 """What can be known to fail is refused after loading and before the first long work: data, patterns, gates, lengths,
-prompt steps, and what a model that is read block by block cannot do.
+prompt steps, trainings, and what a model that is read block by block cannot do.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
 
-from engine import figures
+import torch
+
+from engine import figures, foreseen
 from engine.data.tasks import Task
 from engine.errors import UsageError
 from engine.evaluation.options import EvaluateStepOptions
 from engine.export import step as exporting
 from engine.export.format import ExportFormat
 from engine.export.options import ExportOptions
+from engine.foreseen import Foreseen, prunings
 from engine.joint import grid
 from engine.joint.options import JointOptions
 from engine.matrices import Matrix
@@ -26,8 +29,10 @@ from engine.quantization import step as quantization
 from engine.quantization.options import QuantizeOptions
 from engine.registry import FORMATS
 from engine.sensitivity.options import SensitivityOptions
+from engine.training import early as trainings
+from engine.training import room
 from engine.training.material import TASK
-from engine.training.options import RecoverOptions, SparseTrainOptions, TrainingOptions
+from engine.training.options import RecoverOptions, TrainingOptions
 from engine.workspace import Workspace
 
 STREAMED = {"prune", "recover", "quantize", "evaluate", "export"}
@@ -37,50 +42,76 @@ def check(workspace: Workspace, matrices: list[Matrix]) -> None:
     """Raises UsageError or Unavailable for the first thing that cannot work."""
     if workspace.subject.stream is not None:
         check_streamed(workspace)
+    check_processes(workspace)
     check_measured(workspace)
-    check_lengths(workspace)
+    steps = foreseen.steps(workspace, matrices)
+    check_lengths(workspace, steps)
     for name in tasks(workspace):
         task, tokenizer = workspace.task(name), workspace.subject.tokenizer
         for warning in verbalizers.check(task, tokenizer) if tokenizer else ():
             workspace.log(warning, "warning")
-    check_prompts(workspace)
-    steps = [step for step in workspace.profile.step if prunings(step)]
-    check_pruning(workspace, matrices)
-    check_quantizing(workspace, matrices)
-    check_exports(workspace)
-    measured = [step for step in workspace.profile.step if isinstance(step, SensitivityOptions | QuantizeOptions)]
-    if (steps or measured) and workspace.profile.calibration.source != "self":
+    check_trainings(steps)
+    check_prompts(steps)
+    check_pruning(steps)
+    check_quantizing(steps)
+    check_exports(steps)
+    check_virtual_tokens(workspace)
+    calibrated = [step for step in workspace.profile.step
+                  if prunings(step) or isinstance(step, SensitivityOptions | QuantizeOptions)]  # fmt: skip
+    if calibrated and workspace.profile.calibration.source != "self":
         workspace.calibration_inputs()
 
 
-def check_pruning(workspace: Workspace, matrices: list[Matrix]) -> None:
-    """Refuses what the matrices cannot have and parts that the model does not have; steps after the first that takes parts
-    out meet another model and check for themselves.
+def check_processes(workspace: Workspace) -> None:
+    """Refuses processes where they cannot train together; warns where there is nothing that they share."""
+    count, kind = workspace.profile.processes, workspace.subject.device.type
+    if count == 1:
+        return
+    if kind not in ("cpu", "cuda"):
+        message = f"{count} processes train together on the CPU or on CUDA devices, not on {kind}"
+        raise UsageError(message, where="processes", hint="processes = 1")
+    if not any(isinstance(step, TrainingOptions) and whole(step) for step in workspace.profile.step):
+        workspace.log("no step trains a whole model: one process does everything", "warning")
+    elif kind == "cuda" and count > torch.cuda.device_count():
+        workspace.log(f"{count} processes share {torch.cuda.device_count()} CUDA devices", "warning")
+
+
+def whole(options: TrainingOptions) -> bool:
+    """Whether it trains all blocks together."""
+    return not isinstance(options, RecoverOptions) or options.method != "blockwise"
+
+
+def check_trainings(steps: Sequence[Foreseen]) -> None:
+    """Refuses trainings without data, room or a teacher; those that are done already are left alone."""
+    for step in steps:
+        if isinstance(step.options, TrainingOptions) and not step.finished:
+            trainings.check(step.workspace, step.options, step.student)
+
+
+def check_pruning(steps: Sequence[Foreseen]) -> None:
+    """Refuses what the matrices cannot have and parts that the model does not have; steps after one that takes parts out meet
+    another model and check for themselves.
     """
-    for index, step in enumerate(workspace.profile.step):
-        for how in prunings(step):
-            pruning.check_options(matrices, how)
-            if how.structure:
-                structured.check(replace(workspace, step=index), how)
-        if any(how.structure for how in prunings(step)):
-            return
+    for step in steps:
+        for how in prunings(step.options):
+            if step.matrices is not None:
+                pruning.check_options(step.matrices, how)
+                if how.structure:
+                    structured.check(step.workspace, how)
 
 
-def check_quantizing(workspace: Workspace, matrices: list[Matrix]) -> None:
-    """Refuses groups that do not fit the matrices; a step after the first that takes parts out checks for itself."""
-    for step in workspace.profile.step:
-        if isinstance(step, QuantizeOptions):
-            quantization.check_options(workspace.subject, matrices, step)
-        if any(how.structure for how in prunings(step)):
-            return
+def check_quantizing(steps: Sequence[Foreseen]) -> None:
+    """Refuses groups that do not fit the matrices; a step after one that takes parts out checks for itself."""
+    for step in steps:
+        if isinstance(step.options, QuantizeOptions) and step.matrices is not None:
+            quantization.check_options(step.workspace.subject, step.matrices, step.options)
 
 
-def check_exports(workspace: Workspace) -> None:
+def check_exports(steps: Sequence[Foreseen]) -> None:
     """Refuses formats that cannot hold the model that they are to hold."""
-    for index, step in enumerate(workspace.profile.step):
-        if isinstance(step, ExportOptions):
-            exporting.check_options(workspace, index, step)
-    check_virtual_tokens(workspace)
+    for step in steps:
+        if isinstance(step.options, ExportOptions):
+            exporting.check_options(step.workspace, step.workspace.step, step.options)
 
 
 def check_virtual_tokens(workspace: Workspace) -> None:
@@ -99,23 +130,14 @@ def check_virtual_tokens(workspace: Workspace) -> None:
         workspace.log(f"{message}: with that file there is only the text behind them", "warning")
 
 
-def prunings(step: StepOptions) -> list[PruneOptions]:
-    """Every way in which a step prunes the model that it finds."""
-    if isinstance(step, JointOptions):
-        return step.prunings
-    if isinstance(step, SparseTrainOptions):
-        return [] if step.start == "scratch" else [step.pruning]
-    return [step] if isinstance(step, PruneOptions) else []
-
-
-def check_prompts(workspace: Workspace) -> None:
+def check_prompts(steps: Sequence[Foreseen]) -> None:
     """Refuses prompt steps that lack rows, budget or room; those that are done already are left alone."""
-    for index, step in enumerate(workspace.profile.step):
-        if workspace.finished(index) is None:
-            if isinstance(step, JointOptions):
-                grid.check(replace(workspace, step=index), step)
-            for one in prompt_steps(step):
-                early.check(replace(workspace, step=index), one)
+    for step in steps:
+        if not step.finished:
+            if isinstance(step.options, JointOptions):
+                grid.check(step.workspace, step.options)
+            for one in prompt_steps(step.options):
+                early.check(step.workspace, one)
 
 
 def prompt_steps(step: StepOptions) -> list[PromptStepOptions]:
@@ -143,8 +165,7 @@ def check_streamed(workspace: Workspace) -> None:
                 allocated = step.allocation != "uniform"
                 needs[f"{key}.allocation"] = (allocated, "sparsity is allocated", 'allocation = "uniform"')
             case RecoverOptions():
-                whole = step.method != "blockwise"
-                needs[f"{key}.method"] = (whole, f"{step.method} trains", 'method = "blockwise"')
+                needs[f"{key}.method"] = (whole(step), f"{step.method} trains", 'method = "blockwise"')
             case QuantizeOptions():
                 needs[f"{key}.size_ratio"] = (step.size_ratio, "bits are chosen", "bits")
             case ExportOptions():
@@ -190,18 +211,12 @@ def counted(task: Task) -> bool:
     return task.generation is None or figures.binary(task.metric)
 
 
-def check_lengths(workspace: Workspace) -> None:
-    """Refuses windows longer than the model has positions."""
-    config = getattr(workspace.subject.module, "config", None)
-    limit = getattr(config, "max_position_embeddings", None)
-    if limit is None:
-        return
+def check_lengths(workspace: Workspace, steps: Sequence[Foreseen]) -> None:
+    """Refuses windows longer than the model, or the one that takes its place, has positions."""
     profile = workspace.profile
     lengths = {"calibration.length": profile.calibration.length}
     if profile.evaluate.perplexity not in (None, "none"):
         lengths["evaluate.length"] = profile.evaluate.length
-    for key, length in lengths.items():
-        if length > limit:
-            raise UsageError(
-                f"{length} tokens, but the model has {limit} positions", where=key, hint=f"{key} = {limit}"
-            )
+    for subject in [workspace.subject, *(step.student for step in steps)]:
+        for key, length in lengths.items():
+            room.check(subject, length, key)

@@ -54,6 +54,20 @@ def neutral_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """Compares a text with the recorded file of that name beside the test; UPDATE_GOLDEN=1 records it anew."""
+
+    def check(name: str, text: str) -> None:
+        file = request.path.parent / "golden" / f"{name}.txt"
+        if os.environ.get("UPDATE_GOLDEN"):
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+        assert text == file.read_text(encoding="utf-8")
+
+    return check
+
+
+@pytest.fixture
 def story() -> list[ev.Event]:
     """The events of a small finished run: prune, select_prompt, export; numbered, ten seconds apart."""
     return numbered(_story())

@@ -87,6 +87,7 @@ ACTIONS = (
     ),
     Action("model", "m", "model", "Open a model: a folder, a .gguf or .safetensors file, demo", ("inspect",)),
     Action("what_if", "t", "what if", "Try a sparsity and bits: what the model would take", ("inspect",)),
+    Action("compare", "equals_sign", "compare", "Compare with another model, matrix by matrix", ("inspect",)),
     Action("expand", "E", "expand", "Open or close all branches", ("inspect",)),
     Action("open", "enter", "explain", "Explain the matrix or block; in Log: what the worker printed", ("run",)),
     Action("open", "enter", "open", "Open the row: its pane, or an example with both answers", ("prompts",)),

@@ -90,14 +90,12 @@ class Measurement:
         rows = task.test[: self.options.rows]
         self.workspace.look(task)
         scorer = Scorer(self.subject, ScoreCache(), partial(self._progress, f"{name}, {self.stage}", unit="rows"))
-        if task.generation:
-            self._judged(
-                name, answers.judged(task.metric, answers.asked(scorer, task, pool.plain(task), rows), None, rows)
-            )
-            return
-        scores = scorer.score(pool.plain(task), rows)
+        given = answers.asked(scorer, task, pool.plain(task), rows)
         context.tell(self.workspace, scorer)
-        self.choices(task, scores, rows)
+        if isinstance(given, torch.Tensor):
+            self.choices(task, given, rows)
+        else:
+            self._judged(name, answers.judged(task.metric, given, None, rows))
 
     def choices(self, task: Task, scores: torch.Tensor, rows: Sequence[Row]) -> None:
         """The figures of log-likelihoods [rows, choices] under the plain template."""

@@ -34,18 +34,18 @@ def speed(subject: Subject) -> Speed:
 
 
 def _prefill(subject: Subject) -> float:
-    length = min(PREFILL, _positions(subject))
+    length = min(PREFILL, positions(subject))
     ids = torch.arange(length, device=subject.device)[None] + 100
     began = _now(subject)
-    subject.module(ids % _vocabulary(subject), use_cache=True, logits_to_keep=1)
+    subject.module(ids % vocabulary(subject), use_cache=True, logits_to_keep=1)
     return length / (_now(subject) - began)
 
 
 def _decode(subject: Subject) -> float:
     model: Any = subject.module
-    ids = (torch.arange(PROMPT, device=subject.device)[None] + 100) % _vocabulary(subject)
+    ids = (torch.arange(PROMPT, device=subject.device)[None] + 100) % vocabulary(subject)
     out = model(ids, use_cache=True, logits_to_keep=1)
-    steps = min(DECODE, _positions(subject) - PROMPT)
+    steps = min(DECODE, positions(subject) - PROMPT)
     began = _now(subject)
     for _ in range(steps):
         ids = out.logits[:, -1:].argmax(-1)
@@ -53,12 +53,13 @@ def _decode(subject: Subject) -> float:
     return steps / (_now(subject) - began)
 
 
-def _vocabulary(subject: Subject) -> int:
+def vocabulary(subject: Subject) -> int:
+    """Rows of the input embeddings."""
     model: Any = subject.module
     return int(model.get_input_embeddings().weight.shape[0])
 
 
-def _positions(subject: Subject) -> int:
+def positions(subject: Subject) -> int:
     """How many tokens the model can take."""
     model: Any = subject.module
     return int(getattr(model.config.get_text_config(), "max_position_embeddings", None) or PREFILL)

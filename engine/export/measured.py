@@ -19,7 +19,7 @@ from engine.evaluation.divergence import Reference
 from engine.evaluation.logits import window_logits
 from engine.evaluation.measure import Measurement
 from engine.evaluation.perplexity import chosen_windows, of_losses
-from engine.evaluation.speed import DECODE, PREFILL, PROMPT, REPEATS
+from engine.evaluation.speed import DECODE, PREFILL, PROMPT, REPEATS, positions, vocabulary
 from engine.export import questions
 from engine.export.format import ExportFormat
 from engine.export.options import ExportOptions
@@ -67,8 +67,9 @@ def asked(
         save_file({"x": torch.from_numpy(subject.features.x), "y": torch.from_numpy(subject.features.y)}, file)
         return Spec(**about, features=str(file))
     if evaluate.speed:
-        ids = [(100 + index) % _vocabulary(workspace) for index in range(PREFILL)]
-        about |= {"prompt": ids[:PROMPT], "decode": DECODE, "prefill": ids, "repeats": REPEATS}
+        room, words = positions(subject), vocabulary(subject)
+        ids = [(100 + index) % words for index in range(min(PREFILL, room))]
+        about |= {"prompt": ids[:PROMPT], "decode": min(DECODE, room - PROMPT), "prefill": ids, "repeats": REPEATS}
         about["counts"] = other_counts(threads) if subject.device.type == "cpu" else []
     if form.read is None and evaluate.perplexity not in (None, "none"):
         tokens = workspace.evaluation_tokens(str(evaluate.perplexity), subject)
@@ -119,7 +120,3 @@ def fidelity(workspace: Workspace, spec: Spec, theirs_TV: torch.Tensor) -> dict[
     reference.add(mine_TV)
     same = float((mine_TV.argmax(1) == theirs_TV.argmax(1)).float().mean())
     return {"divergence": reference.divergence(0, theirs_TV), "agreement": same}
-
-
-def _vocabulary(workspace: Workspace) -> int:
-    return len(workspace.subject.tokenizer or ()) or 1

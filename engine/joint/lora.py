@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -62,9 +62,9 @@ def made(workspace: Workspace, options: JointOptions, found: Tuned) -> Cell:
     how = embedding.model_copy(update={"learning_rate": options.lora_learning_rate})
     work = Embedding.of(Contest.open(workspace.within(LORA), how), how, found.text)
     with adapted(workspace, plan) as weights:
-        scorer = replace(Scorer.quick(workspace, workspace.subject), cache=None)  # the weights differ at every step
+        scorer = Scorer.quick(workspace, workspace.subject, kept=False)  # the weights differ at every step
         work.train(Trainee(weights), prefix(workspace) + LORA, scorer)
-        cell = Meeting.of(workspace, options, {LORA: found.text}).tested()[LORA]
+        cell = Meeting.of(workspace, options, {LORA: work.text}).tested()[LORA]
     if weights_hash(workspace.subject.module) != before:
         raise EngineError("low-rank weights left a trace in the model", where=f"step.{workspace.step}.lora")
     return cell

@@ -45,7 +45,7 @@ def tuned(workspace: Workspace, options: JointOptions, before: Tuned | None) -> 
         found = Tuned(text)
         if embedding:
             work = beginning(workspace.within("embed"), embedding, text, before.soft if before else None)
-            found = Tuned(text, replace(work.start, soft=work.trained(work.beginning()[0])))
+            found = Tuned(text, replace(work.text, soft=work.trained(work.beginning()[0])))
         write(workspace, found)
     return found
 

@@ -121,9 +121,9 @@ def search(contest: Contest, options: AdjustPromptOptions, adjuster: Adjuster, b
     ask = next(adjuster, None)
     while ask is not None:
         number += 1
-        indices = affordable(contest, ask, rows, most)
-        answers = meet(contest, indices, rows, number)
-        if closed := len(indices) < len(ask):
+        race.charge()
+        answers = afforded(contest, ask, rows, most, number)
+        if closed := len(answers) < len(ask):
             adjuster.close()
             break
         try:
@@ -137,17 +137,17 @@ def search(contest: Contest, options: AdjustPromptOptions, adjuster: Adjuster, b
         contest.workspace.log(f"the search scored no new prompt: {reason}", "warning")
 
 
-def affordable(contest: Contest, ask: Sequence[Prompt], rows: int, most: float) -> list[int]:
-    """Enters the beginning of what was asked, as far as the search may spend; a prompt that is in already costs nothing."""
-    race, out = contest.race, list[int]()
-    left = most - race.spent
+def afforded(contest: Contest, ask: Sequence[Prompt], rows: int, most: float, number: int) -> list[Standing]:
+    """The beginning of what was asked on the first `rows` rows, as far as the search may spend; a prompt that is in already
+    costs nothing. Each enters when the ones before it have met their rows: what minutes are left is not known earlier.
+    """
+    race, out = contest.race, list[Standing]()
     for prompt in ask:
         known = contest.find(prompt)
         cost = rows * race.price(length(contest.workspace, prompt)) if known is None else 0
-        if cost and cost > left:
+        if cost and cost > most - race.spent:
             break
-        left -= cost
-        out.append(contest.enter(named(contest, prompt)))
+        out += meet(contest, [contest.enter(named(contest, prompt))], rows, number)
     return out
 
 
@@ -171,10 +171,11 @@ def meet(contest: Contest, indices: Sequence[int], rows: int, number: int) -> li
 def final(contest: Contest, options: AdjustPromptOptions, start: int, rows: int) -> int:
     """The winner among the best so far, or the shortest that keep up with the start, by what is left of the budget.
 
-    The search's `rows` say who is in; the rows behind them say who wins.
+    The search's `rows` say who is in; the rows behind them say who wins. Whom the end of the minutes left with fewer rows than
+    the start is out.
     """
     race = contest.race
-    entered = range(len(race.prompts))
+    entered = [index for index in range(len(race.prompts)) if race.met(index) >= race.met(start)]
     if goal(options) == "length":
         return shortest.choose(race, entered, start, options.finalists, rows)
     finalists = race.ranked(entered)[: options.finalists]

@@ -5,6 +5,7 @@ An adjuster is a file in `adjusters/` with
     def adjust(setting: Setting) -> Adjuster
     OBJECTIVE = "length"    # only where the winner is to be the shortest that loses nothing, and not the most accurate
     LEADS = True            # only where the instruction must lead a plain text, and choices follow it
+    SHOWS = True            # only where prompts come to show training rows, `max_demonstrations` at most
 
 It never scores, counts, writes or stops by itself: the `adjust_prompt` step owns budget, cache, events and resume (the cache
 makes a repeated search cheap, and with the seed it is the same search). An adjuster that has no more ideas returns.

@@ -13,6 +13,7 @@ from engine.data.rows import Row
 from engine.data.tasks import SPLITS, Task
 from engine.errors import UsageError
 from engine.prompts.options import AdjustPromptOptions, JudgedOptions, SelectPromptOptions, StartedPromptOptions
+from engine.registry import ADJUSTERS
 
 HINT = "name a file with rows of every class for the split, or take the label and its rows out of the task"
 
@@ -26,7 +27,8 @@ def check(task: Task, options: JudgedOptions) -> None:
         used["train"] = task.train
     everywhere = present(task, [row for split in SPLITS for row in getattr(task, split)])
     for split, rows in used.items():
-        lacking = [name for name in everywhere if name not in present(task, rows)]
+        there = present(task, rows)
+        lacking = [name for name in everywhere if name not in there]
         if lacking and len(rows) >= len(everywhere):
             cut = len(rows) < len(getattr(task, split))
             hint = f"raise {split}_rows: the file may be sorted by class" if cut else HINT
@@ -45,7 +47,7 @@ def shows(options: JudgedOptions) -> bool:
     match options:
         case SelectPromptOptions():
             return max(options.demonstrations) > 0 or options.induction > 0
-        case AdjustPromptOptions() if options.method == "capo":
+        case AdjustPromptOptions() if getattr(ADJUSTERS.load(options.method), "SHOWS", False):
             return options.max_demonstrations > 0
         case StartedPromptOptions():
             return options.demonstrations > 0

@@ -12,7 +12,7 @@ from engine import events as ev
 from engine.data.rows import Row
 from engine.data.tasks import Task
 from engine.errors import UsageError
-from engine.prompts import answers, calibration, classes, context
+from engine.prompts import answers, calibration, classes, context, rendering
 from engine.prompts.answers import Given
 from engine.prompts.cache import ScoreCache
 from engine.prompts.clock import Clock
@@ -143,9 +143,11 @@ def fitting_task(workspace: Workspace, options: JudgedOptions) -> Task:
 
 
 def length(workspace: Workspace, prompt: Prompt) -> int:
-    """Tokens of a prompt, its fields unfilled."""
+    """Tokens of a prompt, its fields unfilled; of a chat with all that the tokenizer's template puts around them."""
     tokenizer: Any = workspace.subject.tokenizer
-    return len(tokenizer(prompt.text()).input_ids) + (prompt.soft.tokens if prompt.soft else 0)
+    text = prompt.text() if prompt.chat == "off" else rendering.rendered(prompt.messages(), tokenizer)
+    (ids,) = rendering.tokens([text], prompt, tokenizer)
+    return len(ids) + (prompt.soft.tokens if prompt.soft else 0)
 
 
 def check_budget(workspace: Workspace, options: PromptStepOptions, lengths: Sequence[int]) -> None:

@@ -23,20 +23,29 @@ SHORTER = "fewer or shorter demonstrations, or a shorter instruction"
 
 def cut(prompt: Prompt, row: Row, fits: Callable[[Row], bool]) -> Row:
     """The row with as much of the field as fits. Raises UsageError where nothing of it does."""
-    name = max(named(prompt.template), key=lambda field: len(row.fields[field]))
-    text = row.fields[name]
+    name = longest(prompt, row)
 
     def shortened(length: int) -> Row:
-        return replace(row, fields={**row.fields, name: text[:length].rstrip()})
+        return replace(row, fields={**row.fields, name: row.fields[name][:length].rstrip()})
 
-    if not fits(shortened(0)):
+    if not fits(bare(prompt, row)):
         message = f"no room in the model's context for {row.text[:40]!r}, not even without its {{{name}}}"
         raise UsageError(message, where=f"prompt {prompt.name}", hint=SHORTER)
-    least, most = 0, len(text)
+    least, most = 0, len(row.fields[name])
     while most - least > 1:
         middle = (least + most) // 2
         least, most = (middle, most) if fits(shortened(middle)) else (least, middle)
     return shortened(least)
+
+
+def longest(prompt: Prompt, row: Row) -> str:
+    """The field that is cut."""
+    return max(named(prompt.template), key=lambda field: len(row.fields[field]))
+
+
+def bare(prompt: Prompt, row: Row) -> Row:
+    """The row with nothing of that field: as short as it can be."""
+    return replace(row, fields={**row.fields, longest(prompt, row): ""})
 
 
 def tell(workspace: Workspace, scorer: Scorer) -> int:

@@ -62,8 +62,8 @@ class Embedding:
 
     @property
     def text(self) -> Prompt:
-        """The start without virtual tokens: what stands behind those that are trained."""
-        return replace(self.start, soft=None)
+        """What stands behind the virtual tokens that are trained."""
+        return room.behind(self.options, self.start)
 
     def ids(self) -> list[int]:
         """The tokens that the training begins with: those of the instruction or the task's description, once and again."""
@@ -116,7 +116,7 @@ class Embedding:
     def check(self, soft: Soft | None, scorer: Scorer) -> Standing:
         """How the virtual tokens, or the scorer's model, do on the checked rows, calibrated as the step is."""
         kind, rows, task = self.options.calibration, self.checked, self.contest.task
-        prompt = replace(self.start, soft=soft)
+        prompt = replace(self.text, soft=soft)
         scores = scorer.score(prompt, rows, task.most_choices)
         free = calibration.content_free_scores(scorer, prompt, rows[0]) if kind == "contextual" else None
         return answers.judged(task.metric, scores, calibration.offsets(kind, scores, free), rows)
@@ -135,26 +135,27 @@ class Embedding:
         """What is to beat, the start last: what the step began with, what the virtual tokens say, if anything, and the text
         without those that the start has; and the virtual tokens, which are the start itself where nothing better was learned.
         """
-        origin = f"{soft.tokens} {soft.form} tokens, trained ahead of {self.start.name}"
+        ahead = self.start.name if self.options.behind == "prompt" else "the template"
+        origin = f"{soft.tokens} {soft.form} tokens, trained ahead of {ahead}"
         others = [*self.contest.race.prompts, *self.projected(reading)]
         if self.start.soft:
             name = prefix(self.workspace) + "text"
-            others.append(replace(self.text, name=name, origin=f"{self.start.name} without virtual tokens"))
+            others.append(replace(self.start, name=name, soft=None, origin=f"{self.start.name} without virtual tokens"))
         index = self.contest.enter(self.start)
         entered = [*(i for i in map(self.contest.enter, others) if i != index), index]
-        learned = self.contest.enter(replace(self.start, name=self.name, soft=soft, origin=origin))
+        learned = self.contest.enter(replace(self.text, name=self.name, soft=soft, origin=origin))
         return [i for i in dict.fromkeys(entered) if i != learned], learned
 
     def projected(self, reading: Reading) -> list[Prompt]:
         """What the virtual tokens say, as a text ahead of the text, where they say something and the model has room for it."""
         if not reading.text:
             return []
-        said = SEPARATOR.join(part for part in (reading.text, self.start.instruction) if part)
+        said = SEPARATOR.join(part for part in (reading.text, self.text.instruction) if part)
         name = prefix(self.workspace) + "projected"
         prompt = replace(self.text, name=name, instruction=said, origin=f"{self.name} as a text")
-        longest, limit = room.longest(self.contest, prompt, self.rows), positions(self.workspace.subject)
-        if limit is not None and longest > limit:
-            self.workspace.log(f"{name} is left out: {longest} tokens do not fit in the model's {limit} positions")
+        needed, limit = room.needed(self.contest, prompt, self.rows), positions(self.workspace.subject)
+        if limit is not None and needed > limit:
+            self.workspace.log(f"{name} is left out: {needed} tokens do not fit in the model's {limit} positions")
             return []
         return [prompt]
 

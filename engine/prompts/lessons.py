@@ -56,7 +56,7 @@ class Lessons:
         """The text's sequences for `rows`, to be met behind so many virtual tokens."""
         width = max(len(row.choices) for row in rows)
         by_row: list[list[Sequence_]] = [[] for _ in rows]
-        everything = scorer.sequences(text, rows, width)
+        everything = scorer.fitting(text, rows, width, virtual)
         for sequence in everything:
             row = sequence.targets[0][0] // width
             own = tuple((slot - row * width, tokens) for slot, tokens in sequence.targets)

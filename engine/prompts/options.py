@@ -138,6 +138,9 @@ class EmbedPromptOptions(StartedPromptOptions):
     """soft: embeddings of virtual tokens; prefix: keys and values of virtual tokens in every layer"""
     tokens: int = Field(default=20, ge=1)
     """how many virtual tokens; they begin as the text prompt's own, cut or repeated"""
+    behind: Literal["prompt", "template"] = "prompt"
+    """what stands behind the virtual tokens: the whole prompt that they are to beat, or the task's template alone, without
+    instruction and demonstrations, which is faster to train and to ask"""
     epochs: int = Field(default=10, ge=1)
     """passes over the training rows, at most"""
     patience: int = Field(default=3, ge=1)

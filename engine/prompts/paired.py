@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from engine import figures, statistics
+from engine import figures, registry, statistics
 from engine.errors import Unavailable, UsageError
 from engine.prompts import kept
 from engine.prompts.judging import ACCURACY, Measured
@@ -147,6 +147,9 @@ def _common(a: Answers, b: Answers) -> tuple[Measured, Measured]:
     if a.task != b.task or not common:
         hint = "compare prompts that were tested on the same task"
         raise UsageError(f"{a.label} ({a.task}) and {b.label} ({b.task}) answered no row in common", hint=hint)
+    if any(answer.parts for answer, _ in common) and registry.metric(a.metric) is None:
+        hint = "compare them with the version of compress-tui that judged them"
+        raise UsageError(f"{a.label} was judged by {a.metric}, which is not known here", hint=hint)
     first, second = (_measured(a.metric, column) for column in zip(*common, strict=True))
     return first, second
 

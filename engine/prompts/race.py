@@ -47,6 +47,7 @@ class Race:
     metric: str = ACCURACY
     scores: dict[int, Given] = field(default_factory=dict)
     _content_free: dict[int, torch.Tensor] = field(default_factory=dict)
+    _standings: dict[tuple[int, ...], Standing] = field(default_factory=dict)
 
     def enter(self, prompt: Prompt, tokens: int) -> None:
         """Adds a candidate, behind the others."""
@@ -113,13 +114,21 @@ class Race:
         granted = self.first + 1 - have if self.first else 0
         return self.rows[have : min(rows, have + max(count, granted))]
 
+    def charge(self) -> None:
+        """Counts the minutes since rows were last met, whatever they went into; nothing of another unit."""
+        if self.clock:
+            self.spent += self.clock.lap()
+
     def _meet(self, candidate: int, new: Sequence[Row]) -> None:
         if self.clock:
             self.clock.start()
         scored = self.score(self.prompts[candidate], new)
         old = self.scores.get(candidate)
         self.scores[candidate] = scored if old is None else answers.joined(old, scored)
-        self.spent += self.clock.lap() if self.clock else len(new) * self.price(self.tokens[candidate])
+        if self.clock:
+            self.charge()
+        else:
+            self.spent += len(new) * self.price(self.tokens[candidate])
 
     def catch_up(self, candidate: int, other: int) -> None:
         """Lets a candidate meet as many rows as another has, whatever is left of the budget."""
@@ -136,16 +145,21 @@ class Race:
             self._content_free[candidate] = self.content_free(self.prompts[candidate])
         return calibration.offsets(kind, scores, self._content_free.get(candidate))
 
-    def standing(self, candidate: int) -> Standing:
-        """Figures of the rows that count, calibrated."""
-        counting = self.scores[candidate][self.first :]
-        rows = self.rows[self.first : self.met(candidate)]
-        return answers.judged(self.metric, counting, self.offsets(candidate), rows)
+    def standing(self, candidate: int, end: int | None = None) -> Standing:
+        """Figures of the rows that count, or of those of them ahead of `end`; calibrated."""
+        met = self.met(candidate)
+        end = met if end is None else end
+        key = (candidate, met, self.first, end)
+        if key not in self._standings:
+            counting, rows = self.scores[candidate][self.first : end], self.rows[self.first : end]
+            self._standings[key] = answers.judged(self.metric, counting, self.offsets(candidate), rows)
+        return self._standings[key]
 
     def tell(self, candidate: int, round_: int, alive: bool) -> None:
         self.report(candidate, self.standing(candidate), round_, alive)
 
     def ranked(self, candidates: Sequence[int]) -> list[int]:
-        """Best first: by skill, then the shorter prompt."""
-        skill = {c: self.standing(c).skill for c in candidates}
+        """Best first: by skill on the rows that all of them have met, then the shorter prompt."""
+        common = min(map(self.met, candidates))
+        skill = {c: self.standing(c, common).skill for c in candidates}
         return sorted(candidates, key=lambda c: (-skill[c], self.tokens[c], c))

@@ -6,7 +6,7 @@ Calibration stays what the undisturbed development rows gave: nobody knows befor
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +54,7 @@ class Words:
 
 def tell(finals: Finals, scorer: Scorer, stage: str) -> None:
     """Every finalist under every perturbation that the options name, as events."""
+    scorer = replace(scorer, cut={})  # a disturbed row that is cut is one of those that are told already
     words = Words(finals.workspace, scorer, stage)
     if finals.options.robustness:
         for index, prompt in zip(finals.indices, finals.finalists, strict=True):

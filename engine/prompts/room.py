@@ -5,13 +5,14 @@ and a model that can hold them in their form. All of it is known from the task a
 from __future__ import annotations
 
 import random
+import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 
 from engine.data.rows import Row
 from engine.data.tasks import Task
 from engine.errors import UsageError
-from engine.prompts import pool
+from engine.prompts import context, pool
 from engine.prompts.contest import Contest, length
 from engine.prompts.forward import positions
 from engine.prompts.options import EmbedPromptOptions
@@ -25,9 +26,15 @@ def check(contest: Contest, options: EmbedPromptOptions, start: Prompt) -> list[
     # plain, start, projected, the virtual tokens; the text without any
     contest.check_budget([length(contest.workspace, start)] * (4 + (start.soft is not None)))
     rows = training(contest.task, options, start, contest.workspace.profile.seed)
-    check_positions(contest, options, start, rows)
+    check_positions(contest, options, behind(options, start), rows)
     check_form(contest, options)
     return rows
+
+
+def behind(options: EmbedPromptOptions, start: Prompt) -> Prompt:
+    """The text that stands behind the virtual tokens."""
+    text = replace(start, soft=None)
+    return text if options.behind == "prompt" else replace(text, instruction="", demonstrations=())
 
 
 def training(task: Task, options: EmbedPromptOptions, start: Prompt, seed: int) -> list[Row]:
@@ -40,20 +47,26 @@ def training(task: Task, options: EmbedPromptOptions, start: Prompt, seed: int) 
     return list(pool.draw(rows, options.train_rows, bool(task.labels), random.Random(f"{seed} trained")))
 
 
-def longest(contest: Contest, prompt: Prompt, rows: Sequence[Row]) -> int:
-    """Tokens of the longest sequence of the prompt's text with these rows and those that it will be judged on."""
+def needed(contest: Contest, prompt: Prompt, rows: Sequence[Row]) -> int:
+    """Tokens that the prompt's text needs with these rows and those that it will be judged on: for half of them whole, and for
+    all of them cut as far as rows can be.
+    """
     everything = [*rows, *contest.task.dev, *contest.task.test[: contest.options.test_rows]]
-    text = replace(prompt, soft=None)
-    return max(len(s.tokens) for s in contest.scorer.sequences(text, everything, contest.task.most_choices))
+    text, width = replace(prompt, soft=None), contest.task.most_choices
+    whole, bare = (
+        [len(s.tokens) for s in contest.scorer.sequences(text, some, width)]
+        for some in (everything, [context.bare(text, row) for row in everything])
+    )
+    return max(statistics.median_high(whole), *bare)
 
 
-def check_positions(contest: Contest, options: EmbedPromptOptions, start: Prompt, rows: Sequence[Row]) -> None:
+def check_positions(contest: Contest, options: EmbedPromptOptions, text: Prompt, rows: Sequence[Row]) -> None:
     """Raises UsageError for virtual tokens that the context has no room for."""
-    limit, needed = positions(contest.workspace.subject), longest(contest, start, rows)
-    if limit is None or needed + options.tokens <= limit:
+    limit, tokens = positions(contest.workspace.subject), needed(contest, text, rows)
+    if limit is None or tokens + options.tokens <= limit:
         return
-    message = f"{options.tokens} virtual tokens ahead of {needed} do not fit in the model's {limit} positions"
-    hint = "a shorter prompt" if needed >= limit else f"tokens = {limit - needed}, or a shorter prompt"
+    message = f"{options.tokens} virtual tokens ahead of {tokens} do not fit in the model's {limit} positions"
+    hint = "a shorter prompt" if tokens >= limit else f"tokens = {limit - tokens}, or a shorter prompt"
     raise UsageError(message, where=f"step.{contest.workspace.step}.tokens", hint=hint)
 
 

@@ -53,7 +53,8 @@ class Scorer:
     """A model that scores; `tell(done, total)` is called after every batch and may stop the work by raising.
 
     Products are computed in `compute` where that is shorter than the weights' own number format.
-    `cut` are the rows, by digest, that did not fit in the model's context, for every prompt that there were any with.
+    `cut` are the rows, by digest, that did not fit in the model's context, for every prompt that there were any with; `hashed`
+    are the weights, where they have been hashed before.
     """
 
     subject: Subject
@@ -63,17 +64,21 @@ class Scorer:
     weights: str = field(init=False)
     computed: int = 0
     cut: dict[str, set[str]] = field(default_factory=dict)
+    hashed: str = ""
 
     def __post_init__(self) -> None:
         if self.compute in (torch.float32, self.subject.dtype):
             self.compute = None
-        self.weights = conditions(self.subject, self.compute) if self.cache else ""
+        if self.cache and not self.hashed:
+            self.hashed = weights_hash(self.subject.module)
+        self.weights = conditions(self.subject, self.hashed, self.compute) if self.cache else ""
 
     @classmethod
-    def quick(cls, workspace: Workspace, subject: Subject) -> Scorer:
+    def quick(cls, workspace: Workspace, subject: Subject, kept: bool = True) -> Scorer:
         """For development and training rows: products in the number format of the calibration pass."""
         check = lambda done, total: workspace.check_stop()  # noqa: E731
-        return cls(subject, ScoreCache(), check, DTYPES[workspace.profile.calibration.compute])
+        cache = ScoreCache() if kept else None
+        return cls(subject, cache, check, DTYPES[workspace.profile.calibration.compute])
 
     @property
     def exact(self) -> Scorer:
@@ -82,7 +87,7 @@ class Scorer:
 
     def intact(self) -> bool:
         """Whether the weights are what they were when the scorer was made; one without a cache does not know."""
-        return not self.cache or self.weights == conditions(self.subject, self.compute)
+        return not self.cache or self.hashed == weights_hash(self.subject.module)
 
     def computing(self) -> AbstractContextManager[None]:
         """The number format of the products."""
@@ -125,10 +130,12 @@ class Scorer:
                 sequences += [Sequence_((*contexts[i], *tokens[:-1]), ((slot, tokens),)) for slot, tokens in choices]
         return sequences
 
-    def fitting(self, prompt: Prompt, rows: Sequence[Row], width: int) -> list[Sequence_]:
-        """The same, of rows that are cut where they are too long. Raises UsageError where a prompt has no room for any."""
+    def fitting(self, prompt: Prompt, rows: Sequence[Row], width: int, virtual: int = 0) -> list[Sequence_]:
+        """The same, of rows that are cut where they are too long behind the prompt's virtual tokens, or so many others. Raises
+        UsageError where a prompt has no room for any.
+        """
         sequences, limit = self.sequences(prompt, rows, width), positions(self.subject)
-        room = math.inf if limit is None else limit - (prompt.soft.tokens if prompt.soft else 0)
+        room = math.inf if limit is None else limit - (prompt.soft.tokens if prompt.soft else virtual)
         long = {sequence.targets[0][0] // width for sequence in sequences if len(sequence.tokens) > room}
         if not long:
             return sequences
@@ -198,11 +205,10 @@ class Scorer:
         return hashlib.blake2b(repr(about).encode(), digest_size=16).hexdigest()
 
 
-def conditions(subject: Subject, compute: torch.dtype | None = None) -> str:
+def conditions(subject: Subject, weights: str, compute: torch.dtype | None = None) -> str:
     """What a model's figures depend on to the last bit, beside its input: the weights, where and in which format it
     computes."""
-    where = f"{subject.device} {compute or subject.dtype} {torch.get_num_threads()} {torch.__version__}"
-    return f"{weights_hash(subject.module)} {where}"
+    return f"{weights} {subject.device} {compute or subject.dtype} {torch.get_num_threads()} {torch.__version__}"
 
 
 def arranged(sequences: Sequence[Sequence_], values: Sequence[float], rows: int, width: int) -> torch.Tensor:

@@ -16,6 +16,7 @@ from engine.prompts.rendering import rendered
 from engine.prompts.requests import Answer
 from engine.prompts.scorer import conditions
 from engine.subject import Subject
+from engine.weights import weights_hash
 
 BATCH = 16  # requests that are answered together
 TEMPERATURE, TOP_P = 0.8, 0.95
@@ -33,7 +34,7 @@ class Writer:
     @cached_property
     def weights(self) -> str:
         """Who writes; known once something is to be written."""
-        return conditions(self.subject)
+        return conditions(self.subject, weights_hash(self.subject.module))
 
     def write(self, requests: Sequence[str], tokens: int) -> list[Answer]:
         """One answer a request, at most `tokens` long; a request that is repeated is answered anew."""

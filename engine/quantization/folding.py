@@ -19,7 +19,7 @@ from engine.calibration import Walk
 from engine.matrices import Matrix
 
 FEW = 16  # tokens that a block is tried on
-SAME = 1e-3  # relative difference of answers that rounding may make
+SAME = 1e-2  # of what scaling the matrices alone does to the block's output, as much may be left by rounding
 
 
 @dataclass(frozen=True)
@@ -69,21 +69,23 @@ class Probe:
         width = matrices[0].shape[1]
         scale_I = torch.ones(width, device=matrices[0].weight.device)
         scale_I[::2] = 2.0
-        before = self.answer(block)
+        before, weights = self.answer(block), [matrix.weight.clone() for matrix in matrices]
+        for matrix in matrices:
+            matrix.weight.mul_(scale_I)
+        alone = float((self.answer(block) - before).norm())
+        found = None
         for maker in candidates(self.walk.block(block), matrices):
             kept = [parameter.data.clone() for parameter in maker.parameters]
-            weights = [matrix.weight.clone() for matrix in matrices]
             maker.divide(scale_I)
-            for matrix in matrices:
-                matrix.weight.mul_(scale_I)
-            same = float((self.answer(block) - before).norm()) <= SAME * float(before.norm())
+            same = float((self.answer(block) - before).norm()) <= SAME * alone
             for parameter, data in zip(maker.parameters, kept, strict=True):
                 parameter.data.copy_(data)
-            for matrix, weight in zip(matrices, weights, strict=True):
-                matrix.weight.copy_(weight)
             if same:
-                return maker
-        return None
+                found = maker
+                break
+        for matrix, weight in zip(matrices, weights, strict=True):
+            matrix.weight.copy_(weight)
+        return found
 
 
 def candidates(block: nn.Module, matrices: list[Matrix]) -> Iterator[Maker]:

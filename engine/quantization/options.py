@@ -24,7 +24,7 @@ class QuantizeOptions(StepOptions):
     size_ratio: float | None = Field(default=None, gt=0.0, lt=1.0)
     """instead of `bits`: 3, 4 or 8 for every matrix, so that the model takes this share of its bytes and loses least"""
     trial_windows: int = Field(default=4, ge=1)
-    """size_ratio: calibration windows on which rounded blocks are compared with the dense model"""
+    """size_ratio: calibration windows on which rounded matrices are compared with the dense model"""
     group: Literal[0, 32, 64, 128] = 32
     """neighbouring weights of a row that share a scale; 0: the whole row does"""
     symmetric: bool = False

@@ -1,13 +1,15 @@
 """Bits for every matrix under a budget of bytes: more where the loss feels rounding most.
 
-For each block the divergence from the dense model is measured with that block alone rounded to three bits; it is divided among
-the block's matrices by their output errors tr((W - W')G(W - W')ᵀ), and scaled to other widths by the same errors. Upgrades
-that save most a byte are then taken in turn (convex costs, as in `sensitivity`). Rounding here is to the nearest.
+For each matrix the divergence from the dense model is measured with that matrix alone rounded to three bits, and scaled to
+other widths by its output errors tr((W - W')G(W - W')ᵀ). Experts of a block are rounded together, since they are many, and the
+loss is divided among those of one kind by the same errors. Upgrades that save most a byte are then taken in turn (convex
+costs, as in `sensitivity`). Rounding here is to the nearest.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -26,6 +28,8 @@ from engine.quantization.options import WIDTHS, QuantizeOptions
 from engine.subject import Subject
 from engine.workspace import Workspace
 
+NUMBER = re.compile(r"\.\d+(?=\.)")
+"""in names: which block, which expert"""
 Costs = Mapping[str, Sequence[float]]
 """{matrix: loss at each of WIDTHS}"""
 
@@ -51,31 +55,33 @@ def costs(workspace: Workspace, walk: Walk, options: QuantizeOptions) -> dict[st
     before = trial.divergence()
     found: dict[str, list[float]] = {}
     for block in range(walk.blocks()):
-        errors, rounded = {}, {}
+        errors: dict[str, list[float]] = {}
+        kinds: dict[str, dict[str, torch.Tensor]] = {}
         for matrices, statistics in grams.groups(block):
             assert statistics.gram is not None
             for matrix in matrices:
                 values = [nearest(matrix.weight, Format(width, options.group, options.symmetric)) for width in WIDTHS]
                 errors[matrix.name] = [energy(matrix.weight - value, statistics.gram) for value in values]
-                rounded[matrix.name] = values[0]
-        loss = max(0.0, alone(walk, trial, block, rounded) - before)
-        whole = max(1e-30, sum(error[0] for error in errors.values()))
-        found |= {name: [loss * value / whole for value in error] for name, error in errors.items()}
+                kinds.setdefault(NUMBER.sub("", matrix.name), {})[matrix.name] = values[0]
+        for rounded in kinds.values():
+            loss = max(0.0, alone(walk, trial, block, rounded) - before)
+            whole = max(1e-30, sum(errors[name][0] for name in rounded))
+            found |= {name: [loss * value / whole for value in errors[name]] for name in rounded}
         workspace.progress("widths", block + 1, walk.blocks(), "blocks")
     return found
 
 
 def alone(walk: Walk, trial: Trial, block: int, rounded: Mapping[str, torch.Tensor]) -> float:
-    """The divergence from the dense model with these weights in the block; the model is as before afterwards."""
+    """The divergence from the dense model with these of the block's weights; the model is as before afterwards."""
     weights = walk.weights(block)
-    kept = {name: weight.clone() for name, weight in weights.items()}
+    kept = {name: weights[name].clone() for name in rounded}
     try:
-        for name, weight in weights.items():
-            weight.copy_(rounded[name])
+        for name, weight in rounded.items():
+            weights[name].copy_(weight)
         return trial.divergence(block)
     finally:
-        for name, weight in weights.items():
-            weight.copy_(kept[name])
+        for name, weight in kept.items():
+            weights[name].copy_(weight)
 
 
 def nearest(weight_OI: torch.Tensor, form: Format) -> torch.Tensor:

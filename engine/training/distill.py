@@ -20,7 +20,7 @@ from engine.training.masking import FixedMasks, trainable
 from engine.training.material import Material, material
 from engine.training.options import DistillOptions
 from engine.training.recover import block_ends
-from engine.training.teacher import Loaded, Teacher, teacher_of
+from engine.training.teacher import Lesson, Loaded, Teacher, teacher_of
 from engine.workspace import Workspace
 
 
@@ -50,18 +50,18 @@ class Imitation:
 
 def run(workspace: Workspace, options: DistillOptions) -> dict[str, Any]:
     """Trains the student, which is the workspace's model from then on; returns the step's summary."""
-    before = workspace.subject
+    before, lesson = workspace.subject, Lesson(workspace, options)
     if options.fuse:
-        check_fusable(workspace, options)
+        check_fusable(lesson, before)
     student = students.student_of(workspace, options)
     found = material(workspace, options)
     compute = number_format(student, options)
-    teacher, told = teacher_of(workspace, options, found, met(found, options, workspace.profile.seed), student, compute)
+    teacher, told = teacher_of(lesson, found, met(workspace, found, options), student, compute)
     learning = Learning.of(student, found, imitation(workspace, options, teacher, student), options, options.hidden > 0)
     workspace.subject = student
     with trainable(student.module) as (weights, masks):
         standing = course.trained(workspace, options, learning, weights, FixedMasks(weights, masks))
-        share, loss = choose_share(workspace, options, learning, weights, masks, standing.best)
+        share, loss = choose_share(lesson, learning, weights, masks, standing.best)
     course.keep(workspace)
     if student is not before and before.is_language_model:
         students.announce(workspace, options, len(before.blocks()))
@@ -75,9 +75,10 @@ def restore(workspace: Workspace, options: DistillOptions) -> None:
     course.put_back(workspace)
 
 
-def met(found: Material, options: DistillOptions, seed: int) -> list[int]:
+def met(workspace: Workspace, found: Material, options: DistillOptions) -> list[int]:
     """The items that the training will ask the teacher about."""
-    trained = (batch_at(found.train, options.batch, seed, step) for step in range(options.steps))
+    size, seed = course.pace(workspace, options).batch, workspace.profile.seed
+    trained = (batch_at(found.train, size, seed, step) for step in range(options.steps))
     return sorted({*found.held, *(item for batch in trained for item in batch)})
 
 

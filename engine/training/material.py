@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
+from engine.data.features import Features
 from engine.errors import Unavailable, UsageError
 from engine.prompts import pool
 from engine.prompts.scorer import Scorer
@@ -91,16 +92,22 @@ def of_task(workspace: Workspace, options: TrainingOptions) -> Material:
 
 def of_features(workspace: Workspace, options: TrainingOptions) -> Material:
     """The features that the module came with; some rows, by the seed, are held out."""
+    features = check_features(workspace, options)
+    generator = torch.Generator().manual_seed(workspace.profile.seed)
+    order = torch.randperm(len(features.x), generator=generator).tolist()
+    train, held = divided(order, options)
+    return Material(list(torch.from_numpy(features.x)), list(torch.from_numpy(features.y)), train, held, "rows")
+
+
+def check_features(workspace: Workspace, options: TrainingOptions) -> Features:
+    """The features that a module is trained on. Raises UsageError when there are none, or other data are asked for."""
     features = workspace.subject.features
     if features is None:
         raise UsageError("this model needs features to train on", where="calibration.source")
     if options.data != "calibration":
         message = f"{options.data!r} is for language models; this one is trained on its features"
         raise UsageError(message, where=f"step.{workspace.step}.data", hint='data = "calibration"')
-    generator = torch.Generator().manual_seed(workspace.profile.seed)
-    order = torch.randperm(len(features.x), generator=generator).tolist()
-    train, held = divided(order, options)
-    return Material(list(torch.from_numpy(features.x)), list(torch.from_numpy(features.y)), train, held, "rows")
+    return features
 
 
 def divided(order: Sequence[int], options: TrainingOptions) -> tuple[Sequence[int], Sequence[int]]:

@@ -24,7 +24,7 @@ class TrainingOptions(StepOptions):
     learning_rate: float = Field(default=1e-4, gt=0.0)
     """AdamW's largest step, reached after the warm-up, then falling as a cosine"""
     batch: int = Field(default=4, ge=1)
-    """windows or rows an optimizer step"""
+    """windows or rows an optimizer step, of each process"""
     warmup: float = Field(default=0.1, ge=0.0, lt=1.0)
     """share of the optimizer steps in which the learning rate rises"""
     clip: float = Field(default=1.0, gt=0.0)
@@ -115,6 +115,11 @@ class DistillOptions(TrainingOptions):
         student = self.student if isinstance(self.student, str) else "model"
         own = ("dense", "model", EVERY_SECOND)
         return [source for source in (self.teacher, student) if source not in own]
+
+    @property
+    def other_student(self) -> bool:
+        """Whether the student is another model and no part of the run's own."""
+        return self.student not in ("model", EVERY_SECOND) and isinstance(self.student, str)
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

@@ -59,9 +59,7 @@ def run(workspace: Workspace, options: RecoverOptions) -> dict[str, Any]:
 
 def blockwise(workspace: Workspace, options: RecoverOptions) -> dict[str, Any]:
     """Trains block by block."""
-    if not workspace.subject.is_language_model:
-        hint = 'method = "finetune" or "lora"'
-        raise UsageError("blockwise recovery needs a language model", where="step.method", hint=hint)
+    check_blockwise(workspace)
     dense = Stream.of(workspace, workspace.dense_subject(), options.batch)
     mine = Stream.of(workspace, workspace.subject, options.batch)
     kept = BlockCheckpoints(workspace)
@@ -80,6 +78,13 @@ def blockwise(workspace: Workspace, options: RecoverOptions) -> dict[str, Any]:
         "error_before": sum(event.before for event in found) / len(found),
         "error_after": sum(event.after for event in found) / len(found),
     }  # fmt: skip
+
+
+def check_blockwise(workspace: Workspace) -> None:
+    """Raises UsageError for what is no language model."""
+    if not workspace.subject.is_language_model:
+        where, hint = f"step.{workspace.step}.method", 'method = "finetune" or "lora"'
+        raise UsageError("blockwise recovery needs a language model", where=where, hint=hint)
 
 
 def restore(workspace: Workspace, options: RecoverOptions) -> None:

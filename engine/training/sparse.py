@@ -84,18 +84,24 @@ def begin_sparse(
         weight_OI.mul_(keep_OI)
 
 
-def begin_anew(workspace: Workspace) -> None:
-    """Random weights, by the profile's seed. Raises UsageError for language models, and modules that cannot be begun anew."""
-    subject, where = workspace.subject, f"step.{workspace.step}.start"
+def check_anew(workspace: Workspace) -> None:
+    """Raises UsageError for language models, and modules that cannot be begun anew."""
+    subject, where, hint = workspace.subject, f"step.{workspace.step}.start", 'start = "pretrained"'
     if subject.is_language_model:
-        raise UsageError("language models are not trained from scratch here", where=where, hint='start = "pretrained"')
+        raise UsageError("language models are not trained from scratch here", where=where, hint=hint)
+    for module in subject.module.modules():
+        if module._parameters and not hasattr(module, "reset_parameters"):
+            message = f"{type(module).__name__} has weights and no reset_parameters()"
+            raise UsageError(message, where=where, hint=hint)
+
+
+def begin_anew(workspace: Workspace) -> None:
+    """Random weights, by the profile's seed."""
+    check_anew(workspace)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(workspace.profile.seed)
-        for module in subject.module.modules():
+        for module in workspace.subject.module.modules():
             begin = getattr(module, "reset_parameters", None)
-            if begin is None and module._parameters:
-                message = f"{type(module).__name__} has weights and no reset_parameters()"
-                raise UsageError(message, where=where, hint='start = "pretrained"')
             if begin is not None:
                 begin()
 

@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from engine import figures, files
-from engine.errors import EngineError, UsageError
+from engine.errors import EngineError, UsageError, naming
 from engine.evaluation.divergence import Answer, kept
 from engine.grams import trim
 from engine.model import load
@@ -33,6 +33,8 @@ from engine.training.material import Material
 from engine.training.options import DistillOptions
 from engine.weights import writing
 from engine.workspace import Workspace
+
+TEACHING = ("teacher", "student")
 
 
 class Teacher(Protocol):
@@ -107,19 +109,38 @@ class Kept:
         return self.folder / f"{item}.safetensors"
 
 
-def teacher_of(workspace: Workspace, options: DistillOptions, material: Material, items: Sequence[int], student: Subject,
+@dataclass
+class Lesson:
+    """The teacher's model as the step needs it: loaded when it is first asked for, and again after it was let go."""
+
+    workspace: Workspace
+    options: DistillOptions
+    _model: Subject | None = None
+
+    def model(self) -> Subject:
+        if self._model is None:
+            self._model = subject_of(self.workspace, self.options)
+        return self._model
+
+    def let_go(self) -> None:
+        self._model = None
+        gc.collect()
+
+    def known(self) -> Subject:
+        """Somebody with its name, tokens and vocabulary: the dense model's are those of what was made of it."""
+        made_of_it = self.workspace.subject.fingerprint == self.workspace.dense_fingerprint
+        return self.workspace.subject if self.options.teacher == "dense" and made_of_it else self.model()
+
+
+def teacher_of(lesson: Lesson, material: Material, items: Sequence[int], student: Subject,
                compute: torch.dtype) -> tuple[Teacher, dict[str, Any]]:  # fmt: skip
-    """The step's teacher, ready for these items, and what the summary says of it. The dense model's name, tokens and
-    vocabulary are known without it.
-    """
-    known_already = options.teacher == "dense" and workspace.subject.fingerprint == workspace.dense_fingerprint
-    model = None if known_already else subject_of(workspace, options)
-    known = model or workspace.subject
-    vocabulary = check_fit(known, student)
+    """The step's teacher, ready for these items, and what the summary says of it."""
+    workspace, options, known = lesson.workspace, lesson.options, lesson.known()
+    with naming(f"step.{workspace.step}.teacher", options.teacher):
+        vocabulary = check_fit(known, student)
 
     def loaded() -> Loaded:
-        found = model or workspace.dense_subject()
-        return Loaded(found, material, compute, options.temperature, vocabulary, options.hidden > 0)
+        return Loaded(lesson.model(), material, compute, options.temperature, vocabulary, options.hidden > 0)
 
     if not (options.cache and student.is_language_model):
         return loaded(), {}
@@ -127,6 +148,7 @@ def teacher_of(workspace: Workspace, options: DistillOptions, material: Material
     found = Kept(files.cache_folder() / "teachers" / name, student.device, vocabulary)
     found.folder.mkdir(parents=True, exist_ok=True)
     told = collect(workspace, options, found, items, loaded)
+    lesson.let_go()
     os.utime(found.folder)
     trim(found.folder.parent)
     return found, told
@@ -150,8 +172,6 @@ def collect(
         for done, item in enumerate(missing):
             workspace.progress("asking the teacher", done, len(missing), "items")
             known.add(item, kept(asked.view([item]).log_TK, min(options.top, asked.vocabulary)))
-        del asked
-        gc.collect()
     size, seconds = sum(known.file(item).stat().st_size for item in items), round(time.perf_counter() - began, 3)
     told = (
         f"{len(items)} items, {figures.size(size)} on disk, {len(missing)} of them asked in {figures.duration(seconds)}"
@@ -171,22 +191,28 @@ def key(name: str, options: DistillOptions, material: Material, compute: torch.d
 
 def check_fit(teacher: Subject, student: Subject) -> int:
     """How many tokens or classes both predict. Raises UsageError when the two do not speak of the same things."""
-    if teacher.is_language_model != student.is_language_model:
-        kinds = ["a language model" if one.is_language_model else "another module" for one in (teacher, student)]
-        raise UsageError(f"the teacher is {kinds[0]} and the student {kinds[1]}", where="step.teacher")
+    check_kinds(teacher, student)
     if not teacher.is_language_model:
         return 2**62
     check_tokenizers(teacher.tokenizer, student.tokenizer)
     return min(outputs(teacher), outputs(student))
 
 
-def check_tokenizers(teacher: Any, student: Any) -> None:
+def check_kinds(one: Subject, other: Subject, names: tuple[str, str] = TEACHING) -> None:
+    """Raises UsageError for a language model beside another module."""
+    if one.is_language_model != other.is_language_model:
+        kinds = ["a language model" if subject.is_language_model else "another module" for subject in (one, other)]
+        raise UsageError(f"the {names[0]} is {kinds[0]} and the {names[1]} {kinds[1]}", where="step.teacher")
+
+
+def check_tokenizers(one: Any, another: Any, names: tuple[str, str] = TEACHING) -> None:
     """Padding behind the vocabulary may differ, the tokens may not."""
-    theirs, ours = teacher.get_vocab(), student.get_vocab()
+    theirs, ours = one.get_vocab(), another.get_vocab()
     other = sorted((token for token in theirs.keys() | ours.keys() if theirs.get(token) != ours.get(token)), key=str)
     if other:
-        message = f"teacher and student have different tokenizers: {len(other)} tokens differ, {other[0]!r} among them"
-        hint = "a teacher of the same family, whose tokens have the same numbers"
+        told = f"{len(other)} tokens differ, {other[0]!r} among them"
+        message = f"{names[0]} and {names[1]} have different tokenizers: {told}"
+        hint = f"a {names[0]} of the same family, whose tokens have the same numbers"
         raise UsageError(message, where="step.teacher", hint=hint)
 
 

@@ -16,7 +16,7 @@ def test_ci_runs_the_readmes_test_command() -> None:
 
 
 def test_make_targets_exist() -> None:
-    for target in ("demo", "test", "check", "bench"):
+    for target in ("demo", "test", "check", "bench", "screenshots"):
         done = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
 

@@ -11,6 +11,7 @@ from fixtures.models import subject
 from fixtures.prompting import toy
 from fixtures.workspaces import workspace
 
+from engine import foreseen
 from engine.calibration import Walk
 from engine.data.tasks import Generation
 from engine.errors import UsageError
@@ -42,7 +43,7 @@ THIRDS = prune(pattern="2:3")  # fits 48 columns and not 64
 
 def test_a_step_after_a_structured_one_meets_another_model(tmp_path: Path) -> None:
     space = space_of(tmp_path, CHANNELS, THIRDS)
-    check_pruning(space, Walk.over(space).matrices)
+    check_pruning(foreseen.steps(space, Walk.over(space).matrices))
     structured.run(space, CHANNELS)
     step.check_options(Walk.over(space).matrices, THIRDS)
 
@@ -51,7 +52,7 @@ def test_a_step_after_a_structured_one_meets_another_model(tmp_path: Path) -> No
 def test_a_step_before_it_is_refused_early(tmp_path: Path, steps: tuple[PruneOptions, ...]) -> None:
     space = space_of(tmp_path, *steps)
     with pytest.raises(UsageError, match="3 does not divide the width 64"):
-        check_pruning(space, Walk.over(space).matrices)
+        check_pruning(foreseen.steps(space, Walk.over(space).matrices))
 
 
 def test_what_a_gate_and_a_walk_count_is_right_answers(tmp_path: Path) -> None:

@@ -46,12 +46,12 @@ def _agree(app: CompressApp, screen: str) -> None:
     foot = str(current.query_one("#foot").content)
     assert foot.startswith(" ? help")
     help_text = help_screen(screen, app.settings.keys).text.plain
-    titles = [command.title for command in app.get_system_commands(current)]
+    offered = {command.help: command.title for command in app.get_system_commands(current)}
     for action in listed:
         assert hasattr(current, f"do_{action.name}") or hasattr(app, f"do_{action.name}")
         assert action.help in help_text
         assert not action.footer or f"{action.key} {action.label}" in foot
-        assert action.name == "palette" or any(action.label.lower() in title.lower() for title in titles)
+        assert action.name == "palette" or action.label.lower() in offered[f"{action.help} ({action.key})"].lower()
 
 
 async def test_forbidden_keys_are_bound_nowhere_in_the_app() -> None:

@@ -43,14 +43,16 @@ async def test_resizing_rearranges_and_a_small_terminal_says_what_it_needs(make_
             assert "Layers" in words(app)
 
 
-async def test_the_words_are_the_same_without_colours(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("size", [SMALL, LARGE], ids=["80x24", "160x45"])
+async def test_no_words_need_colours(size: tuple[int, int], make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make_run("finished")
 
     async def look() -> list[str]:
+        """Every screen, and what opens over one."""
         app, seen = app_on(run), []
-        async with app.run_test(size=SMALL) as pilot:
-            for number in range(1, 5):
-                await pilot.press(str(number))
+        async with app.run_test(size=size) as pilot:
+            for keys in ("1", "2", "3", "4", "question_mark", "escape o", "escape colon", "escape T", "escape ctrl+p"):
+                await pilot.press(*keys.split())
                 await settle(pilot)
                 app.export_screenshot()  # goes through the filter that takes the colours out
                 seen.append(words(app))
@@ -58,6 +60,7 @@ async def test_the_words_are_the_same_without_colours(make_run: MakeRun, monkeyp
 
     coloured = await look()
     monkeypatch.setenv("NO_COLOR", "1")
+    assert len(set(coloured)) == 9
     assert await look() == coloured
 
 

@@ -22,6 +22,7 @@ from tui.screens.panes import WIDE
 from tui.widgets import explain, failures
 from tui.widgets.blockview import BlockView
 from tui.widgets.chart import RunChart
+from tui.widgets.frame import TIGHT
 from tui.widgets.layers import FIGURE_COLUMNS, LAYER_COLUMNS, figure_rows, layer_rows, layers_line, outcome_line
 from tui.widgets.line import Line
 from tui.widgets.logview import LogView
@@ -215,8 +216,9 @@ class RunScreen(WorkScreen):
             text.append(f"  {step.use}", "bold")
             if step.total:
                 unit = f" {step.unit}" if step.unit not in ("", step.label) else ""
-                text.append(f" {step.label} {step.done}/{step.total}{unit}  ")
-                text.append_text(bar(step.done, step.total, 8 if self.size.width < 100 else 24))
+                label = "" if self.size.width < TIGHT else f" {step.label}"
+                text.append(f"{label} {step.done}/{step.total}{unit}  ")
+                text.append_text(bar(step.done, step.total, 24 if self.size.width >= 100 else 8 if label else 0))
                 text.append(f" {100 * step.done // step.total}%", "bold")
             gone = max(0.0, now - step.started) if step.started else 0
             if step.done and gone > 0:

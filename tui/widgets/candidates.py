@@ -18,11 +18,11 @@ COLUMNS = (
     Column("dense", "dense", 6, numeric=True),
     Column("compressed", "compr.", 6, numeric=True),
     Column("difference", "diff", 5, numeric=True),
-    Column("interval", "95% int.", 11, sortable=False),
+    Column("interval", "95% int.", 11, sortable=False, least=48),
     Column("verdict", "verdict", 10, mark),
-    Column("tokens", "tok", 4, numeric=True),
-    Column("ms", "ms", 5, lambda ms: figures.number(ms, 1), numeric=True),
-    Column("round", "round", 5, numeric=True),
+    Column("tokens", "tok", 4, numeric=True, least=56),
+    Column("ms", "ms", 5, lambda ms: figures.number(ms, 1), numeric=True, least=62),
+    Column("round", "round", 5, numeric=True, least=68),
     Column("rows", "rows", 9, numeric=True, least=100),
 )
 

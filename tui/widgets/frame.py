@@ -16,6 +16,8 @@ from tui.widgets.line import Line
 from tui.widgets.states import mark
 
 SMALLEST = (50, 16)
+TIGHT = 60
+"""columns below which the modes stand close together, so that there is room for the run's state"""
 
 
 class ActionBar(Line):
@@ -31,10 +33,10 @@ class TopBar(ActionBar):
     """Modes on the left, what the run is doing on the right."""
 
     def show(self, modes: Sequence[Action], mode: str, follower: Follower | None, paused: bool) -> None:
-        left = Text()
+        left, end = Text(), "" if self.size.width < TIGHT else " "
         for action in modes:
             style = Style(bold=True, reverse=True) if action.name == mode else Style()
-            left.append(f" {action.key} {action.label} ", style + Style(meta={"act": action.name}))
+            left.append(f" {action.key} {action.label}{end}", style + Style(meta={"act": action.name}))
         room = self.size.width - left.cell_len - 2
         right = _run_line(follower, paused, room)
         gap = max(1, self.size.width - left.cell_len - right.cell_len - 1)

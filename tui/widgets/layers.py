@@ -18,7 +18,7 @@ def _error(error: float) -> str:
 
 
 LAYER_COLUMNS = (
-    Column("layer", "matrix", keep="end", room=18),
+    Column("layer", "matrix", keep="end", room=19),
     Column("shape", "shape", 11, lambda shape: "×".join(map(str, shape)), numeric=True, least=58),
     Column("sensitivity", "sens", 7, _error, numeric=True, optional=True, least=46),
     Column("planned", "plan", 6, figures.share, numeric=True, optional=True, least=42),

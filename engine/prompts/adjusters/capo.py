@@ -17,6 +17,7 @@ from engine.prompts import pool, requests
 from engine.prompts.adjusting import Adjuster, Setting
 from engine.prompts.template import Prompt
 
+SHOWS = True
 POPULATION = 6
 CHILDREN = 4  # a generation
 TRIES = 8  # attempts for each child that a generation is to have

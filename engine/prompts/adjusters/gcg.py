@@ -71,7 +71,7 @@ def found(prompt: Prompt, vocabulary: Vocabulary, setting: Setting) -> list[Swap
     """Swaps in the prompt's instruction that read back as they are, the most promising first."""
     rows = setting.generator.sample(setting.task.train, min(ROWS, len(setting.task.train)))
     width = max(len(row.choices) for row in rows)
-    sequences = setting.scorer.sequences(prompt, rows, width)
+    sequences = setting.scorer.fitting(prompt, rows, width)
     lead = encode(prompt.instruction, setting)
     lead = lead[: len(os.path.commonprefix([lead, *(list(s.tokens) for s in sequences)]))]
     questions = [

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,18 +14,22 @@ ORDER = 4  # words of the longest n-gram
 
 
 def values(answers: Sequence[str], references: Sequence[Sequence[str]]) -> NDArray[np.float64]:
-    from sacrebleu import sentence_bleu
-
     pairs = zip(answers, references, strict=True)
-    return np.array([sentence_bleu(answer, list(right)).score / 100 for answer, right in pairs])
+    return np.array([scored(answer, tuple(right)).score / 100 for answer, right in pairs])
 
 
 def parts(answers: Sequence[str], references: Sequence[Sequence[str]]) -> NDArray[np.float64]:
     """[R, 10]: n-grams of each length that a reference has, all of them, the answer's words, the nearest reference's."""
+    found = (scored(answer, tuple(right)) for answer, right in zip(answers, references, strict=True))
+    return np.array([[*one.counts, *one.totals, one.sys_len, one.ref_len] for one in found], dtype=float)
+
+
+@lru_cache(maxsize=10_000)
+def scored(answer: str, right: tuple[str, ...]) -> Any:
+    """sacrebleu's counts of one answer, for values and parts alike."""
     from sacrebleu import sentence_bleu
 
-    found = (sentence_bleu(answer, list(right)) for answer, right in zip(answers, references, strict=True))
-    return np.array([[*one.counts, *one.totals, one.sys_len, one.ref_len] for one in found], dtype=float)
+    return sentence_bleu(answer, list(right))
 
 
 def figure(sums_BK: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -9,19 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fixtures.prompting import at_work
+from fixtures.prompting import answering, at_work
 from fixtures.races import Planted
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engine import events as ev
-from engine import preflight
+from engine import foreseen, preflight
 from engine import profile as profiles
+from engine.data.rows import Row
 from engine.errors import Cancelled, ProfileError, UsageError
 from engine.prompts import adjust, clock, select
+from engine.prompts.adjusters import grips
+from engine.prompts.adjusting import Adjuster, Setting
 from engine.prompts.budget import Budget
 from engine.prompts.clock import Clock
 from engine.prompts.options import AdjustPromptOptions, PromptStepOptions, SelectPromptOptions
+from engine.prompts.template import Prompt
 from engine.registry import OPTIMIZERS
 
 NAMES = OPTIMIZERS.names()
@@ -202,7 +206,7 @@ def test_an_adjuster_spends_in_the_same_units(budget: str, tmp_path: Path, monke
     })  # fmt: skip
     told = list[ev.Event]()
     made = at_work(tmp_path / "run", step, told)
-    preflight.check_prompts(made)
+    preflight.check_prompts(foreseen.steps(made, []))
     adjust.run(made, step)
     tokens = {e.candidate: e.tokens for e in told if isinstance(e, ev.CandidateAdded)}
     met: dict[str, int] = {}
@@ -216,6 +220,52 @@ def test_an_adjuster_spends_in_the_same_units(budget: str, tmp_path: Path, monke
     assert {(e.total, e.unit) for e in shown} == {(3000, "tokens") if "tokens" in budget else (300, "seconds")}
 
 
+def slow_search(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, own: float, slow: dict[str, float]
+) -> tuple[dict[str, Any], dict[str, int]]:
+    """The step's summary and the development rows that each met, where proposing takes so many minutes and so does, by name,
+    meeting rows; whatever was proposed is right.
+    """
+    now = Ticking(0.6)
+    monkeypatch.setattr(clock, "time", now)
+
+    def answers(prompt: Prompt, row: Row) -> float:
+        now.now += 60 * slow.get(prompt.name, 0) / 8
+        return 4.0 if prompt.name.startswith("a") else -4.0
+
+    def proposed(setting: Setting) -> Adjuster:
+        for number in range(2):
+            now.now += 60 * own * number
+            yield [setting.with_instruction(f"the {number} {i}", "") for i in range(4)]
+
+    answering(monkeypatch, answers)
+    monkeypatch.setattr(grips, "adjust", proposed)
+    step = AdjustPromptOptions(use="adjust_prompt", task="toy", budget="100 minutes", rows=16, finalists=8, test_rows=5)
+    told = list[ev.Event]()
+    summary = adjust.run(at_work(folder, step, told), step)
+    scored = [e for e in told if isinstance(e, ev.CandidateScored) and e.split == "dev"]
+    return summary, {name: max(e.n for e in scored if e.candidate == name) for name in {e.candidate for e in scored}}
+
+
+@pytest.mark.parametrize(("own", "entered"), [(0, 8), (59, 4), (300, 4)])
+def test_an_adjusters_own_minutes_are_spent_before_it_enters_more(
+    own: float, entered: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    summary, met = slow_search(tmp_path / "run", monkeypatch, own, {})
+    assert summary["candidates"] == len(met) == 1 + entered
+    assert summary["winner"].startswith("a")
+
+
+def test_who_meets_a_row_only_in_part_when_the_minutes_end_is_no_finalist(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    summary, met = slow_search(tmp_path / "run", monkeypatch, 0, {"a03": 150})
+    assert met.pop("a03") == 8, "of the 16"
+    assert min(met.values()) >= 16
+    assert summary["candidates"] == 4
+    assert summary["winner"] in ("a01", "a02")
+
+
 @pytest.mark.parametrize(
     "step",
     [
@@ -226,5 +276,5 @@ def test_an_adjuster_spends_in_the_same_units(budget: str, tmp_path: Path, monke
 def test_tokens_that_show_nothing_are_refused_before_the_run(step: PromptStepOptions, tmp_path: Path) -> None:
     made = at_work(tmp_path / "run", step)
     with pytest.raises(UsageError, match="a budget of .*0 tokens") as refused:
-        preflight.check_prompts(made)
+        preflight.check_prompts(foreseen.steps(made, []))
     assert refused.value.where == "step.0.budget"

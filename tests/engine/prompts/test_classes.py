@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from fixtures.prompting import at_work, toy
 
-from engine import preflight
+from engine import foreseen, preflight
 from engine.data.rows import Row
 from engine.data.tasks import Task
 from engine.errors import UsageError
+from engine.prompts.adjusters import grips
 from engine.prompts.options import AdjustPromptOptions, EmbedPromptOptions, PromptStepOptions, SelectPromptOptions
 
 
@@ -33,7 +34,7 @@ SORTED = replace(toy(), dev=of_class(toy().dev, 0) + of_class(toy().dev, 1))
 
 
 def check(folder: Path, step: PromptStepOptions, task: Task) -> None:
-    preflight.check_prompts(at_work(folder, step, task=task))
+    preflight.check_prompts(foreseen.steps(at_work(folder, step, task=task), []))
 
 
 @pytest.mark.parametrize(
@@ -69,3 +70,9 @@ def test_a_class_that_nobody_has_and_choices_of_the_rows_own(tmp_path: Path) -> 
     check(tmp_path / "run", select(), replace(toy(), labels={"0": " no", "1": " yes", "2": " perhaps"}))
     check(tmp_path / "few", select(dev_rows=1), SORTED)
     check(tmp_path / "own", select(), replace(ONE_SIDED["dev"], labels={}))
+
+
+def test_an_adjuster_says_itself_that_it_shows_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grips, "SHOWS", True, raising=False)
+    with pytest.raises(UsageError, match="train rows"):
+        check(tmp_path / "run", adjust(method="grips", max_demonstrations=2), ONE_SIDED["train"])

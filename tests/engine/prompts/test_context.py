@@ -5,24 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from fixtures.models import subject
-from fixtures.prompting import WORDS, at_work, options, toy
+from fixtures.prompting import WORDS, at_work, options, setting, toy
 
 from engine import events as ev
-from engine import preflight
+from engine import foreseen, preflight
 from engine.data.rows import Row
-from engine.data.tasks import Task
+from engine.data.tasks import Generation, Task
 from engine.errors import UsageError
 from engine.evaluation.measure import Measurement
 from engine.evaluation.options import EvaluateOptions
 from engine.prompts import select
-from engine.prompts.options import PromptStepOptions, SelectPromptOptions
+from engine.prompts.adjusters import gcg
+from engine.prompts.gradient import Question
+from engine.prompts.lessons import Lessons
+from engine.prompts.options import EmbedPromptOptions, PromptStepOptions, SelectPromptOptions
 from engine.prompts.scorer import Scorer
 from engine.prompts.soft import beginning
 from engine.prompts.template import Prompt
+from engine.prompts.vocabulary import Vocabulary
 
 POSITIONS = 512  # of the tiny models
 LONG = " ".join(WORDS * 60)
@@ -70,6 +75,29 @@ def test_virtual_tokens_take_their_room() -> None:
     assert POSITIONS - 42 <= max(len(s.tokens) for s in sequences) <= POSITIONS - 40
 
 
+def test_rows_to_learn_from_leave_room_for_virtual_tokens() -> None:
+    made = Lessons.of(Scorer(subject("llama")), PROMPT, [row(LONG), row("no value")], 40, None, 0.5, 2.0, torch.float32)
+    assert POSITIONS - 42 <= max(len(s.tokens) for one in made.sequences for s in one) <= POSITIONS - 40
+
+
+def test_a_gradient_is_of_rows_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    at, followed = setting(1, method="gcg"), list[Question]()
+    at = replace(at, task=replace(at.task, train=long_task().dev[:4]))
+    gradient = gcg.task_gradient
+    monkeypatch.setattr(gcg, "task_gradient", lambda *about: (followed.extend(about[2]), gradient(*about))[1])
+    assert gcg.found(at.start, Vocabulary(at.subject, words=True), at)
+    assert POSITIONS - 2 <= max(question.tokens for question in followed) <= POSITIONS
+
+
+def test_a_row_that_is_too_long_does_not_refuse_virtual_tokens(tmp_path: Path) -> None:
+    step = EmbedPromptOptions(use="embed_prompt", task="toy", tokens=40, budget=200, calibration="none")
+    preflight.check_prompts(at_work(tmp_path / "run", step, task=long_task()))
+    for words, tokens in ((LONG, 40), ("yes", 500)):
+        refused = step.model_copy(update={"instruction": words, "tokens": tokens})
+        with pytest.raises(UsageError, match="do not fit in the model's 512 positions"):
+            preflight.check_prompts(at_work(tmp_path / f"{tokens}", refused, task=long_task()))
+
+
 def test_a_prompt_without_room_for_a_row_is_an_error() -> None:
     with pytest.raises(UsageError, match="no room in the model's context for 'no value'") as refused:
         Scorer(subject("llama")).score(replace(PROMPT, instruction=LONG), [row("no value")])
@@ -100,11 +128,21 @@ def test_a_step_says_how_many_rows_were_cut(tmp_path: Path) -> None:
     assert not [e for e in told if isinstance(e, ev.Log) and "longest field" in e.message]
 
 
-def test_a_measurement_says_so_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "changes", [{}, {"labels": {}, "metric": "chrf", "generation": Generation(2, "")}], ids=["choices", "free answers"]
+)
+def test_a_measurement_says_so_too(changes: dict[str, Any], tmp_path: Path) -> None:
     told = list[ev.Event]()
-    made = at_work(tmp_path / "run", None, told, long_task())
+    made = at_work(tmp_path / "run", None, told, replace(long_task(), **changes))
     Measurement(made, made.subject, EvaluateOptions(tasks=["toy"]), "dense").task("toy")
     assert [e.message[:6] for e in told if isinstance(e, ev.Log)] == ["2 rows"]
+
+
+def test_disturbed_copies_of_a_row_that_is_cut_are_no_other_rows(tmp_path: Path) -> None:
+    step = SelectPromptOptions(
+        use="select_prompt", task="toy", candidates=["Yes?"], budget=80, robustness=["case"], calibration="none"
+    )
+    assert select.run(at_work(tmp_path / "run", step, task=long_task()), step)["cut"] == 3
 
 
 @pytest.mark.parametrize(
@@ -116,5 +154,5 @@ def test_a_measurement_says_so_too(tmp_path: Path) -> None:
 )
 def test_a_given_prompt_without_room_is_refused_before_the_run(step: PromptStepOptions, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="but the model has 512 positions") as refused:
-        preflight.check_prompts(at_work(tmp_path / "run", step))
+        preflight.check_prompts(foreseen.steps(at_work(tmp_path / "run", step), []))
     assert refused.value.where == "step.0"

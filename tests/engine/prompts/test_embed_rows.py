@@ -11,7 +11,7 @@ from fixtures.embedding import TEXT, margins, options, planted
 from fixtures.models import subject
 from fixtures.prompting import answering, at_work, toy
 
-from engine import preflight
+from engine import foreseen, preflight
 from engine.data.tasks import Task
 from engine.errors import UsageError
 from engine.prompts import embed, pool, room
@@ -58,9 +58,28 @@ def test_a_continued_training_that_improves_nothing_keeps_nothing(
     assert any("nothing was learned" in line.message for line in work.workspace.state.log)
 
 
+def test_the_template_alone_may_stand_behind_the_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are trained and checked so, and raced against the whole prompt."""
+    answering(monkeypatch, margins(1.0, 0.2))
+    asked: list[Prompt] = []
+    work = working(tmp_path / "run", options(behind="template"), TEXT)
+    assert (work.text.instruction, work.text.demonstrations) == ("", ())
+    score = work.contest.scorer.score
+    monkeypatch.setattr(
+        work.contest.scorer, "score", lambda prompt, *more: asked.append(prompt) or score(prompt, *more)
+    )
+    work.check(planted("soft"), work.contest.scorer)
+    others, learned = work.enter(planted("soft"), NOTHING)
+    prompts = work.contest.race.prompts
+    assert asked == [replace(work.text, soft=planted("soft"))]
+    assert [prompts[i].name for i in others] == ["plain", "start"]
+    assert prompts[others[-1]].same(TEXT)
+    assert prompts[learned].same(asked[0])
+
+
 def test_what_the_tokens_say_is_no_candidate_where_it_has_no_room(tmp_path: Path) -> None:
     work = working(tmp_path / "run", options(), TEXT)
-    rest = room.longest(work.contest, TEXT, work.rows)
+    rest = room.needed(work.contest, TEXT, work.rows)
     said = Reading([], [], " yes" * (512 - rest - 20))
     assert [prompt.name for prompt in work.projected(said)] == ["projected"]
     assert work.projected(Reading([], [], " yes" * (512 - rest + 1))) == []
@@ -114,19 +133,19 @@ def test_what_the_step_would_refuse_is_refused_before_the_run(
     made = at_work(tmp_path / "run", options(), task=task)
     made.profile = made.profile.model_copy(update={"step": [PruneOptions(use="prune"), options(**changes)]})
     with pytest.raises(UsageError, match=message) as refused:
-        preflight.check_prompts(made)
+        preflight.check_prompts(foreseen.steps(made, []))
     assert refused.value.where == where
     assert "tokens = 1" not in str(refused.value.hint)
     replace(made, step=1).finish({"summary": {}})
-    preflight.check_prompts(made)
+    preflight.check_prompts(foreseen.steps(made, []))
 
 
 def test_a_form_that_the_model_cannot_have_is_refused_before_the_run(tmp_path: Path) -> None:
     made = at_work(tmp_path / "run", options(form="prefix"))
-    preflight.check_prompts(made)
+    preflight.check_prompts(foreseen.steps(made, []))
     made.subject = subject("deepseek_v3")
     with pytest.raises(UsageError, match="one shape") as refused:
-        preflight.check_prompts(made)
+        preflight.check_prompts(foreseen.steps(made, []))
     assert refused.value.where == "step.0.form"
 
 
@@ -144,7 +163,7 @@ def test_a_budget_that_is_too_small_is_refused_before_the_run(
     made = at_work(tmp_path / "run", options())
     made.profile = made.profile.model_copy(update={"step": [step]})
     with pytest.raises(UsageError, match="a budget of") as refused:
-        preflight.check_prompts(made)
+        preflight.check_prompts(foreseen.steps(made, []))
     assert refused.value.where == "step.0.budget"
     made.profile = made.profile.model_copy(update={"step": [step.model_copy(update={"budget": least})]})
-    preflight.check_prompts(made)
+    preflight.check_prompts(foreseen.steps(made, []))

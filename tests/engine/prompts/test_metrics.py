@@ -89,6 +89,16 @@ def test_bleu_and_chrf_are_sacrebleus(rows: Any) -> None:
     assert Measured.of("chrf", answers, right).figure == pytest.approx(float(np.mean(chrf)))
 
 
+def test_bleu_counts_an_answer_once_for_values_and_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    count, counted = sacrebleu.sentence_bleu, list[str]()
+    monkeypatch.setattr(
+        sacrebleu, "sentence_bleu", lambda answer, right: counted.append(answer) or count(answer, right)
+    )
+    found = Measured.of("bleu", ["one that is counted", "and another one"], [["one that is"], ["another one", "one"]])
+    assert counted == ["one that is counted", "and another one"]
+    assert len(found.values) == len(found.sums) == 2
+
+
 def test_token_f1_and_exact_match_by_hand() -> None:
     answers = ["The red hat.", "a red dog", "dog dog", ""]
     right = [["red hat"], ["the blue dog", "a cat"], ["dog"], ["The."]]

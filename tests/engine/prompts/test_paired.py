@@ -175,3 +175,18 @@ def test_a_figure_of_sums_is_not_the_mean_of_its_rows() -> None:
 def test_prompts_that_were_judged_otherwise_are_refused() -> None:
     with pytest.raises(UsageError, match="b was judged by nll and a by chrf"):
         paired.differences([judged("a", [0.5]), judged("b", [0.5], "nll")])
+
+
+@pytest.mark.parametrize("parts", [(), (1.0, 2.0)])
+def test_a_metric_of_another_version(parts: tuple[float, ...]) -> None:
+    """Its values have a mean; only it knows what becomes of its parts."""
+    rows = tuple(paired.Answer(f"row {i}", "A", "b", None, value=0.7, parts=parts) for i in range(4))
+    both = [paired.Answers(label, "t", "pruned", rows, "comet") for label in ("base", "new")]
+    if parts:
+        with pytest.raises(UsageError, match="judged by comet, which is not known here") as refused:
+            paired.differences(both)
+        assert refused.value.hint
+    else:
+        (found,) = paired.differences(both)
+        assert (found.accuracy_a, found.n, found.verdict) == (pytest.approx(0.7), 4, "tie")
+        assert paired.headers([found])[8] == "rows a/b better"

@@ -11,6 +11,7 @@ from fixtures.races import Planted
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.prompts import answers
 from engine.prompts.judging import ACCURACY, of_choices
 from engine.prompts.optimizers import exhaustive, halving
 
@@ -57,6 +58,31 @@ def test_rank_is_by_skill_then_length() -> None:
     for candidate in range(4):
         race.advance(candidate, 200)
     assert race.ranked(range(4)) == [2, 1, 0, 3]
+
+
+def test_rank_is_by_the_rows_that_all_have_met() -> None:
+    """Of equal prompts, one is lucky on its few rows: the other does as well there and worse on what it met beside."""
+    race = Planted([0.5, 0.5]).race(1000)
+    race.tokens = [4, 9]
+    race.advance(0, 200)
+    lucky = next(n for n in range(5, 60) if race.standing(0, n).skill > race.standing(0).skill)
+    race.advance(1, lucky)
+    assert race.standing(1).skill > race.standing(0).skill
+    assert race.ranked([1, 0]) == [0, 1]
+
+
+def test_a_standing_is_worked_out_once_until_more_rows_are_met(monkeypatch: pytest.MonkeyPatch) -> None:
+    race, judged = Planted([0.5, 0.7]).race(1000), list[int]()
+    of_rows = answers.judged
+    monkeypatch.setattr(answers, "judged", lambda *about: judged.append(len(about[-1])) or of_rows(*about))
+    for rows in (10, 20):
+        race.together([0, 1], 20)
+        assert race.ranked([0, 1]) == race.ranked([1, 0])
+        race.tell(1, 1, True)
+        assert race.standing(1).rows == rows
+    race.first = 5
+    assert [race.standing(1).rows, race.standing(1).rows] == [15, 15]
+    assert judged == [10, 10, 20, 20, 15]
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -13,6 +13,7 @@ from fixtures.prompting import INSTRUCTION, TEMPLATE, at_work, options, toy
 from engine.data.rows import Row
 from engine.errors import UsageError
 from engine.prompts import adjust, early, kept, pool, rendering, verbalizers
+from engine.prompts.contest import length
 from engine.prompts.scorer import Scorer
 from engine.prompts.template import Prompt
 
@@ -83,6 +84,16 @@ def test_words_that_only_a_blank_told_apart() -> None:
     list(verbalizers.check(replace(toy(), labels=labels), tokenizer))
     with pytest.raises(UsageError, match="' no' of label '0' and 'no' of label '0' are the same tokens"):
         list(verbalizers.check(replace(toy(), labels=labels, chat="system"), tokenizer))
+
+
+def test_a_chats_length_is_that_of_its_turns(tmp_path: Path) -> None:
+    made = at_work(tmp_path, options(), task=replace(toy(), chat="system"))
+    made.subject = talking(TURNS)
+    tokenizer = made.subject.tokenizer
+    asked = replace(toy().train[0], fields={"text": "{text}"})
+    for chat in ("system", "off"):
+        (ids,) = rendering.tokens([rendering.text(prompt(chat), asked, tokenizer)], prompt(chat), tokenizer)
+        assert length(made, prompt(chat)) == len(ids)
 
 
 def test_a_kept_chat_is_messages_for_everybody(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.data.rows import Row
+from engine.prompts import scorer as scorer_module
 from engine.prompts.cache import ScoreCache
 from engine.prompts.scorer import Scorer, shared_prefix
 from engine.prompts.template import Prompt
@@ -203,3 +204,12 @@ def test_it_knows_whether_the_weights_have_changed() -> None:
     assert scorer.intact()
     next(model.module.parameters()).data.add_(1)
     assert not scorer.intact()
+
+
+def test_the_weights_are_hashed_once_for_both_formats(monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed, model = list[object](), subject("llama")
+    monkeypatch.setattr(scorer_module, "weights_hash", lambda module: hashed.append(module) or "a hash")
+    quick = Scorer(model, ScoreCache(), compute=torch.bfloat16)
+    assert quick.exact.weights != quick.weights
+    assert Scorer(model).weights == Scorer(model).hashed == ""
+    assert len(hashed) == 1

@@ -13,7 +13,7 @@ from fixtures.models import subject
 from fixtures.prompting import at_work, toy
 
 from engine import events as ev
-from engine import preflight
+from engine import foreseen, preflight
 from engine.errors import UsageError
 from engine.prompts import pool, select, written
 from engine.prompts.cache import ScoreCache
@@ -118,7 +118,7 @@ def test_what_cannot_be_written_or_met_is_refused_before_the_run(
 ) -> None:
     step = options(**changes)
     with pytest.raises(UsageError, match=message) as refused:
-        preflight.check_prompts(at_work(tmp_path / "run", step, task=task))
+        preflight.check_prompts(foreseen.steps(at_work(tmp_path / "run", step, task=task), []))
     assert refused.value.where == where
 
 

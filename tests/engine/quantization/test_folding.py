@@ -48,6 +48,15 @@ def test_the_makers_of_inputs_are_found(architecture: str, tmp_path: Path) -> No
     assert all(torch.equal(value, before[name]) for name, value in mine.module.state_dict().items()), "all is put back"
 
 
+def test_a_block_that_adds_little_to_its_input_has_the_same_makers(tmp_path: Path) -> None:
+    mine = subject("llama")
+    with torch.no_grad():
+        for name, parameter in mine.module.named_parameters():
+            if "o_proj" in name or "down_proj" in name:
+                parameter.mul_(1e-4)
+    assert {matrix: module for matrix, (module, _) in found(mine, tmp_path / "run").items()} == MAKERS["llama"]
+
+
 @pytest.mark.parametrize("architecture", MAKERS)
 def test_scaling_both_sides_changes_no_answer(architecture: str, tmp_path: Path) -> None:
     mine = subject(architecture)

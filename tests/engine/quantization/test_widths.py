@@ -90,6 +90,18 @@ def test_a_block_that_matters_more_gets_more_bits(tmp_path: Path) -> None:
     assert tokens().shape == (6, 40)
 
 
+def test_a_matrix_whose_output_is_hardly_read_costs_little(tmp_path: Path) -> None:
+    """Values are as large as ever and go through a projection that makes little of them."""
+    mine = subject("llama")
+    for name, parameter in mine.module.named_parameters():
+        if "o_proj" in name:
+            parameter.mul_(1e-3)
+    at = workspace(tmp_path / "run", mine)
+    found = widths.costs(at, Walk.over(at), options(0.70))
+    least = min(costs[0] for name, costs in found.items() if "down_proj" in name)
+    assert max(costs[0] for name, costs in found.items() if "v_proj" in name) < 0.05 * least
+
+
 def test_a_budget_below_three_bits_is_refused_with_the_least(tmp_path: Path) -> None:
     mine = subject("llama")
     before = {name: value.clone() for name, value in mine.module.state_dict().items()}

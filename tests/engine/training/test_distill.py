@@ -30,7 +30,7 @@ from engine.training.learning import Learning
 from engine.training.material import material
 from engine.training.options import DistillOptions
 from engine.training.students import kept_blocks
-from engine.training.teacher import Kept, check_fit, teacher_of
+from engine.training.teacher import Kept, Lesson, check_fit, teacher_of
 from engine.worker import execute
 
 PROFILE = (
@@ -149,15 +149,15 @@ def test_answers_are_the_dense_model_s_whoever_has_been_the_student(tmp_path: Pa
     made = workspace(tmp_path / "run", subject("llama"))
     made.dense, how = made.subject, options(top=8)
     found = material(made, how)
-    items = met(found, how, 0)
-    first, _ = teacher_of(made, how, found, items, made.subject, torch.float32)
+    items = met(made, found, how)
+    first, _ = teacher_of(Lesson(made, how), found, items, made.subject, torch.float32)
     other = subject("llama", seed=3)
     made.subject = other
-    again, _ = teacher_of(made, how, found, items, other, torch.float32)
+    again, _ = teacher_of(Lesson(made, how), found, items, other, torch.float32)
     assert again.folder == first.folder
     made = workspace(tmp_path / "other", other)
     made.dense = other
-    theirs, _ = teacher_of(made, how, found, items, other, torch.float32)
+    theirs, _ = teacher_of(Lesson(made, how), found, items, other, torch.float32)
     assert theirs.folder != first.folder
 
 
@@ -229,7 +229,7 @@ def test_all_tokens_kept_teach_what_the_loaded_teacher_does(tmp_path: Path) -> N
     for changes in ({"cache": True, "top": 512}, {"cache": False}):
         how = options(**changes)
         found = material(made, how)
-        teacher, _ = teacher_of(made, how, found, met(found, how, 0), made.subject, torch.float32)
+        teacher, _ = teacher_of(Lesson(made, how), found, met(made, found, how), made.subject, torch.float32)
         losses.append(Learning.of(made.subject, found, Imitation(teacher, how), how).held_out(2))
     assert losses[0] == pytest.approx(losses[1], rel=1e-2)
 
@@ -243,7 +243,7 @@ def test_padded_vocabularies_fit(tmp_path: Path, padded: str) -> None:
     for cache in (True, False):
         how = options(cache=cache, top=8, teacher=source)
         found = material(made, how)
-        teacher, _ = teacher_of(made, how, found, met(found, how, 0), made.subject, torch.float32)
+        teacher, _ = teacher_of(Lesson(made, how), found, met(made, found, how), made.subject, torch.float32)
         loss = Learning.of(made.subject, found, Imitation(teacher, how), how).part([0, 1], found.predicted([0, 1]))
         assert teacher.vocabulary == 512
         assert bool(torch.isfinite(loss))
@@ -270,7 +270,7 @@ def test_states_of_another_width_are_refused(tmp_path: Path) -> None:
     made.dense = subject("llama", hidden_size=48)
     how = options(hidden=1.0, cache=False)
     found = material(made, how)
-    teacher, _ = teacher_of(made, how, found, [], made.subject, torch.float32)
+    teacher, _ = teacher_of(Lesson(made, how), found, [], made.subject, torch.float32)
     with pytest.raises(UsageError, match="another width"):
         imitation(made, how, teacher, made.subject)
     made.subject.origin = Origin(hidden=list(range(32)))
