@@ -76,3 +76,10 @@ def _room(folder: Path, limit_file: str, used_file: str, cache_key: str) -> int 
     except (OSError, ValueError):  # not there, or "max"
         return None
     return limit - used + int(statistics.get(cache_key, 0)) if limit < UNLIMITED else None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, on an accelerator (torch's own error) or on the CPU (a plain RuntimeError of its allocator)."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return "not enough memory" in str(error) or "can't allocate memory" in str(error)

@@ -69,6 +69,25 @@ def prepare(
         emit(event)
         state.apply(event)
 
+    workspace = opened(run_, profile, tell, should_stop, state, allow_code)
+    files.write_text(run_.profile_file, profiles.dump(workspace.profile))
+    files.write_text(run_.path / "environment.json", json.dumps(environment(workspace), indent=2) + "\n")
+    matrices = announce(workspace)
+    preflight.check(workspace, matrices)
+    estimate.check(workspace, matrices)
+    check_fingerprint(workspace)
+    return workspace
+
+
+def opened(
+    run_: runs.Run,
+    profile: Profile,
+    tell: Callable[[ev.Event], None],
+    should_stop: Callable[[], bool],
+    state: RunState,
+    allow_code: bool,
+) -> Workspace:
+    """The workspace of the run with its model loaded; nothing is written."""
     texts = [profile.calibration.source, str(profile.evaluate.perplexity)]
     texts += [str(getattr(step, key, None)) for step in profile.step for key in ("perplexity", "data")]
     texts += [str(s) for t in profile.task.values() for s in (t.train, t.dev, t.test)]
@@ -86,14 +105,7 @@ def prepare(
     if not subject.is_language_model:
         calibration = profile.calibration
         subject = model.with_features(subject, calibration.source, calibration.label, calibration.normalize)
-    workspace = Workspace(run_, decide(profile, subject), subject, tell, should_stop, state, allow_code)
-    files.write_text(run_.profile_file, profiles.dump(workspace.profile))
-    files.write_text(run_.path / "environment.json", json.dumps(environment(workspace), indent=2) + "\n")
-    matrices = announce(workspace)
-    preflight.check(workspace, matrices)
-    estimate.check(workspace, matrices)
-    check_fingerprint(workspace)
-    return workspace
+    return Workspace(run_, decide(profile, subject), subject, tell, should_stop, state, allow_code)
 
 
 def decide(profile: Profile, subject: Subject) -> Profile:
@@ -156,12 +168,10 @@ def one_step(workspace: Workspace, options: StepOptions) -> None:
     """Runs a step, or takes over what an earlier process finished; weights that changed are measured."""
     done, entry, before = workspace.finished(), STEPS[options.use], id(workspace.subject)
     if done is not None:
-        if entry.stage:
-            entry.restore()(workspace, options)
+        take_over(workspace, options)
         if id(workspace.subject) != before:
             announce(workspace)
         workspace.tidy()
-        workspace.stage = done["stage"]
         workspace.emit(
             ev.StepFinished(step=workspace.step, seconds=done["seconds"], summary=done["summary"], resumed=True)
         )
@@ -178,6 +188,13 @@ def one_step(workspace: Workspace, options: StepOptions) -> None:
     seconds = round(time.monotonic() - began, 3)
     workspace.finish({"summary": summary, "stage": workspace.stage, "seconds": seconds})
     workspace.emit(ev.StepFinished(step=workspace.step, seconds=seconds, summary=summary))
+
+
+def take_over(workspace: Workspace, options: StepOptions) -> None:
+    """Puts back what a step that is finished has made of the model."""
+    if STEPS[options.use].stage:
+        STEPS[options.use].restore()(workspace, options)
+    workspace.stage = (workspace.finished() or {"stage": workspace.stage})["stage"]
 
 
 def title(options: StepOptions) -> str:

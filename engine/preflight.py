@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+
 from engine import figures, foreseen
 from engine.data.tasks import Task
 from engine.errors import UsageError
@@ -40,6 +42,7 @@ def check(workspace: Workspace, matrices: list[Matrix]) -> None:
     """Raises UsageError or Unavailable for the first thing that cannot work."""
     if workspace.subject.stream is not None:
         check_streamed(workspace)
+    check_processes(workspace)
     check_measured(workspace)
     steps = foreseen.steps(workspace, matrices)
     check_lengths(workspace, steps)
@@ -57,6 +60,25 @@ def check(workspace: Workspace, matrices: list[Matrix]) -> None:
                   if prunings(step) or isinstance(step, SensitivityOptions | QuantizeOptions)]  # fmt: skip
     if calibrated and workspace.profile.calibration.source != "self":
         workspace.calibration_inputs()
+
+
+def check_processes(workspace: Workspace) -> None:
+    """Refuses processes where they cannot train together; warns where there is nothing that they share."""
+    count, kind = workspace.profile.processes, workspace.subject.device.type
+    if count == 1:
+        return
+    if kind not in ("cpu", "cuda"):
+        message = f"{count} processes train together on the CPU or on CUDA devices, not on {kind}"
+        raise UsageError(message, where="processes", hint="processes = 1")
+    if not any(isinstance(step, TrainingOptions) and whole(step) for step in workspace.profile.step):
+        workspace.log("no step trains a whole model: one process does everything", "warning")
+    elif kind == "cuda" and count > torch.cuda.device_count():
+        workspace.log(f"{count} processes share {torch.cuda.device_count()} CUDA devices", "warning")
+
+
+def whole(options: TrainingOptions) -> bool:
+    """Whether it trains all blocks together."""
+    return not isinstance(options, RecoverOptions) or options.method != "blockwise"
 
 
 def check_trainings(steps: Sequence[Foreseen]) -> None:
@@ -143,8 +165,7 @@ def check_streamed(workspace: Workspace) -> None:
                 allocated = step.allocation != "uniform"
                 needs[f"{key}.allocation"] = (allocated, "sparsity is allocated", 'allocation = "uniform"')
             case RecoverOptions():
-                whole = step.method != "blockwise"
-                needs[f"{key}.method"] = (whole, f"{step.method} trains", 'method = "blockwise"')
+                needs[f"{key}.method"] = (whole(step), f"{step.method} trains", 'method = "blockwise"')
             case QuantizeOptions():
                 needs[f"{key}.size_ratio"] = (step.size_ratio, "bits are chosen", "bits")
             case ExportOptions():

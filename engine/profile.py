@@ -68,6 +68,8 @@ class Profile(Options):
     """every random choice starts from this"""
     threads: int | None = Field(default=None, ge=1)
     """CPU threads; all cores when missing, then noted here"""
+    processes: int = Field(default=1, ge=1)
+    """processes that train a whole model, on a GPU each or on shares of the threads; each takes `batch` items a step"""
     model: ModelOptions
     calibration: CalibrationOptions = CalibrationOptions()
     evaluate: EvaluateOptions = EvaluateOptions()

@@ -34,7 +34,9 @@ class Workspace:
 
     `stage` names the state of the weights in figures (dense, pruned, pruned-2, ...); `step` is the index of the step at
     work, `part` the part of it whose files and prompts have names of their own. `state` is the fold of everything the run
-    has said. `dense` is the dense model where it is in memory beside the other one, `dense_fingerprint` names it where it is
+    has said. `seat` is there in another process of a training: its rank, and the file by which they meet.
+
+    `dense` is the dense model where it is in memory beside the other one, `dense_fingerprint` names it where it is
     not.
     """
 
@@ -48,6 +50,7 @@ class Workspace:
     stage: str = "dense"
     step: int = -1
     part: str = ""
+    seat: tuple[int, Path] | None = None
     dense: Subject | None = None
     dense_fingerprint: str = ""
     _tasks: dict[str, Task] = field(default_factory=dict)

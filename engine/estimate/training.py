@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import torch
+
 from engine.estimate import parts
 from engine.estimate.needs import Needs, Work
 from engine.estimate.parts import FLOAT
@@ -23,6 +25,19 @@ PIECES = 3 * FLOAT  # bytes of a logit of the piece that is compared
 
 
 def training(scene: Scene, options: TrainingOptions) -> Needs:
+    """What every process needs that trains on the device, and the other ones' models."""
+    one, others = alone(scene, options), sharing(scene) - 1
+    work = one.work + (one.work + parts.loading(scene.sizes).work) * others
+    return replace(one, memory=one.memory + (one.memory + scene.sizes.loaded) * others, work=work)
+
+
+def sharing(scene: Scene) -> int:
+    """How many processes of a training share the model's device."""
+    count, device = scene.workspace.profile.processes, scene.workspace.subject.device
+    return -(-count // torch.cuda.device_count()) if device.type == "cuda" else count
+
+
+def alone(scene: Scene, options: TrainingOptions) -> Needs:
     """Steps of forward and backward, checks, the best weights written once a check, the last weights in the run's format."""
     sizes, length = scene.sizes, tokens(scene, options)
     together = min(options.batch, options.micro_batch or options.batch)
@@ -51,12 +66,14 @@ def distill(scene: Scene, options: DistillOptions) -> Needs:
     sizes, length = scene.sizes, tokens(scene, options)
     trained, places = training(scene, options), options.steps * options.batch * length
     once = parts.forward(sizes, places, length, kind_of(sizes, options), places)
-    asked = Needs(LOGITS * FLOAT * length * sizes.vocabulary, work=once).beside(sizes.loaded).then(parts.loading(sizes))
+    count, alike = scene.workspace.profile.processes, sharing(scene)
+    asked = Needs(LOGITS * FLOAT * length * sizes.vocabulary, work=once * count).beside(sizes.loaded)
+    asked = asked.then(parts.loading(sizes))
     if options.cache and sizes.language:
-        return replace(asked, cache=places * LIKELY * options.top).then(trained)
+        return replace(asked, cache=count * places * LIKELY * options.top).then(trained)
     together = min(options.batch, options.micro_batch or options.batch) * length
     beside = sizes.loaded + LOGITS * FLOAT * together * sizes.vocabulary
-    return trained.during(Needs(beside, work=once))
+    return trained.during(Needs(beside * alike, work=once * alike))
 
 
 def activations(sizes: Sizes, options: TrainingOptions, places: float, number: int) -> float:

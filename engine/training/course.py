@@ -17,6 +17,7 @@ from engine.training.loop import Loop, Pace, Standing
 from engine.training.masking import FixedMasks, Keeper, trainable
 from engine.training.options import TrainingOptions
 from engine.training.schedule import Schedule
+from engine.training.together import peers
 from engine.weights import writing
 from engine.workspace import UNFINISHED, Workspace
 
@@ -68,17 +69,20 @@ def trained(
 ) -> Standing:
     """Runs the loop over these weights, from where an earlier process left it."""
     material = learning.material
-    if len(material.train) < options.batch:
+    how = pace(workspace, options)
+    if len(material.train) < how.batch:
         workspace.log(f"there are {len(material.train)} windows or rows to train on: so many are a batch", "warning")
     state, best = workspace.checkpoint(STATE), workspace.checkpoint(BEST)
     told = Told(workspace, options.steps, material.unit)
-    return Loop(weights, learning, material, keeper, pace(workspace, options), told, state, best).run()
+    with peers(workspace) as together:
+        return Loop(weights, learning, material, keeper, how, told, state, best, together).run()
 
 
 def pace(workspace: Workspace, options: TrainingOptions) -> Pace:
     schedule = Schedule(options.steps, options.learning_rate, options.warmup, options.clip)
     micro = min(options.micro_batch or options.batch, options.batch)
-    return Pace(schedule, options.batch, micro, options.check_every, options.save_every, options.patience,
+    batch = options.batch * workspace.profile.processes
+    return Pace(schedule, batch, micro, options.check_every, options.save_every, options.patience,
                 options.weight_decay, workspace.profile.seed)  # fmt: skip
 
 

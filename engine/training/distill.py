@@ -56,7 +56,7 @@ def run(workspace: Workspace, options: DistillOptions) -> dict[str, Any]:
     student = students.student_of(workspace, options)
     found = material(workspace, options)
     compute = number_format(student, options)
-    teacher, told = teacher_of(lesson, found, met(found, options, workspace.profile.seed), student, compute)
+    teacher, told = teacher_of(lesson, found, met(workspace, found, options), student, compute)
     learning = Learning.of(student, found, imitation(workspace, options, teacher, student), options, options.hidden > 0)
     workspace.subject = student
     with trainable(student.module) as (weights, masks):
@@ -75,9 +75,10 @@ def restore(workspace: Workspace, options: DistillOptions) -> None:
     course.put_back(workspace)
 
 
-def met(found: Material, options: DistillOptions, seed: int) -> list[int]:
+def met(workspace: Workspace, found: Material, options: DistillOptions) -> list[int]:
     """The items that the training will ask the teacher about."""
-    trained = (batch_at(found.train, options.batch, seed, step) for step in range(options.steps))
+    size, seed = course.pace(workspace, options).batch, workspace.profile.seed
+    trained = (batch_at(found.train, size, seed, step) for step in range(options.steps))
     return sorted({*found.held, *(item for batch in trained for item in batch)})
 
 

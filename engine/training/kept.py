@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from engine import files
+from engine.errors import EngineError
 from engine.weights import writing
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -37,14 +38,20 @@ def numbered(number: int, tensors: Mapping[str, torch.Tensor]) -> dict[str, torc
 def restore(
     file: Path, weights: Sequence[nn.Parameter], optimizer: torch.optim.AdamW
 ) -> tuple[Any, dict[str, list[torch.Tensor]]] | None:
-    """Puts weights and moments back; returns what `save` was given as `about` and `more`, None when there is no file."""
+    """Puts weights and moments back; returns what `save` was given as `about` and `more`, None when there is no file. Raises
+    EngineError when it is of other weights.
+    """
     if not file.is_file():
         return None
     more: dict[str, dict[int, torch.Tensor]] = {}
     with safe_open(file, "pt") as stored:
         about, names = json.loads(stored.metadata()["training"]), set(stored.keys())
         for number, weight in enumerate(weights):
-            weight.data.copy_(stored.get_tensor(f"weight.{number}"))
+            found = stored.get_tensor(f"weight.{number}")
+            if found.shape != weight.shape:
+                message = f"the saved state is of other weights: {list(found.shape)} instead of {list(weight.shape)}"
+                raise EngineError(message, where=str(file), hint="start a new run")
+            weight.data.copy_(found)
             if f"step.{number}" in names:
                 moments = {name: stored.get_tensor(f"{name}.{number}").to(weight.device) for name in MOMENTS}
                 optimizer.state[weight] = {"step": stored.get_tensor(f"step.{number}"), **moments}

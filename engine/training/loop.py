@@ -19,10 +19,12 @@ from torch import nn
 
 from engine import files
 from engine.errors import Cancelled, EngineError
+from engine.memory import is_out_of_memory
 from engine.training import kept
 from engine.training.batches import batch_at, cut
 from engine.training.masking import Keeper
 from engine.training.schedule import Schedule
+from engine.training.together import ALONE, Peers
 from engine.weights import writing
 
 
@@ -60,8 +62,8 @@ class Listener(Protocol):
 
 @dataclass(frozen=True)
 class Pace:
-    """Items a step and at a time, steps between checks and between saved states, and after how many checks without a better
-    one to stop.
+    """Items a step, of all processes, and at a time, steps between checks and between saved states, and after how many checks
+    without a better one to stop.
     """
 
     schedule: Schedule
@@ -91,7 +93,9 @@ class Standing:
 
 @dataclass
 class Loop:
-    """`state` and `best` are the files of the last state and of the best weights."""
+    """`state` and `best` are the files of the last state and of the best weights; of several processes each runs the loop on
+    its share of the items, and the first one writes.
+    """
 
     weights: list[nn.Parameter]
     objective: Objective
@@ -101,6 +105,7 @@ class Loop:
     listener: Listener
     state: Path
     best: Path
+    peers: Peers = ALONE
     at: Standing = field(init=False)
     optimizer: torch.optim.AdamW = field(init=False)
 
@@ -121,7 +126,8 @@ class Loop:
                 self._save()
             raise
         self._save()
-        self._put_best()
+        if self.peers.first:
+            self._put_best()
         return self.at
 
     def _advance(self) -> bool:
@@ -143,6 +149,7 @@ class Loop:
 
     def _begin(self) -> None:
         found = kept.restore(self.state, self.weights, self.optimizer)
+        self.peers.check_same(self.weights)
         if found is None:
             first = self._check()
             self.at = replace(self.at, first=first)
@@ -152,7 +159,8 @@ class Loop:
         self.keeper.restore(more.get("pattern", []))
 
     def _save(self) -> None:
-        kept.save(self.state, self.weights, self.optimizer, asdict(self.at), pattern=self.keeper.tensors())
+        if self.peers.first:
+            kept.save(self.state, self.weights, self.optimizer, asdict(self.at), pattern=self.keeper.tensors())
 
     def _step(self, step: int, batch: Sequence[int]) -> float:
         """One optimizer step; the loss before it, NaN when a gradient is not finite (then nothing is changed)."""
@@ -171,28 +179,32 @@ class Loop:
 
     def _backward(self, batch: Sequence[int]) -> float:
         """The batch's mean loss, its gradients in the weights. When memory runs out, once, half as many items go through the
-        model at a time.
+        model at a time, in every process.
         """
         while True:
-            try:
-                return self._accumulate(batch)
-            except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                if self.at.halved or self.at.micro == 1:
-                    hint = "lower batch or length, or gradient_checkpointing = true"
-                    raise EngineError(f"memory ran out in step {self.at.done + 1}", hint=hint) from error
+            loss = self._accumulate(batch)
+            if not self.peers.anyone(loss is None):
+                return self.peers.summed(loss or 0.0, self.weights)
+            if self.at.halved or self.at.micro == 1:
+                hint = "lower batch or length, or gradient_checkpointing = true"
+                raise EngineError(f"memory ran out in step {self.at.done + 1}", hint=hint)
             self.at = replace(self.at, micro=-(-self.at.micro // 2), halved=True)
             told = f"{self.at.micro} instead of {self.pace.micro} items go through the model at a time from now on"
             self.listener.warn(f"memory ran out: {told}")
             self.optimizer.zero_grad(set_to_none=True)
 
-    def _accumulate(self, batch: Sequence[int]) -> float:
+    def _accumulate(self, batch: Sequence[int]) -> float | None:
+        """This process's share of the loss and of the gradients; None when memory runs out."""
         whole, total = self.items.predicted(batch), 0.0
-        for part in cut(batch, self.at.micro):
-            loss = self.objective.part(part, whole)
-            torch.autograd.backward(loss)
-            total += float(loss.detach())
+        try:
+            for part in cut(self.peers.share(batch), self.at.micro):
+                loss = self.objective.part(part, whole)
+                torch.autograd.backward(loss)
+                total += float(loss.detach())
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return None
         return total
 
     def _held_out(self) -> float:
@@ -202,17 +214,21 @@ class Loop:
     def _check(self) -> float:
         """Judges the weights, and keeps them where they are the best that have their pattern."""
         done, settled = self.at.done, self.keeper.settled(self.at.done)
-        loss = self._held_out()
+        loss = self.peers.agreed(self._held_out)
         better = settled and loss < self.at.best
         if better:
-            with self.keeper.shown(), writing(self.best):
-                stored = {str(i): weight.detach().cpu().contiguous() for i, weight in enumerate(self.weights)}
-                files.write_with(self.best, lambda part: save_file(stored, part))
+            self._keep_best()
             self.at = replace(self.at, best=loss, best_at=done, checks=0)
         elif settled and done:
             self.at = replace(self.at, checks=self.at.checks + 1)
         self.listener.checked(done, loss, better)
         return loss
+
+    def _keep_best(self) -> None:
+        if self.peers.first:
+            with self.keeper.shown(), writing(self.best):
+                stored = {str(i): weight.detach().cpu().contiguous() for i, weight in enumerate(self.weights)}
+                files.write_with(self.best, lambda part: save_file(stored, part))
 
     def _broken(self) -> None:
         step = self.at.done + 1
@@ -229,10 +245,3 @@ class Loop:
         for index, weight in enumerate(self.weights):
             weight.grad = None
             weight.data.copy_(best[str(index)])
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, on an accelerator (torch's own error) or on the CPU (a plain RuntimeError of its allocator)."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return "not enough memory" in str(error) or "can't allocate memory" in str(error)

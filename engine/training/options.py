@@ -24,7 +24,7 @@ class TrainingOptions(StepOptions):
     learning_rate: float = Field(default=1e-4, gt=0.0)
     """AdamW's largest step, reached after the warm-up, then falling as a cosine"""
     batch: int = Field(default=4, ge=1)
-    """windows or rows an optimizer step"""
+    """windows or rows an optimizer step, of each process"""
     warmup: float = Field(default=0.1, ge=0.0, lt=1.0)
     """share of the optimizer steps in which the learning rate rises"""
     clip: float = Field(default=1.0, gt=0.0)

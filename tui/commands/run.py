@@ -31,18 +31,20 @@ def run(
     detach: Annotated[bool, typer.Option("--detach", help="Run in the background; prints the run's name.")] = False,
     queue: Annotated[bool, typer.Option("--queue", help="Wait until the runs before it have ended.")] = False,
     allow_code: Annotated[bool, typer.Option("--allow-code", help="Let a python: model run its code.")] = False,
+    processes: Annotated[int | None, typer.Option(metavar="N", min=1, help="Processes that train together.")] = None,
 ) -> int:
     """Run a profile without the screen."""
     from engine import queueing
 
     profile = _one_profile(context.obj.profile, profile)
     if resume:
-        _nothing_else(profile, overrides)
+        _nothing_else({"--profile": profile, "--set": overrides, "--processes": processes})
         found = _stopped(run_dir or "last", allow_code)
     elif queue and run_dir:
         raise UsageError("--queue does not go with --run-dir: queued runs are in the runs folder")
     else:
-        found = _created(profile, overrides or [], run_dir, allow_code)
+        together = [] if processes is None else [f"processes={processes}"]
+        found = _created(profile, [*(overrides or []), *together], run_dir, allow_code)
     if queue:
         queueing.join(found)
     if detach:
@@ -132,9 +134,8 @@ def _one_profile(of_app: str | None, of_command: str | None) -> str | None:
     return of_command or of_app
 
 
-def _nothing_else(profile: str | None, overrides: list[str] | None) -> None:
-    if profile or overrides:
-        option = "--profile" if profile else "--set"
+def _nothing_else(given: dict[str, object]) -> None:
+    for option in (name for name, value in given.items() if value):
         raise UsageError(f"{option} does not go with --resume: a run goes on with its own profile")
 
 

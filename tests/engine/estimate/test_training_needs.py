@@ -82,3 +82,14 @@ def test_a_teacher_whose_answers_are_kept_is_not_beside_the_training(scene: Scen
 def test_features_are_counted_by_the_row(scene: Scene) -> None:
     rows = replace(scene, sizes=replace(SIZES, language=False, vocabulary=0, length=1))
     assert training.tokens(rows, finetune()) == 1
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_processes_that_share_a_device_need_as_much_each(scene: Scene, cache: bool) -> None:
+    one, options = training.distill(scene, distill(cache=cache)), distill(cache=cache)
+    scene.workspace.profile = scene.workspace.profile.model_copy(update={"processes": 2})
+    two = training.distill(scene, options)
+    assert two.memory == pytest.approx(2 * one.memory + SIZES.loaded)
+    assert two.cache == 2 * one.cache
+    assert two.scratch == one.scratch, "the first alone writes"
+    assert two.work.products["float32"] == pytest.approx(2 * one.work.products["float32"])

@@ -65,7 +65,9 @@ def test_the_template_alone_may_stand_behind_the_tokens(tmp_path: Path, monkeypa
     work = working(tmp_path / "run", options(behind="template"), TEXT)
     assert (work.text.instruction, work.text.demonstrations) == ("", ())
     score = work.contest.scorer.score
-    monkeypatch.setattr(work.contest.scorer, "score", lambda prompt, *more: asked.append(prompt) or score(prompt, *more))
+    monkeypatch.setattr(
+        work.contest.scorer, "score", lambda prompt, *more: asked.append(prompt) or score(prompt, *more)
+    )
     work.check(planted("soft"), work.contest.scorer)
     others, learned = work.enter(planted("soft"), NOTHING)
     prompts = work.contest.race.prompts

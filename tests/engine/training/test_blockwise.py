@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 from fixtures.models import DEVICES
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from engine.errors import EngineError
+from engine.pruning.masks import Pattern
 from engine.training.blockwise import relative_error, train
 from engine.training.masking import check_masks, mask_of, trainable
 from engine.training.schedule import Schedule
@@ -36,7 +40,9 @@ def masked_linear(device: str, dtype: torch.dtype = torch.float32) -> nn.Linear:
     return layer
 
 
-def fit(layer: nn.Linear, steps: int, rate: float = 0.02) -> tuple[float, float]:
+def fit(
+    layer: nn.Linear, steps: int, rate: float = 0.02, tell: Callable[[], None] = lambda: None
+) -> tuple[float, float]:
     """Trains towards another random layer; the error before and after."""
     torch.manual_seed(1)
     device = layer.weight.device
@@ -50,8 +56,28 @@ def fit(layer: nn.Linear, steps: int, rate: float = 0.02) -> tuple[float, float]
     before = relative_error(forward, targets)
     with trainable(layer) as (parameters, masks):
         train(forward, targets, parameters, masks, Schedule(steps, rate, 0.1, 1.0),
-              torch.Generator().manual_seed(0), lambda: None)  # fmt: skip
+              torch.Generator().manual_seed(0), tell)  # fmt: skip
     return before, relative_error(forward, targets)
+
+
+@settings(max_examples=20)
+@given(
+    st.one_of(
+        st.floats(0.0, 0.95).map(Pattern),
+        st.sampled_from([(2, 4), (1, 4), (4, 8)]).map(lambda p: Pattern(1 - p[0] / p[1], p)),
+    ),
+    st.sampled_from([torch.float32, torch.bfloat16]),
+)
+def test_the_pattern_holds_after_every_step(pattern: Pattern, dtype: torch.dtype) -> None:
+    layer = nn.Linear(8, 8).to(dtype).requires_grad_(False)
+    layer.weight *= pattern.keep(layer.weight.abs())
+    zeros, steps = layer.weight == 0, []
+
+    def tell() -> None:
+        steps.append(bool(layer.weight[zeros].any()))
+
+    fit(layer, 9, tell=tell)
+    assert steps == [False] * 9
 
 
 @pytest.mark.parametrize("device", DEVICES)

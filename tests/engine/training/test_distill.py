@@ -149,7 +149,7 @@ def test_answers_are_the_dense_model_s_whoever_has_been_the_student(tmp_path: Pa
     made = workspace(tmp_path / "run", subject("llama"))
     made.dense, how = made.subject, options(top=8)
     found = material(made, how)
-    items = met(found, how, 0)
+    items = met(made, found, how)
     first, _ = teacher_of(Lesson(made, how), found, items, made.subject, torch.float32)
     other = subject("llama", seed=3)
     made.subject = other
@@ -229,7 +229,7 @@ def test_all_tokens_kept_teach_what_the_loaded_teacher_does(tmp_path: Path) -> N
     for changes in ({"cache": True, "top": 512}, {"cache": False}):
         how = options(**changes)
         found = material(made, how)
-        teacher, _ = teacher_of(Lesson(made, how), found, met(found, how, 0), made.subject, torch.float32)
+        teacher, _ = teacher_of(Lesson(made, how), found, met(made, found, how), made.subject, torch.float32)
         losses.append(Learning.of(made.subject, found, Imitation(teacher, how), how).held_out(2))
     assert losses[0] == pytest.approx(losses[1], rel=1e-2)
 
@@ -243,7 +243,7 @@ def test_padded_vocabularies_fit(tmp_path: Path, padded: str) -> None:
     for cache in (True, False):
         how = options(cache=cache, top=8, teacher=source)
         found = material(made, how)
-        teacher, _ = teacher_of(Lesson(made, how), found, met(found, how, 0), made.subject, torch.float32)
+        teacher, _ = teacher_of(Lesson(made, how), found, met(made, found, how), made.subject, torch.float32)
         loss = Learning.of(made.subject, found, Imitation(teacher, how), how).part([0, 1], found.predicted([0, 1]))
         assert teacher.vocabulary == 512
         assert bool(torch.isfinite(loss))

@@ -199,14 +199,43 @@ def test_checkpointed_blocks_give_the_same_gradients(tmp_path: Path) -> None:
     assert all("forward" not in block.__dict__ for block in made.subject.blocks())
 
 
-@pytest.mark.parametrize(
-    ("more", "message"),
-    [('data = "file:x.txt"', "for language models"), ("steps = 0", "greater than or equal to 1")],
-)
-def test_what_cannot_be_trained_on_is_refused(tmp_path: Path, more: str, message: str) -> None:
-    text = '[model]\nsource = "builtin:linear"\n[calibration]\nsource = "builtin"\n[[step]]\nuse = "finetune"\n' + more
-    run = runs.create("linear", text, tmp_path / "run")
+LINEAR = '[model]\nsource = "builtin:linear"\n[calibration]\nsource = "builtin"\n[[step]]\nuse = "finetune"\n'
+
+
+def test_no_steps_are_refused(tmp_path: Path) -> None:
+    run = runs.create("linear", LINEAR + "steps = 0", tmp_path / "run")
     assert execute(run) == 2
     failure = run.state().failure
     assert failure is not None
-    assert message in f"{failure.message} {failure.where} {run.log_tail()}" or "problem" in failure.message
+    assert "step.0.steps: Input should be greater than or equal to 1, not 0" in failure.message
+
+
+@pytest.mark.parametrize("rate", ["1e6", "1e38"])
+def test_a_rate_at_which_nothing_is_learned_keeps_the_old_weights_and_says_so(tmp_path: Path, rate: str) -> None:
+    """At the larger one the loss is not finite any more."""
+    text = LINEAR + f"steps = 40\ncheck_every = 5\nlearning_rate = {rate}\n"
+    run = runs.create("linear", text + '[[step]]\nuse = "export"\n', tmp_path / "run")
+    assert execute(run) == 0, run.state().failure
+    state = run.state()
+    warnings = [event.message for event in state.log if event.level == "warning"]
+    assert any("made nothing better" in message for message in warnings)
+    assert any("not finite at step" in message for message in warnings) is (rate == "1e38")
+    assert state.steps[0].summary["best_step"] == 0
+    assert state.metrics["finetuned"]["accuracy:features"].value == state.metrics["dense"]["accuracy:features"].value
+
+
+def test_data_shorter_than_a_batch_are_a_batch(tmp_path: Path) -> None:
+    run = runs.create("linear", LINEAR + "steps = 3\nbatch = 1000\nlearning_rate = 1e-3\n", tmp_path / "run")
+    assert execute(run) == 0, run.state().failure
+    assert any("84 windows or rows to train on: so many are a batch" in event.message for event in run.state().log)
+    assert run.state().steps[0].summary["steps"] == 3
+
+
+def test_data_too_short_to_hold_one_window_out_are_refused(begin: Callable[..., Run], tmp_path: Path) -> None:
+    (tmp_path / "few.txt").write_text("half a window")
+    run = begin(data=f"file:{tmp_path}/few.txt")
+    assert execute(run) == 3
+    failure = run.state().failure
+    assert failure is not None
+    assert "too few to train on and hold one out" in failure.message
+    assert failure.hint == "a longer text, or a smaller length"

@@ -6,15 +6,17 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
 from fixtures.killing import Killed
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 from engine.errors import Cancelled, EngineError
+from engine.pruning.masks import Pattern
 from engine.training.batches import batch_at
 from engine.training.loop import Loop, Pace
 from engine.training.masking import FixedMasks, mask_of
@@ -199,3 +201,49 @@ def test_a_weight_that_comes_back_is_an_error(tmp_path: Path) -> None:
     made.keeper.gradients = lambda step, optimizer: None
     with pytest.raises(EngineError, match="brought back"):
         made.run()
+
+
+@dataclass
+class Watching(Heard):
+    """Asserts after every step that what was zero is zero."""
+
+    weight: nn.Parameter = field(default_factory=lambda: nn.Parameter(torch.zeros(0)))
+    zeros: torch.Tensor = field(default_factory=lambda: torch.zeros(0))
+
+    def stepped(self, done: int, loss: float, rate: float, per_second: float) -> None:
+        super().stepped(done, loss, rate, per_second)
+        assert not bool(self.weight[self.zeros].any())
+
+
+PATTERNS = st.one_of(
+    st.floats(0.0, 0.95).map(Pattern),
+    st.sampled_from([(2, 4), (1, 4), (4, 8)]).map(lambda p: Pattern(1 - p[0] / p[1], p)),
+)
+
+
+@settings(max_examples=25)
+@given(PATTERNS, st.integers(0, 99), st.sampled_from([0.0, 0.1]))
+def test_the_pattern_holds_after_every_step(pattern: Pattern, seed: int, decay: float) -> None:
+    """Whole-model trainings keep fixed masks; the shape is that of the problem."""
+    with TemporaryDirectory() as folder:
+        made = loop(Path(folder), replace(PACE, schedule=Schedule(12, 0.1, 0.1, 1e3), weight_decay=decay))
+        weight = made.weights[0]
+        weight.data.copy_(torch.randn(2, 8, generator=torch.Generator().manual_seed(seed)))
+        weight.data.mul_(pattern.keep(weight.detach().abs()))
+        made.keeper = FixedMasks([weight], [mask_of(weight.data)])
+        made.listener = Watching(weight=weight, zeros=weight.detach() == 0)
+        made.run()
+        assert len(made.listener.steps) == 12
+        assert not bool(weight[made.listener.zeros].any())
+
+
+def test_a_saved_state_of_other_weights_is_an_error(tmp_path: Path) -> None:
+    broken = loop(tmp_path, heard=Heard(die_at=8))
+    with pytest.raises(Killed):
+        broken.run()
+    other = loop(tmp_path)
+    other.weights[0].data = torch.zeros(2, 6)
+    with pytest.raises(EngineError, match=r"of other weights: \[2, 8\] instead of \[2, 6\]") as error:
+        other.run()
+    assert error.value.where == str(tmp_path / "state")
+    assert error.value.hint
