@@ -63,11 +63,12 @@ class GgufTensor:
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """Metadata by key (strings, numbers, short lists, LongArray) and the tensors in file order."""
+    """Metadata by key (strings, numbers, short lists, LongArray); the tensors in file order, whose data starts at `begin`."""
 
     version: int
     metadata: dict[str, Any]
     tensors: tuple[GgufTensor, ...]
+    begin: int
 
 
 def read_header(path: Path) -> GgufHeader:
@@ -100,8 +101,9 @@ class _Reader:
             key = self._string()
             metadata[key] = self._value(self._scalar("I"))
         found = tuple(self._tensor() for _ in range(tensors))
-        self._check(found, metadata.get("general.alignment", 32))
-        return GgufHeader(version, metadata, found)
+        begin = self._begin(metadata.get("general.alignment", 32))
+        self._check(found, begin)
+        return GgufHeader(version, metadata, found, begin)
 
     def _tensor(self) -> GgufTensor:
         name, dimensions = self._string(), self._scalar("I")
@@ -115,12 +117,15 @@ class _Reader:
         dtype, weights, width = TYPES[kind]
         return GgufTensor(name, shape[::-1], dtype, math.prod(shape) // weights * width, offset)
 
-    def _check(self, tensors: tuple[GgufTensor, ...], alignment: Any) -> None:
-        """Every tensor's data lies inside the file."""
+    def _begin(self, alignment: Any) -> int:
+        """Where the tensors' data starts: behind the header, aligned."""
         if not isinstance(alignment, int) or alignment < 1:
             self._damaged(f"alignment {alignment!r}")
-        start = -(-self.at // alignment) * alignment
-        end = start + max((tensor.offset + tensor.bytes for tensor in tensors), default=0)
+        return -(-self.at // alignment) * alignment
+
+    def _check(self, tensors: tuple[GgufTensor, ...], begin: int) -> None:
+        """Every tensor's data lies inside the file."""
+        end = begin + max((tensor.offset + tensor.bytes for tensor in tensors), default=0)
         if end > self.size:
             message = f"truncated: {self.size} bytes, the header describes {end}"
             raise Unavailable(message, where=str(self.path), hint="fetch it again")

@@ -54,9 +54,9 @@ class Action:
 ACTIONS = (
     Action("help", "question_mark", "help", "Show every key of this screen"),
     Action("quit", "q,ctrl+c", "quit", "Leave; while a run is going: detach, cancel or stay"),
-    Action("open", "enter", "run", "Start the selected profile; in Shares: store the strip", ("profiles",)),
+    Action("open", "enter", "run", "Start the profile; in Form: change; in Shares: store", ("profiles",)),
     Action("queue", "Q", "queue", "Start it when the runs before it have ended", ("profiles",)),
-    Action("edit", "e", "change", "Change a value: type key.path=value, checked as you type", ("profiles",)),
+    Action("edit", "e", "change", "Change a field of the form, checked as you type", ("profiles",)),
     Action("steps", "a", "steps", "Add, remove and reorder steps", ("profiles",)),
     Action(
         "differences", "equals_sign", "compare", "Show how it differs from another profile", ("profiles",), footer=False
@@ -87,6 +87,7 @@ ACTIONS = (
     ),
     Action("model", "m", "model", "Open a model: a folder, a .gguf or .safetensors file, demo", ("inspect",)),
     Action("what_if", "t", "what if", "Try a sparsity and bits: what the model would take", ("inspect",)),
+    Action("compare", "equals_sign", "compare", "Compare with another model, matrix by matrix", ("inspect",)),
     Action("expand", "E", "expand", "Open or close all branches", ("inspect",)),
     Action("open", "enter", "explain", "Explain the matrix or block; in Log: what the worker printed", ("run",)),
     Action("open", "enter", "open", "Open the row: its pane, or an example with both answers", ("prompts",)),

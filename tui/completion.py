@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Literal, get_args, get_origin
 
 from engine.registry import CRITERIA, FAMILIES, STEPS, TASKS
 from tui import grammar, recent
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
 
 LISTED = re.compile(r"compress-tui list (\w+)")
 
@@ -64,16 +67,16 @@ def _arguments(command: str, word: str) -> dict[str, str]:
 def _of_step(use: str, word: str) -> dict[str, str]:
     """The keys of a step, or the values of the key that is being typed; of its first key, also without the key."""
     key, equals, _ = word.partition("=")
-    if equals:
-        return {f"{key}={value}": text for value, text in _values(use, key).items()}
     fields = grammar.options_of(use).model_fields
+    if equals:
+        return {f"{key}={value}": text for value, text in choices(fields, key).items()}
     keys = {f"{name}=": " ".join((field.description or "").split()) for name, field in fields.items() if name != "use"}
-    return {**_values(use, grammar.FIRST.get(use, "")), **keys}
+    return {**choices(fields, grammar.FIRST.get(use, "")), **keys}
 
 
-def _values(use: str, key: str) -> dict[str, str]:
-    """What a key may be, where that is a list of names."""
-    field = grammar.options_of(use).model_fields.get(key)
+def choices(fields: Mapping[str, FieldInfo], key: str) -> dict[str, str]:
+    """What a key of an options model may be, where that is a list of names."""
+    field = fields.get(key)
     if field is None:
         return {}
     if key in ("task", "tasks"):

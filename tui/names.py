@@ -15,6 +15,7 @@ GGUF = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
+OUTSIDE = {"token_embd": "model.embed_tokens", "output": "lm_head"}
 
 
 def block_of(name: str) -> int | None:
@@ -28,4 +29,4 @@ def short(name: str) -> str:
     """A matrix's name as every format has it: 3.self_attn.q_proj."""
     bare = BLOCK.sub("", name.removesuffix(".weight"))
     block, dot, rest = bare.partition(".")
-    return f"{block}{dot}{GGUF.get(rest, rest)}" if dot else bare
+    return f"{block}{dot}{GGUF.get(rest, rest)}" if dot else OUTSIDE.get(bare, bare)

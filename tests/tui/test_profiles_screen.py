@@ -58,7 +58,7 @@ async def test_all_profiles_are_listed_and_checked() -> None:
         assert "hint: did you mean 'source'" in shown
         await pilot.press("enter")
         await pilot.pause()
-        assert notices(app)[-1] == "the profile has 2 problems; see Check"
+        assert notices(app)[-1] == "the profile has 2 problems; see Form"
 
 
 async def test_a_change_is_checked_as_it_is_typed(started: list[tuple[runs.Run, bool]]) -> None:

@@ -64,7 +64,8 @@ def terminal(work: Path) -> Iterator[OpenTerminal]:
     with tempfile.TemporaryDirectory() as sockets:  # their paths may not be long
 
         def start() -> Tmux:
-            opened.append(Tmux(Path(sockets), work, (80, 24), PYTHONPATH=str(ROOT)))
+            socket = Path(sockets) / str(len(opened))  # not that of a server that is still ending
+            opened.append(Tmux(socket, work, (80, 24), PYTHONPATH=str(ROOT)))
             return opened[-1]
 
         yield start

@@ -22,10 +22,10 @@ def until(condition: Callable[[], object], told: Callable[[], str]) -> None:
 
 
 class Tmux:
-    """A server of its own, whose socket is in `folder`, with a shell in the working folder `at`."""
+    """A server of its own that listens on `socket`, with a shell in the working folder `at`."""
 
-    def __init__(self, folder: Path, at: Path, size: tuple[int, int], **environment: str) -> None:
-        self._socket = folder / "tmux"
+    def __init__(self, socket: Path, at: Path, size: tuple[int, int], **environment: str) -> None:
+        self._socket = socket
         width, height = map(str, size)
         self._tmux(
             "-f", "/dev/null", "new-session", "-d", "-x", width, "-y", height, "-c", str(at), "sh",

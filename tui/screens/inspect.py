@@ -1,4 +1,7 @@
-"""The Inspect screen: a model's tree from its file headers alone, its totals, and one matrix in detail."""
+"""The Inspect screen: a model's tree from its file headers alone, its totals, and one matrix in detail.
+
+What reads weights is in `weighing`.
+"""
 
 from __future__ import annotations
 
@@ -13,23 +16,24 @@ from textual.widget import Widget
 from textual.widgets import DataTable, Static, Tree
 
 from engine import figures
-from engine.errors import EngineError, Unavailable, UsageError
+from engine.errors import EngineError, UsageError
 from engine.events import LayerSensitivity
 from engine.state import LayerState, RunState
 from tui import actions, blocks, recent, whatif
-from tui.screens.base import WorkScreen
+from tui.names import short
 from tui.screens.dialogs import Ask
-from tui.widgets import explain, modeltext
+from tui.screens.weighing import WeighingScreen, headers
+from tui.widgets import comparison, explain, modeltext
 from tui.widgets.line import Line
 from tui.widgets.modeltree import ModelTree
 from tui.widgets.pane import Pane
 from tui.widgets.sensitivity import Sensitivity, ratios
 
 if TYPE_CHECKING:
-    from engine.inspection import ModelSummary, Node
+    from engine.inspection import ModelSummary, Node, TensorInfo
 
 
-class InspectScreen(WorkScreen):
+class InspectScreen(WeighingScreen):
     """Mode 1."""
 
     name_of: ClassVar[str] = "inspect"
@@ -37,19 +41,21 @@ class InspectScreen(WorkScreen):
 
     def __init__(self) -> None:
         super().__init__()
-        self.summary: ModelSummary | None = None
         self.source = ""
         self.problem = ""
         self._matrix: str | None = None
+        self._by_name: Mapping[str, TensorInfo] = {}
 
     def compose_body(self) -> Iterator[Widget]:
         with Vertical(classes="column", id="left"):
             yield Pane(VerticalScroll(Static(id="totals")), title="Totals", widget_id="totals-pane", side=True)
         with Vertical(classes="column", id="centre"):
             yield Pane(Line(id="tree-heading"), ModelTree(widget_id="tree"), title="Model", widget_id="tree-pane")
+            yield self.compare_pane()
             yield Pane(Sensitivity(), title="Sensitivity", widget_id="sensitivity-pane")
         with Vertical(classes="column", id="right"):
             yield Pane(VerticalScroll(Static(id="matrix")), title="Detail", widget_id="matrix-pane")
+            yield self.weights_pane()
 
     def empty_text(self) -> str | None:
         if self.summary is not None:
@@ -76,13 +82,14 @@ class InspectScreen(WorkScreen):
     def open_model(self, source: str) -> None:
         """Reads the headers in a thread; the screen stays usable."""
         self.source, self.problem, self.summary = source, "", None
+        self.forget_weights()
         self.tui.model_source = source
         self._read(source)
 
     @work(group="inspect", exclusive=True)
     async def _read(self, source: str) -> None:
         try:
-            self.summary = await asyncio.to_thread(_summary, source)
+            self.summary = await asyncio.to_thread(headers, source)
         except EngineError as error:
             self.problem = "\n".join(error.lines()).replace("[", "\\[")
         else:
@@ -113,10 +120,10 @@ class InspectScreen(WorkScreen):
         other = "" if self.follower and self.follower.concerns(self.source) else state.source
         self.query_one(Sensitivity).show(tried, layers, other)
         self.query_one("#sensitivity-pane", Pane).border_subtitle = ratios(tried)
-        self._show_detail()
+        self.show_detail()
 
     def why_not(self, name: str) -> str | None:
-        if name in ("expand", "what_if") and self.summary is None:
+        if name in ("expand", "what_if", "compare") and self.summary is None:
             return "no model is open: m opens one"
         return super().why_not(name)
 
@@ -124,7 +131,7 @@ class InspectScreen(WorkScreen):
         if self.summary is None:
             self.open_model("demo")
             self.update_view()
-        elif self.active.id == "sensitivity-pane":
+        elif self.active.id in ("sensitivity-pane", "compare-pane"):
             self.activate(self.query_one("#matrix-pane", Pane))
         elif self.query_one(ModelTree).cursor_node:
             self.query_one(ModelTree).action_select_cursor()
@@ -166,20 +173,28 @@ class InspectScreen(WorkScreen):
         tree.expand_all(any(not node.is_expanded for node in tree.branches()))
 
     def copied(self) -> str:
-        if self.active.id == "sensitivity-pane":
+        if self.active.id in ("sensitivity-pane", "compare-pane"):
             return super().copied()
         tree = self.query_one(ModelTree)
         return tree.path_of(tree.cursor_node) if tree.cursor_node else ""
 
+    @property
+    def chosen(self) -> TensorInfo | None:
+        if self._matrix is not None:
+            return self._by_name.get(short(self._matrix))
+        node = self.query_one(ModelTree).cursor_node
+        return node.data.tensor if node is not None and node.data is not None else None
+
     def on_tree_node_highlighted(self, event: Tree.NodeHighlighted[Node]) -> None:
         self._matrix = None
-        self._show_detail()
+        self.show_detail()
 
     def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
         if event.data_table.has_focus:  # not because rows arrived
             self._matrix = event.row_key.value
-            self.query_one(Sensitivity).mark(self.tried)
-            self._show_detail()
+            if event.data_table.id == "sensitivity":
+                self.query_one(Sensitivity).mark(self.tried)
+            self.show_detail()
 
     def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
         self.do_open()
@@ -187,6 +202,7 @@ class InspectScreen(WorkScreen):
     def _fill(self, summary: ModelSummary) -> None:
         tree = self.query_one(ModelTree)
         tree.show_model(summary.tree())
+        self._by_name = comparison.by_name(summary)
         self.query_one("#totals", Static).update(modeltext.totals(summary))
         name = str(summary.path).rstrip("/").rsplit("/", 1)[-1]
         self.query_one("#tree-pane", Pane).border_title = f"Model · {name}"
@@ -195,33 +211,35 @@ class InspectScreen(WorkScreen):
         self._seen, self._matrix = (), None
         self.call_after_refresh(self.focus_pane)
 
-    def _show_detail(self) -> None:
-        tree = self.query_one(ModelTree)
-        node, layer, tried = tree.cursor_node, self.matrices.get(self._matrix or ""), self.tried
+    def show_detail(self) -> None:
+        text = self._detail()
+        if text is not None:
+            if (apart := self.difference(self.chosen)) is not None:
+                text.append_text(comparison.told(apart))
+            text.append_text(modeltext.heat(self.matrices.values()))
+            self.query_one("#matrix", Static).update(text)
+        self.weigh()
+
+    def _detail(self) -> Text | None:
+        """What the headers and the open run say of what the cursor is on."""
+        tree, tried, name = self.query_one(ModelTree), self.tried, self._matrix or ""
+        node, layer = tree.cursor_node, tree.layer_of(name) if name else None
         if layer is not None:
-            text = Text.assemble((f"{layer.name}\n\n", "bold"), explain.matrix(layer, tried.get(layer.name)))
-        elif (alone := tried.get(self._matrix or "")) is not None:
-            text = Text.assemble((f"{alone.layer}\n\n", "bold"), explain.curve(alone))
-        elif node is not None and node.data is not None and self.summary is not None:
-            path = tree.path_of(node)
-            sparsity = tree.sparsity(node.data, path)
-            layer = tree.layer_of(path)
-            known = tried.get(layer.name if layer else path)
-            text = modeltext.detail(node.data, path, self.summary.bytes, layer, known, sparsity)
-        else:
-            return
-        text.append_text(modeltext.heat(self.matrices.values()))
-        self.query_one("#matrix", Static).update(text)
+            return Text.assemble((f"{layer.name}\n\n", "bold"), explain.matrix(layer, tried.get(layer.name)))
+        if (alone := tried.get(name)) is not None:
+            return Text.assemble((f"{alone.layer}\n\n", "bold"), explain.curve(alone))
+        if self.summary is None:
+            return None
+        if name and (tensor := self.chosen):
+            from engine.inspection import Node
 
-
-def _summary(source: str) -> ModelSummary:
-    if source.startswith(("builtin:", "python:")):
-        raise Unavailable("made by code: there are no file headers to read", where=source)
-    try:
-        from engine import inspection
-    except ImportError as error:
-        raise Unavailable(f"the inspection part does not import: {error}") from error
-    return inspection.inspect(source)
+            return modeltext.detail(Node(name, tensor=tensor), tensor.name, self.summary.bytes, None, None, None)
+        if node is None or node.data is None:
+            return None
+        path = tree.path_of(node)
+        layer, sparsity = tree.layer_of(path), tree.sparsity(node.data, path)
+        known = tried.get(layer.name if layer else path)
+        return modeltext.detail(node.data, path, self.summary.bytes, layer, known, sparsity)
 
 
 def _readable(text: str) -> str | None:

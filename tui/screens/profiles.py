@@ -11,10 +11,10 @@ from typing import ClassVar
 
 from rich.text import Text
 from textual import work
-from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.containers import Horizontal, Vertical
 from textual.markup import escape
 from textual.widget import Widget
-from textual.widgets import DataTable, Input, Static
+from textual.widgets import DataTable, Static
 
 from engine import files
 from engine.errors import EngineError, ProfileError
@@ -24,10 +24,12 @@ from tui.screens.dialogs import Ask, Choice
 from tui.screens.editing import EditingScreen
 from tui.shares import Shares
 from tui.widgets import drafts
+from tui.widgets.formview import FormView
 from tui.widgets.pane import Pane
 from tui.widgets.sharesview import SharesView
 from tui.widgets.states import elide
 from tui.widgets.table import LiveTable
+from tui.widgets.tomlview import TomlView
 
 OF_A_DRAFT = ("open", "queue", "edit", "save", "duplicate", "inspect_model", "undo", "headless", "steps", "differences")
 """actions that need a selected profile"""
@@ -38,10 +40,6 @@ class ProfilesScreen(EditingScreen):
 
     name_of: ClassVar[str] = "profiles"
     BINDINGS = actions.bindings("profiles")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._shown: tuple[str, str] | None = None
 
     def compose_body(self) -> Iterator[Widget]:
         yield Static(id="start-hint")
@@ -56,11 +54,9 @@ class ProfilesScreen(EditingScreen):
                 widget_id="list-pane",
                 side=True,
             )
-            change = Input(placeholder="step.0.sparsity=0.6", id="change", compact=True)
-            scroll = VerticalScroll(Static("reading the profiles …", id="check"))
-            yield Pane(scroll, change, title="Check and change", widget_id="check-pane")
+            yield Pane(FormView(), title="Form", widget_id="form-pane")
         with Vertical(classes="column", id="text-column"):
-            yield Pane(VerticalScroll(Static(id="text")), title="Text", widget_id="text-pane")
+            yield Pane(TomlView(), title="Text", widget_id="text-pane")
             yield Pane(SharesView(), title="Shares", widget_id="shares-pane")
 
     @property
@@ -71,7 +67,7 @@ class ProfilesScreen(EditingScreen):
         self.query_one("#start-hint", Static).update(
             Text.assemble(
                 ("Start: ", "bold"), ("enter", "bold cyan"), " runs the selected profile · ", ("e", "bold cyan"),
-                " changes a value · ", ("?", "bold cyan"), " all keys. A run goes on when the terminal closes.",
+                " changes it · ", ("?", "bold cyan"), " all keys. A run goes on when the terminal closes.",
             )
         )  # fmt: skip
         self.call_after_refresh(self.load)
@@ -108,10 +104,10 @@ class ProfilesScreen(EditingScreen):
         if name == "undo" and draft and not draft.changed:
             return "there is no change to take back: e makes one"
         if name == "save" and draft and draft.changes and isinstance(draft.check(), ProfileError):
-            return "the changes do not fit the profile as it is now; see Check"
-        starts = name == "queue" or (name == "open" and not self.in_shares)
+            return "the changes do not fit the profile as it is now; see Form"
+        starts = name == "queue" or (name == "open" and not self.in_shares and not self.in_form)
         if starts and draft and isinstance(problems := draft.check(), ProfileError):
-            return f"the profile has {len(problems.problems)} problems; see Check"
+            return f"the profile has {len(problems.problems)} problems; see Form"
         return super().why_not(name)
 
     def show_state(self, state: RunState) -> None:
@@ -120,8 +116,10 @@ class ProfilesScreen(EditingScreen):
     def do_open(self) -> None:
         if self.in_shares:
             self.store()
-            return
-        self._start()
+        elif self.in_form:
+            self.do_edit()
+        else:
+            self._start()
 
     def do_queue(self) -> None:
         self._start(queued=True)
@@ -130,10 +128,6 @@ class ProfilesScreen(EditingScreen):
         checked = self.draft.check() if self.draft else None
         if checked is not None and not isinstance(checked, ProfileError):
             self.tui.start(checked, queued=queued)
-
-    def do_edit(self) -> None:
-        self.activate(self.query_one("#check-pane", Pane), focus=False)
-        self.call_after_refresh(self.query_one("#change", Input).focus)
 
     def do_undo(self) -> None:
         if self.in_shares and self.strip and self.strip.changed:
@@ -171,21 +165,10 @@ class ProfilesScreen(EditingScreen):
         self.run_worker(self.tui.action_act("open"), group="act")
 
     def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
-        self.show_draft()
-
-    def on_input_changed(self, event: Input.Changed) -> None:
-        if event.input.id == "change":
-            self.show_draft(event.value.strip())
-
-    def on_input_submitted(self, event: Input.Submitted) -> None:
-        draft, change = self.draft, event.value.strip()
-        if event.input.id != "change" or draft is None:
-            return
-        if not change:
-            self.activate(self.home)
-        elif not isinstance(draft.check(change), ProfileError):
-            event.input.value = ""
-            self.take(change)
+        if event.data_table.id == "fields":
+            self.show_field()
+        else:
+            self.show_draft()
 
     def _list(self) -> None:
         rows = {key: drafts.row(draft) for key, draft in self.drafts.items()}
@@ -197,17 +180,11 @@ class ProfilesScreen(EditingScreen):
         draft = self.draft
         if draft is None:
             return
-        checked = draft.check(typed)
-        self.query_one("#check", Static).update(drafts.report(draft, checked, typed))
+        self.show_form(draft, typed)
         self._list()
         changed = " · changed, not saved" if draft.changed else ""
         self.query_one("#text-pane", Pane).border_title = escape(f"{draft.path.name}{changed}")
-        text = draft.edited()
-        if self._shown != (str(draft.path), text):
-            self._shown = (str(draft.path), text)
-            from textual.highlight import highlight
-
-            self.query_one("#text", Static).update(highlight(text, language="toml"))
+        self.show_text(draft.edited(typed))
         super().show_draft()
 
     def _ask_path(self, question: str, default: str, text: str, *, rename: bool = False) -> None:

@@ -34,7 +34,7 @@ Asked = tuple[Key, object, bool]
 """what a strip is made for: its key, the plan it starts from, whether sizes were known"""
 ACTIONS = ("left", "right", "raise", "lower", "balance", "next_step")
 READING = "reading the blocks …"
-BROKEN = "The profile has problems; see Check."
+BROKEN = "The profile has problems; see Form."
 NO_STEP = (
     "No prune step here whose sparsity can differ by block (an unstructured pattern, no threshold). "
     "e adds or changes one, for example step.0.pattern=unstructured"

@@ -78,13 +78,16 @@ class Draft:
         except ProfileError as error:
             return error
 
-    def edited(self) -> str:
-        """The text with the changes in place and every comment kept; as it is where they do not fit it."""
+    def edited(self, also: str = "") -> str:
+        """The text with the changes, `also` one being typed, in place and every comment kept; without those that do not fit."""
         from engine import profile
 
-        if not self.changes or isinstance(self.check(), ProfileError):
+        if also and isinstance(self.check(also), ProfileError):
+            also = ""
+        changes = [*self.changes, also] if also else self.changes
+        if not changes or isinstance(self.check(also), ProfileError):
             return self.text
-        return profile.edit(self.text, dict(value(change) for change in self.changes))
+        return profile.edit(self.text, dict(value(change) for change in changes))
 
 
 def found(asked: str | None) -> tuple[list[tuple[ProfileFile, str]], str]:
@@ -121,7 +124,7 @@ def row(draft: Draft) -> dict[str, Any]:
     }
 
 
-def report(draft: Draft, checked: Profile | ProfileError, typed: str) -> Text:
+def report(draft: Draft, checked: Profile | ProfileError) -> Text:
     """What is wrong, or the steps in a line; then the changes."""
     text = Text()
     if isinstance(checked, ProfileError):
@@ -137,10 +140,6 @@ def report(draft: Draft, checked: Profile | ProfileError, typed: str) -> Text:
         text.append_text(Text.assemble(mark("valid"), f"  {checked.model.source}: {steps}\n"))
     for change in draft.changes:
         text.append(f"~ {elide(change, LONGEST)}\n", "yellow")
-    if typed:
-        text.append(f"… {typed}\n", "bright_black")
-    elif not draft.changes:
-        text.append("e changes a value: key.path=value\n", "bright_black")
     return text
 
 

@@ -51,6 +51,12 @@ def height(value: float, top: float) -> str:
     return EIGHTHS[max(1, min(8, round(8 * value / top)))] if top > 0 else EIGHTHS[1]
 
 
+def piece(share: float, row: int, rows: int) -> str:
+    """What lies in one of `rows` lines, counted from below, of a bar so high; one that is there is seen."""
+    eighths = round(8 * rows * share) - 8 * row
+    return EIGHTHS[max(0 if row else 1, min(8, eighths))]
+
+
 def elide(text: str, width: int, keep: str = "start") -> str:
     """`text` in at most `width` characters; `keep` names the end that stays."""
     text = text.replace("\n", "⏎")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from rich.text import Text
 from textual.widgets import Static
 
-from tui.widgets.states import EIGHTHS
+from tui.widgets.states import piece
 
 AXIS = 5
 
@@ -88,10 +88,7 @@ def _label(row: int, rows: int, low: float, high: float) -> str:
 def _glyph(bar: Bar, row: int, rows: int, low: float, high: float) -> str:
     if bar.value is None:
         return "·" if row == 0 else " "
-    eighths = round(8 * rows * (bar.value - low) / (high - low)) - 8 * row
-    if row == 0:
-        eighths = max(1, eighths)  # a bar that is there is seen
-    glyph = EIGHTHS[max(0, min(8, eighths))]
+    glyph = piece((bar.value - low) / (high - low), row, rows)
     return glyph if bar.done or glyph != "█" else "▒"
 
 
