@@ -71,3 +71,5 @@ class CandidateState:
     round: int = 0
     scores: dict[tuple[str, str, str], ev.CandidateScored] = field(default_factory=dict)
     perturbed: dict[tuple[str, str], ev.PromptPerturbed] = field(default_factory=dict)
+    step: int = 0
+    """the step that it entered in first"""

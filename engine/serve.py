@@ -4,6 +4,9 @@ A request is a JSON object a line on stdin, {"text", "tokens", "models": [source
 unless said; the answers are JSON lines on stdout: {"model", "loading": true}, {"model", "piece"}, {"model", "done": true,
 "tokens", "seconds"}, {"error", "where", "hint"} and, when all is said, {"end": true}. It ends with its input. Several models
 answer in turns, a token each.
+
+With {"profile", "step", "text", "original", "rows", "models"} two prompts are scored instead, see `engine.prompts.tried`; each
+line of that carries its model.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from typing import Any
 
 import torch
 
-from engine import model
+from engine import model, profile
 from engine.errors import EngineError, Unavailable, UsageError
 from engine.profile import ModelOptions
 from engine.prompts import rendering
@@ -48,7 +51,7 @@ class Server:
             going = {}
             for options in asked:
                 subject = self._loaded(options, asked)
-                going[options.source] = answering(subject, request["text"], request["tokens"])
+                going[options.source] = _asked(subject, request)
             while going:
                 for source, pieces in list(going.items()):
                     if (line := next(pieces, None)) is None:
@@ -76,6 +79,16 @@ class Server:
                 raise Unavailable("not enough memory for the model", where=options.source, hint=hint)
             self._models[options] = model.load(found)
         return self._models[options]
+
+
+def _asked(subject: Subject, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The lines of one model's answer."""
+    if "profile" not in request:
+        return answering(subject, request["text"], request["tokens"])
+    from engine.prompts.tried import trying
+
+    found = profile.load(request["profile"])
+    return trying(subject, found, request["step"], request["text"], request["original"], request["rows"])
 
 
 def answering(subject: Subject, text: str, tokens: int) -> Iterator[dict[str, Any]]:

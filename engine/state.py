@@ -227,7 +227,7 @@ class RunState:
             self._point("perplexity", event.time, event.value)
 
     def _on_candidate_added(self, event: ev.CandidateAdded) -> None:
-        known = CandidateState(event.candidate, event.text, event.origin, event.tokens)
+        known = CandidateState(event.candidate, event.text, event.origin, event.tokens, step=event.step)
         self.candidates.setdefault(event.candidate, known)
 
     def _on_candidate_scored(self, event: ev.CandidateScored) -> None:

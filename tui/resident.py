@@ -35,14 +35,17 @@ class Resident:
     def ask(
         self, text: str, tokens: int, models: Sequence[str], place: Mapping[str, str] = AUTO
     ) -> Generator[Said, None, None]:
-        """The lines of the answer, as `engine.serve` writes them, without the last. Raises EngineError.
+        """The lines of the answer to a text. Raises EngineError."""
+        return self.said({"text": text, "tokens": tokens, "models": list(models), **place})
+
+    def said(self, request: Said) -> Generator[Said, None, None]:
+        """The lines of an answer, as `engine.serve` writes them, without the last. Raises EngineError.
 
         A child whose answer is not read to its end is ended: the rest would be taken for the next answer.
         """
         process = self._running()
         assert process.stdin
         assert process.stdout
-        request = {"text": text, "tokens": tokens, "models": list(models), **place}
         whole = False
         try:
             with suppress(BrokenPipeError):  # it has died: that there is no answer says so

@@ -77,20 +77,22 @@ async def test_examples_on_which_they_differ(size: tuple[int, int], make_run: Ma
         await pilot.press("tab", "tab")
         await settle(pilot)
         assert examples.row_count == 8
-        await pilot.press("f")
-        await settle(pilot)
-        assert examples.row_count == 24
+        for which, count in (("chosen better", 8), ("baseline better", 0), ("all", 24), ("different", 8)):
+            await pilot.press("f")
+            await settle(pilot)
+            assert examples.row_count == count
+            assert which in str(app.screen.query_one("#examples-pane").border_title)
         assert app.screen.active.id == "examples-pane"
-        await pilot.press("f")
-        await settle(pilot)
-        assert examples.row_count == 8
         assert str(examples.get_cell("0", "base")) == "✗ positive"
         assert str(examples.get_cell("0", "best")) == "✓ negative"
         await pilot.press("enter")
         await pilot.pause()
         assert isinstance(app.screen, Reader)
         assert "right answer negative" in app.screen.text.plain
-        assert "-2.40" in app.screen.text.plain
+        text = app.screen.text.plain
+        assert "plain ✗ positive · 6 tokens · 18.2 ms a row" in text
+        assert "negative        -2.40  37.8% ████████\n" in text  # e^-2.4 beside e^-1.9
+        assert "Review: it 's a charming and often affecting journey .\nSentiment:" in text
         await pilot.press("escape")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -11,14 +12,18 @@ from textual.containers import Vertical, VerticalScroll
 from textual.widget import Widget
 from textual.widgets import DataTable, Static
 
+from engine.errors import UsageError
 from engine.state import RunState
 from tui import actions
 from tui.follow import Follower
+from tui.resident import pair, place
 from tui.screens.base import WorkScreen
 from tui.screens.dialogs import Reader
 from tui.widgets import candidates, examples, grid
 from tui.widgets.pane import Pane
 from tui.widgets.table import LiveTable
+
+SOFT = re.compile(r"<\d+ \w+ tokens>")
 
 
 class PromptsScreen(WorkScreen):
@@ -30,7 +35,7 @@ class PromptsScreen(WorkScreen):
 
     def __init__(self) -> None:
         super().__init__()
-        self.differ = True
+        self.which = examples.DIFFERENT
         self.examples: list[dict[str, Any]] = []
         self._read: tuple[object, ...] = ()
 
@@ -88,10 +93,12 @@ class PromptsScreen(WorkScreen):
     def why_not(self, name: str) -> str | None:
         if name == "differ" and not self.examples:
             return "the run has written no examples yet"
+        if name == "edit":
+            return self._uneditable()
         return super().why_not(name)
 
     def do_differ(self) -> None:
-        self.differ = not self.differ
+        self.which = examples.WHICH[(examples.WHICH.index(self.which) + 1) % len(examples.WHICH)]
         if self.follower:
             self._show_examples(self.follower.state)
         self.activate(self.query_one("#examples-pane", Pane))
@@ -101,9 +108,38 @@ class PromptsScreen(WorkScreen):
         if isinstance(target, LiveTable) and target.id == "examples":
             if target.selected is not None:
                 example = self.examples[int(target.selected)]
-                self.app.push_screen(Reader(f"Example {example['row']}", examples.full(example)))
+                known = self.follower.state.candidates if self.follower else {}
+                self.app.push_screen(Reader(f"Example {example['row']}", examples.full(example, known)))
         else:
             self.activate(self.query_one("#detail-pane", Pane))
+
+    def _uneditable(self) -> str | None:
+        """Why the selected prompt cannot be edited, None when it can."""
+        state = self.follower.state if self.follower else None
+        name = self.query_one("#candidates", LiveTable).selected
+        if state is None or name not in state.candidates:
+            return "no prompt is selected"
+        text = state.candidates[name].text
+        if text.startswith(("<user>", "<system>")):
+            return "this prompt is a chat: change its step in Profiles"
+        return "no text says what a soft prompt is" if SOFT.match(text) else None
+
+    def do_edit(self) -> None:
+        """Opens the selected prompt's text; it is scored by the run's models, the dense one alone where there is no other."""
+        name = self.query_one("#candidates", LiveTable).selected
+        if self.follower is None or name is None:
+            return
+        from tui.screens.trying import TryScreen
+
+        run, state = self.follower.run, self.follower.state
+        note, models = "", [("dense", state.source)]
+        try:
+            models.append(("compressed", pair(run, state)[1]))
+        except UsageError:
+            note = "Not scored yet; the run has written no model so far: the dense one alone will be asked."
+        chosen = state.candidates[name]
+        request = {"profile": str(run.profile_file), "step": chosen.step, "original": chosen.text, **place(run)}
+        self.app.push_screen(TryScreen(name, request, models, self.tui.resident, note))
 
     def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
         self.do_open()
@@ -133,10 +169,10 @@ class PromptsScreen(WorkScreen):
         answered = {name for example in self.examples for name in example["answers"]}
         if best == base or best not in answered:
             best = candidates.winner(state) or best
-        found = examples.rows(self.examples, base, best, self.differ)
+        found = examples.rows(self.examples, base, best, self.which)
         self.query_one("#examples", LiveTable).show(found)
         pane = self.query_one("#examples-pane")
-        pane.border_title = f"Examples · {base} / {best} · {'different' if self.differ else 'all'} {len(found)}"
+        pane.border_title = f"Examples · {base} / {best} · {self.which} {len(found)}"
         pane.border_subtitle = examples.tally(self.examples, base, best) if self.examples else "none written yet"
 
     @work(group="examples", exclusive=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,14 @@ from rich.text import Text
 
 from engine import figures
 from engine.runs import Run
+from engine.state import CandidateState
 from tui.widgets.columns import Column
 from tui.widgets.states import mark
 
 FILES = "*/examples.jsonl"
 BAR_WIDTH = 20
+DIFFERENT, CHOSEN, BASELINE, ALL = WHICH = ("different", "chosen better", "baseline better", "all")
+"""which examples are shown, in the order in which a key goes through them"""
 
 
 def _answer(value: tuple[str, bool | str]) -> Text:
@@ -63,14 +68,14 @@ def _files(run: Run) -> list[Path]:
     return sorted(run.artifacts.glob(FILES))
 
 
-def rows(examples: list[dict[str, Any]], base: str, best: str, differ: bool) -> dict[str, dict[str, Any]]:
-    """One row an example that both prompts answered; `differ` leaves those answered differently."""
+def rows(examples: list[dict[str, Any]], base: str, best: str, which: str) -> dict[str, dict[str, Any]]:
+    """One row an example that both prompts answered, of those that `which` asks for."""
     out: dict[str, dict[str, Any]] = {}
     for index, example in enumerate(examples):
         answers = example["answers"]
         if base not in answers or best not in answers:
             continue
-        if differ and answers[base]["choice"] == answers[best]["choice"]:
+        if not _wanted(answers[base], answers[best], which):
             continue
         out[str(index)] = {
             "row": example["row"],
@@ -80,6 +85,14 @@ def rows(examples: list[dict[str, Any]], base: str, best: str, differ: bool) -> 
             "text": example["text"],
         }
     return out
+
+
+def _wanted(base: dict[str, Any], best: dict[str, Any], which: str) -> bool:
+    """Whether an example is one of those: answered differently, or better by one of the two."""
+    if which == DIFFERENT:
+        return bool(base["choice"] != best["choice"])
+    key = "correct" if "correct" in best else "value"
+    return which == ALL or bool(best[key] > base[key] if which == CHOSEN else base[key] > best[key])
 
 
 def tally(examples: list[dict[str, Any]], base: str, best: str) -> str:
@@ -92,16 +105,38 @@ def tally(examples: list[dict[str, Any]], base: str, best: str) -> str:
     return f"{len(both)} rows · {told.format('chosen')} {only_best} · {told.format('baseline')} {only_base}"
 
 
-def full(example: dict[str, Any]) -> Text:
-    """The example's text, the right answer, and each prompt's answer with its scores as bars."""
+def full(example: dict[str, Any], known: Mapping[str, CandidateState]) -> Text:
+    """The text, the right answer, each prompt's answer with its log-likelihoods as bars, then what the prompts say."""
     text = Text.assemble(example["text"], "\n\n", ("right answer ", "bright_black"), (example["gold"].strip(), "bold"))
     for name, answer in example["answers"].items():
         text.append(f"\n\n{name} ", "bold")
         text.append_text(_answer(_judged(example, name)))
-        scores = answer.get("scores", {})
-        low, high = min(scores.values(), default=0.0), max(scores.values(), default=0.0)
-        for choice, value in scores.items():
-            width = round(BAR_WIDTH * (value - low) / (high - low)) if high > low else BAR_WIDTH
-            text.append(f"\n  {choice.strip():<12} {value:>8.2f} ", "")
-            text.append("█" * max(1, width), "cyan" if choice == answer["choice"] else "bright_black")
+        text.append_text(_cost(known.get(name)))
+        text.append_text(_likelihoods(answer))
+    for name in example["answers"]:
+        if name in known:
+            text.append(f"\n\nPrompt {name}\n", "underline")
+            text.append(known[name].text.replace("{text}", example["text"]))
+    return text
+
+
+def _cost(candidate: CandidateState | None) -> Text:
+    """What a prompt takes: its tokens, and the time of a row where it was measured."""
+    if candidate is None or not candidate.tokens:
+        return Text()
+    took = max((scored.ms for scored in candidate.scores.values()), default=0.0)
+    each = f" · {figures.number(took, 1)} ms a row" if took else ""
+    return Text(f" · {candidate.tokens} tokens{each}", "bright_black")
+
+
+def _likelihoods(answer: dict[str, Any]) -> Text:
+    """The log-likelihood of each choice, its share of the probability of all, and that as a bar."""
+    text, scores = Text(), answer.get("scores", {})
+    top = max(scores.values(), default=0.0)
+    total = sum(math.exp(value - top) for value in scores.values())
+    for choice, value in scores.items():
+        share = math.exp(value - top) / total
+        text.append(f"\n  {choice.strip():<12} {value:>8.2f} {figures.share(share):>6} ")
+        style = "cyan" if choice.strip() == answer["choice"].strip() else "bright_black"
+        text.append("█" * max(1, round(BAR_WIDTH * share)), style)
     return text

@@ -1,0 +1,114 @@
+"""An edited prompt beside its original: figures as scoring all development rows at once gives them, and no test row is read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fixtures.models import save, subject
+
+from engine import profile
+from engine.errors import UsageError
+from engine.prompts import answers, calibration, tried
+from engine.prompts.scorer import Scorer
+from engine.prompts.template import Prompt
+from engine.serve import Server
+from engine.subject import Subject
+
+ORIGINAL = "Say {text} now:"
+EDITED = "Well { then } say {text} now:"
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> profile.Profile:
+    """A profile whose step 1 chooses a prompt for 20 development rows."""
+    monkeypatch.chdir(tmp_path)
+    for split, count in (("train", 4), ("dev", 20), ("test", 6)):
+        lines = [json.dumps({"text": f"{split} {i} {i * i}", "label": "ab"[i % 2]}) for i in range(count)]
+        Path(f"{split}.jsonl").write_text("\n".join(lines))
+    text = f"""
+        name = "small"
+        [model]
+        source = "{tmp_path / "model"}"
+        [task.mood]
+        train = "file:train.jsonl"
+        dev = "file:dev.jsonl"
+        test = "file:test.jsonl"
+        template = "Say {{text}} now:"
+        labels = {{ a = " yes", b = " no" }}
+        [[step]]
+        use = "prune"
+        [[step]]
+        use = "select_prompt"
+        task = "mood"
+        calibration = "batch"
+    """
+    Path("small.toml").write_text(text)
+    return profile.load("small.toml")
+
+
+@pytest.fixture
+def model() -> Subject:
+    return subject("llama")
+
+
+def lines(model: Subject, made: profile.Profile, edited: str = EDITED, most: int = 100) -> list[dict[str, Any]]:
+    return list(tried.trying(model, made, 1, edited, ORIGINAL, most))
+
+
+def test_figures_are_those_of_all_rows_at_once(model: Subject, made: profile.Profile) -> None:
+    *_, last = found = lines(model, made)
+    assert [line["rows"] for line in found] == [8, 16, 20]
+    task = tried.load_task("mood", made.task["mood"], made.seed)
+    for name, text in (("edited", "Well {{ then }} say {text} now:"), ("original", ORIGINAL)):
+        scores = Scorer(model).score(Prompt(name, text), task.dev, 2)
+        expected = answers.judged("accuracy", scores, calibration.offsets("batch", scores, None), task.dev)
+        assert last[name]["value"] == expected.quality
+    assert last["difference"] == pytest.approx(last["edited"]["value"] - last["original"]["value"])
+    assert last["n"] == 20
+    assert last["edited"]["tokens"] > last["original"]["tokens"]
+    assert "verdict" not in found[0]
+
+
+def test_a_prompt_that_is_its_original_is_a_tie(model: Subject, made: profile.Profile) -> None:
+    last = lines(model, made, ORIGINAL, most=8)[-1]
+    assert (last["of"], last["difference"], last["verdict"]) == (8, 0.0, "tie")
+
+
+def test_test_rows_are_not_looked_at(model: Subject, made: profile.Profile, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    plain = answers.asked
+    monkeypatch.setattr(answers, "asked", lambda *a: (seen.extend(row.text for row in a[3]), plain(*a))[1])
+    lines(model, made)
+    assert seen
+    assert {text.split()[0] for text in seen} == {"dev"}
+
+
+@pytest.mark.parametrize(("text", "message"), [("no field at all", "no field"), ("", "no field")])
+def test_a_text_that_would_read_the_same_for_every_row_is_refused(
+    text: str, message: str, model: Subject, made: profile.Profile
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        lines(model, made, text)
+
+
+def test_a_step_without_prompts_is_refused(model: Subject, made: profile.Profile) -> None:
+    with pytest.raises(UsageError, match="chooses no prompt"):
+        list(tried.trying(model, made, 0, EDITED, ORIGINAL, 8))
+
+
+def test_braces_that_are_no_field_are_characters() -> None:
+    text = 'a {text} {b} {{text}} "}"'
+    assert tried.template(text, ["text"]).format_map({"text": "X"}) == 'a X {b} {X} "}"'
+
+
+def test_the_worker_scores_with_each_model_in_turns(tmp_path: Path, made: profile.Profile) -> None:
+    one, two = (str(save("llama", tmp_path / name, seed)) for seed, name in enumerate("ab"))
+    said: list[dict[str, Any]] = []
+    request = {"profile": "small.toml", "step": 1, "text": EDITED, "original": ORIGINAL, "rows": 16}
+    Server(said.append).answer({**request, "models": [one, two]})
+    rows = [(line["model"], line["rows"]) for line in said if "rows" in line]
+    assert rows == [(one, 8), (two, 8), (one, 16), (two, 16)]
+    assert said[-1] == {"end": True}
