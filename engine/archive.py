@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from engine import files
+from engine.errors import Unavailable, did_you_mean
 
 TABLE = "measured"
 Bounded = tuple[float, float | None, float | None]
@@ -68,6 +69,20 @@ def of_model(model: str) -> list[Measured]:
         artifact for artifact in (Measured(*row) for row in found) if Path(artifact.run, artifact.path).exists()
     ]
     return [artifact for artifact in artifacts if artifact.text == artifacts[-1].text]
+
+
+def found(model: str) -> list[Measured]:
+    """`of_model` for people. Raises Unavailable where there are none, and where the file cannot be read."""
+    try:
+        artifacts, known = of_model(model), models()
+    except (OSError, sqlite3.Error) as error:
+        message = f"the archive of artifacts cannot be read: {error}"
+        hint = "move it away; runs begin a new one"
+        raise Unavailable(message, where=str(files.archive_file()), hint=hint) from error
+    if not artifacts:
+        hint = did_you_mean(model, known)
+        raise Unavailable("no exported artifact of this model was measured", where=model, hint=hint)
+    return artifacts
 
 
 def models() -> list[str]:

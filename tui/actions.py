@@ -108,6 +108,7 @@ ACTIONS = (
         ("profiles",),
         footer=False,
     ),
+    Action("artifacts", "p", "artifacts", "All exports of this model, and which are worth having", ("run", "profiles")),
     Action("curve", "c", "curve", "Show the next curve of the chart", ("run",)),
     Action("sort", "s", "sort", "Sort by the next column; in Shares: store the strip"),
     Action("reverse", "S", "reverse", "Sort the other way round", footer=False),

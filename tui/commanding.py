@@ -6,7 +6,7 @@ from typing import Any
 
 from textual.screen import Screen
 
-from engine import runs
+from engine import archive, runs
 from engine.errors import EngineError
 from engine.runs import Run
 from engine.state import RunState
@@ -32,6 +32,18 @@ class CommandingApp(FollowingApp, inherit_bindings=False):
         self.model_source = source
         self.switch_mode("inspect")
         self.call_later(self._open_model, source)
+
+    def show_artifacts(self, source: str) -> None:
+        """Shows every measured artifact of a model; the run of one that is chosen is opened."""
+        from tui.screens.artifacts import ArtifactsScreen
+
+        found = archive.found(source)
+
+        def chosen(run: Run | None) -> None:
+            if run:
+                self.attach(Follower(run))
+
+        self.push_screen(ArtifactsScreen(source, list(zip(found, archive.front(found), strict=True))), chosen)
 
     def show_profile(self, path: str) -> None:
         """Goes to a profile in the Profiles screen."""

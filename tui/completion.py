@@ -59,6 +59,7 @@ def _arguments(command: str, word: str) -> dict[str, str]:
         "model": _models,
         "attach": _runs,
         "report": _runs,
+        "compare": _runs,
         "help": _commands,
     }
     return places[command]() if command in places else {}

@@ -42,6 +42,7 @@ OTHER = {
     "ask": "Ask the dense and the compressed model, answers side by side",
     "model": "Work on another model: demo, a folder, a .gguf file, or last for the last run's result",
     "attach": "Watch a run: its name, the id at its end, or last",
+    "compare": "Two runs' figures and winning prompts, side by side",
     "report": "Show a run's report",
     "help": "What there is, or the keys of a step",
     "quit": "Leave",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from engine import runs
 from engine.errors import UsageError, did_you_mean
 from engine.registry import STEPS
@@ -9,8 +11,20 @@ from tui import completion, grammar, resident
 
 
 def text(word: str, argument: str) -> str:
-    """The text of `report` and `help`. Raises Unavailable for a run that is not there, UsageError for a word."""
+    """The text of `report`, `compare` and `help`. Raises Unavailable for a run that is not there, UsageError for a word."""
+    if word == "compare":
+        return comparison([runs.find(reference) for reference in argument.split()])
     return _report(argument or "last") if word == "report" else _help(argument)
+
+
+def comparison(found: Sequence[runs.Run]) -> str:
+    """Runs side by side, under the id at the end of their names. Raises UsageError for less than two."""
+    if len(found) < 2:
+        raise UsageError("compare needs two runs or more", hint="compare last 3f2a")
+    from tui import comparing
+
+    names = [run.name.partition("-")[2] or run.name for run in found]
+    return "\n".join(comparing.lines([run.state() for run in found], names))
 
 
 def model(source: str) -> str:

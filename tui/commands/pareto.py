@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from engine import figures, files
-from engine.errors import DONE, Unavailable, did_you_mean
+from engine import figures
+from engine.errors import DONE
 from tui import output
 
 if TYPE_CHECKING:
@@ -28,16 +27,7 @@ def pareto(
     """The artifacts of a model that no other beats in size, perplexity and speed."""
     from engine import archive, profile
 
-    try:
-        found, models = archive.of_model(profile.source(model)), archive.models()
-    except (OSError, sqlite3.Error) as error:
-        message = f"the archive of artifacts cannot be read: {error}"
-        raise Unavailable(
-            message, where=str(files.archive_file()), hint="move it away; runs begin a new one"
-        ) from error
-    if not found:
-        hint = did_you_mean(model, models)
-        raise Unavailable("no exported artifact of this model was measured", where=model, hint=hint)
+    found = archive.found(profile.source(model))
     best = archive.front(found)
     shown = [(artifact, good) for artifact, good in zip(found, best, strict=True) if good or all_]
     shown.sort(key=lambda pair: pair[0].bytes)

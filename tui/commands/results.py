@@ -15,10 +15,8 @@ from tui import output
 from tui.commands.runs import Reference
 
 if TYPE_CHECKING:
-    from engine import events as ev
     from engine.prompts.paired import Answers
     from engine.runs import Run
-    from engine.state import RunState
 
 
 class Form(StrEnum):
@@ -64,7 +62,8 @@ def compare(
     ] = None,
 ) -> int:
     """Compare the figures and the winning prompts of runs, side by side."""
-    from engine import outcome, runs
+    from engine import runs
+    from tui import comparing
 
     if len(references) < 2:
         raise UsageError("compare needs two runs or more", hint="compress-tui runs lists them")
@@ -75,22 +74,15 @@ def compare(
         raise UsageError("--rows, --different, --format and --max-drop go with --prompts")
     states = [run.state() for run in found]
     names = [run.name for run in found]
-    figures_of = _figures(states)
-    best = [[_best(state, winner) for winner in outcome.winners(state)] for state in states]
-    if as_json:
-        for (stage, name), metrics in figures_of.items():
-            values = {run: metric and metric.value for run, metric in zip(names, metrics, strict=True)}
-            output.data(json.dumps({"stage": stage, "figure": name, "runs": values}))
-        for run, winners in zip(names, best, strict=True):
-            for prompt in winners:
-                output.data(json.dumps({"run": run, "prompt": prompt}, ensure_ascii=False))
+    if not as_json:
+        output.data("\n".join(comparing.lines(states, names)))
         return DONE
-    cells = [["", "state", *map(output.status, states)]]
-    cells += [[stage, name, *(_shown(name, m) for m in metrics)] for (stage, name), metrics in figures_of.items()]
-    output.data("\n".join(output.table(["stage", "figure", *names], cells)))
-    for run, winners in zip(names, best, strict=True):
-        for prompt in winners:
-            output.data("\n" + _prompt_lines(run, prompt))
+    for (stage, name), metrics in comparing.figures_of(states).items():
+        values = {run: metric and metric.value for run, metric in zip(names, metrics, strict=True)}
+        output.data(json.dumps({"stage": stage, "figure": name, "runs": values}))
+    for run, state in zip(names, states, strict=True):
+        for prompt in comparing.best(state):
+            output.data(json.dumps({"run": run, "prompt": prompt}, ensure_ascii=False))
     return DONE
 
 
@@ -131,48 +123,6 @@ def _cells(answers: list[Answers], records: list[dict[str, Any]]) -> tuple[list[
         for r in records
     ]
     return ["gold", *labels, "text"], cells
-
-
-def _figures(states: list[RunState]) -> dict[tuple[str, str], list[ev.Metric | None]]:
-    """(stage, metric) -> its measurement in every run, in the order of the first run that has it."""
-    keys = dict.fromkeys((stage, name) for s in states for stage, found in s.metrics.items() for name in found)
-    stages = dict.fromkeys(stage for stage, _ in keys)
-    ordered = [key for stage in stages for key in keys if key[0] == stage]
-    return {key: [state.metrics.get(key[0], {}).get(key[1]) for state in states] for key in ordered}
-
-
-def _shown(name: str, metric: ev.Metric | None) -> str:
-    if metric is None:
-        return figures.NOTHING
-    return figures.metric(name, metric.value, metric.low, metric.high)
-
-
-def _best(state: RunState, winner: dict[str, Any]) -> dict[str, Any]:
-    """A winning prompt with its row of the result table, under the calibration that it was chosen with."""
-    from engine import outcome
-
-    wanted = {"prompt": winner["winner"], "calibration": winner["calibration"], "task": winner["task"]}
-    start = f"{winner['stage']} + best"
-    fitting = [r for r in outcome.rows(state) if str(r["stage"]).startswith(start) and wanted.items() <= r.items()]
-    known = state.candidates.get(winner["winner"])
-    measured = ("metric", "accuracy", "low", "high", "n", "against", "p_value", "p_holm", "verdict")
-    row = fitting[0] if fitting else {}
-    return winner | {key: row.get(key) for key in measured} | {"text": known.text if known else ""}
-
-
-def _prompt_lines(run: str, prompt: dict[str, Any]) -> str:
-    from engine import outcome
-
-    metric = prompt["metric"] or "accuracy"
-    name = "" if metric == "accuracy" else f"{metric} "
-    found = [f"{name}{figures.quality(metric, prompt['accuracy'], prompt['low'], prompt['high'])}, n {prompt['n']}"]
-    if prompt["against"]:
-        p = f"p {figures.p_value(prompt['p_value'])}"
-        p += f" ({figures.p_value(prompt['p_holm'])} by Holm)" if prompt["p_holm"] is not None else ""
-        found.append(f"{p} against {prompt['against']}: {prompt['verdict']}")
-    found += [words] if (words := outcome.unbeaten(prompt["winner"])) else []
-    head = f"best prompt of {run} for {prompt['task']} on {prompt['stage']}, calibration {prompt['calibration']}"
-    return f"{head}\n  {', '.join(found)}\n  {output.plain(prompt['text'])}"
 
 
 def _made_now(run: Run, as_json: bool) -> str:

@@ -31,7 +31,19 @@ from tui.widgets.states import elide
 from tui.widgets.table import LiveTable
 from tui.widgets.tomlview import TomlView
 
-OF_A_DRAFT = ("open", "queue", "edit", "save", "duplicate", "inspect_model", "undo", "headless", "steps", "differences")
+OF_A_DRAFT = (
+    "open",
+    "queue",
+    "artifacts",
+    "edit",
+    "save",
+    "duplicate",
+    "inspect_model",
+    "undo",
+    "headless",
+    "steps",
+    "differences",
+)
 """actions that need a selected profile"""
 
 
@@ -105,7 +117,7 @@ class ProfilesScreen(EditingScreen):
             return "there is no change to take back: e makes one"
         if name == "save" and draft and draft.changes and isinstance(draft.check(), ProfileError):
             return "the changes do not fit the profile as it is now; see Form"
-        starts = name == "queue" or (name == "open" and not self.in_shares and not self.in_form)
+        starts = name in ("queue", "artifacts") or (name == "open" and not self.in_shares and not self.in_form)
         if starts and draft and isinstance(problems := draft.check(), ProfileError):
             return f"the profile has {len(problems.problems)} problems; see Form"
         return super().why_not(name)
@@ -141,6 +153,11 @@ class ProfilesScreen(EditingScreen):
         checked = draft.check() if draft else None
         if checked is not None and not isinstance(checked, ProfileError):
             self.tui.inspect_model(checked.model.source)
+
+    def do_artifacts(self) -> None:
+        checked = self.draft.check() if self.draft else None
+        if checked is not None and not isinstance(checked, ProfileError):
+            self.tui.show_artifacts(checked.model.source)
 
     def do_save(self) -> None:
         if self.draft:

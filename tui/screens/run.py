@@ -131,7 +131,7 @@ class RunScreen(WorkScreen):
 
     def why_not(self, name: str) -> str | None:
         follower = self.tui.follower
-        if name == "headless" and follower is None:
+        if name in ("headless", "artifacts") and follower is None:
             return "no run is open: o lists them"
         if name == "resume":
             if follower is None:
@@ -165,6 +165,10 @@ class RunScreen(WorkScreen):
 
     def do_resume(self) -> None:
         self.tui.resume_run()
+
+    def do_artifacts(self) -> None:
+        if self.follower:
+            self.tui.show_artifacts(self.follower.state.source)
 
     def do_headless(self) -> None:
         if self.follower:

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from rich.text import Text
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -17,13 +18,16 @@ from textual.widgets import DataTable, Static
 
 from engine import figures, runs
 from engine.errors import EngineError
+from tui import says
 from tui.follow import Glance, glance
+from tui.screens.dialogs import Reader
 from tui.widgets.columns import Column
 from tui.widgets.states import mark
 from tui.widgets.table import LiveTable
 
 MOST = 200
 EVERY = 2.0
+KEYS = "enter open · c compare · x cancel · s sort · esc close"
 COLUMNS = (
     Column("status", "state", 13, mark),
     Column("age", "age", 5, figures.age, numeric=True),
@@ -43,11 +47,17 @@ class RunsDialog(ModalScreen[runs.Run | None], inherit_bindings=False):
         Binding("G", "table('scroll_bottom')"),
         Binding("s", "sort"),
         Binding("x", "cancel"),
+        Binding("c", "compare"),
     ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._taken: str | None = None
+        """the run that the next one is compared with"""
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog wide") as frame:
-            frame.border_title, frame.border_subtitle = "Runs", "enter open · x cancel · s sort · esc close"
+            frame.border_title, frame.border_subtitle = "Runs", KEYS
             yield Static("reading runs…", id="runs-empty")
             yield LiveTable(COLUMNS, widget_id="runs-table")
 
@@ -66,6 +76,23 @@ class RunsDialog(ModalScreen[runs.Run | None], inherit_bindings=False):
 
     def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
         self.dismiss(runs.Run(Path(str(event.row_key.value))))
+
+    def action_compare(self) -> None:
+        """Takes the marked run; with another one taken before, both side by side."""
+        key = self.query_one(LiveTable).selected
+        if key is None:
+            return
+        if self._taken in (None, key):
+            self._taken = None if self._taken else key
+            said = f"c on another run compares it with {Path(key).name}" if self._taken else KEYS
+            self.query_one(".dialog").border_subtitle = said
+            return
+        try:
+            text = says.comparison([runs.Run(Path(path)) for path in (str(self._taken), key)])
+        except EngineError as error:
+            self.notify(str(error), severity="warning", markup=False)
+        else:
+            self.app.push_screen(Reader("Compare", Text.from_ansi(text, no_wrap=True)))
 
     def action_cancel(self) -> None:
         """Asks the marked run to stop, once; opened, it can be told more sternly."""

@@ -82,7 +82,7 @@ class RunChart(Vertical):
     @work(group="chart", exclusive=True)
     async def _draw(self, lines: Sequence[Points], start: float) -> None:
         if self._plot is None:
-            self._plot = _plot_widget()
+            self._plot = plot_widget()
             await self.mount(self._plot)  # its own mounting empties it
         colours = ["bright_black", self.app.theme_variables.get("accent", "cyan")][-len(lines) :]
         _curves(self._plot, lines, start, colours)
@@ -102,7 +102,8 @@ def _default(state: RunState) -> str:
     return next(iter(drawable), "error")
 
 
-def _plot_widget() -> Any:
+def plot_widget() -> Any:
+    """An empty plot that takes no keys."""
     from textual_plot import PlotWidget
 
     plot = PlotWidget(allow_pan_and_zoom=False)

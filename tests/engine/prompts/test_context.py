@@ -91,11 +91,11 @@ def test_a_gradient_is_of_rows_that_fit(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_row_that_is_too_long_does_not_refuse_virtual_tokens(tmp_path: Path) -> None:
     step = EmbedPromptOptions(use="embed_prompt", task="toy", tokens=40, budget=200, calibration="none")
-    preflight.check_prompts(at_work(tmp_path / "run", step, task=long_task()))
+    preflight.check_prompts(foreseen.steps(at_work(tmp_path / "run", step, task=long_task()), []))
     for words, tokens in ((LONG, 40), ("yes", 500)):
         refused = step.model_copy(update={"instruction": words, "tokens": tokens})
         with pytest.raises(UsageError, match="do not fit in the model's 512 positions"):
-            preflight.check_prompts(at_work(tmp_path / f"{tokens}", refused, task=long_task()))
+            preflight.check_prompts(foreseen.steps(at_work(tmp_path / f"{tokens}", refused, task=long_task()), []))
 
 
 def test_a_prompt_without_room_for_a_row_is_an_error() -> None:

@@ -1,0 +1,65 @@
+"""What runs amounted to, side by side: their figures and their winning prompts, as lines and as records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from engine import events as ev
+from engine import figures, outcome
+from engine.state import RunState
+from tui import output
+
+
+def lines(states: Sequence[RunState], names: Sequence[str]) -> list[str]:
+    """A table of the figures with a column a run, then every run's winning prompts."""
+    cells = [["", "state", *map(output.status, states)]]
+    cells += [[stage, name, *(_shown(name, m) for m in found)] for (stage, name), found in figures_of(states).items()]
+    said = output.table(["stage", "figure", *names], cells)
+    for run, state in zip(names, states, strict=True):
+        for prompt in best(state):
+            said += ["", *_prompt_lines(run, prompt)]
+    return said
+
+
+def best(state: RunState) -> list[dict[str, Any]]:
+    """The winning prompts of a run with their figures."""
+    return [_best(state, winner) for winner in outcome.winners(state)]
+
+
+def figures_of(states: Sequence[RunState]) -> dict[tuple[str, str], list[ev.Metric | None]]:
+    """(stage, metric) -> its measurement in every run, in the order of the first run that has it."""
+    keys = dict.fromkeys((stage, name) for s in states for stage, found in s.metrics.items() for name in found)
+    stages = dict.fromkeys(stage for stage, _ in keys)
+    ordered = [key for stage in stages for key in keys if key[0] == stage]
+    return {key: [state.metrics.get(key[0], {}).get(key[1]) for state in states] for key in ordered}
+
+
+def _shown(name: str, metric: ev.Metric | None) -> str:
+    if metric is None:
+        return figures.NOTHING
+    return figures.metric(name, metric.value, metric.low, metric.high)
+
+
+def _best(state: RunState, winner: dict[str, Any]) -> dict[str, Any]:
+    """A winning prompt with its row of the result table, under the calibration that it was chosen with."""
+    wanted = {"prompt": winner["winner"], "calibration": winner["calibration"], "task": winner["task"]}
+    start = f"{winner['stage']} + best"
+    fitting = [r for r in outcome.rows(state) if str(r["stage"]).startswith(start) and wanted.items() <= r.items()]
+    known = state.candidates.get(winner["winner"])
+    measured = ("metric", "accuracy", "low", "high", "n", "against", "p_value", "p_holm", "verdict")
+    row = fitting[0] if fitting else {}
+    return winner | {key: row.get(key) for key in measured} | {"text": known.text if known else ""}
+
+
+def _prompt_lines(run: str, prompt: dict[str, Any]) -> list[str]:
+    metric = prompt["metric"] or "accuracy"
+    name = "" if metric == "accuracy" else f"{metric} "
+    found = [f"{name}{figures.quality(metric, prompt['accuracy'], prompt['low'], prompt['high'])}, n {prompt['n']}"]
+    if prompt["against"]:
+        p = f"p {figures.p_value(prompt['p_value'])}"
+        p += f" ({figures.p_value(prompt['p_holm'])} by Holm)" if prompt["p_holm"] is not None else ""
+        found.append(f"{p} against {prompt['against']}: {prompt['verdict']}")
+    found += [words] if (words := outcome.unbeaten(prompt["winner"])) else []
+    head = f"best prompt of {run} for {prompt['task']} on {prompt['stage']}, calibration {prompt['calibration']}"
+    return [head, f"  {', '.join(found)}", f"  {output.plain(prompt['text'])}"]
