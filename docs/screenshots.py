@@ -35,6 +35,7 @@ class Picture:
 
 PICTURES = {
     "run": Picture((), until=252),
+    "inspect": Picture(("1", "j", "j", "enter", "j", "j", "j", "j")),
     "prompts": Picture(("3",)),
     "profiles": Picture(("4",)),
 }

@@ -36,6 +36,7 @@ speed = false
 [[step]]
 use = "prune"
 criterion = "admm"
+iterations = 100
 sparsity = 0.5
 [[step]]
 use = "export"

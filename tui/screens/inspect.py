@@ -1,7 +1,4 @@
-"""The Inspect screen: a model's tree from its file headers alone, its totals, and one matrix in detail.
-
-What reads weights is in `weighing`.
-"""
+"""The Inspect screen: a model's tree from its headers, its totals, one matrix in detail; `weighing` reads weights."""
 
 from __future__ import annotations
 

@@ -43,8 +43,8 @@ def draw(seen: Portrait, step: int, width: int) -> Text:
     text.append_text(
         lines([("zeros", f"{figures.share(seen.zeros / seen.weights, 2)} of {figures.count(seen.weights)}")])
     )
-    text.append_text(lines([("mean", f"{seen.mean:.3g}, deviation {seen.deviation:.3g}")]))
-    text.append_text(lines([("range", f"{seen.low:.3g} to {seen.high:.3g}")]))
+    spread = [("mean", f"{seen.mean:.3g}"), ("deviation", f"{seen.deviation:.3g}")]
+    text.append_text(lines([*spread, ("range", f"{seen.low:.3g} to {seen.high:.3g}")]))
     text.append("\nValues that are not zero\n", "underline")
     text.append_text(histogram(seen, width))
     text.append("\nN:M pattern\n", "underline")
