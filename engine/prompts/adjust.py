@@ -22,6 +22,7 @@ from engine.prompts.finals import latest_winner
 from engine.prompts.judging import Standing
 from engine.prompts.optimizers import halving
 from engine.prompts.options import AdjustPromptOptions, StartedPromptOptions
+from engine.prompts.race import Race
 from engine.prompts.template import Prompt
 from engine.registry import ADJUSTERS
 from engine.workspace import Workspace
@@ -36,7 +37,7 @@ def run(workspace: Workspace, options: AdjustPromptOptions) -> dict[str, Any]:
     return contest.settle(winner, baselines, workspace.artifact("adjusted-prompts").name, pick)
 
 
-def adjusted(contest: Contest, options: AdjustPromptOptions, start: Prompt) -> tuple[int, list[int], Pick | None]:
+def adjusted(contest: Contest, options: AdjustPromptOptions, start: Prompt) -> tuple[int, list[int], Pick]:
     """The best of what the adjuster makes of the start, what it is to beat (the start last), and how to choose among them."""
     workspace, scorer = contest.workspace, contest.scorer
     check_method(workspace, contest.task, options)
@@ -51,8 +52,14 @@ def adjusted(contest: Contest, options: AdjustPromptOptions, start: Prompt) -> t
     adjuster = ADJUSTERS.load(options.method)
     search(contest, options, adjuster.adjust(setting), baselines, rows)
     first = baselines[-1]
-    pick = partial(shortest.pick, contest.race, first) if goal(options) == "length" else None
+    pick = partial(shortest.pick if goal(options) == "length" else best, contest.race, first)
     return final(contest, options, first, rows), baselines, pick
+
+
+def best(race: Race, start: int, candidates: Sequence[int]) -> int:
+    """The first by rank, or the start where that is hardly ahead of it: of many that are as good, the first is the luckiest."""
+    first = race.ranked(candidates)[0]
+    return first if first == start or race.standing(first).leads(race.standing(start)) else start
 
 
 def goal(options: AdjustPromptOptions) -> str:

@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
+from scipy import special, stats
 
 from engine import figures, registry, statistics
 from engine.statistics import Paired
 
 ACCURACY, EXACT_MATCH = "accuracy", "exact_match"
+ONE_ERROR = float(stats.norm.sf(1))  # how likely chance alone is ahead by one standard error
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,21 @@ class Standing:
     @property
     def rows(self) -> int:
         return len(self.margins)
+
+    @property
+    def shares(self) -> NDArray[np.float64]:
+        """What each row adds to the skill, to first order and but for a factor."""
+        values = -self.measured.values if self.measured.lower else self.measured.values
+        if self.correct is None or self.measured.lower:
+            return values
+        return values + float(stats.norm.pdf(self.margin)) * self.margins
+
+    def leads(self, other: Standing) -> bool:
+        """Whether the skill is ahead of another's on their common rows by a standard error of the paired difference, or more
+        (the one-standard-error rule: Breiman et al., Classification and Regression Trees, 1984, section 3.4.3).
+        """
+        rows = min(self.rows, other.rows)
+        return statistics.above_zero(self.shares[:rows] - other.shares[:rows], ONE_ERROR)
 
 
 def of_choices(metric: str, log_probs_RC: NDArray[np.float64], gold: Sequence[int]) -> Standing:
