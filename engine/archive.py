@@ -1,29 +1,29 @@
 """Every artifact that was measured, of all runs, in one SQLite file of the state folder; and which of them are worth having.
 
 Artifacts are comparable when they come from the same model and were measured on the same windows of the same text, their speeds
-on the same device and number of threads. Perplexities whose intervals overlap are a tie. No torch.
+on the same device and number of threads. A perplexity is lower than another where the 95% interval of their paired difference
+over windows leaves zero out. No torch.
 """
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from engine import files
 from engine.errors import Unavailable, did_you_mean
 
-TABLE = "measured"
-Bounded = tuple[float, float | None, float | None]
-"""a figure with the ends of its interval, where it has one"""
+TABLE = "artifacts"
 
 
 @dataclass(frozen=True)
 class Measured:
     """One artifact: of which model, from which run's folder, on what it was measured, and the figures; None for what was not
-    measured. `low` and `high` bound the perplexity.
+    measured. `low` and `high` bound the perplexity, `losses` are the means of its windows.
 
     `steps` says in a few words what was done before it was written.
     """
@@ -43,6 +43,7 @@ class Measured:
     decode: float | None
     low: float | None = None
     high: float | None = None
+    losses: tuple[float, ...] = ()
 
 
 COLUMNS = tuple(field.name for field in fields(Measured))
@@ -52,7 +53,8 @@ def add(artifact: Measured) -> None:
     """Keeps an artifact; one of the same run and path is replaced."""
     with _open() as archive:
         marks = ", ".join(f":{name}" for name in COLUMNS)
-        archive.execute(f"INSERT OR REPLACE INTO {TABLE} ({', '.join(COLUMNS)}) VALUES ({marks})", asdict(artifact))
+        values = asdict(artifact) | {"losses": json.dumps(artifact.losses)}
+        archive.execute(f"INSERT OR REPLACE INTO {TABLE} ({', '.join(COLUMNS)}) VALUES ({marks})", values)
         archive.commit()
 
 
@@ -65,9 +67,8 @@ def of_model(model: str) -> list[Measured]:
             f"SELECT {', '.join(COLUMNS)} FROM {TABLE} WHERE model = ? AND perplexity IS NOT NULL ORDER BY time",
             (model,),
         ).fetchall()
-    artifacts = [
-        artifact for artifact in (Measured(*row) for row in found) if Path(artifact.run, artifact.path).exists()
-    ]
+    read = [replace(Measured(*row), losses=tuple(json.loads(row[-1]))) for row in found]
+    artifacts = [artifact for artifact in read if Path(artifact.run, artifact.path).exists()]
     return [artifact for artifact in artifacts if artifact.text == artifacts[-1].text]
 
 
@@ -98,24 +99,22 @@ def front(artifacts: Sequence[Measured]) -> list[bool]:
 
 def dominates(one: Measured, other: Measured) -> bool:
     """Whether one artifact is nowhere worse and somewhere better; a speed that was not measured counts as none."""
-    pairs = list(zip(_costs(one), _costs(other), strict=True))
-    if (one.device, one.threads) != (other.device, other.threads):
-        pairs.pop()
-    return any(less(a, b) for a, b in pairs) and not any(less(b, a) for a, b in pairs)
+    costs = [(one.bytes, other.bytes), (0.0, gap(one, other))]
+    if (one.device, one.threads) == (other.device, other.threads):
+        costs.append((-(one.decode or 0.0), -(other.decode or 0.0)))
+    return any(a < b for a, b in costs) and not any(b < a for a, b in costs)
 
 
-def _costs(artifact: Measured) -> tuple[Bounded, Bounded, Bounded]:
-    """Size, perplexity, speed."""
-    assert artifact.perplexity is not None
-    speed = -(artifact.decode or 0.0)
-    return (artifact.bytes, None, None), (artifact.perplexity, artifact.low, artifact.high), (speed, None, None)
+def gap(one: Measured, other: Measured) -> float:
+    """How much higher the other's perplexity is: by log-perplexity over windows, 0 inside the noise, where both have theirs."""
+    from engine.statistics import mean_interval
 
-
-def less(one: Bounded, other: Bounded) -> bool:
-    """Whether a figure is below another; where both have intervals, whether one ends below where the other begins."""
-    if one[2] is None or other[1] is None:
-        return one[0] < other[0]
-    return one[2] < other[1]
+    assert one.perplexity is not None
+    assert other.perplexity is not None
+    if len(one.losses) != len(other.losses) or len(one.losses) < 2:
+        return other.perplexity - one.perplexity
+    low, high = mean_interval([b - a for a, b in zip(one.losses, other.losses, strict=True)])
+    return 0.0 if low <= 0 <= high else low + high
 
 
 @contextmanager

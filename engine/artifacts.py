@@ -4,9 +4,10 @@ are on one thread and on more.
 
 from __future__ import annotations
 
+import math
+
 from engine import events as ev
 from engine import figures
-from engine.archive import less
 from engine.sections import section
 from engine.state import RunState
 
@@ -16,13 +17,13 @@ SAME = 1.02
 
 def references(state: RunState) -> str:
     """Every file beside its reference, in words and figures."""
-    said = [f"- {against(event)}." for event in state.references.values()]
+    said = [f"- {against(event)}{_paired(event)}." for event in state.references.values()]
     return "\n".join(["## Against the dense model, only quantized", "", *said]) if said else ""
 
 
 def against(event: ev.ReferenceMeasured) -> str:
-    """Which of the two is the better one to have, by size and perplexity, of which overlapping intervals are a tie; one that is
-    worse in one of them and no better in the other is dominated.
+    """Which of the two is the better one to have, by size and perplexity, which differs where the interval of the paired
+    difference leaves zero out; one that is worse in one of them and no better in the other is dominated.
     """
     here, there = (event.perplexity_low, event.perplexity_high), (event.reference_low, event.reference_high)
     mine = f"{event.stage} ({_figures(event.bytes, event.perplexity, *here)})"
@@ -30,14 +31,23 @@ def against(event: ev.ReferenceMeasured) -> str:
     if event.perplexity is None or event.reference_perplexity is None:
         return f"{mine} beside {other}: no perplexity was measured"
     smaller, larger = event.bytes * SAME < event.reference_bytes, event.reference_bytes * SAME < event.bytes
-    one, two = (event.perplexity, *here), (event.reference_perplexity, *there)
-    better, worse = less(one, two), less(two, one)
+    change = math.log(event.perplexity) - math.log(event.reference_perplexity)
+    low, high = event.difference_low, event.difference_high
+    better, worse = (change if high is None else high) < 0, (change if low is None else low) > 0
     if (larger or worse) and not (smaller or better):
         return f"{mine} is dominated by {other}: quantization alone does more for fewer or as many bytes"
     if (smaller or better) and not (larger or worse):
         return f"{mine} dominates {other}"
     found = "is smaller and worse than" if smaller else "is larger and better than" if larger else "is worth as much as"
     return f"{mine} {found} {other}"
+
+
+def _paired(event: ev.ReferenceMeasured) -> str:
+    """The difference of log-perplexity, where it is known."""
+    if event.difference is None or event.difference_low is None or event.difference_high is None:
+        return ""
+    low, high = (figures.number(end, 3) for end in (event.difference_low, event.difference_high))
+    return f" (log-perplexity {event.difference:+.3f} [{low}, {high}], paired over windows)"
 
 
 def _figures(size: float, perplexity: float | None, low: float | None, high: float | None) -> str:

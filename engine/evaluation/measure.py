@@ -21,7 +21,7 @@ from engine.data.rows import Row
 from engine.data.tasks import Task
 from engine.estimate.machine import peak_memory
 from engine.evaluation.options import EvaluateOptions
-from engine.evaluation.perplexity import perplexity
+from engine.evaluation.perplexity import Perplexity, perplexity
 from engine.evaluation.speed import speed
 from engine.prompts import answers, calibration, context, pool
 from engine.prompts.cache import ScoreCache
@@ -41,12 +41,18 @@ class Measurement:
     stage: str
 
     def emit(self, name: str, value: float, unit: str = "", *, low: float | None = None, high: float | None = None,
-             n: int | None = None) -> None:  # fmt: skip
+             n: int | None = None, losses: Sequence[float] = ()) -> None:  # fmt: skip
         bounds = [bound if bound is not None and math.isfinite(bound) else None for bound in (low, high)]
         step, (low, high) = self.workspace.step, bounds
+        known = [round(loss, 6) for loss in losses] if all(map(math.isfinite, losses)) else []
         self.workspace.emit(
-            ev.Metric(step=step, stage=self.stage, name=name, value=value, unit=unit, low=low, high=high, n=n)
+            ev.Metric(
+                step=step, stage=self.stage, name=name, value=value, unit=unit, low=low, high=high, n=n, losses=known
+            )
         )
+
+    def tell_perplexity(self, found: Perplexity) -> None:
+        self.emit("perplexity", found.value, low=found.low, high=found.high, n=found.n, losses=found.losses)
 
     def all(self) -> None:
         """Size, perplexity, tasks, speed, memory, in this order."""
@@ -81,7 +87,7 @@ class Measurement:
         tell = partial(self._progress, f"perplexity, {self.stage}", unit="windows")
         spill = self.workspace.spill()
         found = perplexity(self.subject, token_ids, options.windows, options.length, options.start, tell, spill)
-        self.emit("perplexity", found.value, low=found.low, high=found.high, n=found.n)
+        self.tell_perplexity(found)
 
     def task(self, name: str) -> None:
         """Accuracy with the task's plain template on its test rows, length-normalized too where choices are texts; and the

@@ -18,12 +18,15 @@ from engine.subject import Subject
 
 @dataclass(frozen=True)
 class Perplexity:
-    """`low` and `high` bound it at 95%, from the spread over windows; n is the number of predicted tokens."""
+    """`low` and `high` bound it at 95%, from the spread over windows; n is the number of predicted tokens, `losses` are the
+    means of the windows.
+    """
 
     value: float
     low: float
     high: float
     n: int
+    losses: tuple[float, ...] = ()
 
 
 def perplexity(
@@ -62,7 +65,7 @@ def of_losses(losses: Sequence[float], length: int) -> Perplexity:
     """Of windows of that length with these mean losses."""
     low, high = mean_interval(losses)
     mean = sum(losses) / len(losses)
-    return Perplexity(_exp(mean), _exp(low), _exp(high), len(losses) * (length - 1))
+    return Perplexity(_exp(mean), _exp(low), _exp(high), len(losses) * (length - 1), tuple(losses))
 
 
 def _exp(value: float) -> float:

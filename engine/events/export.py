@@ -11,7 +11,8 @@ from engine.events.base import Event
 @dataclass(frozen=True, kw_only=True)
 class ReferenceMeasured(Event):
     """An exported file (by its stage) and the dense model when that is only quantized, to about as many bytes: the stage
-    `reference`. A perplexity is None where none was measured; `low` and `high` bound it.
+    `reference`. A perplexity is None where none was measured; `low` and `high` bound it. The difference is that of the file's
+    log-perplexity to the reference's, paired over windows, with its 95% interval.
     """
 
     kind: ClassVar[str] = "reference_measured"
@@ -26,6 +27,9 @@ class ReferenceMeasured(Event):
     perplexity_high: float | None = None
     reference_low: float | None = None
     reference_high: float | None = None
+    difference: float | None = None
+    difference_low: float | None = None
+    difference_high: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -100,7 +100,9 @@ class Estimated(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Metric(Event):
-    """A measured figure of one stage (dense, pruned, exported, ...) with its n and interval where they exist."""
+    """A measured figure of one stage (dense, pruned, exported, ...) with its n and interval where they exist; of a perplexity
+    the mean loss of each window, so that two stages can be compared window by window.
+    """
 
     kind: ClassVar[str] = "metric"
     step: int
@@ -111,6 +113,7 @@ class Metric(Event):
     low: float | None = None
     high: float | None = None
     n: int | None = None
+    losses: list[float] = field(default_factory=list)
     cached: bool = False
 
 

@@ -92,8 +92,7 @@ def tell(workspace: Workspace, spec: Spec, answer: Answer, stage: str) -> None:
     """Emits what was measured."""
     measurement = Measurement(workspace, workspace.subject, workspace.profile.evaluate, stage)
     if answer.losses:
-        found = of_losses(answer.losses, len(spec.windows[0]))
-        measurement.emit("perplexity", found.value, low=found.low, high=found.high, n=found.n)
+        measurement.tell_perplexity(of_losses(answer.losses, len(spec.windows[0])))
     if answer.accuracy is not None:
         assert workspace.subject.features is not None
         measurement.accuracy("accuracy:features", round(answer.accuracy * len(workspace.subject.features.y)),

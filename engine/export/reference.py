@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 from engine import events as ev
 from engine.calibration import Walk
@@ -15,6 +16,7 @@ from engine.quantization.grid import GROUPS, Format
 from engine.quantization.method import Method, Settings
 from engine.quantization.options import WIDTHS
 from engine.registry import METHODS, STEPS
+from engine.statistics import mean_interval
 from engine.subject import Subject
 from engine.workspace import Workspace
 
@@ -55,8 +57,18 @@ def measure(workspace: Workspace, stage: str, size: int, number: float) -> None:
         perplexity_low=mine.low if mine else None, perplexity_high=mine.high if mine else None,
         reference=name, reference_bytes=taken, reference_perplexity=other.value if other else None,
         reference_low=other.low if other else None, reference_high=other.high if other else None,
+        **(paired(mine.losses, other.losses) if mine and other else {}),
     )  # fmt: skip
     workspace.emit(told)
+
+
+def paired(mine: Sequence[float], other: Sequence[float]) -> dict[str, Any]:
+    """The difference of log-perplexity over windows, where both were measured on the same."""
+    if len(mine) != len(other) or len(mine) < 2:
+        return {}
+    differences = [a - b for a, b in zip(mine, other, strict=True)]
+    low, high = mean_interval(differences)
+    return {"difference": sum(differences) / len(differences), "difference_low": low, "difference_high": high}
 
 
 def quantize(workspace: Workspace, walk: Walk, form: Format) -> None:

@@ -78,6 +78,7 @@ def noted(workspace: Workspace, options: ExportOptions, stage: str, folder: Path
         device=str(workspace.subject.device), threads=profile.threads or torch.get_num_threads(), bytes=size,
         perplexity=perplexity.value if perplexity else None, decode=decode.value if decode else None,
         low=perplexity.low if perplexity else None, high=perplexity.high if perplexity else None,
+        losses=tuple(perplexity.losses) if perplexity else (),
     )  # fmt: skip
 
 

@@ -106,11 +106,17 @@ def test_speeds_of_another_machine_are_not_compared(change: dict[str, Any]) -> N
     assert archive.dominates(replace(ONE, bytes=50, decode=1.0, **change), ONE)
 
 
-def test_perplexities_whose_intervals_overlap_are_a_tie() -> None:
-    one, other = replace(ONE, low=19.0, high=21.0), replace(ONE, perplexity=20.8, low=20.0, high=21.6, bytes=50)
-    assert archive.front([one, other]) == [False, True]
-    apart = replace(other, perplexity=22.0, low=21.1, high=23.0)
-    assert archive.front([one, apart]) == [True, True]
+def test_perplexities_are_compared_window_by_window(add: Callable[[Measured], None]) -> None:
+    """Windows differ more than artifacts do: a difference that all of them show counts, one that changes its sign does not."""
+    one = replace(ONE, run="one", losses=(2.0, 3.0, 4.0))
+    worse = replace(ONE, run="worse", bytes=50, perplexity=20.8, losses=(2.03, 3.05, 4.04))
+    level = replace(ONE, run="level", bytes=50, perplexity=20.8, losses=(2.2, 2.9, 4.1))
+    assert archive.front([one, worse]) == [True, True]
+    assert archive.front([one, level]) == [False, True]
+    assert not archive.dominates(worse, one)
+    for artifact in (one, worse):
+        add(artifact)
+    assert [artifact.losses for artifact in archive.of_model("demo")] == [one.losses, worse.losses]
 
 
 def test_it_lies_in_the_state_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def pareto(
         output.data(line if good else output.paint(line, output.DIM))
     output.note(
         f"{sum(best)} of {len(found)} artifacts, measured on {found[-1].text}; each of the others is nowhere better than "
-        "another one and worse in something (perplexities whose intervals overlap are a tie)"
+        "another one and worse in something (perplexities whose paired difference is within the noise are a tie)"
     )
     return DONE
 

@@ -157,12 +157,16 @@ def test_the_report_says_which_dominates(
     [(80, "dominates", "is smaller and worse than"), (100, "is worth as much as", "is dominated by"),
      (120, "is dominated by", "is dominated by")],
 )  # fmt: skip
-def test_perplexities_whose_intervals_overlap_are_a_tie(size: int, said: str, apart: str) -> None:
+def test_perplexities_are_compared_window_by_window(size: int, said: str, apart: str) -> None:
+    """Not by their own intervals, which tell how much windows differ."""
     event = ev.ReferenceMeasured(
         step=0, stage="exported", bytes=size, perplexity=20.5, perplexity_low=19.0, perplexity_high=22.0,
         reference="dense int4 g32", reference_bytes=100, reference_perplexity=20.0, reference_low=18.5, reference_high=21.5,
     )  # fmt: skip
-    text = artifacts.against(event)
+    event = replace(event, **reference.paired([2.0, 3.0, 4.0], [2.1, 2.9, 3.9]))
+    text = artifacts.references(RunState.of([event]))
     assert f"perplexity 20.50 [19.00, 22.00]) {said} dense int4 g32 (100 B, perplexity 20.00 [18.50, 21.50])" in text
-    event = replace(event, reference_low=18.9, reference_high=18.99, reference_perplexity=18.95)
+    assert "(log-perplexity +0.033 [" in text
+    event = replace(event, **reference.paired([2.05, 3.06, 4.05], [2.0, 3.0, 4.0]))
     assert f") {apart} dense int4 g32 (" in artifacts.against(event)
+    assert reference.paired([1.0, 2.0], [1.0]) == {}
