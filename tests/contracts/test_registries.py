@@ -9,7 +9,8 @@ import torch
 from fixtures.models import subject, tokenizer
 from torch import nn
 
-from engine.data.tasks import check_template, load_task
+from engine.data.rows import check_template
+from engine.data.tasks import load_task
 from engine.errors import Unavailable, UsageError
 from engine.export.format import ExportFormat
 from engine.profile import ModelOptions

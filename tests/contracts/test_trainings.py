@@ -36,6 +36,8 @@ def at_work(folder: Path, name: str, pattern: tuple[int, int]) -> tuple[Workspac
         "compute": "float32",
     }
     options["learning_rate"] = 1e-3
+    if name == "recover":
+        options["method"] = "finetune"  # block-wise it has other options, and tests of its own
     return made, STEPS[name].options_model().model_validate(options)
 
 

@@ -29,7 +29,9 @@ def _still(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
     monkeypatch.setattr(Meter, "read", lambda meter, owner: None)
-    monkeypatch.setattr(CompressApp, "now", lambda app: app.follower.state.updated + 2 if app.follower else 0.0)
+    monkeypatch.setattr(
+        CompressApp, "now", lambda app: (app.follower.state.updated or 0.0) + 2 if app.follower else 0.0
+    )
 
 
 @pytest.mark.parametrize("colours", ["colours", "NO_COLOR"])
