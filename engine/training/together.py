@@ -20,7 +20,7 @@ from typing import IO, Any, Protocol
 import psutil
 import torch
 from torch import distributed, nn
-from torch.distributed import FileStore  # type: ignore[attr-defined]
+from torch.distributed.rendezvous import rendezvous
 
 from engine import crashes
 from engine.errors import EngineError
@@ -164,12 +164,12 @@ def peers(workspace: Workspace) -> Iterator[Peers]:
         yield ALONE
     elif workspace.seat is not None:
         rank, meeting = workspace.seat
-        with grouped(workspace, FileStore(str(meeting), count), rank):
+        with grouped(workspace, store_in(meeting, rank, count), rank):
             yield Together(rank, count)
         sys.exit()
     else:
         with tempfile.TemporaryDirectory(prefix="compress-tui-") as folder, started(workspace, Path(folder)) as others:
-            store = FileStore(str(meeting_place(Path(folder))), count)
+            store = store_in(meeting_place(Path(folder)), 0, count)
             wait(workspace, store, others)
             with grouped(workspace, store, 0):
                 yield Together(0, count, others)
@@ -197,6 +197,12 @@ def started(workspace: Workspace, folder: Path) -> Iterator[list[Other]]:
 def meeting_place(folder: Path) -> Path:
     """The file by which processes find one another."""
     return folder / "meeting"
+
+
+def store_in(file: Path, rank: int, count: int) -> Any:
+    """torch's store of what processes tell one another, in this file."""
+    store, _, _ = next(rendezvous(f"file://{file}", rank, count))
+    return store
 
 
 def wait(workspace: Workspace, store: Any, others: Sequence[Other]) -> None:

@@ -20,7 +20,6 @@ from fixtures.workspaces import workspace
 from safetensors.torch import load_file
 from test_loop import PACE, loop
 from torch import nn
-from torch.distributed import FileStore  # type: ignore[attr-defined]
 
 from engine import events as ev
 from engine import runs
@@ -28,7 +27,7 @@ from engine.errors import EngineError, UsageError
 from engine.preflight import check_processes
 from engine.runs import Run
 from engine.training import peer
-from engine.training.together import Together, grouped
+from engine.training.together import Together, grouped, store_in
 from engine.worker import execute
 from engine.workspace import Workspace
 
@@ -151,7 +150,7 @@ def both(folder: Path, work: Callable[[Together, bool], Any]) -> Any:
     space.profile = space.profile.model_copy(update={"processes": 2})
 
     def at(rank: int) -> Any:
-        with grouped(space, FileStore(str(folder / "meeting"), 2), rank):
+        with grouped(space, store_in(folder / "meeting", rank, 2), rank):
             return work(Together(rank, 2), rank == 0)
 
     other = multiprocessing.get_context("fork").Process(target=at, args=(1,), daemon=True)
