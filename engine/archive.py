@@ -63,12 +63,12 @@ def of_model(model: str) -> list[Measured]:
     was used last.
     """
     with _open() as archive:
-        found = archive.execute(
+        rows = archive.execute(
             f"SELECT {', '.join(COLUMNS)} FROM {TABLE} WHERE model = ? AND perplexity IS NOT NULL ORDER BY time",
             (model,),
         ).fetchall()
-    read = [replace(Measured(*row), losses=tuple(json.loads(row[-1]))) for row in found]
-    artifacts = [artifact for artifact in read if Path(artifact.run, artifact.path).exists()]
+    kept = [replace(Measured(*row), losses=tuple(json.loads(row[-1]))) for row in rows]
+    artifacts = [artifact for artifact in kept if Path(artifact.run, artifact.path).exists()]
     return [artifact for artifact in artifacts if artifact.text == artifacts[-1].text]
 
 
@@ -106,15 +106,16 @@ def dominates(one: Measured, other: Measured) -> bool:
 
 
 def gap(one: Measured, other: Measured) -> float:
-    """How much higher the other's perplexity is: by log-perplexity over windows, 0 inside the noise, where both have theirs."""
-    from engine.statistics import mean_interval
+    """How much higher the other's perplexity is: in logarithms and 0 inside the noise where both have the same windows."""
+    from engine.statistics import mean_difference
 
     assert one.perplexity is not None
     assert other.perplexity is not None
-    if len(one.losses) != len(other.losses) or len(one.losses) < 2:
+    found = mean_difference(other.losses, one.losses)
+    if found is None:
         return other.perplexity - one.perplexity
-    low, high = mean_interval([b - a for a, b in zip(one.losses, other.losses, strict=True)])
-    return 0.0 if low <= 0 <= high else low + high
+    difference, low, high = found
+    return 0.0 if low <= 0 <= high else difference
 
 
 @contextmanager

@@ -4,8 +4,6 @@ are on one thread and on more.
 
 from __future__ import annotations
 
-import math
-
 from engine import events as ev
 from engine import figures
 from engine.sections import section
@@ -31,7 +29,7 @@ def against(event: ev.ReferenceMeasured) -> str:
     if event.perplexity is None or event.reference_perplexity is None:
         return f"{mine} beside {other}: no perplexity was measured"
     smaller, larger = event.bytes * SAME < event.reference_bytes, event.reference_bytes * SAME < event.bytes
-    change = math.log(event.perplexity) - math.log(event.reference_perplexity)
+    change = event.perplexity - event.reference_perplexity
     low, high = event.difference_low, event.difference_high
     better, worse = (change if high is None else high) < 0, (change if low is None else low) > 0
     if (larger or worse) and not (smaller or better):

@@ -34,6 +34,14 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def mean_difference(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, float] | None:
+    """Mean of a - b with its 95% t-interval; None where they are not of the same, or too few."""
+    if len(a) != len(b) or len(a) < 2:
+        return None
+    differences = np.subtract(a, b).tolist()
+    return float(np.mean(differences)), *mean_interval(differences)
+
+
 def mcnemar(a_only: int, b_only: int) -> float:
     """Exact two-sided McNemar p-value from the discordant pairs: a right and b wrong, and the reverse."""
     discordant = a_only + b_only

@@ -67,7 +67,7 @@ def typed(value: Any) -> str:
     """A value as a change may name it: TOML, or a bare word for a text that means nothing else."""
     if value is None:
         return ""
-    if isinstance(value, str) and _means(value) == value:
+    if isinstance(value, str) and _means(value) == value == value.strip() and value.isprintable():
         return value
     item: Any = tomlkit.inline_table() if isinstance(value, dict) else tomlkit.item(value)
     if isinstance(value, dict):

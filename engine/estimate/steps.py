@@ -18,7 +18,7 @@ from engine.export.options import ExportOptions
 from engine.export.runtime.process import missing
 from engine.joint.options import JointOptions
 from engine.options import StepOptions
-from engine.prompts import pool, robustness, writer, written
+from engine.prompts import adjusting, pool, robustness, room, writer, written
 from engine.prompts.options import AdjustPromptOptions, EmbedPromptOptions, PromptStepOptions, SelectPromptOptions
 from engine.prompts.template import Prompt
 from engine.pruning.options import PruneOptions
@@ -118,7 +118,7 @@ def select_prompt(scene: Scene, options: SelectPromptOptions) -> Needs:
 def adjust_prompt(scene: Scene, options: AdjustPromptOptions) -> Needs:
     """About as many prompts of the start's length as the budget lets meet their rows, and what it takes to make them."""
     task = scene.workspace.task(options.task)
-    most = min(options.max_demonstrations, len(task.train)) if options.method == "capo" else 0
+    most = min(options.max_demonstrations, len(task.train)) if adjusting.shows(options.method) else 0
     shown = options.model_copy(update={"demonstrations": max(options.demonstrations, most)})
     first = pool.named_start(task, shown, scene.workspace.profile.seed)
     start = replace(first, instruction=first.instruction or task.description)  # as adjusters begin
@@ -144,7 +144,7 @@ def embed_prompt(scene: Scene, options: EmbedPromptOptions) -> Needs:
     per_row = scene.tokens(rows, task.template)
     start = pool.named_start(task, options, scene.workspace.profile.seed)
     tokenizer: Any = scene.workspace.subject.tokenizer
-    prefix = options.tokens + len(tokenizer(start.head()).input_ids)
+    prefix = options.tokens + len(tokenizer(room.behind(options, start).head()).input_ids)
     checked = (options.epochs + 1) * min(options.rows, len(task.dev))
     checks = parts.rows(scene.sizes, checked, per_row, prefix, options.epochs + 1)
     trained = tuning.training(scene, options, rows, task.template, prefix).then(checks)

@@ -16,7 +16,7 @@ from engine.quantization.grid import GROUPS, Format
 from engine.quantization.method import Method, Settings
 from engine.quantization.options import WIDTHS
 from engine.registry import METHODS, STEPS
-from engine.statistics import mean_interval
+from engine.statistics import mean_difference
 from engine.subject import Subject
 from engine.workspace import Workspace
 
@@ -40,9 +40,8 @@ def measure(workspace: Workspace, stage: str, size: int, number: float) -> None:
     """Quantizes the dense model anew and emits its perplexity, accuracies and bytes as a stage of its own; then both side by
     side. The artifact has `size` bytes, `number` for a weight that is not quantized, and is measured as `stage`.
     """
-    loaded = next(
-        event for event in workspace.run.events() if isinstance(event, ev.ModelLoaded)
-    )  # later ones: smaller models
+    # the first: later ones are of smaller models
+    loaded = next(event for event in workspace.run.events() if isinstance(event, ev.ModelLoaded))
     shapes = [(int(matrix["shape"][0]), int(matrix["shape"][1])) for matrix in loaded.matrices]
     form, taken = nearest(loaded.parameters, shapes, size, number)
     name = f"dense int{form.bits} g{form.group or 'row'}"
@@ -64,11 +63,8 @@ def measure(workspace: Workspace, stage: str, size: int, number: float) -> None:
 
 def paired(mine: Sequence[float], other: Sequence[float]) -> dict[str, Any]:
     """The difference of log-perplexity over windows, where both were measured on the same."""
-    if len(mine) != len(other) or len(mine) < 2:
-        return {}
-    differences = [a - b for a, b in zip(mine, other, strict=True)]
-    low, high = mean_interval(differences)
-    return {"difference": sum(differences) / len(differences), "difference_low": low, "difference_high": high}
+    found = mean_difference(mine, other)
+    return dict(zip(("difference", "difference_low", "difference_high"), found, strict=True)) if found else {}
 
 
 def quantize(workspace: Workspace, walk: Walk, form: Format) -> None:

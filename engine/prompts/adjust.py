@@ -59,7 +59,8 @@ def adjusted(contest: Contest, options: AdjustPromptOptions, start: Prompt) -> t
 def best(race: Race, start: int, candidates: Sequence[int]) -> int:
     """The first by rank, or the start where that is hardly ahead of it: of many that are as good, the first is the luckiest."""
     first = race.ranked(candidates)[0]
-    return first if first == start or race.standing(first).leads(race.standing(start)) else start
+    common = min(race.met(first), race.met(start))
+    return first if first == start or race.standing(first, common).leads(race.standing(start, common)) else start
 
 
 def goal(options: AdjustPromptOptions) -> str:

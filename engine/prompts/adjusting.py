@@ -25,6 +25,7 @@ from engine.prompts.options import AdjustPromptOptions
 from engine.prompts.scorer import Scorer
 from engine.prompts.template import Prompt
 from engine.prompts.writer import Writer
+from engine.registry import ADJUSTERS
 from engine.subject import Subject
 
 Adjuster = Generator[Sequence[Prompt], Sequence[Standing], None]
@@ -57,3 +58,8 @@ class Setting:
         """How long the prompt is, its fields unfilled."""
         tokenizer: Any = self.subject.tokenizer
         return len(tokenizer(prompt.text()).input_ids)
+
+
+def shows(method: str) -> bool:
+    """Whether the adjuster's prompts come to show training rows."""
+    return bool(getattr(ADJUSTERS.load(method), "SHOWS", False))

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from engine.data.rows import Row
 from engine.data.tasks import SPLITS, Task
 from engine.errors import UsageError
+from engine.prompts import adjusting
 from engine.prompts.options import AdjustPromptOptions, JudgedOptions, SelectPromptOptions, StartedPromptOptions
-from engine.registry import ADJUSTERS
 
 HINT = "name a file with rows of every class for the split, or take the label and its rows out of the task"
 
@@ -47,7 +47,7 @@ def shows(options: JudgedOptions) -> bool:
     match options:
         case SelectPromptOptions():
             return max(options.demonstrations) > 0 or options.induction > 0
-        case AdjustPromptOptions() if getattr(ADJUSTERS.load(options.method), "SHOWS", False):
+        case AdjustPromptOptions() if adjusting.shows(options.method):
             return options.max_demonstrations > 0
         case StartedPromptOptions():
             return options.demonstrations > 0

@@ -137,8 +137,10 @@ class Finals:
         row = self.rows[index]
         found = zip(self.finalists, self._calibrated, self._figures, strict=True)
         given = {prompt.name: answers.record(some[index], row, figures, index) for prompt, some, figures in found}
-        return {"row": index, "digest": row.digest, "text": row.text, "gold": row.choices[row.gold].strip(),
-                "stage": self.workspace.stage, "metric": self.task.metric, "answers": given}  # fmt: skip
+        return {
+            "row": index, "digest": row.digest, "text": row.text, "fields": row.fields, "gold": row.choices[row.gold].strip(),
+            "stage": self.workspace.stage, "metric": self.task.metric, "answers": given,
+        }  # fmt: skip
 
 
 def scored_event(

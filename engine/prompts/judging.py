@@ -86,7 +86,8 @@ class Standing:
 
     `margins` say of every row how well it was answered, `margin` is their mean: log P(gold) - log P(best other choice) in units
     of their own standard deviation, so that a prompt gains nothing by being sharp; of free answers the metric's values. Prompts
-    are ranked by `skill`, the higher the better. `correct` is None where answers are not just right or wrong.
+    are ranked by `skill`, the higher the better; `shares` are what each row adds to it, but for a factor. `correct` is None
+    where answers are not just right or wrong.
     """
 
     measured: Measured
@@ -94,6 +95,7 @@ class Standing:
     margin: float
     margins: NDArray[np.float64]
     correct: NDArray[np.bool_] | None
+    shares: NDArray[np.float64]
 
     @property
     def quality(self) -> float:
@@ -104,26 +106,18 @@ class Standing:
     def rows(self) -> int:
         return len(self.margins)
 
-    @property
-    def shares(self) -> NDArray[np.float64]:
-        """What each row adds to the skill, to first order and but for a factor."""
-        values = -self.measured.values if self.measured.lower else self.measured.values
-        if self.correct is None or self.measured.lower:
-            return values
-        return values + float(stats.norm.pdf(self.margin)) * self.margins
-
     def leads(self, other: Standing) -> bool:
-        """Whether the skill is ahead of another's on their common rows by a standard error of the paired difference, or more
+        """Whether the skill is ahead of another's on the same rows by a standard error of the paired difference, or more
         (the one-standard-error rule: Breiman et al., Classification and Regression Trees, 1984, section 3.4.3).
         """
-        rows = min(self.rows, other.rows)
-        return statistics.above_zero(self.shares[:rows] - other.shares[:rows], ONE_ERROR)
+        return statistics.above_zero(self.shares - other.shares, ONE_ERROR)
 
 
 def of_choices(metric: str, log_probs_RC: NDArray[np.float64], gold: Sequence[int]) -> Standing:
     """From calibrated log-probabilities. The skill is an estimate of the figure with less noise than it has on few rows: its
     mean with Phi(margin), the share that normally distributed margins of this mean would have above zero; of the
-    negative log-likelihood it is the (geometric) mean probability of the right choice.
+    negative log-likelihood it is the (geometric) mean probability of the right choice. A row's share in Phi(margin) is along
+    its tangent at the mean.
     """
     gold_R = np.array(list(gold))
     measured = Measured.of(metric, log_probs_RC, gold_R)
@@ -133,8 +127,12 @@ def of_choices(metric: str, log_probs_RC: NDArray[np.float64], gold: Sequence[in
     margins = of_gold - others_RC.max(1)
     margins = margins / (margins.std() or 1.0)
     margin, figure = float(margins.mean()), measured.figure
-    skill = float(np.exp(-figure)) if measured.lower else (figure + float(special.ndtr(margin))) / 2
-    return Standing(measured, skill, margin, margins, log_probs_RC.argmax(1) == gold_R)
+    correct = log_probs_RC.argmax(1) == gold_R
+    if measured.lower:
+        return Standing(measured, float(np.exp(-figure)), margin, margins, correct, -measured.values)
+    normal = float(special.ndtr(margin))
+    shares = measured.values + normal + float(stats.norm.pdf(margin)) * (margins - margin)
+    return Standing(measured, (figure + normal) / 2, margin, margins, correct, shares)
 
 
 def of_answers(metric: str, answers: Sequence[str], references: Sequence[Sequence[str]]) -> Standing:
@@ -142,4 +140,4 @@ def of_answers(metric: str, answers: Sequence[str], references: Sequence[Sequenc
     measured = Measured.of(metric, answers, references)
     values = measured.values
     correct = measured.right if measured.binary else None
-    return Standing(measured, measured.figure, float(values.mean()), values, correct)
+    return Standing(measured, measured.figure, float(values.mean()), values, correct, values)

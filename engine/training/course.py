@@ -100,7 +100,9 @@ def keep(workspace: Workspace) -> None:
     """Writes the weights and buffers that the step ends with. The training's state stays until the step is finished: who is
     killed while they are measured has nothing to train again.
     """
-    stored = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in workspace.subject.tensors()}
+    parameters = {name for name, _ in workspace.subject.module.named_parameters()}
+    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in workspace.subject.tensors()}
+    stored |= {name: tensor.clone() for name, tensor in stored.items() if name not in parameters}  # may share memory
     file = workspace.checkpoint(TRAINED)
     with writing(file):
         files.write_with(file, lambda part: save_file(stored, part))

@@ -120,12 +120,14 @@ class Loop:
         try:
             while self.at.done < self.pace.schedule.steps and self.at.checks < self.pace.patience:
                 if not self._advance():
-                    break
+                    break  # from the last saved state it comes to the same
+            else:
+                if self.at.done % self.pace.save_every and self.at.done > self.pace.save_every:
+                    self._save()  # a short training is not worth a state
         except Cancelled:  # between two steps: nothing of the last one is lost
             if self.at.done:
                 self._save()
             raise
-        self._save()
         if self.peers.first:
             self._put_best()
         return self.at

@@ -135,16 +135,16 @@ class Lesson:
 def teacher_of(lesson: Lesson, material: Material, items: Sequence[int], student: Subject,
                compute: torch.dtype) -> tuple[Teacher, dict[str, Any]]:  # fmt: skip
     """The step's teacher, ready for these items, and what the summary says of it."""
-    workspace, options, known = lesson.workspace, lesson.options, lesson.known()
+    workspace, options = lesson.workspace, lesson.options
     with naming(f"step.{workspace.step}.teacher", options.teacher):
-        vocabulary = check_fit(known, student)
+        vocabulary, weights = check_fit(lesson.known(), student), lesson.known().fingerprint
 
     def loaded() -> Loaded:
         return Loaded(lesson.model(), material, compute, options.temperature, vocabulary, options.hidden > 0)
 
     if not (options.cache and student.is_language_model):
         return loaded(), {}
-    name = key(known.fingerprint, options, material, compute, vocabulary)
+    name = key(weights, options, material, compute, vocabulary)
     found = Kept(files.cache_folder() / "teachers" / name, student.device, vocabulary)
     found.folder.mkdir(parents=True, exist_ok=True)
     told = collect(workspace, options, found, items, loaded)

@@ -231,7 +231,8 @@ def grouped(workspace: Workspace, store: Any, rank: int) -> Iterator[None]:
         try:
             backend = "cpu:gloo,cuda:nccl" if own else "gloo"
             distributed.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=PATIENCE)
-            PartialState(cpu=device.type == "cpu")
+            joined = PartialState(cpu=device.type == "cpu").num_processes
+            assert joined == count, "a state that somebody made before would let every process train by itself"
             yield
         finally:
             if distributed.is_initialized():

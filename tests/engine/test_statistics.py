@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.statistics import Paired, compare, holm, mcnemar, mean_interval, regained, verdicts, wilson
+from engine.statistics import Paired, compare, holm, mcnemar, mean_difference, mean_interval, regained, verdicts, wilson
 
 Z = 1.959963984540054
 
@@ -53,6 +53,8 @@ def test_the_interval_of_a_mean() -> None:
     half = 3.182446 * math.sqrt(5 / 12)
     assert mean_interval([1, 2, 3, 4]) == pytest.approx((2.5 - half, 2.5 + half), abs=1e-5)
     assert mean_interval([3.0]) == (-math.inf, math.inf)
+    assert mean_difference([2, 4, 6, 8], [1, 2, 3, 4]) == (2.5, *mean_interval([1, 2, 3, 4]))
+    assert mean_difference([1, 2], [1]) is mean_difference([1], [1]) is None
     assert mean_interval([2.0, 2.0]) == (2.0, 2.0)
 
 

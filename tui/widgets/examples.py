@@ -116,8 +116,15 @@ def full(example: dict[str, Any], known: Mapping[str, CandidateState]) -> Text:
     for name in example["answers"]:
         if name in known:
             text.append(f"\n\nPrompt {name}\n", "underline")
-            text.append(known[name].text.replace("{text}", example["text"]))
+            text.append(_filled(known[name].text, example))
     return text
+
+
+def _filled(prompt: str, example: dict[str, Any]) -> str:
+    """With the row's fields; of files that do not have them with its text."""
+    for name, value in example.get("fields", {"text": example["text"]}).items():
+        prompt = prompt.replace(f"{{{name}}}", value)
+    return prompt
 
 
 def _cost(candidate: CandidateState | None) -> Text:

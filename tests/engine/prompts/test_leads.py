@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from fixtures.races import Planted
 
 from engine.prompts import adjust
@@ -23,10 +24,33 @@ def test_a_lead_is_more_than_a_standard_error(won: int, lost: int, ahead: bool) 
     assert standing(one).leads(standing(other)) == ahead
 
 
+@pytest.mark.parametrize("margins", [(2.0, 1.5), (1.9, 1.5), (2.3, 1.6), (0.6, 0.3)])
+def test_who_is_surer_by_far_leads_however_sure_both_are(margins: tuple[float, float]) -> None:
+    """Planted margins of unit spread around these means."""
+    noise = np.random.default_rng(0).standard_normal(400)
+    one, other = (of_choices(ACCURACY, np.stack([mean + noise, 0 * noise], 1), [0] * 400) for mean in margins)
+    assert one.skill > other.skill
+    assert one.leads(other)
+    assert not other.leads(one)
+    assert one.shares.mean() - other.shares.mean() == pytest.approx(2 * (one.skill - other.skill))
+
+
+def test_what_both_get_right_is_no_evidence() -> None:
+    references = [["a"]] * 6
+    one, other = (of_answers("exact_match", ["a"] * n + ["b"] * (6 - n), references) for n in (5, 4))
+    assert list(one.shares - other.shares) == [0, 0, 0, 0, 1, 0]
+
+
 def test_rows_that_one_alone_has_met_do_not_count() -> None:
-    met = [True, False] * 10
-    assert not standing(met + [True] * 30).leads(standing(met))
-    assert not standing(met).leads(standing(met))
+    race = Planted([0.6, 0.6], 400, noise=0.0).race(4000)
+    for candidate, rows in enumerate((100, 400)):
+        race.advance(candidate, rows)
+    surely = [[10.0 if choice == row.gold else 0.0 for choice in range(2)] for row in race.rows]
+    race.scores[1] = torch.tensor(surely, dtype=torch.float64)
+    race.scores[1][1:100] = race.scores[0][1:]
+    assert race.ranked(range(2)) == [1, 0]
+    assert adjust.best(race, 0, range(2)) == 0
+    assert not standing([True, False]).leads(standing([True, False]))
 
 
 def test_of_free_answers_the_figure_leads() -> None:
