@@ -38,6 +38,7 @@ PICTURES = {
     "inspect": Picture(("1", "j", "j", "enter", "j", "j", "j", "j")),
     "prompts": Picture(("3",)),
     "profiles": Picture(("4",)),
+    "form": Picture(("4", "e", "down", "down", "end", "x")),
 }
 
 

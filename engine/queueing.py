@@ -8,8 +8,10 @@ is before every queued run, also one that was started at once.
 from __future__ import annotations
 
 import fcntl
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from engine import files, runs
 from engine.errors import Cancelled, UsageError
@@ -30,13 +32,44 @@ def join(run: Run) -> None:
 
 def ahead(run: Run) -> list[Run]:
     """The runs before a queued one: those at work on this machine, then those that have waited longer."""
+    working, waiting = _others(run)
+    return working + sorted((other for other in waiting if _place(other) < _place(run)), key=_place)
+
+
+def move(run: Run, by: int) -> Run | None:
+    """Lets a queued run change places with the one before it (-1) or behind it (1) and returns that one, None at the end.
+
+    Raises UsageError for a run that does not wait.
+    """
+    with _alone():
+        if _since(run) is None:
+            raise UsageError("the run does not wait in the queue", where=run.name)
+        order = sorted([run, *_others(run)[1]], key=_place)
+        place = order.index(run) + by
+        if not 0 <= place < len(order):
+            return None
+        since = math.nextafter(_place(order[place])[0], math.copysign(math.inf, by))
+        files.write_text(run.path / MARK, repr(since))
+        return order[place]
+
+
+def _others(run: Run) -> tuple[list[Run], list[Run]]:
+    """The other runs of this machine that are at work, and those that wait."""
     working: list[Run] = []
     waiting: list[Run] = []
     for other in runs.list_runs():
         owner = other.owner() if other.name != run.name else None
         if owner is not None and owner.here and owner.alive():
             (working if _since(other) is None else waiting).append(other)
-    return working + sorted((other for other in waiting if _place(other) < _place(run)), key=_place)
+    return working, waiting
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Nobody else looks at who is next meanwhile."""
+    with (files.runs_folder() / "queue.lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 def wait(run: Run, tell: Callable[[list[str]], None], should_stop: Callable[[], bool], poll: float = POLL) -> None:
@@ -62,8 +95,7 @@ def _claim(run: Run) -> list[Run]:
     """Who is before the run; with nobody there it leaves the queue and is at work, one run at a time."""
     if _since(run) is None:
         return []
-    with (files.runs_folder() / "queue.lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with _alone():
         before = ahead(run)
         if not before:
             (run.path / MARK).unlink(missing_ok=True)

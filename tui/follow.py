@@ -73,10 +73,13 @@ class Follower:
         more = self._reader.offset - before > CHUNK // 2  # whole lines alone count
         alive = waiting and self.run.alive()
         if events or not waiting or alive or self._starting:
-            usage = self._meter.read(self.run.owner()) if alive and not more else None
+            usage = self._measured() if alive and not more else None
             return Look(process, events, alive, more=more, usage=usage)
         last = self._reader.read()  # what was written between the two looks
         return Look(process, last, alive, None if last else self._death())
+
+    def _measured(self) -> Usage | None:
+        return self._meter.read(self.run.owner(), self.state.model.device if self.state.model else "cpu")
 
     def fold(self, look: Look) -> bool:
         """Takes over what a look found. True when anything changed."""

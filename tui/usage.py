@@ -1,9 +1,11 @@
-"""What a run's worker takes of this machine: memory and processor, looked at while it is followed."""
+"""What a run's worker takes of this machine: memory, processor and graphics card, looked at while it is followed."""
 
 from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import psutil
 
@@ -15,10 +17,14 @@ KEPT = 60
 
 @dataclass(frozen=True)
 class Usage:
-    """At one moment: resident bytes, and processor time since the moment before as a share of one core."""
+    """At one moment: resident bytes, and processor time since the moment before as a share of one core; of the graphics cards
+    that the worker uses the bytes it holds there and the busiest one's share of time at work, None where nobody says.
+    """
 
     memory: int
     cpu: float
+    card_memory: int | None = None
+    card: float | None = None
 
 
 class Meter:
@@ -27,8 +33,8 @@ class Meter:
     def __init__(self) -> None:
         self._process: psutil.Process | None = None
 
-    def read(self, owner: Owner | None) -> Usage | None:
-        """The worker's usage, None where it cannot be seen."""
+    def read(self, owner: Owner | None, device: str = "cpu") -> Usage | None:
+        """The worker's usage, None where it cannot be seen. Cards are asked for a run on `device` cuda alone."""
         if owner is None or owner.host != socket.gethostname():
             return None
         try:
@@ -37,6 +43,49 @@ class Meter:
                 self._process.cpu_percent()  # starts the clock
                 return None
             with self._process.oneshot():
-                return Usage(self._process.memory_info().rss, self._process.cpu_percent() / 100)
+                memory, cpu = self._process.memory_info().rss, self._process.cpu_percent() / 100
         except psutil.Error:
             return None
+        return Usage(memory, cpu, *(_on_cards(owner.pid) if device.startswith("cuda") else ()))
+
+
+def _on_cards(pid: int) -> tuple[int, float] | tuple[()]:
+    """Bytes of a process on all cards, and how busy the busiest of these is (0 to 1).
+
+    In a container the driver knows processes by other numbers: a machine's only card is then told as a whole.
+    """
+    nvml = _driver()
+    if nvml is None:
+        return ()
+    try:
+        cards = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
+        held = [(card, _held(nvml, card, pid)) for card in cards]
+        used = [(card, size) for card, size in held if size is not None]
+        if not used and len(cards) == 1:
+            used = [(cards[0], int(nvml.nvmlDeviceGetMemoryInfo(cards[0]).used))]
+        if not used:
+            return ()
+        busy = max(int(nvml.nvmlDeviceGetUtilizationRates(card).gpu) for card, _ in used)
+        return sum(size for _, size in used), busy / 100
+    except nvml.NVMLError:
+        return ()
+
+
+def _held(nvml: Any, card: Any, pid: int) -> int | None:
+    """Bytes that a process holds on a card, None where it is not there or its share is not told."""
+    found = [one.usedGpuMemory for one in nvml.nvmlDeviceGetComputeRunningProcesses(card) if one.pid == pid]
+    return int(found[0]) if found and found[0] is not None else None
+
+
+@lru_cache(maxsize=1)
+def _driver() -> Any | None:
+    """nvidia-ml-py with a driver behind it, None where either is missing."""
+    try:
+        import pynvml
+    except ImportError:
+        return None
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return None
+    return pynvml

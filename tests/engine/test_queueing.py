@@ -58,6 +58,29 @@ def test_it_waits_for_those_at_work_and_for_those_queued_before(monkeypatch: pyt
     assert done.name not in {run.name for run in queueing.ahead(last)}
 
 
+def test_a_run_changes_places_with_its_neighbour_in_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    at_work, *waiting = (owned(made(name)) for name in ("at-work", "first", "second", "third"))
+    clock = iter(range(100))
+    monkeypatch.setattr("time.time", lambda: float(next(clock)))
+    for run in waiting:
+        queueing.join(run)
+    first, second, third = waiting
+    assert queueing.move(third, -1) == second
+    assert queueing.ahead(second) == [at_work, first, third]
+    assert queueing.move(third, -1) == first
+    assert queueing.move(third, -1) is None
+    assert queueing.ahead(first) == [at_work, third]
+    assert queueing.move(first, 1) == second
+    assert [queueing.ahead(run) for run in (third, second, first)] == [
+        [at_work],
+        [at_work, third],
+        [at_work, third, second],
+    ]
+    assert queueing.move(first, 1) is None
+    with pytest.raises(UsageError, match="does not wait"):
+        queueing.move(at_work, -1)
+
+
 def test_its_turn_comes_when_the_last_before_it_is_dead_or_done() -> None:
     at_work, first, last = owned(made("at-work")), owned(made("first")), owned(made("last"))
     queueing.join(first)

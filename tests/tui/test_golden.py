@@ -28,7 +28,7 @@ def _still(monkeypatch: pytest.MonkeyPatch) -> None:
     """The clock stands two seconds after the last event; what this process takes of the machine is no part of a picture."""
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
-    monkeypatch.setattr(Meter, "read", lambda meter, owner: None)
+    monkeypatch.setattr(Meter, "read", lambda *asked: None)
     monkeypatch.setattr(
         CompressApp, "now", lambda app: (app.follower.state.updated or 0.0) + 2 if app.follower else 0.0
     )

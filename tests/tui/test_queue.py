@@ -124,6 +124,34 @@ async def test_the_list_shows_the_queue_and_takes_a_run_out_of_it(
         assert notices(app)[-1] == "nobody is working on this run"
 
 
+@SIZES
+async def test_the_list_moves_a_run_in_the_queue(size: tuple[int, int], make_run: MakeRun) -> None:
+    going = make_run("running", alive=True)
+    first = queued(make_run, going.name)
+    second = make_run("running", alive=True, name="20251124T180000-edge-bb22")
+    (second.path / queueing.MARK).write_text("2.0")
+    app = app_on(going)
+    async with app.run_test(size=size) as pilot:
+        await settle(pilot)
+        await pilot.press("o")
+        await settle(pilot)
+        app.screen.table.select(str(second.path))
+        await pilot.press("K")
+        await settle(pilot)
+        assert notices(app)[-1] == f"before {first.name}"
+        assert queueing.ahead(second) == [going]
+        assert queueing.ahead(first) == [going, second]
+        await pilot.press("K")
+        assert notices(app)[-1] == "it is the first in the queue"
+        await pilot.press("shift+down")
+        await settle(pilot)
+        assert notices(app)[-1] == f"after {first.name}"
+        assert queueing.ahead(second) == [going, first]
+        app.screen.table.select(str(going.path))
+        await pilot.press("J")
+        assert "does not wait in the queue" in notices(app)[-1]
+
+
 def test_the_shell_queues_and_goes_on(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], started: Started, make_run: MakeRun
 ) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from recorded import LARGE, MakeRun, app_on, kill, settle, words
 
 from engine.runs import Owner
+from tui import usage
 from tui.usage import KEPT, Meter, Usage
 
 
@@ -23,9 +28,70 @@ def test_a_worker_here_is_measured_and_one_elsewhere_or_gone_is_not() -> None:
     assert meter.read(None) is None
 
 
+class NVMLError(Exception):
+    """As nvidia-ml-py's."""
+
+
+def cards(held: dict[int, dict[int, int | None]], used: int = 7_000_000_000) -> Any:
+    """A stand-in for nvidia-ml-py: {card: {process: bytes}}; card n is at work n x 10% of the time."""
+
+    def asked(card: int) -> list[SimpleNamespace]:
+        if card not in held:
+            raise NVMLError
+        return [SimpleNamespace(pid=pid, usedGpuMemory=size) for pid, size in held[card].items()]
+
+    return SimpleNamespace(
+        NVMLError=NVMLError,
+        nvmlDeviceGetCount=lambda: max(1, len(held)),
+        nvmlDeviceGetHandleByIndex=lambda index: index,
+        nvmlDeviceGetComputeRunningProcesses=asked,
+        nvmlDeviceGetMemoryInfo=lambda card: SimpleNamespace(used=used),
+        nvmlDeviceGetUtilizationRates=lambda card: SimpleNamespace(gpu=10 * card),
+    )
+
+
+ME = os.getpid()
+
+
+@pytest.mark.parametrize(
+    ("held", "expected"),
+    [
+        ({0: {1: 5}, 1: {ME: 100}, 2: {ME: 20}, 3: {}}, (120, 0.2)),
+        ({0: {1: 5}}, (7_000_000_000, 0.0)),  # in a container: the machine's only card
+        ({0: {ME: None}}, (7_000_000_000, 0.0)),
+        ({0: {1: 5}, 1: {1: 5}}, (None, None)),
+        ({}, (None, None)),  # the driver refuses
+    ],
+)
+def test_cards_are_measured_for_a_run_on_them(
+    held: dict[int, dict[int, int | None]], expected: tuple[int | None, float | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(usage, "_driver", lambda: cards(held))
+    owner, meter = Owner.this_process(), Meter()
+    meter.read(owner, "cuda:0")
+    seen = meter.read(owner, "cuda:0")
+    assert seen is not None
+    assert (seen.card_memory, seen.card) == expected
+    seen = meter.read(owner, "cpu")
+    assert seen is not None
+    assert (seen.card_memory, seen.card) == (None, None)
+
+
+@pytest.mark.parametrize("missing", ["module", "driver"])
+def test_without_the_package_or_a_driver_there_are_no_cards(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses() -> None:
+        raise NVMLError
+
+    found = SimpleNamespace(nvmlInit=refuses, NVMLError=NVMLError) if missing == "driver" else None
+    monkeypatch.setitem(sys.modules, "pynvml", found)
+    usage._driver.cache_clear()
+    assert usage._driver() is None
+    usage._driver.cache_clear()
+
+
 async def test_the_rail_shows_it_while_the_run_goes(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    last = Usage(memory=1_200_000_000, cpu=1.5)
-    monkeypatch.setattr(Meter, "read", lambda meter, owner: last)  # the app may measure at any moment
+    last = Usage(memory=1_200_000_000, cpu=1.5, card_memory=30_000_000_000, card=0.87)
+    monkeypatch.setattr(Meter, "read", lambda *asked: last)  # the app may measure at any moment
     run = make_run("running", alive=True)
     app = app_on(run)
     async with app.run_test(size=LARGE) as pilot:
@@ -37,6 +103,9 @@ async def test_the_rail_shows_it_while_the_run_goes(make_run: MakeRun, monkeypat
         shown = words(app)
         assert "uses   1.2 GB" in shown
         assert "cores  1.5" in shown
+        assert "on GPU 30.0 GB" in shown
+        assert "GPU    87%" in shown
+        assert "· 1.2 GB" in shown.splitlines()[0]
         assert "█" in next(line for line in shown.splitlines() if "uses" in line)
         assert len(app.follower.usage) == KEPT
         kill(run)

@@ -7,14 +7,12 @@ from typing import Any
 
 from rich.text import Text
 from textual.app import ComposeResult
-from textual.binding import Binding
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import DataTable, Static
 
 from engine import figures, runs
 from engine.archive import Measured
-from tui.screens.dialogs import CLOSE
+from tui.screens.tables import TableDialog
 from tui.widgets.columns import Column
 from tui.widgets.frontview import Artifacts, FrontView
 from tui.widgets.table import LiveTable
@@ -35,19 +33,8 @@ COLUMNS = (
 )
 
 
-class ArtifactsScreen(ModalScreen[runs.Run | None], inherit_bindings=False):
+class ArtifactsScreen(TableDialog[runs.Run]):
     """Answers the run whose artifact was chosen."""
-
-    BINDINGS = [
-        CLOSE,
-        Binding("q", "close"),
-        Binding("j", "move('cursor_down')"),
-        Binding("k", "move('cursor_up')"),
-        Binding("g", "jump(0)"),
-        Binding("G", "jump(-1)"),
-        Binding("s", "sort"),
-        Binding("y", "copy"),
-    ]
 
     def __init__(self, model: str, artifacts: Artifacts) -> None:
         super().__init__()
@@ -69,12 +56,12 @@ class ArtifactsScreen(ModalScreen[runs.Run | None], inherit_bindings=False):
         return Text(f"{text}Measured on {measured[-1].text}", "bright_black")
 
     def on_mount(self) -> None:
-        self.query_one(LiveTable).show({key: _row(*pair) for key, pair in self.artifacts.items()})
-        self.query_one(LiveTable).focus()
+        self.table.show({key: _row(*pair) for key, pair in self.artifacts.items()})
+        self.table.focus()
         self._draw()
 
     def _draw(self) -> None:
-        marked = self.artifacts.get(self.query_one(LiveTable).selected or "")
+        marked = self.artifacts.get(self.table.selected or "")
         self.query_one(FrontView).show(list(self.artifacts.values()), marked[0] if marked else None)
 
     def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
@@ -82,24 +69,6 @@ class ArtifactsScreen(ModalScreen[runs.Run | None], inherit_bindings=False):
 
     def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
         self.dismiss(runs.Run(Path(self.artifacts[str(event.row_key.value)][0].run)))
-
-    def action_move(self, action: str) -> None:
-        getattr(self.query_one(LiveTable), f"action_{action}")()
-
-    def action_jump(self, index: int) -> None:
-        table = self.query_one(LiveTable)
-        table.move_cursor(row=index % max(1, table.row_count), animate=False)
-
-    def action_sort(self) -> None:
-        self.query_one(LiveTable).sort_next()
-
-    def action_copy(self) -> None:
-        key = self.query_one(LiveTable).selected or ""
-        self.app.copy_to_clipboard(key)
-        self.notify(f"copied: {key}", timeout=2, markup=False)
-
-    def action_close(self) -> None:
-        self.dismiss(None)
 
 
 def _row(artifact: Measured, good: bool) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,11 +15,10 @@ from textual.markup import escape
 from textual.widget import Widget
 from textual.widgets import DataTable, Static
 
-from engine import files
 from engine.errors import EngineError, ProfileError
 from engine.state import RunState
 from tui import actions
-from tui.screens.dialogs import Ask, Choice
+from tui.screens import saving
 from tui.screens.editing import EditingScreen
 from tui.shares import Shares
 from tui.widgets import drafts
@@ -205,31 +203,20 @@ class ProfilesScreen(EditingScreen):
         super().show_draft()
 
     def _ask_path(self, question: str, default: str, text: str, *, rename: bool = False) -> None:
-        def check(value: str) -> str | None:
-            return None if value.endswith(".toml") else "a file name that ends in .toml"
-
-        def answered(value: str | None) -> None:
-            if value:
-                self._write(Path(os.path.expanduser(value)).absolute(), text, rename)
-
-        self.app.push_screen(Ask(question, default, check=check), answered)
+        saving.ask(self.tui, question, default, [".toml"], lambda path: self._write(path, text, rename))
 
     @work(group="save", exclusive=True)
     async def _write(self, path: Path, text: str, rename: bool) -> None:
         from engine import profile
 
-        if path.exists():
-            answers = [("n", "no", "no, keep it"), ("y", "yes", "yes, replace it")]
-            if await self.app.push_screen_wait(Choice(f"{path.name} exists. Replace it?", answers)) != "yes":
-                return
         try:
-            files.write_text(path, profile.edit(text, {"name": path.stem}) if rename else text)
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
-            self.tui.complain(EngineError(f"cannot write: {reason}", where=str(path)))
+            text = profile.edit(text, {"name": path.stem}) if rename else text
+        except ValueError as error:
+            self.tui.complain(EngineError(f"cannot write: {error}", where=str(path)))
+            return
+        if not await saving.save(self.tui, path, text):
             return
         for draft in (None if rename else self.draft, self.drafts.get(str(path))):
             if draft:
                 draft.changes, draft.before = [], []
-        self.notify(f"wrote {path}", markup=False)
         self.load(str(path))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, ClassVar
 
 from textual import work
@@ -14,9 +15,10 @@ from textual.widgets import DataTable, Static
 
 from engine.errors import UsageError
 from engine.state import RunState
-from tui import actions
+from tui import actions, exporting
 from tui.follow import Follower
 from tui.resident import pair, place
+from tui.screens import saving
 from tui.screens.base import WorkScreen
 from tui.screens.dialogs import Reader
 from tui.widgets import candidates, examples, grid
@@ -95,6 +97,8 @@ class PromptsScreen(WorkScreen):
             return "the run has written no examples yet"
         if name == "edit":
             return self._uneditable()
+        if name == "export" and self.query_one("#candidates", LiveTable).selected is None:
+            return "there are no prompts yet"
         return super().why_not(name)
 
     def do_differ(self) -> None:
@@ -140,6 +144,19 @@ class PromptsScreen(WorkScreen):
         chosen = state.candidates[name]
         request = {"profile": str(run.profile_file), "step": chosen.step, "original": chosen.text, **place(run)}
         self.app.push_screen(TryScreen(name, request, models, self.tui.resident, note))
+
+    def do_export(self) -> None:
+        """Writes the table, or the marked prompt's text, as the name that is typed ends."""
+        name = self.query_one("#candidates", LiveTable).selected
+        if self.follower is None or name is None:
+            return
+        state, question = self.follower.state, f"Write the table (.md .csv .json), or {name}'s text (.txt), to"
+        saving.ask(self.tui, question, f"{self.follower.run.name}-prompts.md", list(exporting.FORMATS),
+                   lambda path: self._write(path, exporting.text(state, name, path.suffix)))  # fmt: skip
+
+    @work(group="save", exclusive=True)
+    async def _write(self, path: Path, text: str) -> None:
+        await saving.save(self.tui, path, text)
 
     def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
         self.do_open()

@@ -18,6 +18,7 @@ from tui.blocks import by_block
 from tui.follow import Follower, behind
 from tui.screens.base import WorkScreen
 from tui.screens.dialogs import Reader
+from tui.screens.folder import FolderScreen
 from tui.screens.panes import WIDE
 from tui.widgets import explain, failures
 from tui.widgets.blockview import BlockView
@@ -131,7 +132,7 @@ class RunScreen(WorkScreen):
 
     def why_not(self, name: str) -> str | None:
         follower = self.tui.follower
-        if name in ("headless", "artifacts") and follower is None:
+        if name in ("headless", "artifacts", "folder") and follower is None:
             return "no run is open: o lists them"
         if name == "resume":
             if follower is None:
@@ -169,6 +170,10 @@ class RunScreen(WorkScreen):
     def do_artifacts(self) -> None:
         if self.follower:
             self.tui.show_artifacts(self.follower.state.source)
+
+    def do_folder(self) -> None:
+        if self.follower:
+            self.app.push_screen(FolderScreen(self.follower.run))
 
     def do_headless(self) -> None:
         if self.follower:

@@ -1,4 +1,6 @@
-"""The list of runs: state, what each is doing or waits for, age; enter opens one, x stops one or takes it out of the queue."""
+"""The list of runs: state, what each is doing or waits for, age; enter opens one, x stops one or takes it out of the queue,
+K and J move it there.
+"""
 
 from __future__ import annotations
 
@@ -13,21 +15,21 @@ from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import DataTable, Static
 
-from engine import figures, runs
+from engine import figures, queueing, runs
 from engine.errors import EngineError
 from tui import says
 from tui.follow import Glance, glance
 from tui.screens.dialogs import Reader
+from tui.screens.tables import TableDialog
 from tui.widgets.columns import Column
 from tui.widgets.states import mark
 from tui.widgets.table import LiveTable
 
 MOST = 200
 EVERY = 2.0
-KEYS = "enter open · c compare · x cancel · s sort · esc close"
+KEYS = "enter open · c compare · x cancel · K J queue · s sort · esc close"
 COLUMNS = (
     Column("status", "state", 13, mark),
     Column("age", "age", 5, figures.age, numeric=True),
@@ -36,18 +38,14 @@ COLUMNS = (
 )
 
 
-class RunsDialog(ModalScreen[runs.Run | None], inherit_bindings=False):
+class RunsDialog(TableDialog[runs.Run]):
     """Answers the run that was chosen."""
 
     BINDINGS = [
-        Binding("escape,q", "close", "close"),
-        Binding("j", "table('cursor_down')"),
-        Binding("k", "table('cursor_up')"),
-        Binding("g", "table('scroll_top')"),
-        Binding("G", "table('scroll_bottom')"),
-        Binding("s", "sort"),
         Binding("x", "cancel"),
         Binding("c", "compare"),
+        Binding("K,shift+up", "queue(-1)"),
+        Binding("J,shift+down", "queue(1)"),
     ]
 
     def __init__(self) -> None:
@@ -62,7 +60,7 @@ class RunsDialog(ModalScreen[runs.Run | None], inherit_bindings=False):
             yield LiveTable(COLUMNS, widget_id="runs-table")
 
     def on_mount(self) -> None:
-        self.query_one(LiveTable).focus()
+        self.table.focus()
         self.load()
         self.set_interval(EVERY, self.load)
 
@@ -70,16 +68,16 @@ class RunsDialog(ModalScreen[runs.Run | None], inherit_bindings=False):
     async def load(self) -> None:
         found = await asyncio.to_thread(lambda: [glance(run) for run in runs.list_runs()[:MOST]])
         empty = self.query_one("#runs-empty", Static)
-        empty.display, self.query_one(LiveTable).display = not found, bool(found)
+        empty.display, self.table.display = not found, bool(found)
         empty.update("there are no runs yet: esc, then 4 and enter start one")
-        self.query_one(LiveTable).show({str(g.run.path): _row(g) for g in found})
+        self.table.show({str(g.run.path): _row(g) for g in found})
 
     def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
         self.dismiss(runs.Run(Path(str(event.row_key.value))))
 
     def action_compare(self) -> None:
         """Takes the marked run; with another one taken before, both side by side."""
-        key = self.query_one(LiveTable).selected
+        key = self.table.selected
         if key is None:
             return
         if self._taken in (None, key):
@@ -96,7 +94,7 @@ class RunsDialog(ModalScreen[runs.Run | None], inherit_bindings=False):
 
     def action_cancel(self) -> None:
         """Asks the marked run to stop, once; opened, it can be told more sternly."""
-        key = self.query_one(LiveTable).selected
+        key = self.table.selected
         if key is None:
             return
         try:
@@ -106,18 +104,21 @@ class RunsDialog(ModalScreen[runs.Run | None], inherit_bindings=False):
         else:
             self.notify(f"asked {Path(key).name} to stop", markup=False)
 
-    def action_sort(self) -> None:
-        self.query_one(LiveTable).sort_next()
-
-    def action_table(self, action: str) -> None:
-        table = self.query_one(LiveTable)
-        if action.startswith("scroll"):
-            table.move_cursor(row=0 if action == "scroll_top" else table.row_count - 1, animate=False)
-        else:
-            getattr(table, f"action_{action}")()
-
-    def action_close(self) -> None:
-        self.dismiss(None)
+    def action_queue(self, by: int) -> None:
+        """Moves the marked run one place forward (-1) or back (1) in the queue."""
+        key = self.table.selected
+        if key is None:
+            return
+        run = runs.Run(Path(key))
+        try:
+            other = queueing.move(run, by)
+        except (EngineError, OSError) as error:
+            self.notify(str(error), severity="warning", markup=False)
+            return
+        end = "first" if by < 0 else "last"
+        said = f"{'before' if by < 0 else 'after'} {other.name}" if other else f"it is the {end} in the queue"
+        self.notify(said, timeout=3, markup=False)
+        self.load()
 
 
 def _row(seen: Glance) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from rich.text import Text
 from textual import events
 from textual.widgets import Static
 
+from engine import figures
 from engine.state import RunState
 from tui.actions import Action
 from tui.follow import Follower
@@ -50,7 +51,8 @@ def _run_line(follower: Follower | None, paused: bool, room: int) -> Text:
     state = follower.state
     parts = [mark("paused") if paused else mark(follower.status)]
     source, device = state.source.rsplit("/", 1)[-1], state.model.device if state.model else ""
-    for part in dict.fromkeys((_doing(state), state.profile, source, device)):
+    memory = figures.size(follower.usage[-1].memory) if follower.going and follower.usage else ""
+    for part in dict.fromkeys((_doing(state), state.profile, source, device, memory)):
         if part and sum(p.cell_len + 3 for p in parts) + len(part) <= room:
             parts.append(Text(part))
     return Text(" · ", "bright_black").join(parts)

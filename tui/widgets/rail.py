@@ -75,10 +75,14 @@ def _taken(usage: Sequence[Usage], width: int) -> list[Text]:
     if not usage:
         return []
     now, lines = usage[-1], [Text("─" * width, "bright_black")]
-    for name, shown, values in (
+    taken: list[tuple[str, str, list[float]]] = [
         ("uses", figures.size(now.memory), [one.memory for one in usage]),
         ("cores", figures.number(now.cpu, 1), [one.cpu for one in usage]),
-    ):
+    ]
+    if now.card_memory is not None and now.card is not None:
+        taken.append(("on GPU", figures.size(now.card_memory), [one.card_memory or 0 for one in usage]))
+        taken.append(("GPU", figures.share(now.card, 0), [one.card or 0 for one in usage]))
+    for name, shown, values in taken:
         curve = "".join(height(value, max(values)) for value in values[-max(0, width - 17) :])
         lines.append(Text.assemble((f"{name:<7}", "bright_black"), f"{shown:<9} ", (curve, "cyan")))
     return lines

@@ -1,0 +1,135 @@
+"""What leaves the app as a file, and the files of a run: the table of prompts written, a run's files read."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+from recorded import LARGE, SMALL, MakeRun, app_on, notices, settle, words
+
+from engine.state import RunState
+from tui import exporting
+from tui.screens.dialogs import Ask, Choice, Reader
+from tui.screens.folder import READ, FolderScreen, readable
+from tui.widgets import candidates
+
+SIZES = pytest.mark.parametrize("size", [SMALL, LARGE], ids=["80x24", "160x45"])
+
+
+@pytest.fixture
+def state(make_run: MakeRun) -> RunState:
+    return make_run("finished").state()
+
+
+def test_every_form_holds_every_prompt_in_the_order_of_the_table(state: RunState) -> None:
+    names = list(candidates.rows(state))
+    records = json.loads(exporting.text(state, "c03", ".json"))
+    assert [record["prompt"] for record in records] == names
+    first = records[0]
+    assert first["prompt"] == "c03"
+    assert round(first["compressed accuracy"], 3) == 0.768
+    assert round(first["difference"], 3) == 0.139
+    assert (first["against"], first["verdict"], first["metric"]) == ("plain", "better", "accuracy")
+    assert first["text"] == state.candidates["c03"].text
+    plain = next(record for record in records if record["prompt"] == "plain")
+    assert (plain["against"], plain["difference"]) == (None, None)
+    read = list(csv.DictReader(io.StringIO(exporting.text(state, "c03", ".csv"))))
+    assert [row["prompt"] for row in read] == names
+    assert [row["text"] for row in read] == [record["text"] for record in records]
+    head, _, *body = exporting.text(state, "c03", ".md").splitlines()
+    assert head.split(" | ")[:3] == ["| prompt", "dense", "compr."]
+    assert [line.split(" | ")[0].removeprefix("| ").removeprefix("★ ") for line in body] == names
+    assert "76.8%" in body[0]
+    assert exporting.text(state, "c03", ".txt") == state.candidates["c03"].text
+
+
+@SIZES
+async def test_the_table_is_written_where_it_is_asked_for(
+    size: tuple[int, int], make_run: MakeRun, tmp_path: object
+) -> None:
+    run = make_run("finished")
+    target = run.path.parent.parent / "work" / "prompts.csv"
+    app = app_on(run)
+    async with app.run_test(size=size) as pilot:
+        await settle(pilot)
+        await pilot.press("3", "w")
+        await settle(pilot)
+        assert isinstance(app.screen, Ask)
+        line = app.screen.query_one("Input")
+        assert line.value == f"{run.name}-prompts.md"
+        line.value = "prompts.pdf"
+        await pilot.press("enter")
+        assert "ends in .md or .csv" in words(app)
+        line.value = "prompts.csv"
+        await pilot.press("enter")
+        await settle(pilot)
+        assert target.read_text() == exporting.text(run.state(), "c03", ".csv")
+        target.write_text("mine")
+        await pilot.press("w")
+        await settle(pilot)
+        app.screen.query_one("Input").value = str(target)
+        await pilot.press("enter")
+        await pilot.pause()
+        assert isinstance(app.screen, Choice)
+        await pilot.press("n")
+        await settle(pilot)
+        assert target.read_text() == "mine"
+        await pilot.press("w")
+        await settle(pilot)
+        app.screen.query_one("Input").value = "missing/prompts.md"
+        await pilot.press("enter")
+        await settle(pilot)
+        assert "cannot write: No such file or directory" in notices(app)[-1]
+
+
+async def test_without_prompts_there_is_nothing_to_write(make_run: MakeRun) -> None:
+    app = app_on(make_run("failed"))
+    async with app.run_test(size=SMALL) as pilot:
+        await settle(pilot)
+        await pilot.press("3", "w")
+        await settle(pilot)
+        assert notices(app)[-1] == "there are no prompts yet"
+
+
+@SIZES
+async def test_a_runs_files_are_listed_and_read(size: tuple[int, int], make_run: MakeRun) -> None:
+    run = make_run("finished")
+    (run.artifacts / "weights.bin").write_bytes(bytes(3_000_000))
+    app = app_on(run)
+    async with app.run_test(size=size) as pilot:
+        await settle(pilot)
+        await pilot.press("F")
+        await settle(pilot)
+        assert isinstance(app.screen, FolderScreen)
+        shown = words(app)
+        assert "artifacts/prompts/examples.jsonl" in shown
+        assert "3.0 MB" in next(line for line in shown.splitlines() if "weights.bin" in line)
+        app.screen.table.select("profile.toml")
+        await pilot.press("enter")
+        await settle(pilot)
+        assert isinstance(app.screen, Reader)
+        assert app.screen.text.plain == run.profile_file.read_text()
+        await pilot.press("escape")
+        app.screen.table.select("artifacts/weights.bin")
+        await pilot.press("enter")
+        assert notices(app)[-1] == "not a text: y copies its path"
+        await pilot.press("y")
+        assert app.clipboard == str(run.artifacts / "weights.bin")
+        (run.artifacts / "weights.bin").unlink()
+        await pilot.press("enter")
+        assert notices(app)[-1] == "cannot read: No such file or directory"
+        await pilot.press("escape")
+        assert app.current_mode == "run"
+
+
+def test_of_a_long_text_the_end_is_read(make_run: MakeRun) -> None:
+    file = make_run("finished").path / "worker.log"
+    file.write_text("".join(f"line {n}\n" for n in range(50_000)))
+    text = readable(file)
+    assert text is not None
+    assert text.startswith("… the last 131 kB of ")
+    assert text.endswith("line 49998\nline 49999\n")
+    assert READ - 100 < len(text) < READ + 100
+    assert all(line.startswith("line ") for line in text.splitlines()[1:])
