@@ -23,7 +23,7 @@ demo: .venv/installed
 	$(BIN)/compress-tui run --profile demo
 
 test: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist loadfile $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 check: .venv/installed
 	$(BIN)/ruff check .

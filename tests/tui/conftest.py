@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
-from recorded import RECORDED, FakeProcess, MakeRun
+from recorded import RECORDED, FakeProcess, MakeRun, until_idle
 
 from engine import runs
+from tui.app import collect_seldom
 
 PROFILE = '[model]\nsource = "demo"\n'
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _collecting() -> Iterator[None]:
+    """Garbage is collected as seldom as in the app."""
+    before = gc.get_threshold()
+    collect_seldom()
+    yield
+    gc.set_threshold(*before)
+    gc.freeze()  # pytest searches five times at its end
+
+
+@pytest.fixture(autouse=True)
+def _attentive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pilot goes on when the app has nothing left to do, and not when the process takes little time for a while."""
+    monkeypatch.setattr("textual.pilot.wait_for_idle", until_idle)
+    monkeypatch.setattr("textual.app.wait_for_idle", until_idle)
 
 
 @pytest.fixture(autouse=True)

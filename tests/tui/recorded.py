@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from textual._context import active_app
 from textual.pilot import Pilot
 
 from engine import runs
@@ -55,6 +58,20 @@ async def settle(pilot: Pilot[int]) -> None:
     app.tick()
     await app.workers.wait_for_complete()
     await pilot.pause()
+
+
+async def until_idle(min_sleep: float = 0.0, max_sleep: float = 1.0) -> None:
+    """Returns when no widget of the screen has a message left and all is drawn, after `max_sleep` seconds at last."""
+    app: Any = active_app.get()
+    ends, idle = time.monotonic() + max_sleep, 0
+    while idle < 2 and time.monotonic() < ends and not app._exit and app._exception is None:
+        await asyncio.sleep(0.001)
+        screen = app.screen if app._screen_stack else None
+        if screen and (screen._layout_required or screen._dirty_widgets or screen._callbacks):
+            screen._on_timer_update()  # would come by itself sixty times a second
+        nodes = (app, *(screen.walk_children(with_self=True) if screen else ()))
+        waiting = app._resize_event or any(node._message_queue.qsize() for node in nodes)
+        idle = 0 if waiting else idle + 1
 
 
 def words(app: CompressApp) -> str:

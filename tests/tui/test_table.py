@@ -59,7 +59,8 @@ async def test_a_row_chosen_before_the_table_has_a_place_is_chosen_when_it_gets_
         await pilot.pause()
         assert table.selected is None
         table.display = True
-        await pilot.pause()
+        await pilot.pause()  # it is laid out
+        await pilot.pause()  # and hears of its size
         assert table.selected == "c"
 
 
@@ -203,7 +204,14 @@ async def test_a_new_title_redraws_the_frame_alone(monkeypatch: pytest.MonkeyPat
         await pilot.pause()
         display = app._display
         monkeypatch.setattr(app, "_display", lambda s, r: (drawn.extend(getattr(r, "spans", ())), display(s, r))[1])
-        app.query_one(Pane).border_title = "new title"
+        app.query_one(Pane).say(title="new title")
         await pilot.pause()
         assert "new title" in app.screen._compositor.render_strips()[0].text
-        assert sum(right - left for _, left, right in drawn) <= 2 * 80 + 2 * 20
+        assert {line for line, _, _ in drawn} == {0}
+        drawn.clear()
+        app.query_one(Pane).say(title="new title")
+        await pilot.pause()
+        assert drawn == []
+        app.query_one(Pane).refresh()
+        await pilot.pause()
+        assert 80 < sum(right - left for _, left, right in drawn) <= 2 * 80 + 2 * 20

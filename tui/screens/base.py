@@ -216,7 +216,7 @@ class WorkScreen(PaneScreen):
     def _name_filter(self) -> None:
         target = self._filterable()
         text = target.filter_text if target else ""
-        self.active.border_title = escape(f"{self.active.label} /{text}") if text else self.active.label
+        self.active.say(title=escape(f"{self.active.label} /{text}") if text else self.active.label)
 
     def do_copy(self) -> None:
         self.copy_text(self.copied())

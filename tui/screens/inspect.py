@@ -116,7 +116,7 @@ class InspectScreen(WeighingScreen):
         self.query_one(ModelTree).show_layers(layers)
         other = "" if self.follower and self.follower.concerns(self.source) else state.source
         self.query_one(Sensitivity).show(tried, layers, other)
-        self.query_one("#sensitivity-pane", Pane).border_subtitle = ratios(tried)
+        self.query_one("#sensitivity-pane", Pane).say(subtitle=ratios(tried))
         self.show_detail()
 
     def why_not(self, name: str) -> str | None:
@@ -202,9 +202,9 @@ class InspectScreen(WeighingScreen):
         self._by_name = comparison.by_name(summary)
         self.query_one("#totals", Static).update(modeltext.totals(summary))
         name = str(summary.path).rstrip("/").rsplit("/", 1)[-1]
-        self.query_one("#tree-pane", Pane).border_title = f"Model · {name}"
+        self.query_one("#tree-pane", Pane).say(title=f"Model · {name}")
         count = len(summary.tensors)
-        self.query_one("#tree-pane", Pane).border_subtitle = f"{count} tensors · {figures.size(summary.bytes)}"
+        self.query_one("#tree-pane", Pane).say(subtitle=f"{count} tensors · {figures.size(summary.bytes)}")
         self._seen, self._matrix = (), None
         self.call_after_refresh(self.focus_pane)
 

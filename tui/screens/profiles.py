@@ -188,7 +188,7 @@ class ProfilesScreen(EditingScreen):
     def _list(self) -> None:
         rows = {key: drafts.row(draft) for key, draft in self.drafts.items()}
         self.query_one("#profiles-table", LiveTable).show(rows)
-        self.query_one("#list-pane", Pane).border_subtitle = f"{len(rows)} profiles"
+        self.query_one("#list-pane", Pane).say(subtitle=f"{len(rows)} profiles")
 
     def show_draft(self, typed: str = "") -> None:
         """Shows the selected profile's text, what is wrong with it, and its strip."""
@@ -198,7 +198,7 @@ class ProfilesScreen(EditingScreen):
         self.show_form(draft, typed)
         self._list()
         changed = " · changed, not saved" if draft.changed else ""
-        self.query_one("#text-pane", Pane).border_title = escape(f"{draft.path.name}{changed}")
+        self.query_one("#text-pane", Pane).say(title=escape(f"{draft.path.name}{changed}"))
         self.show_text(draft.edited(typed))
         super().show_draft()
 

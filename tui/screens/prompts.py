@@ -79,7 +79,8 @@ class PromptsScreen(WorkScreen):
         self._show_grid(state)
         left = sum(candidate.alive for candidate in state.candidates.values())
         base = candidates.baseline(state)
-        self.query_one("#table-pane").border_subtitle = f"{len(state.candidates)} prompts · {left} in · baseline {base}"
+        told = f"{len(state.candidates)} prompts · {left} in · baseline {base}"
+        self.query_one("#table-pane", Pane).say(subtitle=told)
         self._show_detail(state)
         self._show_examples(state)
         if self.follower:
@@ -90,7 +91,7 @@ class PromptsScreen(WorkScreen):
         rows, pane = grid.rows(state), self.query_one("#grid-pane", Pane)
         self.need(pane, bool(rows))
         self.query_one("#grid", LiveTable).show(rows)
-        pane.border_subtitle = grid.LEGEND
+        pane.say(subtitle=grid.LEGEND)
 
     def why_not(self, name: str) -> str | None:
         if name == "differ" and not self.examples:
@@ -177,7 +178,7 @@ class PromptsScreen(WorkScreen):
         name = self.query_one("#candidates", LiveTable).selected
         if name in state.candidates:
             self.query_one("#detail", Static).update(candidates.detail(state, name))
-            self.query_one("#detail-pane").border_title = f"Prompt · {name}"
+            self.query_one("#detail-pane", Pane).say(title=f"Prompt · {name}")
 
     def _show_examples(self, state: RunState) -> None:
         """The selected prompt (the winner while the baseline is selected) beside the baseline."""
@@ -188,9 +189,9 @@ class PromptsScreen(WorkScreen):
             best = candidates.winner(state) or best
         found = examples.rows(self.examples, base, best, self.which)
         self.query_one("#examples", LiveTable).show(found)
-        pane = self.query_one("#examples-pane")
-        pane.border_title = f"Examples · {base} / {best} · {self.which} {len(found)}"
-        pane.border_subtitle = examples.tally(self.examples, base, best) if self.examples else "none written yet"
+        told = examples.tally(self.examples, base, best) if self.examples else "none written yet"
+        title = f"Examples · {base} / {best} · {self.which} {len(found)}"
+        self.query_one("#examples-pane", Pane).say(title=title, subtitle=told)
 
     @work(group="examples", exclusive=True)
     async def _read_examples(self, follower: Follower) -> None:

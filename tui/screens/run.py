@@ -67,7 +67,7 @@ class RunScreen(WorkScreen):
             yield Pane(BlockView(), title="Blocks", widget_id="blocks-pane")
         with Vertical(classes="column", id="right"):
             chart = Pane(RunChart(widget_id="chart"), title="Chart", widget_id="chart-pane")
-            chart.border_subtitle = "seconds since the start · c next curve"
+            chart.say(subtitle="seconds since the start · c next curve")
             yield chart
             yield Pane(LiveTable(FIGURE_COLUMNS, widget_id="figures"), title="Figures", widget_id="figures-pane")
             yield Pane(LogView(widget_id="log"), title="Log", widget_id="log-pane")
@@ -83,10 +83,10 @@ class RunScreen(WorkScreen):
         self.query_one(LogView).show(state.log)
         if self.query_one("#chart-pane").display:
             self.query_one(RunChart).show(state)
-        self.query_one("#layers-pane", Pane).border_subtitle = layers_line(state)
+        self.query_one("#layers-pane", Pane).say(subtitle=layers_line(state))
         blocks = self.query_one("#blocks-pane", Pane)
         if blocks.display:
-            blocks.border_subtitle = self.query_one(BlockView).show(state)
+            blocks.say(subtitle=self.query_one(BlockView).show(state))
         self._show_failure(state)
         self._go_along(state)
 
@@ -129,6 +129,7 @@ class RunScreen(WorkScreen):
         usage = list(self.follower.usage) if self.follower and self.follower.going else ()
         self.query_one(StepRail).show(state, now, usage)
         self.query_one("#progress", Line).put(self._progress(state, now))
+        self.query_one(RunChart).show_time(now)
 
     def why_not(self, name: str) -> str | None:
         follower = self.tui.follower
@@ -194,7 +195,7 @@ class RunScreen(WorkScreen):
 
     def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
         if event.data_table.id == "layers" and event.row_key.value:
-            self.query_one("#layers-pane", Pane).border_title = self._layer_title(event.row_key.value)
+            self.query_one("#layers-pane", Pane).say(title=self._layer_title(event.row_key.value))
         elif event.data_table.id == "blocks" and self.follower:
             self.query_one(BlockView).mark(self.follower.state)
 

@@ -21,6 +21,7 @@ from tui.blocks import before_blocks_left
 from tui.screens.base import WorkScreen
 from tui.shares import Shares, Sizes, editable, shares, sizes_of_model, sizes_of_run
 from tui.widgets import drafts
+from tui.widgets.pane import Pane
 from tui.widgets.sharesview import SharesView
 from tui.widgets.table import LiveTable
 
@@ -95,7 +96,8 @@ class SharesScreen(WorkScreen):
             self._put(None, BROKEN if isinstance(checked, ProfileError) else NO_STEP)
             return
         nth = self._nth.get(str(draft.path), 0) % len(steps)
-        self.query_one("#shares-pane").border_title = f"Shares · step {steps[nth]}" + " · n next" * (len(steps) > 1)
+        more = " · n next" * (len(steps) > 1)
+        self.query_one("#shares-pane", Pane).say(title=f"Shares · step {steps[nth]}{more}")
         plan = self._plan(checked, steps[nth])
         key, told = _key(draft, checked, steps[nth]), plan and (plan.time, plan.seq)
         self._key, (held, of) = key, self._strips.get(key, (None, None))

@@ -146,8 +146,8 @@ class WeighingScreen(WorkScreen):
         self.forget_weights()
         self.other, self.pairs = other, comparison.paired(summary, other)
         pane = self.query_one("#compare-pane", Pane)
-        pane.label = pane.border_title = f"Compare · {source.rstrip('/').rsplit('/', 1)[-1]}"
-        pane.border_subtitle = "the selected one is read · = another"
+        pane.label = f"Compare · {source.rstrip('/').rsplit('/', 1)[-1]}"
+        pane.say(title=pane.label, subtitle="the selected one is read · = another")
         self.need(pane, True)
         self.show_comparison()
         self.activate(pane)

@@ -5,6 +5,7 @@ textual-plot (numpy with it) is imported when the chart is first drawn, so that 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,6 +27,8 @@ CURVES = {
     "loss": ("held-out loss", "training loss"),
     "recovery": ("block error before recovery", "block error after recovery"),
 }
+EVERY = 1.2
+"""seconds between two drawings of a curve that grows: they cost more than all else on the screen"""
 Points = Sequence[tuple[float, float]]
 
 
@@ -39,7 +42,9 @@ class RunChart(Vertical):
         self.curve = ""
         self._plot: Any = None
         self._state: RunState | None = None
-        self._drawn: tuple[object, ...] | None = None
+        self._drawn: tuple[object, ...] = ()
+        self._at, self._late = -math.inf, False
+        """the time of the last point that was drawn, and whether there are others that were not"""
 
     def compose(self) -> list[Static]:
         return [Line(id="curves"), Static(id="no-points")]
@@ -57,16 +62,25 @@ class RunChart(Vertical):
             empty.update(f"{len(points)} point{'s' if len(points) != 1 else ''} of {curve} so far")
         step = max(1, len(points) // (2 * width or 1))  # fewer new points than this would not be seen
         last = points[-1:] if step == 1 or state.finished else ()
-        drawn = (state.run, curve, len(points) // step, last, width, self.size.height)
+        drawn = (state.run, curve, width, self.size.height, len(points) // step, last)
         if self._plot is not None:
             self._plot.display = len(points) > 1
+        self._late = False
         if len(points) > 1 and drawn != self._drawn and width and self.size.height > 5:
-            self._drawn = drawn
-            self._draw([thin(line, 2 * width) for line in lines], state.started or points[0][0])
+            self._late = drawn[:4] == self._drawn[:4] and 0 <= points[-1][0] - self._at < EVERY and not state.finished
+            if not self._late:
+                self._drawn, self._at = drawn, points[-1][0]
+                self._draw([thin(line, 2 * width) for line in lines], state.started or points[0][0])
+
+    def show_time(self, now: float) -> None:
+        """Draws the points that were held back, when it is time."""
+        if self._late and self._state is not None and now - self._at >= EVERY:
+            self._at = -math.inf
+            self.show(self._state)
 
     def reset(self) -> None:
         """Forgets what was drawn: another run."""
-        self._drawn, self.curve = None, ""
+        self._drawn, self.curve, self._late = (), "", False
 
     def on_resize(self) -> None:
         if self._state is not None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Self
 
 from rich.text import Text
+from textual.geometry import Region
 from textual.widgets import RichLog
 
 from engine import events as ev
@@ -15,6 +17,9 @@ from tui.widgets.states import COLOURS
 
 class LogView(RichLog):
     """Appends what is new; `/` leaves only lines that contain a word."""
+
+    _held = False
+    """whether lines are being added to those that fill the view"""
 
     def __init__(self, *, widget_id: str) -> None:
         super().__init__(id=widget_id, max_lines=LOG_LINES, wrap=True, min_width=10)
@@ -31,9 +36,17 @@ class LogView(RichLog):
         self._last = log[-1].seq if log else self._last
         if lines:
             at_end = self.is_vertical_scroll_end
-            self.write(Text("\n").join(lines), scroll_end=False)  # at once: every write lays the screen out anew
+            self._held = self.show_vertical_scrollbar
+            self.write(Text("\n").join(lines), scroll_end=False)
+            if self._held:
+                self._scroll_update(self.virtual_size)
+                self._held = False
             if at_end:
                 self.scroll_end(animate=False, immediate=True, x_axis=False)
+
+    def refresh(self, *regions: Region, repaint: bool = True, layout: bool = False, recompose: bool = False) -> Self:
+        """Every line asks for the whole screen to be laid out anew: that waits where the scrollbar is there already."""
+        return super().refresh(*regions, repaint=repaint, layout=layout and not self._held, recompose=recompose)
 
     def reset(self) -> None:
         """Forgets what was shown: another run."""

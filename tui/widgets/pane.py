@@ -15,6 +15,8 @@ from textual.widget import Widget
 
 from tui.widgets.line import Line
 
+EDGES = ("title", "subtitle", "left", "right")
+
 
 class Pane(Vertical):
     """A titled frame around one widget. A `side` pane stays beside the others where two panes fit; one that is not `needed`
@@ -24,16 +26,30 @@ class Pane(Vertical):
     def __init__(self, *children: Widget, title: str, widget_id: str, side: bool = False, needed: bool = True) -> None:
         super().__init__(*children, id=widget_id)
         self.label, self.side, self.needed = title, side, needed
-        self.border_title = title
+        self._said: dict[str, str | Text] = {}
+        self._edges: tuple[str, ...] = EDGES
+        self.say(title=title)
+
+    def say(self, **texts: str | Text) -> None:
+        """Puts a `title` into the upper edge of the frame, a `subtitle` into the lower one; what is there already stays."""
+        for name, text in texts.items():
+            if self._said.get(name) != text:
+                self._said[name], self._edges = text, (name,)
+                setattr(self, f"border_{name}", text)
+                self._edges = EDGES
 
     def refresh(self, *regions: Region, repaint: bool = True, layout: bool = False, recompose: bool = False) -> Self:
         """A pane draws its frame alone: a new title repaints that and not everything inside, at every look at the run."""
         size = self.outer_size
         if not regions and not layout and not recompose and size.width > 1 and size.height > 1:
             width, height = size  # places are counted from the corner inside the frame
-            top, bottom = Region(-1, -1, width, 1), Region(-1, height - 2, width, 1)
-            left, right = Region(-1, -1, 1, height), Region(width - 2, -1, 1, height)
-            regions = top, bottom, left, right
+            edges = {
+                "title": Region(-1, -1, width, 1),
+                "subtitle": Region(-1, height - 2, width, 1),
+                "left": Region(-1, -1, 1, height),
+                "right": Region(width - 2, -1, 1, height),
+            }
+            regions = tuple(edges[name] for name in self._edges)
         return super().refresh(*regions, repaint=repaint, layout=layout, recompose=recompose)
 
     def target(self) -> Widget | None:

@@ -23,6 +23,7 @@ class StepRail(VerticalScroll):
 
     can_focus = True
     _current: int | None = None
+    _lines = -1
     _wanted: tuple[int, int] | None = None
     """the line to bring into sight, and how many lines there must be room for before anything can be"""
 
@@ -35,7 +36,8 @@ class StepRail(VerticalScroll):
         text = Text("\n").join([*blocks.values(), *_facts(state, width), *_taken(usage, width)])
         shown = self.query_one("#rail-text", Static)
         if text != shown.content:
-            shown.update(text)
+            lines, self._lines = self._lines, text.plain.count("\n")
+            shown.update(text, layout=lines != self._lines)  # no line is wider than the rail
         if state.current != self._current:
             self._current = state.current
             above = sum(block.plain.count("\n") + 1 for index, block in blocks.items() if index < (state.current or 0))
