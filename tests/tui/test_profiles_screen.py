@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from recorded import LARGE, MIDDLE, SMALL, app_on, notices, settle, words
+from recorded import LARGE, MIDDLE, SMALL, MakeRun, app_on, notices, settle, words
 from textual.widgets import Input
 
 from engine import profile, runs
@@ -59,6 +59,24 @@ async def test_all_profiles_are_listed_and_checked() -> None:
         await pilot.press("enter")
         await pilot.pause()
         assert notices(app)[-1] == "the profile has 2 problems; see Form"
+
+
+async def test_the_list_says_how_the_last_run_of_a_profile_ended(make_run: MakeRun) -> None:
+    make_run("failed", name="20251124T150000-demo-aaaa")
+    make_run("finished", name="20251124T160000-demo-bbbb")
+    make_run("failed", name="20251124T170000-demo-2-cccc")  # of a profile that is called demo-2
+    app = app_on()
+    async with app.run_test(size=(300, 40)) as pilot:
+        await settle(pilot)
+        table = app.screen.query_one("#profiles-table", LiveTable)
+        last = {Path(key).stem: str(table.get_cell(key, "last")) for key in table.order}
+        assert last["demo"].startswith("✓ done ")
+        assert last["edge"] == "-"
+        failed = make_run("failed", name="20251124T180000-demo-dddd")
+        await pilot.press("2", "4")
+        await settle(pilot)
+        assert str(table.get_cell(table.order[0], "last")).startswith("✗ failed ")
+        assert failed.path.is_dir()
 
 
 async def test_a_change_is_checked_as_it_is_typed(started: list[tuple[runs.Run, bool]]) -> None:

@@ -18,6 +18,7 @@ from textual.widgets import DataTable, Static
 from engine.errors import EngineError, ProfileError
 from engine.state import RunState
 from tui import actions
+from tui.follow import Glance
 from tui.screens import saving
 from tui.screens.editing import EditingScreen
 from tui.shares import Shares
@@ -51,6 +52,10 @@ class ProfilesScreen(EditingScreen):
     name_of: ClassVar[str] = "profiles"
     BINDINGS = actions.bindings("profiles")
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.last: dict[str, Glance] = {}
+
     def compose_body(self) -> Iterator[Widget]:
         yield Static(id="start-hint")
         with Horizontal(id="columns"):
@@ -81,6 +86,16 @@ class ProfilesScreen(EditingScreen):
             )
         )  # fmt: skip
         self.call_after_refresh(self.load)
+
+    def on_screen_resume(self) -> None:
+        super().on_screen_resume()
+        self.look_back()
+
+    @work(group="last", exclusive=True)
+    async def look_back(self) -> None:
+        """How the newest run of every profile ended, or is going."""
+        self.last = await asyncio.to_thread(drafts.last_runs)
+        self._list()
 
     @work(group="profiles", exclusive=True)
     async def load(self, select: str = "") -> None:
@@ -186,7 +201,7 @@ class ProfilesScreen(EditingScreen):
             self.show_draft()
 
     def _list(self) -> None:
-        rows = {key: drafts.row(draft) for key, draft in self.drafts.items()}
+        rows = {key: drafts.row(draft, self.last.get(draft.name)) for key, draft in self.drafts.items()}
         self.query_one("#profiles-table", LiveTable).show(rows)
         self.query_one("#list-pane", Pane).say(subtitle=f"{len(rows)} profiles")
 

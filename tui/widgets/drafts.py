@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from difflib import unified_diff
 from pathlib import Path
@@ -10,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 import tomli
 from rich.text import Text
 
+from engine import figures, runs
 from engine.errors import ProfileError
-from tui.widgets.columns import Column
+from engine.runs import Run
+from tui.follow import Glance, glance
+from tui.widgets.columns import Column, Shown
 from tui.widgets.states import elide, mark
 
 if TYPE_CHECKING:
@@ -26,7 +30,8 @@ LONGEST = 72
 COLUMNS = (
     Column("name", "profile", 14),
     Column("check", "check", 9, _check),
-    Column("place", "from", 7, least=66),
+    Column("last", "last run", 15, least=72),
+    Column("place", "from", 7, least=88),
     Column("about", "about"),
 )
 
@@ -46,6 +51,12 @@ class Draft:
     @property
     def changed(self) -> bool:
         return bool(self.changes or self.before)
+
+    @property
+    def name(self) -> str:
+        """The profile's own name, which its runs bear; the file's where the text does not say it."""
+        checked = self.check()
+        return self.path.stem if isinstance(checked, ProfileError) else checked.name
 
     def restep(self, text: str) -> None:
         """Takes over a text with other steps."""
@@ -110,7 +121,15 @@ def _is_profile(path: Path) -> bool:
     return "model" in raw or "step" in raw
 
 
-def row(draft: Draft) -> dict[str, Any]:
+def last_runs() -> dict[str, Glance]:
+    """The newest run of every profile, by the profile's name."""
+    newest: dict[str, Run] = {}
+    for run in runs.list_runs():
+        newest.setdefault(run.name.partition("-")[2].rpartition("-")[0], run)
+    return {name: glance(run) for name, run in newest.items()}
+
+
+def row(draft: Draft, last: Glance | None = None) -> dict[str, Any]:
     checked = draft.check()
     try:
         about = str(tomli.loads(draft.text).get("description", ""))
@@ -119,6 +138,7 @@ def row(draft: Draft) -> dict[str, Any]:
     return {
         "name": draft.path.stem + ("*" if draft.changed else ""),
         "check": len(checked.problems) if isinstance(checked, ProfileError) else 0,
+        "last": last and Shown(-last.updated, f"{mark(last.status)} {figures.age(time.time() - last.updated)}"),
         "place": "shipped" if draft.shipped else "folder",
         "about": about,
     }

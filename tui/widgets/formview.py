@@ -71,9 +71,7 @@ class FormView(Vertical):
     ) -> None:
         """Shows the fields as they are, `changes` {key: value as typed} on them, and the problems at their keys."""
         self._fields = {field.key: field for field in fields}
-        self._wrong = {
-            key: message for problem in problems if (key := self._row_of(problem.key)) for message in _told(problem)
-        }
+        self._wrong = {key: _told(problem) for problem in problems if (key := self._row_of(problem.key))}
         self.table.show({field.key: self._row(field, changes.get(field.key)) for field in fields})
         self.query_one("#check", Static).update(report)
         self.explain()
@@ -110,5 +108,5 @@ class FormView(Vertical):
         return key
 
 
-def _told(problem: Problem) -> list[str]:
-    return [f"✗ {problem.message}" + (f" ({problem.hint})" if problem.hint else "")]
+def _told(problem: Problem) -> str:
+    return f"✗ {problem.message}" + (f" ({problem.hint})" if problem.hint else "")
