@@ -25,6 +25,11 @@ def keep_freed_memory() -> None:
 def return_freed_memory() -> None:
     """Gives freed memory back at once, and what is free now; does nothing where there is no `mallopt`."""
     _set({M_MMAP_MAX: MAPPINGS, M_MMAP_THRESHOLD: SMALL, M_TRIM_THRESHOLD: SMALL})
+    trim()
+
+
+def trim() -> None:
+    """Gives back what is free now; does nothing where there is no `malloc_trim`."""
     try:
         ctypes.CDLL(None).malloc_trim(0)
     except (AttributeError, OSError):

@@ -19,7 +19,7 @@ from engine import events as ev
 from engine.state import RunState
 from tui.usage import KEPT, Meter, Usage
 
-INTERVAL = 0.4
+INTERVAL = 0.5
 CHUNK = 1 << 20
 TAIL = 16384
 STAGES = (

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from engine import files
+from engine import allocator, files
 from engine.errors import Cancelled, EngineError
 from engine.memory import is_out_of_memory
 from engine.training import kept
@@ -243,7 +243,8 @@ class Loop:
         if self.at.best_at is None:
             raise EngineError("the training ended before its pattern was complete", hint="more steps")
         self.optimizer.state.clear()
+        self.optimizer.zero_grad(set_to_none=True)
+        allocator.trim()  # the file's pages count beside what the training held
         best = load_file(self.best)
         for index, weight in enumerate(self.weights):
-            weight.grad = None
             weight.data.copy_(best[str(index)])
