@@ -24,12 +24,12 @@ READ = 1 << 17
 COLUMNS = (
     Column("file", "file", keep="end"),
     Column("bytes", "size", 8, figures.size, numeric=True),
-    Column("changed", "changed", 16, lambda when: f"{datetime.fromtimestamp(when):%Y-%m-%d %H:%M}", least=60),
+    Column("changed", "changed", 16, lambda when: f"{datetime.fromtimestamp(when):%Y-%m-%d %H:%M}", least=90),
 )
 
 
 class FolderScreen(TableDialog[None]):
-    """What a run wrote, in the order of the names."""
+    """What a run wrote."""
 
     def __init__(self, run: Run) -> None:
         super().__init__()
@@ -66,9 +66,9 @@ class FolderScreen(TableDialog[None]):
 
 
 def rows(folder: Path) -> dict[str, dict[str, Any]]:
-    """One row a file below the folder; names that begin with a dot are left out."""
+    """One row a file below the folder, its own first; names that begin with a dot are left out."""
     found = {}
-    for file in sorted(folder.rglob("*"))[:MOST]:
+    for file in sorted(folder.rglob("*"), key=lambda file: (file.parent != folder, file))[:MOST]:
         name = str(file.relative_to(folder))
         if not file.name.startswith(".") and file.is_file():
             about = file.stat()
