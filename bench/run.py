@@ -1,7 +1,8 @@
 """`make bench`, one after the other: cold starts, pruning against its peer and beyond memory, the prompt claim.
 
 Each script also runs alone; allocation.py, zeroshot.py, structured.py, scoring.py, estimates.py, distill.py,
-distill_memory.py, reload.py and sparse_training.py only do. Figures are kept in bench/RESULTS.md, what did not work in bench/LOG.md.
+distill_memory.py, reload.py and sparse_training.py only do. Figures are kept in bench/RESULTS.md, what did not work in
+bench/LOG.md.
 """
 
 from __future__ import annotations

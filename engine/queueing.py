@@ -42,15 +42,21 @@ def move(run: Run, by: int) -> Run | None:
     Raises UsageError for a run that does not wait.
     """
     with _alone():
-        if _since(run) is None:
+        owner = run.owner()
+        if _since(run) is None or owner is None or not (owner.here and owner.alive()):
             raise UsageError("the run does not wait in the queue", where=run.name)
         order = sorted([run, *_others(run)[1]], key=_place)
         place = order.index(run) + by
         if not 0 <= place < len(order):
             return None
-        since = math.nextafter(_place(order[place])[0], math.copysign(math.inf, by))
-        files.write_text(run.path / MARK, repr(since))
-        return order[place]
+        other, times = order[place], [_place(one)[0] for one in order]
+        order[place - by], order[place] = other, run
+        for earlier in range(len(times) - 1):  # where two came at once their names decided so far
+            times[earlier + 1] = max(times[earlier + 1], math.nextafter(times[earlier], math.inf))
+        for one, since in zip(order, times, strict=True):
+            if _place(one)[0] != since:
+                files.write_text(one.path / MARK, repr(since))
+        return other
 
 
 def _others(run: Run) -> tuple[list[Run], list[Run]]:

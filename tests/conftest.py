@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +17,12 @@ settings.register_profile("suite", deadline=None, derandomize=True, database=Non
 settings.load_profile("suite")
 
 BEGAN = 1_700_000_000.0
+
+
+def pytest_unconfigure() -> None:
+    """One search for garbage at the end is enough; pytest makes five, of what every app and model has left."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -7,8 +7,9 @@ from typing import Any
 
 from engine.state import RunState
 from tui.widgets import candidates
+from tui.widgets.columns import Shown
 
-FORMATS = {".md": "the table", ".csv": "the table", ".json": "the table", ".txt": "the marked prompt"}
+FORMATS = (".md", ".csv", ".json", ".txt")
 
 COMPARED = {
     "b": "against",
@@ -38,10 +39,10 @@ def text(state: RunState, name: str, suffix: str) -> str:
 def records(state: RunState) -> list[dict[str, Any]]:
     """A record a prompt, in the table's order: its figures on the dense and the compressed model with 95% intervals, how it
     compares with the baseline, what it takes, and its text."""
-    return [_record(state, name) for name in candidates.rows(state)]
+    return [_record(state, name, row["difference"]) for name, row in candidates.rows(state).items()]
 
 
-def _record(state: RunState, name: str) -> dict[str, Any]:
+def _record(state: RunState, name: str, difference: Shown | None) -> dict[str, Any]:
     candidate = state.candidates[name]
     record: dict[str, Any] = {"prompt": name, "origin": candidate.origin}
     for model in ("dense", "compressed"):
@@ -52,6 +53,7 @@ def _record(state: RunState, name: str) -> dict[str, Any]:
     compared = None if name == candidates.baseline(state) else candidates.comparison(state, name)
     for key, column in COMPARED.items():
         record[column] = getattr(compared, key, None)
+    record["difference"] = difference and difference.order
     took = max((scored.ms for scored in candidate.scores.values()), default=0.0)
     return {**record, "tokens": candidate.tokens or None, "ms a row": took or None, "round": candidate.round,
             "in": candidate.alive, "text": candidate.text}  # fmt: skip

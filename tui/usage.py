@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -49,32 +50,34 @@ class Meter:
         return Usage(memory, cpu, *(_on_cards(owner.pid) if device.startswith("cuda") else ()))
 
 
-def _on_cards(pid: int) -> tuple[int, float] | tuple[()]:
+def _on_cards(pid: int) -> tuple[int, float | None] | tuple[()]:
     """Bytes of a process on all cards, and how busy the busiest of these is (0 to 1).
 
-    In a container the driver knows processes by other numbers: a machine's only card is then told as a whole.
+    In a container the driver knows processes by other numbers: where none of those is of this machine, its only card is told as
+    a whole.
     """
     nvml = _driver()
     if nvml is None:
         return ()
     try:
         cards = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
-        held = [(card, _held(nvml, card, pid)) for card in cards]
-        used = [(card, size) for card, size in held if size is not None]
-        if not used and len(cards) == 1:
-            used = [(cards[0], int(nvml.nvmlDeviceGetMemoryInfo(cards[0]).used))]
-        if not used:
-            return ()
-        busy = max(int(nvml.nvmlDeviceGetUtilizationRates(card).gpu) for card, _ in used)
-        return sum(size for _, size in used), busy / 100
+        at_work = {card: nvml.nvmlDeviceGetComputeRunningProcesses(card) for card in cards}
+        used = {card: one.usedGpuMemory for card, found in at_work.items() for one in found if one.pid == pid}
+        strange = not any(psutil.pid_exists(one.pid) for found in at_work.values() for one in found)
+        if not used and len(cards) == 1 and at_work[cards[0]] and strange:
+            used = {cards[0]: nvml.nvmlDeviceGetMemoryInfo(cards[0]).used}
+        sizes = [int(size) for size in used.values() if size is not None]
+        return (sum(sizes), _busiest(nvml, used)) if sizes else ()
     except nvml.NVMLError:
         return ()
 
 
-def _held(nvml: Any, card: Any, pid: int) -> int | None:
-    """Bytes that a process holds on a card, None where it is not there or its share is not told."""
-    found = [one.usedGpuMemory for one in nvml.nvmlDeviceGetComputeRunningProcesses(card) if one.pid == pid]
-    return int(found[0]) if found and found[0] is not None else None
+def _busiest(nvml: Any, cards: Iterable[Any]) -> float | None:
+    """The share of time at work of the busiest card, None where that is not told (parts of a card)."""
+    try:
+        return max(int(nvml.nvmlDeviceGetUtilizationRates(card).gpu) for card in cards) / 100
+    except nvml.NVMLError:
+        return None
 
 
 @lru_cache(maxsize=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -79,6 +80,29 @@ def test_a_run_changes_places_with_its_neighbour_in_the_queue(monkeypatch: pytes
     assert queueing.move(first, 1) is None
     with pytest.raises(UsageError, match="does not wait"):
         queueing.move(at_work, -1)
+    owned(second, process_started=1.0)  # killed
+    with pytest.raises(UsageError, match="does not wait"):
+        queueing.move(second, -1)
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_any_moves_leave_the_order_that_a_list_would_have(at_once: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(100))
+    monkeypatch.setattr("time.time", lambda: 5.0 if at_once else float(next(clock)))
+    waiting = [owned(made(name)) for name in ("a", "b", "c", "d")]
+    for run in waiting:
+        queueing.join(run)
+    last = owned(made("last"))
+    (last.path / queueing.MARK).write_text("1000.0")
+    drawn = random.Random(0)
+    expected = queueing.ahead(last)
+    for _ in range(60):
+        run, by = drawn.choice(waiting), drawn.choice([-1, 1])
+        place = expected.index(run)
+        if 0 <= place + by < len(expected):
+            expected[place], expected[place + by] = expected[place + by], expected[place]
+            assert queueing.move(run, by) == expected[place]
+        assert queueing.ahead(last) == expected
 
 
 def test_its_turn_comes_when_the_last_before_it_is_dead_or_done() -> None:

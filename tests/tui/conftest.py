@@ -19,14 +19,14 @@ from tui.app import collect_seldom
 PROFILE = '[model]\nsource = "demo"\n'
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="module")
 def _collecting() -> Iterator[None]:
-    """Garbage is collected as seldom as in the app."""
+    """Garbage is collected as seldom as in the app; other tests in this process, with large tensors, need it collected."""
     before = gc.get_threshold()
     collect_seldom()
     yield
     gc.set_threshold(*before)
-    gc.freeze()  # pytest searches five times at its end
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)

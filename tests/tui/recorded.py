@@ -61,17 +61,27 @@ async def settle(pilot: Pilot[int]) -> None:
 
 
 async def until_idle(min_sleep: float = 0.0, max_sleep: float = 1.0) -> None:
-    """Returns when no widget of the screen has a message left and all is drawn, after `max_sleep` seconds at last."""
+    """Returns when no widget of the screen has a message left and all is drawn, after `max_sleep` seconds at last.
+
+    A handler that waits for something is not seen: `settle` waits for workers.
+    """
     app: Any = active_app.get()
     ends, idle = time.monotonic() + max_sleep, 0
     while idle < 2 and time.monotonic() < ends and not app._exit and app._exception is None:
         await asyncio.sleep(0.001)
         screen = app.screen if app._screen_stack else None
-        if screen and (screen._layout_required or screen._dirty_widgets or screen._callbacks):
+        if due := screen and (screen._layout_required or screen._dirty_widgets or screen._callbacks):
             screen._on_timer_update()  # would come by itself sixty times a second
         nodes = (app, *(screen.walk_children(with_self=True) if screen else ()))
-        waiting = app._resize_event or any(node._message_queue.qsize() for node in nodes)
+        waiting = due or app._resize_event or any(map(_busy, nodes))
         idle = 0 if waiting else idle + 1
+
+
+def _busy(node: Any) -> bool:
+    """Whether a widget has messages, or asked to be laid out, drawn or made anew."""
+    if node._message_queue.qsize():
+        return True
+    return bool(getattr(node, "_layout_required", 0) or getattr(node, "_recompose_required", 0))
 
 
 def words(app: CompressApp) -> str:

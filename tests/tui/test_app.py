@@ -43,13 +43,14 @@ async def test_resizing_rearranges_and_a_small_terminal_says_what_it_needs(make_
             assert "Layers" in words(app)
 
 
-async def test_no_words_need_colours(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("size", [SMALL, LARGE], ids=["80x24", "160x45"])
+async def test_no_words_need_colours(size: tuple[int, int], make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make_run("finished")
 
     async def look() -> list[str]:
-        """Every screen with all of its panes, and what opens over one."""
+        """Every screen, and what opens over one."""
         app, seen = app_on(run), []
-        async with app.run_test(size=LARGE) as pilot:
+        async with app.run_test(size=size) as pilot:
             for keys in ("1", "2", "3", "4", "question_mark", "escape o", "escape colon", "escape T", "escape ctrl+p"):
                 await pilot.press(*keys.split())
                 await settle(pilot)
@@ -191,3 +192,23 @@ async def test_the_modes_keep_what_they_showed(make_run: MakeRun) -> None:
         await pilot.press("2")
         await settle(pilot)
         assert app.screen.active.id == "blocks-pane"
+
+
+async def test_it_begins_with_its_own_screen(make_run: MakeRun) -> None:
+    for app, mode in ((app_on(), "profiles"), (app_on(make_run("finished")), "run")):
+        async with app.run_test(size=SMALL) as pilot:
+            await settle(pilot)
+            assert app.current_mode == mode
+            assert list(app._screen_stacks) == [mode]
+
+
+async def test_themes_do_not_share_what_is_made_of_their_colours() -> None:
+    app = app_on()
+    async with app.run_test(size=SMALL) as pilot:
+        await settle(pilot)
+        seen = []
+        for theme in ("compress-dark", "compress-light", "compress-dark"):
+            app.theme = theme
+            await settle(pilot)
+            seen.append(app.screen.styles.background)
+        assert seen[0] == seen[2] != seen[1]

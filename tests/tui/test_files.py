@@ -11,8 +11,8 @@ from recorded import LARGE, SMALL, MakeRun, app_on, notices, settle, words
 
 from engine.state import RunState
 from tui import exporting
-from tui.screens.dialogs import Ask, Choice, Reader
-from tui.screens.folder import READ, FolderScreen, readable
+from tui.screens.dialogs import Ask, Choice, Reader, printed
+from tui.screens.folder import READ, FolderScreen, readable, rows
 from tui.widgets import candidates
 
 SIZES = pytest.mark.parametrize("size", [SMALL, LARGE], ids=["80x24", "160x45"])
@@ -46,9 +46,7 @@ def test_every_form_holds_every_prompt_in_the_order_of_the_table(state: RunState
 
 
 @SIZES
-async def test_the_table_is_written_where_it_is_asked_for(
-    size: tuple[int, int], make_run: MakeRun, tmp_path: object
-) -> None:
+async def test_the_table_is_written_where_it_is_asked_for(size: tuple[int, int], make_run: MakeRun) -> None:
     run = make_run("finished")
     target = run.path.parent.parent / "work" / "prompts.csv"
     app = app_on(run)
@@ -82,6 +80,31 @@ async def test_the_table_is_written_where_it_is_asked_for(
         await pilot.press("enter")
         await settle(pilot)
         assert "cannot write: No such file or directory" in notices(app)[-1]
+
+
+@pytest.mark.parametrize("recording", ["finished", "racing"])
+def test_every_form_has_the_differences_of_the_screen(recording: str, make_run: MakeRun) -> None:
+    state = make_run(recording).state()
+    shown = {name: row["difference"] for name, row in candidates.rows(state).items()}
+    assert any(shown.values())
+    records = json.loads(exporting.text(state, "c03", ".json"))
+    assert {r["prompt"]: r["difference"] for r in records} == {n: d and d.order for n, d in shown.items()}
+
+
+@pytest.mark.parametrize("wrong", ["a name that is too long", "a text that is no UTF-8"])
+async def test_what_cannot_be_written_is_said(wrong: str, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = app_on(make_run("finished"))
+    if wrong == "a text that is no UTF-8":
+        monkeypatch.setattr(exporting, "text", lambda *asked: "\ud800")
+    async with app.run_test(size=SMALL) as pilot:
+        await settle(pilot)
+        await pilot.press("3", "w")
+        await settle(pilot)
+        app.screen.query_one("Input").value = f"{'x' * (300 if 'long' in wrong else 3)}.md"
+        await pilot.press("enter")
+        await settle(pilot)
+        assert "cannot write: " in notices(app)[-1]
+        assert app.current_mode == "prompts"
 
 
 async def test_without_prompts_there_is_nothing_to_write(make_run: MakeRun) -> None:
@@ -122,6 +145,30 @@ async def test_a_runs_files_are_listed_and_read(size: tuple[int, int], make_run:
         assert notices(app)[-1] == "cannot read: No such file or directory"
         await pilot.press("escape")
         assert app.current_mode == "run"
+
+
+def test_what_goes_while_it_is_listed_is_left_out(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_run("finished").path
+    (folder / ".model.12.part").mkdir()
+    (folder / ".model.12.part" / "half.bin").write_bytes(b"1")
+    (folder / "gone").symlink_to(folder / "nowhere")
+    found = list(rows(folder))
+    assert "artifacts/prompts/examples.jsonl" in found
+    assert not [name for name in found if "half" in name or "gone" in name]
+    assert found.index("state.json") < found.index("artifacts/prompts/examples.jsonl")
+    monkeypatch.setattr("tui.screens.folder.MOST", 2)
+    assert list(rows(folder)) == found[:2]
+
+
+def test_a_file_gives_the_terminal_no_orders() -> None:
+    text = printed("\x1b[31mred\x1b[0m\x1b[2J\r10%\r20%\r\nend")
+    assert text.plain == "red\n10%\n20%\nend"
+
+
+def test_one_long_line_is_read_too(make_run: MakeRun) -> None:
+    file = make_run("finished").path / "vocab.json"
+    file.write_text("x" * (2 * READ))
+    assert str(readable(file)).endswith("x" * READ)
 
 
 def test_of_a_long_text_the_end_is_read(make_run: MakeRun) -> None:

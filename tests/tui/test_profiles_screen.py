@@ -72,11 +72,14 @@ async def test_the_list_says_how_the_last_run_of_a_profile_ended(make_run: MakeR
         last = {Path(key).stem: str(table.get_cell(key, "last")) for key in table.order}
         assert last["demo"].startswith("✓ done ")
         assert last["edge"] == "-"
-        failed = make_run("failed", name="20251124T180000-demo-dddd")
+        make_run("failed", name="20251124T180000-demo-dddd")
         await pilot.press("2", "4")
         await settle(pilot)
         assert str(table.get_cell(table.order[0], "last")).startswith("✗ failed ")
-        assert failed.path.is_dir()
+        make_run("running", alive=True, name="20251124T190000-demo-eeee")
+        app.screen.keep_looking()
+        await settle(pilot)
+        assert str(table.get_cell(table.order[0], "last")).startswith("▶ running ")
 
 
 async def test_a_change_is_checked_as_it_is_typed(started: list[tuple[runs.Run, bool]]) -> None:

@@ -9,6 +9,7 @@ from textual.pilot import Pilot
 
 from engine import events as ev
 from engine.state import RunState
+from tui.usage import Usage
 from tui.widgets.rail import StepRail
 
 
@@ -46,3 +47,20 @@ async def test_the_last_step_is_brought_into_sight(before: bool) -> None:
         rail.show(state, 1.0)
         await look(pilot)
         assert rail.scroll_y == 0, "who scrolls away is left there"
+
+
+async def test_no_label_is_so_long_that_the_last_line_goes() -> None:
+    lines = (RECORDED / "running.jsonl").read_text().splitlines()
+    state = RunState.of([ev.from_json(line) for line in lines])
+    usage = [Usage(memory=10**9, cpu=1.5)]
+    async with Alone().run_test(size=(26, 60)) as pilot:
+        rail = pilot.app.query_one(StepRail)
+        rail.display = True
+        await look(pilot)
+        for label in ("pruning", "sampling the calibration text of every level"):
+            assert state.current is not None
+            state.steps[state.current].label = label
+            rail.show(state, state.updated or 0.0, usage)
+            await look(pilot)
+            shown = "".join(strip.text for strip in pilot.app.screen._compositor.render_strips())
+            assert "cores  1.5" in shown

@@ -134,6 +134,36 @@ async def test_the_chart_goes_through_its_curves_with_a_number_each(make_run: Ma
         assert chart.curve == "error"
 
 
+async def test_a_growing_curve_is_drawn_now_and_then_and_whole_in_the_end(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run("running", alive=True)
+    last, drawn = run.events()[-1], []
+    app = app_on(run)
+    monkeypatch.setattr(app, "now", lambda: last.time + len(drawn) / 10)
+    async with app.run_test(size=LARGE) as pilot:
+        await settle(pilot)
+        chart = app.screen.query_one(RunChart)
+        chart.curve = "loss"
+        for number in range(1, 16):  # a loss every tenth of a second
+            loss = ev.LossMeasured(step=0, part="train", loss=1 / number, done=number, total=100, per_second=1.0,
+                                   seq=last.seq + number, time=last.time + number / 10)  # fmt: skip
+            append(run, ev.to_json(loss))
+            await settle(pilot)
+            drawn.append(points(chart))
+        assert drawn[0] == 0
+        assert len(set(drawn)) == 3
+        drawn += [0] * 20
+        await settle(pilot)
+        assert points(chart) == 15
+
+
+def points(chart: RunChart) -> int:
+    """How many points of the leading curve are drawn."""
+    sets = chart._plot._datasets if chart._plot and chart._drawn[1:2] == ("loss",) else ()
+    return len(sets[-1].x) if sets else 0
+
+
 async def test_the_chart_never_keeps_the_curve_of_another_run(make_run: MakeRun) -> None:
     other = make_run("finished", name="20251123T160000-demo-old1")
     text = other.events_file.read_text()

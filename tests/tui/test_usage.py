@@ -40,26 +40,33 @@ def cards(held: dict[int, dict[int, int | None]], used: int = 7_000_000_000) -> 
             raise NVMLError
         return [SimpleNamespace(pid=pid, usedGpuMemory=size) for pid, size in held[card].items()]
 
+    def rate(card: int) -> SimpleNamespace:
+        if card == PART:
+            raise NVMLError
+        return SimpleNamespace(gpu=10 * card)
+
     return SimpleNamespace(
         NVMLError=NVMLError,
         nvmlDeviceGetCount=lambda: max(1, len(held)),
-        nvmlDeviceGetHandleByIndex=lambda index: index,
+        nvmlDeviceGetHandleByIndex=lambda index: list(held)[index] if held else 0,
         nvmlDeviceGetComputeRunningProcesses=asked,
         nvmlDeviceGetMemoryInfo=lambda card: SimpleNamespace(used=used),
-        nvmlDeviceGetUtilizationRates=lambda card: SimpleNamespace(gpu=10 * card),
+        nvmlDeviceGetUtilizationRates=rate,
     )
 
 
-ME = os.getpid()
+ME, NOBODY, PART = os.getpid(), 2**22 + 1, 9
 
 
 @pytest.mark.parametrize(
     ("held", "expected"),
     [
         ({0: {1: 5}, 1: {ME: 100}, 2: {ME: 20}, 3: {}}, (120, 0.2)),
-        ({0: {1: 5}}, (7_000_000_000, 0.0)),  # in a container: the machine's only card
-        ({0: {ME: None}}, (7_000_000_000, 0.0)),
-        ({0: {1: 5}, 1: {1: 5}}, (None, None)),
+        ({0: {NOBODY: 5}}, (7_000_000_000, 0.0)),  # in a container: the machine's only card
+        ({0: {os.getppid(): 5}}, (None, None)),  # somebody else's
+        ({0: {ME: None}}, (None, None)),
+        ({0: {NOBODY: 5}, 1: {NOBODY: 5}}, (None, None)),
+        ({0: {ME: 5}, 9: {ME: 7}}, (12, None)),  # a part of a card does not say how busy it is
         ({}, (None, None)),  # the driver refuses
     ],
 )
@@ -85,8 +92,10 @@ def test_without_the_package_or_a_driver_there_are_no_cards(missing: str, monkey
     found = SimpleNamespace(nvmlInit=refuses, NVMLError=NVMLError) if missing == "driver" else None
     monkeypatch.setitem(sys.modules, "pynvml", found)
     usage._driver.cache_clear()
-    assert usage._driver() is None
-    usage._driver.cache_clear()
+    try:
+        assert usage._driver() is None
+    finally:
+        usage._driver.cache_clear()
 
 
 async def test_the_rail_shows_it_while_the_run_goes(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:

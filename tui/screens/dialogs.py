@@ -109,6 +109,11 @@ class Ask(ModalScreen[str | None], inherit_bindings=False):
         self.dismiss(None)
 
 
+def printed(text: str) -> Text:
+    """What a program printed: its colours, and nothing else that a terminal would obey; lines it wrote over are all kept."""
+    return Text.from_ansi(text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
 class Reader(ModalScreen[None], inherit_bindings=False):
     """A text to scroll through; `y` copies it."""
 

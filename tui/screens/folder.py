@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+from contextlib import suppress
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from rich.text import Text
+from textual import work
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.widgets import DataTable
 
 from engine import figures
 from engine.runs import Run
-from tui.screens.dialogs import Reader
+from tui.screens.dialogs import Reader, printed
 from tui.screens.tables import TableDialog
 from tui.widgets.columns import Column
 from tui.widgets.table import LiveTable
@@ -42,9 +46,12 @@ class FolderScreen(TableDialog[None]):
             yield LiveTable(COLUMNS, widget_id="files")
 
     def on_mount(self) -> None:
-        table = self.table
-        table.show(rows(self.folder))
-        table.focus()
+        self.table.focus()
+        self.load()
+
+    @work(group="files", exclusive=True)
+    async def load(self) -> None:
+        self.table.show(await asyncio.to_thread(rows, self.folder))
 
     @property
     def _marked(self) -> Path:
@@ -59,21 +66,22 @@ class FolderScreen(TableDialog[None]):
         if text is None:
             self.notify("not a text: y copies its path", timeout=3)
         else:
-            self.app.push_screen(Reader(self._marked.name, Text(text)))
+            self.app.push_screen(Reader(self._marked.name, printed(text)))
 
     def copied(self) -> str:
         return str(self._marked)
 
 
 def rows(folder: Path) -> dict[str, dict[str, Any]]:
-    """One row a file below the folder, its own first; names that begin with a dot are left out."""
+    """One row a file below the folder, its own first; what begins with a dot is left out, and what goes meanwhile."""
     found = {}
-    for file in sorted(folder.rglob("*"), key=lambda file: (file.parent != folder, file))[:MOST]:
-        name = str(file.relative_to(folder))
-        if not file.name.startswith(".") and file.is_file():
-            about = file.stat()
-            found[name] = {"file": name, "bytes": about.st_size, "changed": about.st_mtime}
-    return found
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for file in (Path(place, name) for name in sorted(names) if not name.startswith(".")):
+            with suppress(OSError):
+                about, name = file.stat(), str(file.relative_to(folder))
+                found[name] = {"file": name, "bytes": about.st_size, "changed": about.st_mtime}
+    return dict(islice(found.items(), MOST))
 
 
 def readable(file: Path) -> str | None:
@@ -84,8 +92,7 @@ def readable(file: Path) -> str | None:
         size = file.stat().st_size
         handle.seek(max(0, size - READ))
         text = handle.read(READ).decode("utf-8", "replace")
-    return (
-        text
-        if size <= READ
-        else f"… the last {figures.size(READ)} of {figures.size(size)}\n{text.partition(chr(10))[2]}"
-    )
+    if size <= READ:
+        return text
+    _, _, whole = text.partition("\n")  # lines, where there are any
+    return f"… the last {figures.size(READ)} of {figures.size(size)}\n{whole or text}"

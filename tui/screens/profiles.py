@@ -30,6 +30,8 @@ from tui.widgets.states import elide
 from tui.widgets.table import LiveTable
 from tui.widgets.tomlview import TomlView
 
+EVERY = 5.0
+"""seconds between two looks at how the last runs stand"""
 OF_A_DRAFT = (
     "open",
     "queue",
@@ -86,10 +88,14 @@ class ProfilesScreen(EditingScreen):
             )
         )  # fmt: skip
         self.call_after_refresh(self.load)
+        self.set_interval(EVERY, self.keep_looking)
 
     def on_screen_resume(self) -> None:
-        super().on_screen_resume()
         self.look_back()
+
+    def keep_looking(self) -> None:
+        if self.is_current:
+            self.look_back()
 
     @work(group="last", exclusive=True)
     async def look_back(self) -> None:

@@ -152,7 +152,7 @@ class PromptsScreen(WorkScreen):
         if self.follower is None or name is None:
             return
         state, question = self.follower.state, f"Write the table (.md .csv .json), or {name}'s text (.txt), to"
-        saving.ask(self.tui, question, f"{self.follower.run.name}-prompts.md", list(exporting.FORMATS),
+        saving.ask(self.tui, question, f"{self.follower.run.name}-prompts.md", exporting.FORMATS,
                    lambda path: self._write(path, exporting.text(state, name, path.suffix)))  # fmt: skip
 
     @work(group="save", exclusive=True)

@@ -17,7 +17,7 @@ from tui import actions
 from tui.blocks import by_block
 from tui.follow import Follower, behind
 from tui.screens.base import WorkScreen
-from tui.screens.dialogs import Reader
+from tui.screens.dialogs import Reader, printed
 from tui.screens.folder import FolderScreen
 from tui.screens.panes import WIDE
 from tui.widgets import explain, failures
@@ -151,7 +151,7 @@ class RunScreen(WorkScreen):
         """Explains the selected matrix or block; in the log: what the worker itself printed."""
         if self.follower and self.active.id == "log-pane":
             text = self.follower.run.log_tail(OUTPUT_LINES) or "The worker has printed nothing."
-            self.app.push_screen(Reader(f"worker.log of {self.follower.run.name}", Text(text)))
+            self.app.push_screen(Reader(f"worker.log of {self.follower.run.name}", printed(text)))
             return
         target = self.active.target()
         if not self.follower or not isinstance(target, LiveTable) or target.selected is None:

@@ -29,7 +29,7 @@ from tui.widgets.table import LiveTable
 
 MOST = 200
 EVERY = 2.0
-KEYS = "enter open · c compare · x cancel · K J queue · s sort · esc close"
+KEYS = "enter open · c compare · x cancel · K J queue · y copy · esc close"
 COLUMNS = (
     Column("status", "state", 13, mark),
     Column("age", "age", 5, figures.age, numeric=True),

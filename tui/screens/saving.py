@@ -30,14 +30,18 @@ def ask(
 
 async def save(app: FollowingApp, path: Path, text: str) -> bool:
     """Writes the text, after a yes where a file is replaced, and says so; False where it did not. In a Textual worker only."""
-    if path.exists():
-        answers = [("n", "no", "no, keep it"), ("y", "yes", "yes, replace it")]
-        if await app.push_screen_wait(Choice(f"{path.name} exists. Replace it?", answers)) != "yes":
-            return False
     try:
+        if path.exists() and not await _replaces(app, path):
+            return False
         files.write_text(path, text)
-    except OSError as error:
-        app.complain(EngineError(f"cannot write: {error.strerror}", where=str(path)))
+    except (OSError, ValueError) as error:  # a name that cannot be, a text that is no UTF-8
+        reason = getattr(error, "strerror", None) or error
+        app.complain(EngineError(f"cannot write: {reason}", where=str(path)))
         return False
     app.notify(f"wrote {path}", markup=False)
     return True
+
+
+async def _replaces(app: FollowingApp, path: Path) -> bool:
+    answers = [("n", "no", "no, keep it"), ("y", "yes", "yes, replace it")]
+    return await app.push_screen_wait(Choice(f"{path.name} exists. Replace it?", answers)) == "yes"

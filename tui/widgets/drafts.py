@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from difflib import unified_diff
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import tomli
 from rich.text import Text
@@ -15,7 +15,7 @@ from engine import figures, runs
 from engine.errors import ProfileError
 from engine.runs import Run
 from tui.follow import Glance, glance
-from tui.widgets.columns import Column, Shown
+from tui.widgets.columns import Column
 from tui.widgets.states import elide, mark
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ LONGEST = 72
 COLUMNS = (
     Column("name", "profile", 14),
     Column("check", "check", 9, _check),
-    Column("last", "last run", 15, least=72),
+    Column("last", "last run", 18, lambda last: mark(last.status, f" {last.age}"), least=76),
     Column("place", "from", 7, least=88),
     Column("about", "about"),
 )
@@ -121,6 +121,14 @@ def _is_profile(path: Path) -> bool:
     return "model" in raw or "step" in raw
 
 
+class Last(NamedTuple):
+    """How long ago a profile's newest run said something (seconds), in words, and how it stands."""
+
+    ago: float
+    age: str
+    status: str
+
+
 def last_runs() -> dict[str, Glance]:
     """The newest run of every profile, by the profile's name."""
     newest: dict[str, Run] = {}
@@ -138,7 +146,7 @@ def row(draft: Draft, last: Glance | None = None) -> dict[str, Any]:
     return {
         "name": draft.path.stem + ("*" if draft.changed else ""),
         "check": len(checked.problems) if isinstance(checked, ProfileError) else 0,
-        "last": last and Shown(-last.updated, f"{mark(last.status)} {figures.age(time.time() - last.updated)}"),
+        "last": last and Last(ago := max(0.0, time.time() - last.updated), figures.age(ago), last.status),
         "place": "shipped" if draft.shipped else "folder",
         "about": about,
     }

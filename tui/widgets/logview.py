@@ -19,7 +19,7 @@ class LogView(RichLog):
     """Appends what is new; `/` leaves only lines that contain a word."""
 
     _held = False
-    """whether lines are being added to those that fill the view"""
+    """whether lines are being added where the scrollbar is there: always, once the log was laid out"""
 
     def __init__(self, *, widget_id: str) -> None:
         super().__init__(id=widget_id, max_lines=LOG_LINES, wrap=True, min_width=10)

@@ -30,10 +30,10 @@ class Pane(Vertical):
         self._edges: tuple[str, ...] = EDGES
         self.say(title=title)
 
-    def say(self, **texts: str | Text) -> None:
-        """Puts a `title` into the upper edge of the frame, a `subtitle` into the lower one; what is there already stays."""
-        for name, text in texts.items():
-            if self._said.get(name) != text:
+    def say(self, *, title: str | Text | None = None, subtitle: str | Text | None = None) -> None:
+        """Puts texts into the upper and the lower edge of the frame; None, and what is there already, changes nothing."""
+        for name, text in (("title", title), ("subtitle", subtitle)):
+            if text is not None and self._said.get(name) != text:
                 self._said[name], self._edges = text, (name,)
                 setattr(self, f"border_{name}", text)
                 self._edges = EDGES

@@ -23,7 +23,7 @@ class StepRail(VerticalScroll):
 
     can_focus = True
     _current: int | None = None
-    _lines = -1
+    _shape = (0, 0)
     _wanted: tuple[int, int] | None = None
     """the line to bring into sight, and how many lines there must be room for before anything can be"""
 
@@ -36,8 +36,8 @@ class StepRail(VerticalScroll):
         text = Text("\n").join([*blocks.values(), *_facts(state, width), *_taken(usage, width)])
         shown = self.query_one("#rail-text", Static)
         if text != shown.content:
-            lines, self._lines = self._lines, text.plain.count("\n")
-            shown.update(text, layout=lines != self._lines)  # no line is wider than the rail
+            before, self._shape = self._shape, (width, text.plain.count("\n"))
+            shown.update(text, layout=before != self._shape)  # no line is wider than that
         if state.current != self._current:
             self._current = state.current
             above = sum(block.plain.count("\n") + 1 for index, block in blocks.items() if index < (state.current or 0))
@@ -60,9 +60,10 @@ def _step(step: StepState, now: float, width: int) -> Text:
     text = Text.assemble((f"{glyph} ", colour), (step.use, "bold" if step.status == "running" else ""))
     took = f" · {figures.duration(step.seconds)}" if step.seconds is not None else ""
     resumed = " · checkpoint" if step.resumed else ""
-    text.append_text(Text.assemble("\n  ", mark(step.status)[2:], (took + resumed, "bright_black")))
+    status = mark(step.status)[2:]
+    text.append_text(Text.assemble("\n  ", status, (elide(took + resumed, width - 2 - len(status)), "bright_black")))
     if step.status == "running" and step.total:
-        text.append(f"\n  {step.label} {step.done}/{step.total}\n  ", "bright_black")
+        text.append("\n  " + elide(f"{step.label} {step.done}/{step.total}", width - 2, "end") + "\n  ", "bright_black")
         text.append_text(bar(step.done, step.total, width - 7))
         text.append(f" {100 * step.done // step.total:>3}%", "bold")
     elif step.status == "done":
@@ -81,8 +82,9 @@ def _taken(usage: Sequence[Usage], width: int) -> list[Text]:
         ("uses", figures.size(now.memory), [one.memory for one in usage]),
         ("cores", figures.number(now.cpu, 1), [one.cpu for one in usage]),
     ]
-    if now.card_memory is not None and now.card is not None:
+    if now.card_memory is not None:
         taken.append(("on GPU", figures.size(now.card_memory), [one.card_memory or 0 for one in usage]))
+    if now.card is not None:
         taken.append(("GPU", figures.share(now.card, 0), [one.card or 0 for one in usage]))
     for name, shown, values in taken:
         curve = "".join(height(value, max(values)) for value in values[-max(0, width - 17) :])
@@ -111,5 +113,6 @@ def _facts(state: RunState, width: int) -> list[Text]:
     for gate in state.gates:
         text.append(mark("gate met" if gate.passed else "gate missed"))
         text.append(Text("  " + elide(gate.name.replace("_", " "), width - 2)))
-        text.append(Text(f"  {figures.number(gate.value)} of at most {figures.number(gate.bound)}", "bright_black"))
+        told = f"{figures.number(gate.value)} of at most {figures.number(gate.bound)}"
+        text.append(Text("  " + elide(told, width - 2), "bright_black"))
     return text
