@@ -110,6 +110,7 @@ ACTIONS = (
         footer=False,
     ),
     Action("artifacts", "p", "artifacts", "All exports of this model, and which are worth having", ("run", "profiles")),
+    Action("report", "R", "report", "Read the run's report, as far as it goes", ("run",)),
     Action("folder", "F", "files", "The run's files: read one, copy its path", ("run",)),
     Action("curve", "c", "curve", "Show the next curve of the chart", ("run",)),
     Action("sort", "s", "sort", "Sort by the next column; in Shares: store the strip"),

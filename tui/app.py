@@ -63,12 +63,12 @@ class CompressApp(CommandingApp, inherit_bindings=False):
     MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {name: _loader(name) for name in actions.SCREENS}
     ENABLE_COMMAND_PALETTE = True
     COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {*App.COMMANDS, _places}
-    animation_level = "none"
 
     def __init__(self, profile: str | None = None, run: runs.Run | None = None, settings: Settings = DEFAULTS) -> None:
         super().__init__(profile, run)
         self._current_mode = "run" if run else "profiles"  # Textual begins with an empty screen of its own
         self._screen_stacks = {self._current_mode: []}
+        self.animation_level = "none"
         self.stylesheet = Sheet(variables=self.get_css_variables())
         self.settings = settings
         for theme in THEMES:

@@ -61,6 +61,11 @@ class CommandingApp(FollowingApp, inherit_bindings=False):
         if screen.id == "inspect" and getattr(screen, "source", None) != source:
             screen.open_model(source)
 
+    def attach(self, follower: Follower) -> None:
+        """A run that is opened brings its model: the one that commands are about."""
+        self.model_source = ""
+        super().attach(follower)
+
     def do_command(self) -> None:
         from tui.screens.command import CommandLine
 
@@ -85,7 +90,7 @@ class CommandingApp(FollowingApp, inherit_bindings=False):
             case grammar.Simple("attach", reference):
                 self.attach(Follower(runs.find(reference or "last")))
             case grammar.Simple(word, argument):
-                self._read(word, says.text(word, argument))
+                self._read(word, says.text(word, argument, self.follower.run if self.follower else None))
 
     def _ask(self, question: grammar.Ask) -> None:
         from tui.screens.answers import AnswersScreen

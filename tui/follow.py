@@ -17,7 +17,7 @@ from pathlib import Path
 from engine import crashes, runs
 from engine import events as ev
 from engine.state import RunState
-from tui.usage import KEPT, Meter, Usage
+from tui.usage import KEPT, Done, Meter, Usage
 
 INTERVAL = 0.5
 CHUNK = 1 << 20
@@ -58,6 +58,7 @@ class Follower:
         self._alive = self._read = False
         self._meter = Meter()
         self.usage: deque[Usage] = deque(maxlen=KEPT)
+        self.done: deque[Done] = deque(maxlen=KEPT)
 
     def poll(self) -> bool:
         """Folds in what was written since the last call (1 MiB at most). True when anything changed."""
@@ -86,12 +87,22 @@ class Follower:
         for event in look.events:
             self.state.apply(event)
         self._alive, self._read = look.alive, True
+        self._note()
         if look.usage is not None:
             self.usage.append(look.usage)
         if look.death is not None and look.process is self.process:  # not one that another worker has replaced
             self.state.apply(look.death)
             return True
         return bool(look.events)
+
+    def _note(self) -> None:
+        """Keeps how far the step at work is, where it went on."""
+        at, when = self.state.current, self.state.updated
+        if at is None or not when or at not in self.state.steps:
+            return
+        now = Done(at, when, self.state.steps[at].done)
+        if not self.done or (self.done[-1].step, self.done[-1].done) != (now.step, now.done):
+            self.done.append(now)
 
     @property
     def going(self) -> bool:

@@ -7,14 +7,21 @@ from collections.abc import Sequence
 from engine import runs
 from engine.errors import UsageError, did_you_mean
 from engine.registry import STEPS
+from engine.state import RunState
 from tui import completion, grammar, resident
 
 
-def text(word: str, argument: str) -> str:
-    """The text of `report`, `compare` and `help`. Raises Unavailable for a run that is not there, UsageError for a word."""
+def text(word: str, argument: str, run: runs.Run | None = None) -> str:
+    """The text of `report` (of `run`, else of the newest one, where none is named), `compare` and `help`.
+
+    Raises Unavailable for a run that is not there, UsageError for a word.
+    """
     if word == "compare":
         return comparison([runs.find(reference) for reference in argument.split()])
-    return _report(argument or "last") if word == "report" else _help(argument)
+    if word == "report":
+        found = runs.find(argument or "last") if argument or run is None else run
+        return report(found, found.state())
+    return _help(argument)
 
 
 def comparison(found: Sequence[runs.Run]) -> str:
@@ -35,11 +42,11 @@ def model(source: str) -> str:
     return resident.pair(run, run.state())[1]
 
 
-def _report(reference: str) -> str:
-    from engine import report
+def report(run: runs.Run, state: RunState) -> str:
+    """A run's report as Markdown, of one that is going as far as it goes."""
+    from engine import report as reports
 
-    run = runs.find(reference)
-    return report.markdown(run.state(), runs.read_json(run.path / "environment.json"))
+    return reports.markdown(state, runs.read_json(run.path / "environment.json"))
 
 
 def _help(word: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -26,6 +26,22 @@ class Usage:
     cpu: float
     card_memory: int | None = None
     card: float | None = None
+
+
+@dataclass(frozen=True)
+class Done:
+    """How far a step was at one moment (seconds since the epoch), in its own unit."""
+
+    step: int
+    time: float
+    done: int
+
+
+def rates(moments: Sequence[Done]) -> list[float]:
+    """How much was done a second between each two moments of the last step."""
+    own = [one for one in moments if one.step == moments[-1].step]
+    pairs = [(a, b) for a, b in zip(own, own[1:], strict=False) if b.time > a.time and b.done >= a.done]
+    return [(b.done - a.done) / (b.time - a.time) for a, b in pairs]
 
 
 class Meter:

@@ -18,6 +18,8 @@ from tui.app import CompressApp
 
 RECORDED = Path(__file__).parent.parent / "fixtures" / "events"
 SMALL, MIDDLE, LARGE = (80, 24), (120, 30), (160, 45)
+PATIENCE = 10.0
+"""seconds that a busy machine may take for one key"""
 MakeRun = Callable[..., runs.Run]
 MINE = """# mine
 name = "mine"
@@ -60,13 +62,13 @@ async def settle(pilot: Pilot[int]) -> None:
     await pilot.pause()
 
 
-async def until_idle(min_sleep: float = 0.0, max_sleep: float = 1.0) -> None:
-    """Returns when no widget of the screen has a message left and all is drawn, after `max_sleep` seconds at last.
+async def until_idle(*_: float) -> None:
+    """Returns when no widget of the screen has a message left and all is drawn, after PATIENCE seconds at last.
 
     A handler that waits for something is not seen: `settle` waits for workers.
     """
     app: Any = active_app.get()
-    ends, idle = time.monotonic() + max_sleep, 0
+    ends, idle = time.monotonic() + PATIENCE, 0
     while idle < 2 and time.monotonic() < ends and not app._exit and app._exception is None:
         await asyncio.sleep(0.001)
         screen = app.screen if app._screen_stack else None

@@ -130,6 +130,27 @@ async def test_the_model_that_the_run_wrote_has_its_sparsity_too(model: Path, ma
         assert "50.0%" in words(app)
 
 
+async def test_the_tree_sorts_by_what_matrices_err_alone(model: Path, make_run: MakeRun) -> None:
+    app = app_on(make_run("allocated", source=str(model)))
+    app.model_source = str(model)
+    async with app.run_test(size=LARGE) as pilot:
+        await pilot.press("1")
+        await settle(pilot)
+        await pilot.press("s", "s", "s")
+        await settle(pilot)
+        tree = app.screen.query_one(ModelTree)
+        assert tree.order == "sensitivity"
+        assert "sens▼" in words(app)
+        tree.expand_all(True)
+        await settle(pilot)
+        blocks = [node for node in tree.branches() if tree.path_of(node).rpartition(".")[2].isdigit()]
+        shown = [tree.sensitivity(node.data, tree.path_of(node)) for node in sorted(blocks, key=lambda node: node.line)]
+        known = [error for error in shown if error is not None]
+        assert len(known) > 2
+        assert known == sorted(known, reverse=True)
+        assert known[0] == max(error for name, error in tree.tried.items() if int(name.partition(".")[0]) < len(known))
+
+
 @SIZES
 async def test_sensitivity_is_shown_worst_first_and_explained(
     size: tuple[int, int], model: Path, make_run: MakeRun

@@ -522,3 +522,71 @@ async def test_a_look_at_the_run_before_does_not_hold_back_the_open_one(
             assert app.follower.state.status == "failed"
         finally:
             go_on.set()
+
+
+@pytest.mark.parametrize("size", [SMALL, LARGE], ids=["80x24", "160x45"])
+async def test_quantized_matrices_fill_the_table(size: tuple[int, int], make_run: MakeRun) -> None:
+    run = make_run("running", alive=True)
+    last, names = run.events()[-1], list(run.state().layers)
+    planned = ev.BitsPlanned(step=0, bits={names[200]: 3}, size_ratio=0.3, seq=last.seq + 1, time=last.time)
+    coded = ev.LayerQuantized(step=0, layer=names[199], block=28, shape=[64, 64], bits=4, group=32, error=0.01, seconds=0.5,
+                              done=1, total=1, seq=last.seq + 2, time=last.time)  # fmt: skip
+    append(run, ev.to_json(planned), ev.to_json(coded))
+    app = app_on(run)
+    async with app.run_test(size=size) as pilot:
+        await settle(pilot)
+        table = app.screen.query_one("#layers", LiveTable)
+        assert table.selected == names[199]
+        assert (str(table.get_cell(names[199], "bits")), str(table.get_cell(names[200], "bits"))) == ("4", "(3)")
+        assert "85 of 210 · sparse 50.0% · 4.00 bits" in words(app)
+        await pilot.press("enter")
+        await settle(pilot)
+        assert "codes       4 bits" in app.screen.text.plain
+
+
+async def test_the_log_is_filtered_by_level_and_copied_as_shown(make_run: MakeRun) -> None:
+    run = make_run("running", alive=True)
+    last = run.events()[-1]
+    for number, (level, said) in enumerate((("warning", "one head is left"), ("info", "all is well")), start=1):
+        append(run, ev.to_json(ev.Log(message=said, level=level, seq=last.seq + number, time=last.time)))
+    app = app_on(run)
+    async with app.run_test(size=LARGE) as pilot:
+        await settle(pilot)
+        app.screen.activate(app.screen.query_one("#log-pane", Pane))
+        await pilot.press("slash", *"warning", "enter")
+        await settle(pilot)
+        await pilot.press("y")
+        line = time.strftime("%H:%M:%S", time.localtime(last.time)) + " warning: one head is left"
+        *earlier, newest = app.clipboard.splitlines()
+        assert newest == line
+        assert all(" warning: " in warning for warning in earlier)
+
+
+@pytest.mark.parametrize("recording", ["finished", "failed", "running"])
+async def test_the_report_is_a_key_away(recording: str, make_run: MakeRun) -> None:
+    run = make_run(recording, alive=recording == "running")
+    make_run("failed", name="20991124T160000-newer-0000")
+    app = app_on(run)
+    async with app.run_test(size=SMALL) as pilot:
+        await settle(pilot)
+        await pilot.press("R")
+        await settle(pilot)
+        assert isinstance(app.screen, Reader)
+        report = app.screen.text.plain
+        assert run.state().run in report
+        await pilot.press("escape", "colon", *"report", "enter")
+        await settle(pilot)
+        assert app.screen.text.plain == report  # of the open run, not of the newest
+
+
+async def test_a_run_that_is_opened_brings_its_model_to_the_command_line(make_run: MakeRun) -> None:
+    app = app_on(make_run("finished"))
+    other = make_run("failed", source="./another/model")
+    async with app.run_test(size=MIDDLE) as pilot:
+        await settle(pilot)
+        app.attach(Follower(other))
+        await settle(pilot)
+        await pilot.press("colon")
+        await settle(pilot)
+        assert "about model" in words(app)
+        assert app.screen.source == "./another/model"

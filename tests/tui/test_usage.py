@@ -9,11 +9,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from recorded import LARGE, MakeRun, app_on, kill, settle, words
+from recorded import LARGE, MakeRun, app_on, append, kill, settle, words
 
+from engine import events as ev
 from engine.runs import Owner
 from tui import usage
-from tui.usage import KEPT, Meter, Usage
+from tui.usage import KEPT, Done, Meter, Usage, rates
 
 
 def test_a_worker_here_is_measured_and_one_elsewhere_or_gone_is_not() -> None:
@@ -127,3 +128,23 @@ async def test_a_run_that_is_over_is_not_measured(make_run: MakeRun) -> None:
     async with app.run_test(size=LARGE) as pilot:
         await settle(pilot)
         assert not app.follower.usage
+
+
+def test_rates_are_of_the_step_at_work_alone() -> None:
+    moments = [Done(0, 1.0, 5), Done(1, 2.0, 0), Done(1, 4.0, 1), Done(1, 4.0, 2), Done(1, 5.0, 6)]
+    assert rates(moments) == [0.5, 4.0]
+    assert rates(moments[:1]) == []
+
+
+async def test_the_rail_shows_how_fast_the_step_goes(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Meter, "read", lambda *asked: Usage(memory=10**9, cpu=1.0))
+    run = make_run("running", alive=True)
+    app, last = app_on(run), run.events()[-1]
+    async with app.run_test(size=LARGE) as pilot:
+        await settle(pilot)
+        for number in (1, 2, 3):
+            step = ev.Progress(step=0, label="pruning", done=12 + number, total=30, unit="blocks", seq=last.seq + number,
+                               time=last.time + 4 * number)  # fmt: skip
+            append(run, ev.to_json(step))
+            await settle(pilot)
+        assert "does   0.25/s" in words(app)

@@ -181,3 +181,13 @@ def test_the_histogram_is_as_wide_as_there_is_room_and_symmetric() -> None:
         assert len(drawn) <= width - weights.AXIS
         assert drawn == drawn[::-1]
         assert axis.split() == ["-2.3", "0", "2.3"]
+
+
+def test_a_pattern_of_eight_is_drawn_in_groups_of_eight() -> None:
+    values = np.ones((4, 32), np.float32)
+    values[:, 0::8] = values[:, 1::8] = values[:, 2::8] = values[:, 3::8] = 0
+    seen = portrait(values)
+    assert seen.pattern == "4:8"
+    drawn = weights.pattern(seen, 40).plain
+    assert "4 of 8 stay 100.0%" in drawn
+    assert "····■■■■ ····■■■■" in drawn

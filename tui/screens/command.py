@@ -41,7 +41,9 @@ class CommandLine(ModalScreen[grammar.Command | None], inherit_bindings=False):
         with Vertical(id="command-line"):
             yield Static(id="offers")
             yield Input(placeholder="prune 0.6 · eval sst2 · ask a question · help", id="command", compact=True)
-            yield Static(Text("enter does it · tab completes · ↑ ↓ earlier lines · esc closes", "bright_black"))
+            model = self.source.rstrip("/").rsplit("/", 1)[-1]
+            keys = "enter does it · tab completes · ↑ ↓ earlier lines · esc closes"
+            yield Static(Text(f"{keys} · about {model}", "bright_black"))
 
     def on_mount(self) -> None:
         self._offer()

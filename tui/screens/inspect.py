@@ -113,7 +113,8 @@ class InspectScreen(WeighingScreen):
 
     def show_state(self, state: RunState) -> None:
         layers, tried = self.matrices, self.tried
-        self.query_one(ModelTree).show_layers(layers)
+        alone = {name: found.error for name, found in tried.items() if found.error is not None}
+        self.query_one(ModelTree).show_layers(layers, alone)
         other = "" if self.follower and self.follower.concerns(self.source) else state.source
         self.query_one(Sensitivity).show(tried, layers, other)
         self.query_one("#sensitivity-pane", Pane).say(subtitle=ratios(tried))

@@ -11,25 +11,30 @@ from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 from textual.widgets import DataTable, Static
 
-from engine import figures
 from engine.state import RunState
-from tui import actions
+from tui import actions, says
 from tui.blocks import by_block
-from tui.follow import Follower, behind
+from tui.follow import Follower
 from tui.screens.base import WorkScreen
 from tui.screens.dialogs import Reader, printed
 from tui.screens.folder import FolderScreen
 from tui.screens.panes import WIDE
-from tui.widgets import explain, failures
+from tui.usage import rates
+from tui.widgets import explain, failures, progress
 from tui.widgets.blockview import BlockView
 from tui.widgets.chart import RunChart
-from tui.widgets.frame import TIGHT
-from tui.widgets.layers import FIGURE_COLUMNS, LAYER_COLUMNS, figure_rows, layer_rows, layers_line, outcome_line
+from tui.widgets.layers import (
+    FIGURE_COLUMNS,
+    LAYER_COLUMNS,
+    changed,
+    figure_rows,
+    layer_rows,
+    layers_line,
+)
 from tui.widgets.line import Line
 from tui.widgets.logview import LogView
 from tui.widgets.pane import Pane
 from tui.widgets.rail import StepRail
-from tui.widgets.states import bar, mark
 from tui.widgets.table import LiveTable
 
 LOADING = "The layers appear when the model is loaded; until then the log says what is done."
@@ -106,7 +111,7 @@ class RunScreen(WorkScreen):
         table = self.query_one("#layers", LiveTable)
         following = table.sort_key is None and table.selected in (None, self._newest)
         table.show(layer_rows(state))
-        done = [name for name, layer in state.layers.items() if layer.sparsity is not None]
+        done = [name for name, layer in state.layers.items() if changed(layer)]
         self._newest = done[-1] if done else next(iter(state.layers), None)
         if following and self._newest and state.status == "running":
             table.select(self._newest)
@@ -126,14 +131,16 @@ class RunScreen(WorkScreen):
             self.call_after_refresh(self.focus_pane)
 
     def show_time(self, state: RunState, now: float) -> None:
-        usage = list(self.follower.usage) if self.follower and self.follower.going else ()
-        self.query_one(StepRail).show(state, now, usage)
-        self.query_one("#progress", Line).put(self._progress(state, now))
+        going = self.follower if self.follower and self.follower.going else None
+        usage, done = (list(going.usage), list(going.done)) if going else ([], [])
+        self.query_one(StepRail).show(state, now, usage, rates(done) if done else [])
+        status = self.follower.status if self.follower else "starting"
+        self.query_one("#progress", Line).put(progress.line(state, status, now, self.size.width))
         self.query_one(RunChart).show_time(now)
 
     def why_not(self, name: str) -> str | None:
         follower = self.tui.follower
-        if name in ("headless", "artifacts", "folder") and follower is None:
+        if name in ("headless", "artifacts", "folder", "report") and follower is None:
             return "no run is open: o lists them"
         if name == "resume":
             if follower is None:
@@ -172,6 +179,11 @@ class RunScreen(WorkScreen):
         if self.follower:
             self.tui.show_artifacts(self.follower.state.source)
 
+    def do_report(self) -> None:
+        if self.follower:
+            text = says.report(self.follower.run, self.follower.state)
+            self.app.push_screen(Reader(f"Report of {self.follower.run.name}", Text(text)))
+
     def do_folder(self) -> None:
         if self.follower:
             self.app.push_screen(FolderScreen(self.follower.run))
@@ -188,7 +200,7 @@ class RunScreen(WorkScreen):
 
     def copied(self) -> str:
         if self.follower and self.active.id == "log-pane":
-            return "\n".join(event.message for event in self.follower.state.log)
+            return self.query_one(LogView).text
         if self.follower and self.active.id == "steps-pane":
             return str(self.follower.run.path)
         return super().copied()
@@ -210,34 +222,3 @@ class RunScreen(WorkScreen):
             return
         lines = FEW_WORDS if self.app.size.height < TALL else MANY_WORDS
         failure.update(failures.told(state.failure, lines))
-
-    def _progress(self, state: RunState, now: float) -> Text:
-        """done/total, bar, rate, time left and time gone by, in one line."""
-        follower = self.follower
-        text = Text.assemble(" ", mark(follower.status if follower else "starting"), no_wrap=True, overflow="ellipsis")
-        if state.ahead:
-            return text.append(f"  {behind(state)}")
-        step = state.steps.get(state.current) if state.current is not None else None
-        if step and step.status == "running":
-            text.append(f"  {step.use}", "bold")
-            if step.total:
-                unit = f" {step.unit}" if step.unit not in ("", step.label) else ""
-                label = "" if self.size.width < TIGHT else f" {step.label}"
-                text.append(f"{label} {step.done}/{step.total}{unit}  ")
-                text.append_text(bar(step.done, step.total, 24 if self.size.width >= 100 else 8 if label else 0))
-                text.append(f" {100 * step.done // step.total}%", "bold")
-            gone = max(0.0, now - step.started) if step.started else 0
-            if step.done and gone > 0:
-                text.append(f"  {step.done / gone:.2g} {step.unit or 'done'}/s" if self.size.width >= 120 else "")
-                text.append(f"  ETA {figures.duration(step.eta(now))}")
-        if state.finished:
-            text.append_text(outcome_line(state))
-        until = (state.updated or now) if state.finished else now
-        took = (
-            state.seconds if state.finished and state.seconds is not None else max(0.0, until - (state.started or now))
-        )
-        text.append(
-            f"  {figures.duration(took)}",
-            "bright_black",
-        )
-        return text

@@ -35,7 +35,10 @@ def fate(layer: LayerState) -> Text:
         text.append_text(lines([("planned", figures.share(layer.planned, 2))]))
     if layer.reason:
         text.append_text(lines([("because", layer.reason)]))
-    if layer.sparsity is not None:
+    for name, bits in (("planned", layer.planned_bits), ("codes", layer.bits)):
+        if bits is not None:
+            text.append_text(lines([(name, f"{bits} bits")]))
+    if layer.error is not None or layer.sparsity is not None:
         text.append_text(lines([("error", figures.number(layer.error, 5)), ("took", figures.duration(layer.seconds))]))
     return text
 
@@ -66,8 +69,10 @@ def matrix(layer: LayerState, tried: ev.LayerSensitivity | None) -> Text:
         text.append_text(lines([("sparsity", figures.share(layer.sparsity, 2))]))
     text.append_text(fate(layer))
     text.append_text(curve(tried))
-    if layer.sparsity is None and layer.planned is None and tried is None:
-        text.append("\nthe run has neither planned, tried nor pruned it so far\n", "bright_black")
+    if tried is None and all(
+        known is None for known in (layer.sparsity, layer.planned, layer.bits, layer.planned_bits)
+    ):
+        text.append("\nthe run has neither planned, tried nor changed it so far\n", "bright_black")
     return text
 
 

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from engine import events as ev
 from engine import figures, means
-from engine.state import RunState
+from engine.state import LayerState, RunState
 from tui.widgets.columns import Column, Shown
 
 
@@ -23,6 +23,7 @@ LAYER_COLUMNS = (
     Column("sensitivity", "sens", 7, _error, numeric=True, optional=True, least=46),
     Column("planned", "plan", 6, figures.share, numeric=True, optional=True, least=42),
     Column("sparsity", "sparse", 7, figures.share, numeric=True, optional=True),
+    Column("bits", "bits", 4, numeric=True, optional=True),
     Column("error", "error", 8, _error, numeric=True, optional=True),
     Column("seconds", "sec", 6, lambda seconds: figures.number(seconds, 2), numeric=True, optional=True, least=48),
     Column("loss", "loss", 8, lambda loss: f"{loss:+.4f}", numeric=True, optional=True, least=76),
@@ -53,6 +54,7 @@ def layer_rows(state: RunState) -> dict[str, dict[str, Any]]:
             "sensitivity": tried[name].error if name in tried else None,
             "planned": layer.planned,
             "sparsity": layer.sparsity,
+            "bits": _bits(layer),
             "error": layer.error,
             "seconds": layer.seconds,
             "loss": tried[name].loss if name in tried else None,
@@ -60,6 +62,18 @@ def layer_rows(state: RunState) -> dict[str, dict[str, Any]]:
         }
         for name, layer in state.layers.items()
     }
+
+
+def _bits(layer: LayerState) -> Shown | None:
+    """The width of a matrix's codes, or in brackets the one that is planned."""
+    if layer.bits is not None:
+        return Shown(layer.bits, str(layer.bits))
+    return None if layer.planned_bits is None else Shown(layer.planned_bits, f"({layer.planned_bits})")
+
+
+def changed(layer: LayerState) -> bool:
+    """Whether a step has pruned or quantized a matrix."""
+    return layer.sparsity is not None or layer.bits is not None
 
 
 def short_names(names: Iterable[str]) -> dict[str, str]:
@@ -84,15 +98,18 @@ def _shared_start(names: Iterable[str]) -> int:
 
 def layers_line(state: RunState) -> Text:
     """The table's figures in one line: how many matrices are done, their sparsity and mean error."""
-    done = [layer for layer in state.layers.values() if layer.sparsity is not None]
+    done = [layer for layer in state.layers.values() if changed(layer)]
     if not done:
         measured = len(state.layers.keys() & state.tried.keys())
         tried = f" · {measured} of them tried alone" if measured else ""
         return Text(f"{len(state.layers)} matrices{tried}")
     sparsity = means.weighted((layer.sparsity, layer.parameters) for layer in done)
+    bits = means.weighted((layer.bits, layer.parameters) for layer in done)
     error = means.mean(layer.error for layer in done)
-    told = "" if error is None else f" · mean error {figures.number(error, 4)}"
-    return Text(f"{len(done)} of {len(state.layers)} · sparse {figures.share(sparsity)}{told}")
+    told = "" if sparsity is None else f" · sparse {figures.share(sparsity)}"
+    told += "" if bits is None else f" · {figures.number(bits)} bits"
+    told += "" if error is None else f" · mean error {figures.number(error, 4)}"
+    return Text(f"{len(done)} of {len(state.layers)}{told}")
 
 
 def figure_rows(state: RunState) -> dict[str, dict[str, Any]]:

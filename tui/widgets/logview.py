@@ -58,8 +58,13 @@ class LogView(RichLog):
         self.reset()
         self.show(self._events)
 
+    @property
+    def text(self) -> str:
+        """The lines that are shown, with time and level, as they can be copied."""
+        return "\n".join(line.plain for event in self._events if (line := self._line(event)))
+
     def _line(self, event: ev.Log) -> Text | None:
-        if self.filter_text.lower() not in event.message.lower():
+        if self.filter_text.lower() not in f"{event.level}: {event.message}".lower():
             return None
         clock = time.strftime("%H:%M:%S", time.localtime(event.time))
         word = "" if event.level == "info" else f"{event.level}: "

@@ -18,7 +18,7 @@ from tui.widgets.states import elide
 if TYPE_CHECKING:
     from engine.inspection import Node
 
-ORDERS = ("file", "bytes", "sparsity")
+ORDERS = ("file", "bytes", "sparsity", "sensitivity")
 # label, width, smallest width of the tree that shows it
 COLUMNS = (
     ("shape", 13, 60),
@@ -26,7 +26,10 @@ COLUMNS = (
     ("bytes", 9, 0),
     ("share", 7, 44),
     ("sparse", 7, 36),
+    ("sens", 8, 52),
 )
+SORTED = {"bytes": "bytes", "sparsity": "sparse", "sensitivity": "sens"}
+"""order -> the column that it sorts by"""
 
 
 class ModelTree(Tree["Node"]):
@@ -45,6 +48,7 @@ class ModelTree(Tree["Node"]):
         self.filter_text = ""
         self.matrices: Mapping[str, LayerState] = {}
         self.pruned: Mapping[str, LayerState] = {}
+        self.tried: Mapping[str, float] = {}
         self._paths: dict[int, str] = {}
 
     def show_model(self, model: Node) -> None:
@@ -52,8 +56,11 @@ class ModelTree(Tree["Node"]):
         self.model = model
         self.rebuild()
 
-    def show_layers(self, layers: Mapping[str, LayerState]) -> None:
-        """Takes over what a run of this model knows of its matrices; nothing, for a run of another."""
+    def show_layers(self, layers: Mapping[str, LayerState], tried: Mapping[str, float]) -> None:
+        """Takes over what a run of this model knows of its matrices, and what each errs when it is pruned alone; nothing, for a
+        run of another.
+        """
+        self.tried = {short(name): error for name, error in tried.items()}
         self.matrices = {short(name): layer for name, layer in layers.items()}
         self.pruned = {name: layer for name, layer in self.matrices.items() if layer.sparsity is not None}
         self._invalidate()
@@ -108,13 +115,20 @@ class ModelTree(Tree["Node"]):
         total = sum(layer.parameters for layer, _ in found)
         return sum(layer.parameters * (layer.sparsity or 0.0) for layer, _ in found) / total if total else None
 
+    def sensitivity(self, node: Node, path: str) -> float | None:
+        """The largest error of a branch's matrices when one is pruned alone, None where none was tried."""
+        if node.tensor is not None:
+            return self.tried.get(short(path))
+        below = (self.sensitivity(child, _below(path, child)) for child in node.children.values())
+        return max((error for error in below if error is not None), default=None)
+
     def layer_of(self, path: str) -> LayerState | None:
         return self.matrices.get(short(path))
 
     def heading(self) -> Text:
         """The line above the tree that names its columns."""
         columns, room = self._columns()
-        sorted_by = {"bytes": "bytes", "sparsity": "sparse"}.get(self.order)
+        sorted_by = SORTED.get(self.order)
         text = Text(" name".ljust(room), style="bold", no_wrap=True)
         for label, width in columns:
             shown = f"{label}▼" if label == sorted_by else label
@@ -150,12 +164,14 @@ class ModelTree(Tree["Node"]):
         width = self.scrollable_content_region.width or self.size.width
         columns = [(label, room) for label, room, least in COLUMNS if width >= least]
         columns = [column for column in columns if column[0] != "sparse" or self.pruned]
+        columns = [column for column in columns if column[0] != "sens" or self.tried]
         return columns, max(10, width - sum(room for _, room in columns) - 1)
 
     def _values(self, node: Node, path: str) -> dict[str, str]:
         tensor, total = node.tensor, self.model.bytes if self.model else 0
-        sparsity = self.sparsity(node, path)
+        sparsity, error = self.sparsity(node, path), self.sensitivity(node, path)
         return {
+            "sens": "" if error is None else figures.number(error, 4),
             "shape": "×".join(map(str, tensor.shape)) if tensor else "",
             "dtype": tensor.dtype if tensor else "",
             "bytes": figures.size(node.bytes),
@@ -181,10 +197,9 @@ class ModelTree(Tree["Node"]):
         children = list(node.children.values())
         if self.order == "bytes":
             return sorted(children, key=lambda child: -child.bytes)
-        if self.order == "sparsity":
-            return sorted(
-                children, key=lambda child: -(self.sparsity(child, f"{path}.{child.name}".lstrip(".")) or 0.0)
-            )
+        if self.order in ("sparsity", "sensitivity"):
+            value = self.sparsity if self.order == "sparsity" else self.sensitivity
+            return sorted(children, key=lambda child: -(value(child, _below(path, child)) or 0.0))
         if all(child.name.isdigit() for child in children):
             return sorted(children, key=lambda child: int(child.name))
         return children
@@ -199,4 +214,8 @@ class ModelTree(Tree["Node"]):
         if node.tensor is not None:
             layer = self.pruned.get(short(path))
             return [(path, layer)] if layer else []
-        return [p for child in node.children.values() for p in self._pruned(child, f"{path}.{child.name}".lstrip("."))]
+        return [p for child in node.children.values() for p in self._pruned(child, _below(path, child))]
+
+
+def _below(path: str, child: Node) -> str:
+    return f"{path}.{child.name}".lstrip(".")

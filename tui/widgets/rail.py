@@ -30,10 +30,10 @@ class StepRail(VerticalScroll):
     def compose(self) -> list[Static]:
         return [Static(id="rail-text")]
 
-    def show(self, state: RunState, now: float, usage: Sequence[Usage] = ()) -> None:
+    def show(self, state: RunState, now: float, usage: Sequence[Usage] = (), rates: Sequence[float] = ()) -> None:
         width = max(16, self.scrollable_content_region.width or WIDTH)
         blocks = {index: _step(step, now, width) for index, step in sorted(state.steps.items())}
-        text = Text("\n").join([*blocks.values(), *_facts(state, width), *_taken(usage, width)])
+        text = Text("\n").join([*blocks.values(), *_facts(state, width), *_taken(usage, rates, width)])
         shown = self.query_one("#rail-text", Static)
         if text != shown.content:
             before, self._shape = self._shape, (width, text.plain.count("\n"))
@@ -73,12 +73,13 @@ def _step(step: StepState, now: float, width: int) -> Text:
     return text
 
 
-def _taken(usage: Sequence[Usage], width: int) -> list[Text]:
-    """What the worker takes now, a number beside each curve."""
+def _taken(usage: Sequence[Usage], rates: Sequence[float], width: int) -> list[Text]:
+    """What the worker does and takes now, a number beside each curve."""
     if not usage:
         return []
     now, lines = usage[-1], [Text("─" * width, "bright_black")]
-    taken: list[tuple[str, str, list[float]]] = [
+    taken: list[tuple[str, str, list[float]]] = [("does", f"{rates[-1]:.2g}/s", list(rates))] if rates else []
+    taken += [
         ("uses", figures.size(now.memory), [one.memory for one in usage]),
         ("cores", figures.number(now.cpu, 1), [one.cpu for one in usage]),
     ]

@@ -74,17 +74,20 @@ def histogram(seen: Portrait, width: int) -> Text:
 
 
 def pattern(seen: Portrait, width: int) -> Text:
-    """How many of four neighbours each group keeps, the pattern that all groups keep, the mask of the first ones."""
+    """How many of M neighbours each group keeps (of four where no pattern holds), the pattern that all groups keep, the mask of
+    the first ones.
+    """
     text = Text(f"{seen.pattern} in every group\n" if seen.pattern else "none that every group keeps\n", "bold")
-    if GROUP in seen.kept:
-        for count, share in enumerate(seen.kept[GROUP]):
-            text.append(f"{count} of {GROUP} stay ", "bright_black")
+    size = int(seen.pattern.partition(":")[2] or GROUP)
+    if size in seen.kept:
+        for count, share in enumerate(seen.kept[size]):
+            text.append(f"{count} of {size} stay ".rjust(len(f"{size} of {size} stay ")), "bright_black")
             text.append(f"{figures.share(share):>6} ")
             text.append_text(bar(round(1000 * share), 1000, BAR))
             text.append("\n")
-    groups = max(1, min(seen.corner.shape[1] // GROUP, (width + 1) // (GROUP + 1)))
+    groups = max(1, min(seen.corner.shape[1] // size, (width + 1) // (size + 1)))
     text.append("\nFirst rows: ■ a weight, · a zero\n", "bright_black")
     for mask in seen.corner:
         cells = "".join("■" if there else "·" for there in mask)
-        text.append(" ".join(cells[at : at + GROUP] for at in range(0, groups * GROUP, GROUP)).rstrip() + "\n", "cyan")
+        text.append(" ".join(cells[at : at + size] for at in range(0, groups * size, size)).rstrip() + "\n", "cyan")
     return text
