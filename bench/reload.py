@@ -3,7 +3,7 @@
     python bench/reload.py [--criterion magnitude] [--method rtn] [--set KEY=VALUE ...]
 
 Settings of bench/profiles/quantize.toml. The largest difference of a logit over the first window of WikiText-2's test text, and
-the share of matrices' groups of four that hold two zeros or more, as read back.
+the share of matrices' groups of four that hold two zeros or more, as read back. About four minutes on two cores.
 """
 
 from __future__ import annotations
