@@ -21,7 +21,7 @@ import torch
 from engine import statistics
 from engine.data.rows import Row
 from engine.data.tasks import load_task
-from engine.model import load
+from engine.model import load, resolve
 from engine.profile import ModelOptions
 from engine.profile import parse as parse_profile
 from engine.prompts import answers, kept
@@ -40,7 +40,7 @@ def run(model: Path, method: str, seed: int, folder: Path, sets: list[str]) -> d
     if folder.exists():
         command.append("--resume")
     else:
-        chosen = [f"model.source={model}", f"seed={seed}", f"step.1.method={method}", *sets]
+        chosen = [f"model.source={model}", "model.dtype=float32", f"seed={seed}", f"step.1.method={method}", *sets]
         command += ["--profile", PROFILE, *[word for item in chosen for word in ("--set", item)]]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     events = [json.loads(line) for line in (folder / "events.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -58,7 +58,7 @@ class Fresh:
         [(name, options)] = profile.task.items()
         source = options.train.replace("[0:5000]", FRESH)
         self.task = load_task(name, options.model_copy(update={"test": source, "overlap": "drop"}), 0)
-        subject = load(ModelOptions(source=str(model), device="cpu", dtype="float32"), seed=0, allow_code=False)
+        subject = load(resolve(ModelOptions(source=str(model), dtype="float32")))
         self.scorer = Scorer(subject, ScoreCache())
 
     @property

@@ -1,6 +1,6 @@
 """What recovery and distillation win back, on text that nothing was trained on, beside plain training with the same tokens.
 
-    python bench/distill.py [--only CASE...] [--steps 78] [--rate 1e-4] [--model DIR_OR_GGUF] [--keep FOLDER]
+    python bench/distill.py [--only CASE...] [--steps 78] [--rate 1e-4] [--model DIR_OR_GGUF] [--keep FOLDER] [--set KEY=VALUE]
 
 Trained on rows 0-799 of the C4 sample; judged on its rows 800-999 and on WikiText-2's test windows 0-19, of 512 tokens each,
 by plain transformers. Every figure is paired over windows: the difference of log-perplexity with a 95% t-interval, and the
@@ -65,6 +65,7 @@ class Bench:
 
     model: str
     folder: Path
+    sets: Sequence[str] = ()
 
     def losses(self, name: str, steps: Sequence[str]) -> dict[str, list[float]]:
         kept = self.folder / f"{name}.json"
@@ -81,7 +82,8 @@ class Bench:
         """The folder that a run of these steps writes; a run that was broken off goes on."""
         folder = self.folder / name
         begin = ["--profile", place.PROFILES / "distill.toml", "--set", f'model.source="{self.model}"',
-                 "--set", f"step=[{', '.join([*steps, EXPORT])}]"]  # fmt: skip
+                 "--set", f"step=[{', '.join([*steps, EXPORT])}]",
+                 *(word for item in self.sets for word in ("--set", item))]  # fmt: skip
         how = ["--resume"] if (folder / "profile.toml").is_file() else begin
         command = [place.SCRIPT, "run", *how, "--run-dir", folder]
         subprocess.run(command, check=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
@@ -95,11 +97,12 @@ def judged(folder: Path) -> dict[str, list[float]]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).to(device).eval()
     out = {}
     for name, text in texts().items():
         ids = torch.tensor(tokenizer(text, verbose=False).input_ids)
-        windows = [w for w in ids.split(LENGTH) if len(w) == LENGTH][: 20 if name == "wikitext" else None]
+        windows = [w.to(device) for w in ids.split(LENGTH) if len(w) == LENGTH][: 20 if name == "wikitext" else None]
         with torch.inference_mode():
             out[name] = [float(cross_entropy(model(w[None]).logits[0, :-1].float(), w[1:])) for w in windows]
     return out
@@ -152,13 +155,14 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=1e-4)
     parser.add_argument("--model", default="demo")
     parser.add_argument("--keep", type=Path)
+    parser.add_argument("--set", action="append", default=[], dest="sets")
     args = parser.parse_args()
     folder = args.keep or Path(tempfile.mkdtemp())
     folder.mkdir(parents=True, exist_ok=True)
     text = folder.resolve() / "train.jsonl"
     text.write_text("".join(json.dumps({"text": row}) + "\n" for row in rows()[:800]))
     os.environ["COMPRESS_TUI_BENCH_TEXT"] = str(text)
-    known, bench = cases(Training(text, args.steps, args.rate)), Bench(args.model, folder)
+    known, bench = cases(Training(text, args.steps, args.rate)), Bench(args.model, folder, args.sets)
     found = {name: bench.losses(name, known[name]) for name in args.only or known}
     print("\n".join(table(found)))
 

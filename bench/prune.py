@@ -66,7 +66,8 @@ class Ours:
 
 def ours(steps: str, model: str, seed: int, folder: Path) -> Ours:
     command = [place.SCRIPT, "run", "--profile", place.PROFILES / "prune.toml", "--run-dir", folder, "--json",
-               "--set", f'model.source="{model}"', "--set", f"seed={seed}", "--set", f"step=[{steps}, {EXPORT}]"]  # fmt: skip
+               "--set", f'model.source="{model}"', "--set", "model.dtype=float32", "--set", f"seed={seed}",
+               "--set", f"step=[{steps}, {EXPORT}]"]  # fmt: skip
     out = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
     events = [json.loads(line) for line in out.splitlines()]
     layers = [e for e in events if e["kind"] in ("layer_pruned", "parts_removed")]

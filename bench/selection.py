@@ -29,7 +29,7 @@ from engine import files
 from engine.data.rows import Row
 from engine.data.tasks import Task, load_task
 from engine.fitting import fast_compute
-from engine.model import load
+from engine.model import load, resolve
 from engine.profile import ModelOptions
 from engine.profile import parse as parse_profile
 from engine.prompts import answers, calibration, pool
@@ -179,7 +179,7 @@ def main() -> None:
         (keep / "scores").mkdir(parents=True, exist_ok=True)
         for model in arguments.model:
             print(model, flush=True)
-            options = ModelOptions(source=source(model, keep), device="cpu", dtype="float32")
+            options = resolve(ModelOptions(source=source(model, keep), dtype="float32"))
             subject = load(options, seed=0, allow_code=False)
             scorer = Scorer(subject, ScoreCache(), compute=fast_compute(subject.device))
             matrix = Matrix(scorer, task, keep / "scores")

@@ -14,7 +14,6 @@ from engine.estimate.needs import Needs, Work
 from engine.estimate.sizes import Sizes
 from engine.evaluation.speed import DECODE, PREFILL, REPEATS
 from engine.matrices import SAMPLE
-from engine.prompts.scorer import BATCH_CACHE, BATCH_TOKENS
 from engine.pruning.options import PruneOptions
 
 FLOAT = 4  # bytes of a float32
@@ -54,17 +53,19 @@ def text(sizes: Sizes, windows: int, length: int) -> Needs:
 
 def rows(sizes: Sizes, count: float, tokens: float, prefix: float = 0.0, prompts: float = 1) -> Needs:
     """Scored sequences of `tokens` behind a prefix that each of the prompts shares, in batches."""
-    batches = -(-count * tokens // BATCH_TOKENS)
+    batches = -(-count * tokens // sizes.scored.tokens)
     work = forward(sizes, count * tokens + prompts * prefix, tokens + prefix, sizes.dtype, count)
-    held = min(BATCH_CACHE, BATCH_TOKENS / max(1.0, tokens) * (prefix + tokens)) if prefix else 0.0
+    held = min(sizes.scored.cached, sizes.scored.tokens / max(1.0, tokens) * (prefix + tokens)) if prefix else 0.0
     keys = REPEATED * held * sizes.keys * len(sizes.blocks) * sizes.number
-    memory = activations(sizes, min(BATCH_TOKENS, count * tokens), sizes.number) + keys
+    memory = activations(sizes, min(sizes.scored.tokens, count * tokens), sizes.number) + keys
     return Needs(memory, work=work + calls(sizes, batches + prompts))
 
 
 def answers(sizes: Sizes, count: float, tokens: float, prefix: float, prompts: float, length: int) -> Needs:
     """The same rows, each gone on from by `length` tokens: a token a call of a batch, which reads all weights."""
-    batches = max(prompts, count * tokens / BATCH_TOKENS, count * (prefix + tokens + length) / BATCH_CACHE)
+    batches = max(
+        prompts, count * tokens / sizes.scored.tokens, count * (prefix + tokens + length) / sizes.scored.cached
+    )
     steps = batches * length
     work = forward(sizes, count * length, prefix + tokens, sizes.dtype, count * length)
     decoded = work + Work(traffic=steps * sizes.parameters * sizes.number) + calls(sizes, steps)

@@ -8,6 +8,7 @@ from typing import Any
 
 from engine.data.options import CalibrationOptions
 from engine.matrices import Matrix
+from engine.prompts.bounds import Bounds, numbers_held
 from engine.subject import DTYPES, Subject
 
 Group = tuple[tuple[int, int], ...]
@@ -37,6 +38,7 @@ class Sizes:
     samples: int
     length: int
     chunk: int
+    scored: Bounds = Bounds()
     streamed: bool = False
     spilled: bool = False
 
@@ -50,9 +52,10 @@ class Sizes:
             language=subject.is_language_model, dtype=str(subject.dtype).removeprefix("torch."),
             compute=calibration.compute, parameters=subject.parameters, blocks=blocks, groups=_groups(matrices),
             hidden=hidden, widest=max([hidden, *(max(m.shape) for m in matrices)]), vocabulary=vocabulary,
-            keys=_keys(subject, hidden), active=_active(subject, matrices), samples=samples,
+            keys=numbers_held(subject, hidden), active=_active(subject, matrices), samples=samples,
             length=calibration.length if subject.is_language_model else 1, chunk=min(samples, calibration.chunk or samples),
-            streamed=subject.stream is not None, spilled=calibration.states == "disk",
+            scored=Bounds.of(subject) if subject.is_language_model else Bounds(), streamed=subject.stream is not None,
+            spilled=calibration.states == "disk",
         )  # fmt: skip
 
     @property
@@ -105,19 +108,6 @@ def _embedding(subject: Subject, matrices: Sequence[Matrix]) -> tuple[int, int]:
     module: Any = subject.module
     vocabulary, hidden = module.get_input_embeddings().weight.shape
     return int(hidden), int(vocabulary)
-
-
-def _keys(subject: Subject, hidden: int) -> int:
-    """Numbers in the keys and values of one token in one block."""
-    if not subject.is_language_model:
-        return 0
-    module: Any = subject.module
-    config = module.config.get_text_config()
-    heads = getattr(config, "num_attention_heads", None)
-    if not heads:
-        return 2 * hidden
-    head = getattr(config, "head_dim", None) or hidden // heads
-    return int(2 * head * (getattr(config, "num_key_value_heads", None) or heads))
 
 
 def _active(subject: Subject, matrices: Sequence[Matrix]) -> float:

@@ -135,10 +135,16 @@ def folded(values_S: torch.Tensor, slots: Sequence[int], size: int, absent: floa
     return torch.where(met, total.where(met, torch.ones_like(total)).log() + most, torch.full_like(empty, absent))
 
 
-def target_values(sequence: Sequence_, log_probs_KV: torch.Tensor) -> torch.Tensor:
-    """Summed log-probabilities of each target in float64, from the predictions at the last K positions."""
-    values = []
-    for _, tokens in sequence.targets:
-        ids = torch.tensor(tokens, device=log_probs_KV.device)
-        values.append(log_probs_KV[-len(tokens) :].gather(1, ids[:, None]).double().sum())
-    return torch.stack(values)
+def target_values(sequences: Sequence[Sequence_], log_probs_RKV: torch.Tensor) -> torch.Tensor:
+    """Summed log-probabilities [T] in float64 of all targets of all sequences, in order, from the predictions at their last K
+    positions; all are read at once, as a device is slow to answer.
+    """
+    last, device = log_probs_RKV.shape[1], log_probs_RKV.device
+    targets = [(row, tokens) for row, sequence in enumerate(sequences) for _, tokens in sequence.targets]
+    longest = max(len(tokens) for _, tokens in targets)
+    rows = torch.tensor([row for row, _ in targets], device=device)[:, None]
+    ids = torch.tensor([[0] * (longest - len(tokens)) + list(tokens) for _, tokens in targets], device=device)
+    missing = torch.tensor([longest - len(tokens) for _, tokens in targets], device=device)[:, None]
+    places = torch.arange(longest, device=device)
+    found = log_probs_RKV[rows, places + last - longest, ids].double()
+    return found.where(places >= missing, torch.zeros_like(found)).sum(1)

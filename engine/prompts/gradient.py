@@ -7,7 +7,6 @@ Shapes: N tokens of the lead, V vocabulary, D hidden, B sequences, K predicted p
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -109,10 +108,10 @@ def losses(
     flat = [sequence for question in questions for sequence in question.sequences]
     together = not begun.length or may_be_padded(subject, begun.length + max(len(s.tokens) for s in flat))
     groups = [flat] if together else [[sequence] for sequence in flat]
-    rows = itertools.chain.from_iterable(_forward(subject, lead_ND, group, begun) for group in groups)
+    values_T = torch.cat([target_values(group, _forward(subject, lead_ND, group, begun)) for group in groups])
+    counts = [sum(len(sequence.targets) for sequence in question.sequences) for question in questions]
     out = []
-    for question in questions:
-        values = torch.cat([target_values(sequence, next(rows)) for sequence in question.sequences])
+    for question, values in zip(questions, torch.split(values_T, counts), strict=True):
         slots = [slot - question.base for sequence in question.sequences for slot, _ in sequence.targets]
         scores_C = folded(values, slots, question.choices, -torch.inf).log_softmax(0)
         out.append(-(scores_C - offsets_C[: question.choices].to(scores_C)).log_softmax(0)[question.gold])

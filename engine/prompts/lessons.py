@@ -81,10 +81,9 @@ class Lessons:
         begun = begin(self.subject, self.prefix, soft)
         slots, values = [], []
         for group in self._groups(indices):
-            logs = predictions(self.subject, [sequence for _, sequence in group], begun)
-            for (place, sequence), log_probs_KV in zip(group, logs, strict=True):
-                slots += [place * self.width + slot for slot, _ in sequence.targets]
-                values.append(target_values(sequence, log_probs_KV))
+            sequences = [sequence for _, sequence in group]
+            values.append(target_values(sequences, predictions(self.subject, sequences, begun)))
+            slots += [place * self.width + slot for place, sequence in group for slot, _ in sequence.targets]
         return folded(torch.cat(values), slots, len(indices) * self.width, ABSENT).view(-1, self.width)
 
     def parts(self, indices: Sequence[int], virtual: int) -> Iterator[list[int]]:

@@ -14,12 +14,14 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from engine.data.rows import Row
 from engine.prompts import context, rendering
+from engine.prompts.bounds import Bounds
 from engine.prompts.cache import ScoreCache
 from engine.prompts.forward import (
     Beginning,
@@ -44,8 +46,6 @@ Item = tuple[Sequence_, str]
 """a sequence and its key"""
 Work = Callable[[list[Sequence_], Beginning], list[list[float]]]
 """numbers for every sequence of a batch"""
-BATCH_TOKENS = 2048  # tokens of a batch that are computed, padding included
-BATCH_CACHE = 16384  # tokens of a batch whose keys and values are held, the repeated prefix included
 
 
 @dataclass
@@ -173,7 +173,7 @@ class Scorer:
         virtual = begun.length - begun.skip
         padded = may_be_padded(self.subject, virtual + more + max(len(s.tokens) for s, _ in items))
         total, done = len(missing), 0
-        for whole in batches(items, begun.skip, padded, virtual + more):
+        for whole in batches(items, begun.skip, padded, Bounds.of(self.subject), virtual + more):
             batch = {key: sequence for sequence, key in whole if key in missing}
             if not batch:
                 continue
@@ -190,8 +190,8 @@ class Scorer:
     @torch.inference_mode()
     def _batch(self, sequences: list[Sequence_], begun: Beginning) -> list[list[float]]:
         """Log-likelihoods of each sequence's targets."""
-        logs = predictions(self.subject, sequences, begun)
-        return [target_values(s, row).tolist() for s, row in zip(sequences, logs, strict=True)]
+        values = iter(target_values(sequences, predictions(self.subject, sequences, begun)).tolist())
+        return [list(islice(values, len(sequence.targets))) for sequence in sequences]
 
     def key(self, sequence: Sequence_, soft: Soft | None, *how: object) -> str:
         """What the sequence's numbers lie under; `how` sets another work on the same tokens apart."""
@@ -225,7 +225,7 @@ def shared_prefix(token_lists: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
     return shortest[: min(common, min(len(tokens) for tokens in token_lists) - 1)]
 
 
-def batches(items: list[Item], skip: int, padded: bool, virtual: int = 0) -> list[list[Item]]:
+def batches(items: list[Item], skip: int, padded: bool, most: Bounds, virtual: int = 0) -> list[list[Item]]:
     """Sequences of similar length together, equal length unless padded; within both bounds."""
     ordered = sorted(items, key=lambda item: len(item[0].tokens))
     out: list[list[Item]] = [[]]
@@ -233,7 +233,7 @@ def batches(items: list[Item], skip: int, padded: bool, virtual: int = 0) -> lis
         width = len(item[0].tokens) - skip
         differs = bool(out[-1]) and len(out[-1][0][0].tokens) != len(item[0].tokens)
         rows = len(out[-1]) + 1
-        full = width * rows > BATCH_TOKENS or (virtual + skip + width) * rows > BATCH_CACHE
+        full = width * rows > most.tokens or (virtual + skip + width) * rows > most.cached
         if out[-1] and (full or (differs and not padded)):
             out.append([])
         out[-1].append(item)

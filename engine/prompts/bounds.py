@@ -1,0 +1,55 @@
+"""How much the scorer sends through a model together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+
+from engine.subject import Subject
+
+WIDER = 16  # times as much on a graphics card, which takes as long to begin with little
+SHARE = 8  # of the card's memory for keys and values, and for predictions: one part in so many
+PREDICTED = 8  # bytes of an entry of the vocabulary: its logit and its log-probability in float32
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Of a batch: `tokens` that are computed, padding included, and tokens whose keys and values are held (`cached`), the
+    repeated prefix included.
+    """
+
+    tokens: int = 2048
+    cached: int = 16384
+
+    @classmethod
+    def of(cls, subject: Subject) -> Self:
+        """The model's, where it is. They do not depend on what is free, so that a resumed run cuts the same batches."""
+        if subject.device.type != "cuda":
+            return cls()
+        module: Any = subject.module
+        config = module.config.get_text_config()
+        held = numbers_held(subject, config.hidden_size) * len(subject.blocks()) * subject.dtype.itemsize
+        memory = torch.cuda.get_device_properties(subject.device).total_memory
+        return cls.wide(memory, held, PREDICTED * config.vocab_size)
+
+    @classmethod
+    def wide(cls, memory: int, held: int, predicted: int) -> Self:
+        """Of a card with so many bytes; `held` of them take the keys and values of a token, `predicted` what may follow it."""
+        room = memory // SHARE
+        tokens = max(cls.tokens, min(WIDER * cls.tokens, room // predicted))
+        return cls(tokens, max(cls.cached, min(WIDER * cls.cached, room // held)))
+
+
+def numbers_held(subject: Subject, hidden: int) -> int:
+    """Numbers in the keys and values of one token in one block."""
+    if not subject.is_language_model:
+        return 0
+    module: Any = subject.module
+    config = module.config.get_text_config()
+    heads = getattr(config, "num_attention_heads", None)
+    if not heads:
+        return 2 * hidden
+    head = getattr(config, "head_dim", None) or hidden // heads
+    return int(2 * head * (getattr(config, "num_key_value_heads", None) or heads))

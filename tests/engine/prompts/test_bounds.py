@@ -1,0 +1,40 @@
+"""What may go through a model together follows the card's memory, and is never less than on a processor."""
+
+from __future__ import annotations
+
+import torch
+from fixtures.models import subject
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.prompts.bounds import PREDICTED, SHARE, WIDER, Bounds, numbers_held
+
+LEAST = Bounds()
+
+
+@given(st.integers(2**30, 2**38), st.integers(1, 2**21), st.integers(2**10, 2**22))
+def test_a_batch_takes_its_share_of_the_card_and_no_more(memory: int, held: int, predicted: int) -> None:
+    found = Bounds.wide(memory, held, predicted)
+    assert LEAST.tokens <= found.tokens <= WIDER * LEAST.tokens
+    assert LEAST.cached <= found.cached <= WIDER * LEAST.cached
+    assert found.cached * held <= memory / SHARE or found.cached == LEAST.cached
+    assert found.tokens * predicted <= memory / SHARE or found.tokens == LEAST.tokens
+    assert found.tokens in (LEAST.tokens, WIDER * LEAST.tokens) or (found.tokens + 1) * predicted > memory / SHARE
+
+
+def test_a_small_model_on_a_large_card_gets_more_than_ten_times_as_much() -> None:
+    """SmolLM2-135M in float32 on 80 GB."""
+    assert Bounds.wide(80 * 10**9, 2 * 3 * 64 * 30 * 4, PREDICTED * 49152) == Bounds(25_431, 217_013)
+
+
+def test_a_model_with_a_large_vocabulary_on_a_small_card_goes_as_on_a_processor() -> None:
+    assert Bounds.wide(8 * 10**9, 131_072, PREDICTED * 262_144) == Bounds(2048, 16384)
+
+
+def test_keys_and_values_are_counted_as_a_cache_holds_them() -> None:
+    for name in ("llama", "gpt2", "opt", "gemma", "mixtral"):
+        model = subject(name)
+        past = model.module(torch.tensor([[1, 2, 3]]), use_cache=True).past_key_values
+        numbers = sum(layer.keys.numel() + layer.values.numel() for layer in past.layers)
+        assert numbers == 3 * len(model.blocks()) * numbers_held(model, model.module.config.hidden_size), name
+    assert Bounds.of(subject("llama")) == LEAST
