@@ -5,6 +5,7 @@ It never imports torch; everything it shows comes from a run's folder. `run_app`
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import inspect
 import traceback
@@ -13,19 +14,20 @@ from importlib import import_module
 from typing import Any, ClassVar
 
 from rich.text import Text
+from textual import work
 from textual.app import App, SystemCommand
 from textual.command import Provider
 from textual.filter import Monochrome
 from textual.screen import Screen
 
 from engine import files, runs
-from engine.errors import EngineError
+from engine.errors import EngineError, UsageError
 from tui import actions
 from tui.commanding import CommandingApp
 from tui.follow import INTERVAL
 from tui.following import as_engine_error
 from tui.screens.base import WorkScreen
-from tui.settings import Settings, load
+from tui.settings import Settings, load, store
 from tui.widgets.sheet import Sheet
 from tui.widgets.themes import SIGNS, THEMES, NoColours
 
@@ -136,7 +138,24 @@ class CompressApp(CommandingApp, inherit_bindings=False):
         self.action_command_palette()
 
     def do_theme(self) -> None:
-        self.search_themes()
+        from tui.screens.colours import Colours
+
+        def chosen(name: str | None) -> None:
+            if name is not None:
+                self._keep_theme(name)
+
+        self.push_screen(Colours(self.theme), chosen)
+
+    @work(group="settings", exclusive=True)
+    async def _keep_theme(self, name: str) -> None:
+        """Writes the chosen theme into the settings."""
+        try:
+            path = await asyncio.to_thread(store, "theme", name)
+        except UsageError as error:
+            self.complain(error)
+        else:
+            bare = "; NO_COLOR is set, so none is shown" if self.no_color else ""
+            self.notify(f"{name}, kept in {path}{bare}", timeout=4, markup=False)
 
     # the palette, and what nobody foresaw
 

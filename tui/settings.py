@@ -64,6 +64,23 @@ def load() -> Settings:
     return Settings(theme, mouse, _keys(keys, path))
 
 
+def store(name: str, value: str) -> Path:
+    """Puts one setting into the file, with all else in it as it was. Returns which file. Raises UsageError."""
+    import tomlkit
+
+    path = file().resolve()  # a link to a file that is kept elsewhere stays one
+    try:
+        document = tomlkit.parse(path.read_text(encoding="utf-8")) if path.exists() else tomlkit.document()
+        document[name] = value
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_text(path, tomlkit.dumps(document))
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        hint = f"{name} holds until the app is left"
+        raise UsageError(f"cannot keep the settings: {why}", where=str(path), hint=hint) from error
+    return path
+
+
 def _known(name: Any, names: tuple[str, ...], kind: str, path: Path) -> None:
     if name not in names:
         raise UsageError(f"{name!r} is no {kind}", where=str(path), hint=did_you_mean(str(name), names))

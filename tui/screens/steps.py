@@ -14,7 +14,6 @@ from textual.widgets.option_list import Option
 
 from tui import stepedits
 from tui.screens.dialogs import CLOSE
-from tui.widgets.states import elide
 
 MOVES = [Binding("j", "cursor('down')"), Binding("k", "cursor('up')")]
 
@@ -46,17 +45,16 @@ class Listed(ModalScreen[str | None], inherit_bindings=False):
 
 
 class Pick(Listed):
-    """One of several entries, {value: line}; answers the value."""
+    """One of several entries, {value: line}, with the cursor on the `marked` one, else the first; answers the value."""
 
-    def __init__(self, heading: str, entries: Mapping[str, str]) -> None:
+    def __init__(self, heading: str, entries: Mapping[str, str], marked: str = "") -> None:
         super().__init__()
-        self.heading, self.entries = heading, entries
+        self.heading, self.entries, self.marked = heading, entries, marked
 
     def on_mount(self) -> None:
-        super().on_mount()
         for value, line in self.entries.items():
-            self.list.add_option(Option(Text(elide(line, 100)), id=value))
-        self.list.highlighted = 0
+            self.list.add_option(Option(Text(line), id=value))
+        self.list.highlighted = list(self.entries).index(self.marked) if self.marked else 0
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         self.dismiss(event.option.id)
@@ -79,7 +77,6 @@ class Steps(Listed):
         self.text = text
 
     def on_mount(self) -> None:
-        super().on_mount()
         self._show(0)
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:

@@ -67,6 +67,12 @@ ANSI = replace(
     variables={**BUILTIN_THEMES["ansi-dark"].variables, "border": "ansi_bright_black", "text-muted": "ansi_default"},
 )
 THEMES = (DARK, LIGHT, ANSI, CONTRAST)
+TITLES = {
+    DARK.name: "dark",
+    LIGHT.name: "light",
+    ANSI.name: "ansi: the colours of your terminal",
+    CONTRAST.name: "high contrast",
+}
 
 
 def _signs(theme: Theme, grey: tuple[int, int, int]) -> TerminalTheme:
