@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,19 @@ async def test_the_list_says_how_the_last_run_of_a_profile_ended(make_run: MakeR
         app.screen.keep_looking()
         await settle(pilot)
         assert str(table.get_cell(table.order[0], "last")).startswith("▶ running ")
+
+
+@pytest.mark.parametrize(
+    ("width", "words_there"), [(50, False), (79, True), (80, True), (120, False), (159, True), (160, True)]
+)
+async def test_how_the_last_run_ended_is_there_at_every_width(width: int, words_there: bool, make_run: MakeRun) -> None:
+    make_run("failed")
+    app = app_on()
+    async with app.run_test(size=(width, 24)) as pilot:
+        await settle(pilot)
+        row = next(line for line in words(app).splitlines() if "✓ valid" in line)
+        assert re.search(r"✗ failed \d+d " if words_there else r"✗ \d+d ", row)
+        assert "last run" in words(app)
 
 
 async def test_a_change_is_checked_as_it_is_typed(started: list[tuple[runs.Run, bool]]) -> None:

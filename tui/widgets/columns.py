@@ -16,8 +16,9 @@ SCROLLBAR = 1
 class Column:
     """A column: raw values under `key`, shown by `show`. Width 0 takes what the others leave (one column only).
 
-    Left out: below a table width of `least`; `optional` ones while no row has a value; the largest `least` first while the
-    column without a width has less than `room`. `keep` names the end that stays of a text that is too long.
+    Left out: below a table width of `least` and above one of `most`; `optional` ones while no row has a value; the
+    largest `least` first while the column without a width has less than `room`. `keep` names the end that stays of a text
+    that is too long.
     """
 
     key: str
@@ -26,6 +27,7 @@ class Column:
     show: Callable[[Any], str | Text] = str
     numeric: bool = False
     least: int = 0
+    most: int = 0
     keep: str = "start"
     sortable: bool = True
     optional: bool = False
@@ -44,7 +46,7 @@ class Shown(NamedTuple):
 
 def fitting(columns: Sequence[Column], width: int) -> tuple[list[Column], int]:
     """The columns that a table of `width` shows, and what is left for the one without a width."""
-    shown = [column for column in columns if column.least <= width]
+    shown = [column for column in columns if column.least <= width <= (column.most or width)]
     room = max((column.room for column in shown if not column.width), default=0)
     while True:
         left = width - sum(c.width for c in shown) - PADDING * len(shown) - SCROLLBAR

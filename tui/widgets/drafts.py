@@ -26,11 +26,24 @@ def _check(problems: int) -> Text:
     return mark("valid") if not problems else Text(f"✗ {problems} wrong", "red")
 
 
+def _last(last: Last) -> Text:
+    return mark(last.status, f" {last.age}")
+
+
+def _last_short(last: Last) -> Text:
+    """The state's sign stands for its word."""
+    sign = mark(last.status)
+    return Text.assemble(sign[:2], (last.age, sign.style))
+
+
 LONGEST = 72
+ROOMY = 76
+"""columns of a list that says how the last run ended in words"""
 COLUMNS = (
     Column("name", "profile", 14),
     Column("check", "check", 9, _check),
-    Column("last", "last run", 18, lambda last: mark(last.status, f" {last.age}"), least=76),
+    Column("last", "last run", 18, _last, least=ROOMY),
+    Column("last", "last run", 8, _last_short, most=ROOMY - 1),
     Column("place", "from", 7, least=88),
     Column("about", "about"),
 )
