@@ -5,6 +5,8 @@ Every function takes None for "not measured" and answers "-". Nothing here round
 
 from __future__ import annotations
 
+from math import isfinite
+
 from engine import registry
 
 NOTHING = "-"
@@ -123,7 +125,7 @@ def p_value(value: float | None) -> str:
 
 def duration(seconds: float | None) -> str:
     """Seconds as 3.2 s, 4 m 05 s or 2 h 07 m."""
-    if seconds is None:
+    if seconds is None or not isfinite(seconds):
         return NOTHING
     if seconds < 59.95:
         return f"{seconds:.1f} s"

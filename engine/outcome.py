@@ -106,8 +106,13 @@ def table(
 def winners(state: RunState) -> list[dict[str, Any]]:
     """What each prompt step chose: {"step", "task", "stage", "winner", "baseline", "calibration"}."""
     keys = ("task", "stage", "winner", "baseline", "calibration")
-    found = sorted(item for item in state.steps.items() if "winner" in item[1].summary)
-    return [{"step": index} | {key: step.summary.get(key) for key in keys} for index, step in found]
+    told = {index: {key: step.summary.get(key) for key in keys} for index, step in sorted(state.steps.items())}
+    return [{"step": index} | choice for index, choice in told.items() if _named(choice)]
+
+
+def _named(choice: dict[str, Any]) -> bool:
+    """Whether a prompt was chosen and all that is told are names: a newer version may tell otherwise."""
+    return choice["winner"] is not None and all(isinstance(value, str | None) for value in choice.values())
 
 
 def chosen_folder(run: Run, task: str | None = None) -> Path:

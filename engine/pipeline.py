@@ -140,16 +140,18 @@ def announce(workspace: Workspace) -> list[Matrix]:
     return matrices
 
 
-def described(matrix: Matrix, after_a_step: bool) -> dict[str, object]:
+def described(matrix: Matrix, after_a_step: bool) -> ev.MatrixInfo:
     """What ModelLoaded tells of a matrix."""
-    about = {
+    about: ev.MatrixInfo = {
         "name": matrix.name,
         "block": matrix.block,
         "shape": list(matrix.shape),
         "parameters": matrix.weight.numel(),
     }
     zeros = int((matrix.weight == 0).sum()) if after_a_step else 0
-    return about | ({"sparsity": zeros / matrix.weight.numel()} if zeros else {})
+    if zeros:
+        about["sparsity"] = zeros / matrix.weight.numel()
+    return about
 
 
 def dense_step(workspace: Workspace) -> None:

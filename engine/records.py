@@ -50,6 +50,10 @@ class LayerState:
     bits: int | None = None
     planned_bits: int | None = None
 
+    @classmethod
+    def of(cls, told: ev.MatrixInfo) -> LayerState:
+        return cls(told["name"], told["block"], told["shape"], told["parameters"], told.get("sparsity"))
+
 
 @dataclass(frozen=True)
 class Used:

@@ -86,19 +86,20 @@ def result(state: RunState, environment: Mapping[str, Any] | None = None) -> dic
             name: {**_without(_fields(e), "name"), "used": used.value if (used := state.used.get(name)) else None}
             for name, e in state.estimates.items()
         },
+        "unread": state.unknown,
         "environment": dict(environment or {}),
     }
 
 
 def _head(state: RunState) -> str:
-    lines = (
-        [f"# {state.profile or 'run'}", "", state.description] if state.description else [f"# {state.profile or 'run'}"]
-    )
+    lines = [f"# {state.profile or 'run'}", *(["", state.description] if state.description else [])]
     lines += ["", f"Run `{state.run}`: {state.status}, {figures.duration(state.seconds)}, exit code {state.exit_code}."]
     if state.estimates:
         expected = [figures.need(name, e.value, e.unit) for name, e in state.estimates.items()]
         used = [_used(name, amount) for name, amount in state.used.items()]
         lines += ["", f"Estimated: {', '.join(expected)}. Used: {', '.join(used) or figures.NOTHING}."]
+    if state.unknown:
+        lines += ["", f"{state.unknown} events of a newer version could not be read: what they tell is missing here."]
     if state.failure:
         where = f"{state.failure.where}: " if state.failure.where else ""
         lines += ["", *(f"> {line}" for line in f"{where}{state.failure.message}".splitlines())]

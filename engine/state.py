@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from math import isfinite
+from math import isfinite, prod
 
 from engine import events as ev
 from engine.records import CandidateState as CandidateState
@@ -133,7 +133,7 @@ class RunState:
         self.model = event
         for matrix in event.matrices:
             if matrix["name"] not in self.layers:
-                self._add(LayerState(**matrix))
+                self._add(LayerState.of(matrix))
         for plan in self.plans.values():
             self._plan(plan)
 
@@ -176,7 +176,7 @@ class RunState:
     def _changed(self, event: ev.LayerPruned | ev.LayerQuantized) -> LayerState:
         """The matrix that a step has changed, with its error."""
         if event.layer not in self.layers:
-            self._add(LayerState(event.layer, event.block, event.shape, event.shape[0] * event.shape[1]))
+            self._add(LayerState(event.layer, event.block, event.shape, prod(event.shape)))
         layer = self.layers[event.layer]
         layer.error, layer.seconds = event.error, event.seconds
         if event.error is not None:

@@ -6,7 +6,6 @@ A pure function of the events, throttled by their own counts and time stamps, so
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from engine import artifacts, figures, means
 from engine import events as ev
@@ -26,15 +25,23 @@ class Narrator:
     def __init__(self, resume: str) -> None:
         self._resume = resume
         self._uses: list[str] = []
-        self._matrices: list[dict[str, Any]] = []
+        self._matrices: list[ev.MatrixInfo] = []
         self._told: dict[str, tuple[int, str]] = {}
         self._needs: list[str] = []
+        self._unread: set[str] = set()
         self._spoke = 0.0
 
     def __call__(self, event: ev.Event) -> list[str]:
         """The lines of this event; none for most."""
         line: Callable[[ev.Event], list[str]] | None = getattr(self, f"_{event.kind}", None)
         return line(event) if line else []
+
+    def _unknown(self, event: ev.Unknown) -> list[str]:
+        """Once of every kind."""
+        if event.name in self._unread:
+            return []
+        self._unread.add(event.name)
+        return [f"{INDENT}cannot read {event.name}: a newer version wrote it"]
 
     def _run_queued(self, event: ev.RunQueued) -> list[str]:
         return [f"{event.run} is queued after {', '.join(event.ahead)}"]

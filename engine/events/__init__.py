@@ -1,16 +1,20 @@
 """What a run says while it runs: small frozen records, one JSON object a line, versioned.
 
 Everything a screen, the command line, the report or a test shows is a fold over these (see `engine/state.py`). A field that is
-added must have a default; an unknown kind from a newer version reads as `Unknown` and is kept, not dropped. Events are declared
-by subject in the files beside this one and named here.
+added must have a default; an unknown kind from a newer version reads as `Unknown` and is kept, not dropped, and so is a known
+one whose fields are missing or of another type. Events are declared by subject in the files beside this one and named here.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from contextlib import suppress
+from math import isfinite
+from typing import Any
 
 from engine.events.base import Event, Unknown
+from engine.events.checked import PLAIN, values_of
 from engine.events.export import ReferenceMeasured, SpeedMeasured
 from engine.events.joint import GridScored, Recovered, Transferred
 from engine.events.prompts import (
@@ -27,6 +31,7 @@ from engine.events.run import (
     Estimated,
     GateChecked,
     Log,
+    MatrixInfo,
     Metric,
     ModelLoaded,
     Progress,
@@ -67,6 +72,7 @@ __all__ = [
     "LayerSensitivity",
     "Log",
     "LossMeasured",
+    "MatrixInfo",
     "Metric",
     "ModelLoaded",
     "PartsRemoved",
@@ -97,7 +103,6 @@ __all__ = [
 
 SCHEMA = 1
 KINDS: dict[str, type[Event]] = {cls.kind: cls for cls in Event.__subclasses__() if cls is not Unknown}
-_NAMES = {kind: [field.name for field in dataclasses.fields(cls)] for kind, cls in KINDS.items()}
 FINAL = (RunFinished, RunFailed, RunCancelled)
 
 
@@ -115,11 +120,14 @@ def from_json(line: str | bytes) -> Event:
     if not isinstance(record, dict):
         raise ValueError("not an event")
     cls = KINDS.get(str(record.get("kind")))
-    values = {name: record[name] for name in _NAMES[cls.kind] if name in record} if cls else {}
-    try:
-        if cls:
+    values = values_of(cls, record) if cls else None
+    if cls and values is not None:
+        with suppress(TypeError):  # a field that this version requires is missing
             return cls(**values)
-    except TypeError:  # a field that this version requires is missing
-        pass
-    seq, time = int(record.get("seq", 0)), float(record.get("time", 0.0))
-    return Unknown(name=str(record.get("kind")), data=record, seq=seq, time=time)
+    seq, time = _number(record, "seq"), _number(record, "time")
+    return Unknown(name=str(record.get("kind")), data=record, seq=int(seq), time=time)
+
+
+def _number(record: dict[str, Any], name: str) -> float:
+    value = record.get(name, 0)
+    return value if type(value) in PLAIN[float] and isfinite(value) else 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NotRequired, TypedDict
 
 from engine.events.base import Event
 
@@ -34,11 +34,19 @@ class RunQueued(Event):
     ahead: list[str] = field(default_factory=list)
 
 
+class MatrixInfo(TypedDict):
+    """What is told of a matrix: `block` is an index, `shape` [out, in], `sparsity` there where it holds zeros."""
+
+    name: str
+    block: int
+    shape: list[int]
+    parameters: int
+    sparsity: NotRequired[float]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelLoaded(Event):
     """The model is in memory, or a step has changed its shapes. `matrices` lists what can be pruned, in order of calculation.
-
-    Each matrix: {"name", "block" (index), "shape" [out, in], "parameters"} and, where it holds zeros, its "sparsity".
     `step` is the step that made these shapes, -1 for the model as it was loaded.
     """
 
@@ -50,7 +58,7 @@ class ModelLoaded(Event):
     parameters: int
     bytes: int
     threads: int
-    matrices: list[dict[str, Any]] = field(default_factory=list)
+    matrices: list[MatrixInfo] = field(default_factory=list)
     step: int = -1
 
 

@@ -176,6 +176,21 @@ def test_report_as_json(cli: Cli, record: Record, story: list[ev.Event]) -> None
     assert json.loads(cli("report", "last", "--json").out)["winners"][0]["winner"] == "c01"
 
 
+def test_what_a_newer_version_told_otherwise_is_said_and_left_out(
+    cli: Cli, record: Record, story: list[ev.Event]
+) -> None:
+    run = record(story)
+    lines = [json.loads(line) for line in run.events_file.read_text().splitlines()]
+    for line in lines:
+        if line["kind"] == "layer_pruned":
+            line["shape"] = {"rows": 4, "columns": 8}
+    run.events_file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert "\n4 events of a newer version could not be read: what they tell is missing here.\n" in cli("report").out
+    assert json.loads(cli("report", "--json").out)["unread"] == 4
+    assert "50.0%" in cli("report").out, "the rest is read"
+    assert cli("attach", "ab12", "--plain").err.count("cannot read layer_pruned: a newer version wrote it") == 1
+
+
 def test_report_of_a_run_that_said_nothing(cli: Cli, record: Record) -> None:
     record([])
     result = cli("report")

@@ -89,7 +89,7 @@ def test_result_is_json_with_stable_keys(state: RunState) -> None:
         "schema", "run", "profile", "description", "source", "status", "exit_code", "seconds", "failure", "model",
         "rows", "stages", "steps", "winners", "prompts", "comparisons", "layers", "sensitivities",
         "removals", "recoveries", "losses", "trainings", "readings", "tested", "grid", "recovered", "transfers",
-        "references", "speeds", "gates", "artifacts", "estimates", "environment",
+        "references", "speeds", "gates", "artifacts", "estimates", "unread", "environment",
     ]  # fmt: skip
     assert result["winners"] == [
         {"step": 1, "task": "sst2", "stage": "pruned", "winner": "c01", "baseline": "plain", "calibration": "batch"}
@@ -251,3 +251,11 @@ def test_another_metric_has_its_name_and_its_own_figures_everywhere(story: list[
     assert "(approximate randomization)" in written
     assert "(exact McNemar)" in report.markdown(state)
     assert "metric" not in report.table(state)[0]
+
+
+def test_a_choice_that_is_told_in_another_form_is_no_choice(story: list[ev.Event]) -> None:
+    told = {"winner": ["c01", "c02"], "baseline": "plain", "task": "sst2"}
+    later = ev.StepFinished(step=1, seconds=1.0, summary=told, seq=500)
+    state = RunState.of([*story, later])
+    assert report.winners(state) == []
+    assert "c01" in report.markdown(state)

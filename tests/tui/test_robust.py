@@ -72,6 +72,28 @@ async def test_events_of_a_newer_version_are_counted_and_do_no_harm(make_run: Ma
         assert "with more fields" in words(app)
 
 
+async def test_known_events_whose_fields_changed_are_counted_on_every_screen(make_run: MakeRun) -> None:
+    run = make_run("finished", alive=True)
+    lines = run.events_file.read_text().splitlines()
+    first = {json.loads(line)["kind"]: json.loads(line) for line in reversed(lines)}
+    changed = [{**record, field: {"of": ["another type"]}} for record in first.values()
+               for field in record if field not in ("schema", "kind", "seq", "time", "summary")]  # fmt: skip
+    ends = [{**record, "seq": seq} for seq, record in enumerate([*changed, json.loads(lines[-1])], start=5000)]
+    run.events_file.write_text("".join(f"{line}\n" for line in lines[:-1]))
+    append(run, *map(json.dumps, ends))
+    app = app_on(run)
+    async with app.run_test(size=LARGE) as pilot:
+        await settle(pilot)
+        assert app.follower.state.unknown == len(changed) > 50
+        assert f"unread {len(changed)} newer" in " ".join(words(app).split())
+        assert app.follower.status == "done"
+        for key in ("1", "3", "4", "2", "R"):
+            await pilot.press(key)
+            await settle(pilot)
+        assert isinstance(app.screen, Reader)
+        assert f"{len(changed)} events of a newer version could not be read" in app.screen.text.plain
+
+
 async def test_a_hundred_thousand_events_open_in_two_seconds_and_stay_bounded(make_run: MakeRun) -> None:
     run, most = make_run("running", alive=True), 100_000
     with run.events_file.open("a", encoding="utf-8") as handle:

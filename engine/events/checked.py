@@ -1,0 +1,70 @@
+"""Whether what was read from a line has the types that an event declares; a newer version may have changed them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any, NamedTuple, NotRequired, get_args, get_origin, get_type_hints, is_typeddict
+
+from engine.events.base import Event
+
+PLAIN: dict[Any, frozenset[type]] = {
+    int: frozenset({int}),
+    float: frozenset({float, int}),
+    str: frozenset({str}),
+    bool: frozenset({bool}),
+}
+"""the types of JSON that each stands for; true is no number"""
+
+
+class Field(NamedTuple):
+    """A field's name, its declared type, and the types of JSON that need no second look."""
+
+    name: str
+    declared: Any
+    plain: frozenset[type]
+
+
+def values_of(cls: Callable[..., Event], record: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The fields of `cls` that a record has, None where one is of another type."""
+    values = {}
+    for name, declared, plain in _fields(cls):
+        if name in record:
+            value = values[name] = record[name]
+            if type(value) not in plain and not _fits(value, declared):
+                return None
+    return values
+
+
+@cache
+def _fields(cls: Any) -> tuple[Field, ...]:
+    hints = get_type_hints(cls)
+    return tuple(Field(f.name, hints[f.name], PLAIN.get(hints[f.name], frozenset())) for f in dataclasses.fields(cls))
+
+
+def _fits(value: Any, declared: Any) -> bool:
+    if declared in PLAIN:
+        return type(value) in PLAIN[declared]
+    if declared is Any:
+        return True
+    if is_typeddict(declared):
+        return isinstance(value, dict) and _fits_named(value, declared)
+    inner = get_args(declared)
+    if get_origin(declared) is list:
+        return isinstance(value, list) and all(_fits(one, inner[0]) for one in value)
+    if get_origin(declared) is dict:
+        return isinstance(value, dict) and all(_fits(one, inner[1]) for one in value.values())
+    return value is None if declared is type(None) else any(_fits(value, one) for one in inner)
+
+
+def _fits_named(value: dict[str, Any], declared: Any) -> bool:
+    return all(_fits(value[n], kind) if n in value else not required for n, kind, required in _named(declared))
+
+
+@cache
+def _named(declared: Any) -> list[tuple[str, Any, bool]]:
+    """The names of a TypedDict, the type of each and whether it must be there."""
+    hints = get_type_hints(declared, include_extras=True)
+    plain = get_type_hints(declared)
+    return [(name, plain[name], get_origin(kind) is not NotRequired) for name, kind in hints.items()]
