@@ -1,11 +1,67 @@
-"""What is known of one step, one matrix, one prompt of a run: the records that the reducer (`state`) fills."""
+"""What is known of one step, one matrix, one prompt of a run, and of what is told again and again: the records that the reducer
+(`state`) fills.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from engine import events as ev
+from engine.curves import MOST, Measure, finite, thinned
+
+Told = TypeVar("Told", bound=ev.Event)
+
+
+class Latest(Sequence[Told]):
+    """What was told last of every key, in the order of telling. With `measures` a long row is thinned (see `thinned`)."""
+
+    def __init__(self, *measures: Measure[Told]) -> None:
+        self._told: dict[Hashable, Told] = {}
+        self._measures = measures
+
+    def put(self, key: Hashable, told: Told) -> None:
+        """Takes constant time, thinning aside."""
+        self._told.pop(key, None)
+        self._told[key] = told
+        if self._measures and len(self._told) >= MOST:
+            kept = set(map(id, thinned(list(self), *self._measures)))
+            self._told = {key: one for key, one in self._told.items() if id(one) in kept}
+
+    def __iter__(self) -> Iterator[Told]:
+        return iter(self._told.values())
+
+    def __len__(self) -> int:
+        return len(self._told)
+
+    @overload
+    def __getitem__(self, index: int) -> Told: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Told]: ...
+    def __getitem__(self, index: int | slice) -> Told | list[Told]:
+        return list(self._told.values())[index]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+
+def latest_losses() -> Latest[ev.LossMeasured]:
+    """The lowest and the highest stay, and the best whose weights may."""
+    return Latest(
+        lambda event: finite(event.loss),
+        lambda event: -finite(event.loss),
+        lambda event: (not event.best, finite(event.loss)),
+    )
+
+
+def latest_epochs() -> Latest[ev.PromptTrained]:
+    """As losses, by skill."""
+    return Latest(
+        lambda event: event.skill,
+        lambda event: -event.skill,
+        lambda event: (not event.best, -event.skill),
+    )
 
 
 @dataclass

@@ -33,6 +33,8 @@ from engine.errors import EngineError, Unavailable, UsageError, did_you_mean
 from engine.state import RunState
 
 HEARTBEAT = 2.0
+CHUNK = 1 << 20
+"""bytes of events that are read at once"""
 LOG_READ = (
     65536  # bytes of a worker's output that are looked at: the stacks of all its threads, and what stands above them
 )
@@ -120,7 +122,7 @@ class Run:
     def state(self) -> RunState:
         """The fold of the events, with a dead worker shown as failed."""
         alive = self.alive()  # before reading, so that a run that ends in between is not taken for a crash
-        state = RunState.of(self.events())
+        state = RunState.of(EventReader(self.events_file).rest())
         return state if alive else with_crash(self, state)
 
     def owner(self) -> Owner | None:
@@ -282,7 +284,7 @@ class EventWriter:
     def __init__(self, run: Run, also: Callable[[ev.Event], None] | None = None) -> None:
         self._also = also
         reader = EventReader(run.events_file)
-        self._seq = max((event.seq for event in reader.read()), default=0)
+        self._seq = max((event.seq for event in reader.rest()), default=0)
         self._handle = run.events_file.open("ab")
         self._handle.truncate(reader.offset)
 
@@ -319,6 +321,13 @@ class EventReader:
         complete = data[: data.rfind(b"\n") + 1]
         self.offset += len(complete)
         return [event for line in complete.splitlines() if (event := _parse(line))]
+
+    def rest(self) -> Iterator[ev.Event]:
+        """All new complete events, a part of the file in memory at a time."""
+        begin = -1
+        while self.offset > begin:
+            begin = self.offset
+            yield from self.read(CHUNK)
 
 
 def follow(run: Run, poll: float = 0.25, patience: float = 20.0) -> Iterator[ev.Event]:

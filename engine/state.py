@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import isfinite, prod
+from operator import itemgetter
 
 from engine import events as ev
+from engine.curves import MOST, thinned
 from engine.records import CandidateState as CandidateState
+from engine.records import Latest, latest_epochs, latest_losses
 from engine.records import LayerState as LayerState
 from engine.records import StepState as StepState
 from engine.records import Used as Used
 
 LOG_LINES = 2000
-CURVE_POINTS = 2048
-"""what a curve keeps at least of a run that says more"""
 
 
 @dataclass
@@ -25,6 +26,7 @@ class RunState:
     `grid` and `recovered` are {(step, level, kind of prompt): event}, `transfers` {(step, kind, trained at, used at): event}.
     `layers` are the matrices as the last step that changed shapes left them; `sensitivities` {name: event} and `plans`
     {step: event} stay as they were told, by the names of that time (see `renumbered`). `losses` are those on held-out data.
+    What grows as long as a run lasts (log, history, losses, trainings) is bounded; the rest depends on model and profile alone.
     """
 
     run: str = ""
@@ -44,16 +46,16 @@ class RunState:
     layers: dict[str, LayerState] = field(default_factory=dict)
     metrics: dict[str, dict[str, ev.Metric]] = field(default_factory=dict)
     candidates: dict[str, CandidateState] = field(default_factory=dict)
-    comparisons: list[ev.PromptsCompared] = field(default_factory=list)
-    artifacts: list[ev.ArtifactWritten] = field(default_factory=list)
-    gates: list[ev.GateChecked] = field(default_factory=list)
+    comparisons: Latest[ev.PromptsCompared] = field(default_factory=Latest)
+    artifacts: Latest[ev.ArtifactWritten] = field(default_factory=Latest)
+    gates: Latest[ev.GateChecked] = field(default_factory=Latest)
     plans: dict[int, ev.SparsityPlanned] = field(default_factory=dict)
     sensitivities: dict[str, ev.LayerSensitivity] = field(default_factory=dict)
-    removals: list[ev.PartsRemoved] = field(default_factory=list)
-    recoveries: list[ev.BlockRecovered] = field(default_factory=list)
-    losses: list[ev.LossMeasured] = field(default_factory=list)
-    trainings: list[ev.PromptTrained] = field(default_factory=list)
-    readings: list[ev.PromptRead] = field(default_factory=list)
+    removals: Latest[ev.PartsRemoved] = field(default_factory=Latest)
+    recoveries: Latest[ev.BlockRecovered] = field(default_factory=Latest)
+    losses: Latest[ev.LossMeasured] = field(default_factory=latest_losses)
+    trainings: Latest[ev.PromptTrained] = field(default_factory=latest_epochs)
+    readings: Latest[ev.PromptRead] = field(default_factory=Latest)
     tested: dict[str, ev.SplitTested] = field(default_factory=dict)
     grid: dict[tuple[int, str, str], ev.GridScored] = field(default_factory=dict)
     recovered: dict[tuple[int, str, str], ev.Recovered] = field(default_factory=dict)
@@ -194,13 +196,12 @@ class RunState:
                 self.layers[name].planned, self.layers[name].reason = share, event.reasons.get(name, "")
 
     def _on_parts_removed(self, event: ev.PartsRemoved) -> None:
-        key = (event.step, event.part, event.block)
-        self.removals = [*(r for r in self.removals if (r.step, r.part, r.block) != key), event]
+        self.removals.put((event.step, event.part, event.block), event)
         if event.error is not None:
             self._point("reconstruction error", event.time, event.error)
 
     def _on_block_recovered(self, event: ev.BlockRecovered) -> None:
-        self.recoveries = [*(r for r in self.recoveries if (r.step, r.block) != (event.step, event.block)), event]
+        self.recoveries.put((event.step, event.block), event)
         self._point("block error before recovery", event.time, event.before)
         self._point("block error after recovery", event.time, event.after)
 
@@ -211,7 +212,7 @@ class RunState:
                                unit="optimizer steps", time=event.time)  # fmt: skip
             self._on_progress(told)
             return
-        self.losses = [*(e for e in self.losses if (e.step, e.done) != (event.step, event.done)), event]
+        self.losses.put((event.step, event.done), event)
         self._point("held-out loss", event.time, event.loss)
 
     def _on_layer_sensitivity(self, event: ev.LayerSensitivity) -> None:
@@ -239,22 +240,20 @@ class RunState:
 
     def _on_prompts_compared(self, event: ev.PromptsCompared) -> None:
         key = (event.step, event.a, event.b, event.stage, event.split, event.calibration)
-        kept = [c for c in self.comparisons if (c.step, c.a, c.b, c.stage, c.split, c.calibration) != key]
-        self.comparisons = [*kept, event]
+        self.comparisons.put(key, event)
 
     def _on_prompt_perturbed(self, event: ev.PromptPerturbed) -> None:
         candidate = self.candidates.setdefault(event.candidate, CandidateState(event.candidate, "", "", 0))
         candidate.perturbed[event.stage, event.perturbation] = event
 
     def _on_prompt_trained(self, event: ev.PromptTrained) -> None:
-        key = (event.step, event.candidate, event.epoch)
-        self.trainings = [*(t for t in self.trainings if (t.step, t.candidate, t.epoch) != key), event]
+        self.trainings.put((event.step, event.candidate, event.epoch), event)
         if event.loss is not None:
             self._point("prompt training loss", event.time, event.loss)
         self._point("prompt training skill", event.time, event.skill)
 
     def _on_prompt_read(self, event: ev.PromptRead) -> None:
-        self.readings = [*(r for r in self.readings if r.step != event.step), event]
+        self.readings.put(event.step, event)
 
     def _on_split_tested(self, event: ev.SplitTested) -> None:
         self.tested[event.task] = event
@@ -269,7 +268,7 @@ class RunState:
         self.transfers[event.step, event.prompt, event.trained_at, event.used_at] = event
 
     def _on_artifact_written(self, event: ev.ArtifactWritten) -> None:
-        self.artifacts = [*(a for a in self.artifacts if a.path != event.path), event]
+        self.artifacts.put(event.path, event)
 
     def _on_reference_measured(self, event: ev.ReferenceMeasured) -> None:
         self.references[event.stage] = event
@@ -278,7 +277,7 @@ class RunState:
         self.speeds[event.stage, event.threads] = event
 
     def _on_gate_checked(self, event: ev.GateChecked) -> None:
-        self.gates = [*(g for g in self.gates if g.name != event.name), event]
+        self.gates.put(event.name, event)
 
     def _on_log(self, event: ev.Log) -> None:
         self.log.append(event)
@@ -307,10 +306,10 @@ class RunState:
                 step.status = status
 
     def _point(self, curve: str, time: float, value: float) -> None:
-        """Adds a point, at a time as if the clock had never been set back; a long curve is thinned by half."""
+        """Adds a point, at a time as if the clock had never been set back; of a long curve half goes, its extremes stay."""
         points = self.history.setdefault(curve, [])
         if isfinite(value):  # a training that diverges has no height to draw
             at = time + self._set_back
             points.append((max(at, points[-1][0]) if points else at, value))
-        if len(points) >= 2 * CURVE_POINTS:
-            del points[1:-1:2]
+        if len(points) >= MOST:
+            points[:] = thinned(points, itemgetter(1), lambda point: -point[1])

@@ -16,11 +16,11 @@ from pathlib import Path
 
 from engine import crashes, runs
 from engine import events as ev
+from engine.runs import CHUNK
 from engine.state import RunState
 from tui.usage import KEPT, Done, Meter, Usage
 
 INTERVAL = 0.5
-CHUNK = 1 << 20
 TAIL = 16384
 STAGES = (
     (signal.SIGINT, "asked the run to stop at the next safe point; x again insists"),

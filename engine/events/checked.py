@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from functools import cache
+from types import UnionType
 from typing import Any, NamedTuple, NotRequired, get_args, get_origin, get_type_hints, is_typeddict
 
 from engine.events.base import Event
@@ -14,6 +15,7 @@ PLAIN: dict[Any, frozenset[type]] = {
     float: frozenset({float, int}),
     str: frozenset({str}),
     bool: frozenset({bool}),
+    type(None): frozenset({type(None)}),
 }
 """the types of JSON that each stands for; true is no number"""
 
@@ -40,7 +42,15 @@ def values_of(cls: Callable[..., Event], record: Mapping[str, Any]) -> dict[str,
 @cache
 def _fields(cls: Any) -> tuple[Field, ...]:
     hints = get_type_hints(cls)
-    return tuple(Field(f.name, hints[f.name], PLAIN.get(hints[f.name], frozenset())) for f in dataclasses.fields(cls))
+    return tuple(Field(f.name, hints[f.name], _plain(hints[f.name])) for f in dataclasses.fields(cls))
+
+
+def _plain(declared: Any) -> frozenset[type]:
+    return frozenset().union(*(PLAIN.get(one, ()) for one in (declared, *_choices(declared))))
+
+
+def _choices(declared: Any) -> tuple[Any, ...]:
+    return get_args(declared) if get_origin(declared) is UnionType else ()
 
 
 def _fits(value: Any, declared: Any) -> bool:
@@ -55,7 +65,7 @@ def _fits(value: Any, declared: Any) -> bool:
         return isinstance(value, list) and all(_fits(one, inner[0]) for one in value)
     if get_origin(declared) is dict:
         return isinstance(value, dict) and all(_fits(one, inner[1]) for one in value.values())
-    return value is None if declared is type(None) else any(_fits(value, one) for one in inner)
+    return any(_fits(value, one) for one in _choices(declared))
 
 
 def _fits_named(value: dict[str, Any], declared: Any) -> bool:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine import events as ev
+from engine.curves import MOST, thinned
 from engine.state import LOG_LINES, RunState, StepState
 
 STEP = st.integers(-1, 2)
@@ -230,3 +231,77 @@ def test_a_training_shows_its_losses_and_how_far_it_is() -> None:
     assert [event.loss for event in state.losses] == [2.0], "a look that is told again counts once"
     step = state.steps[0]
     assert (step.label, step.done, step.total, step.unit) == ("training", 3, 10, "optimizer steps")
+
+
+@given(st.lists(st.integers(-9, 9)), st.integers(1, 3))
+def test_a_thinned_row_is_half_as_long_in_order_and_keeps_its_ends_and_extremes(values: list[int], count: int) -> None:
+    points = list(enumerate(values))
+    measures = [lambda p: p[1], lambda p: -p[1], lambda p: (p[1] % 2, p[1])][:count]
+    kept = thinned(points, *measures)
+    assert kept == sorted(set(kept) & set(points))
+    assert (kept[:1], kept[-1:]) == (points[:1], points[-1:])
+    assert len(kept) <= max(0, len(points) - 2) / 2 + 2 + count
+    for measure in measures:
+        assert min(map(measure, kept), default=None) == min(map(measure, points), default=None)
+
+
+def steep(n: int) -> float:
+    """Falls, with one peak and one hole, each of one point, and two that are no numbers."""
+    return {700: 99.0, 7001: -5.0, 90: float("nan"), 91: float("inf")}.get(n, 50 / n)
+
+
+def test_what_grows_with_a_training_is_bounded_and_keeps_its_ends_its_extremes_and_the_best() -> None:
+    count = 3 * MOST
+    told = [
+        ev.LossMeasured(step=0, done=n, total=count, part=part, loss=steep(n), best=part == "held out" and n == 3001,
+                        time=float(n), seq=2 * n + (part == "train"))
+        for n in range(1, count) for part in ("held out", "train")
+    ]  # fmt: skip
+    state = RunState.of(told)
+    for curve in ("training loss", "held-out loss"):
+        points = state.history[curve]
+        assert MOST / 4 < len(points) < MOST
+        assert (points[0], points[-1]) == ((1.0, 50.0), (count - 1.0, 50 / (count - 1)))
+        assert {(700.0, 99.0), (7001.0, -5.0)} <= set(points)
+        assert points == sorted(points)
+    losses = state.losses
+    assert MOST / 4 < len(losses) < MOST
+    assert [event.done for event in losses] == sorted({event.done for event in losses})
+    assert {1, 3001, 7001, count - 1} <= {event.done for event in losses}, "the ends, the best and the lowest"
+    assert {90, 91} & {event.done for event in losses}, "that it diverged"
+
+
+def epoch(n: int) -> ev.PromptTrained:
+    return ev.PromptTrained(step=0, candidate="soft", epoch=n, epochs=9, loss=None, accuracy=0.5, skill=1 / n, n=8,
+                            best=n == 3, seconds=1.0, seq=n)  # fmt: skip
+
+
+def test_many_epochs_are_bounded_and_the_best_stays() -> None:
+    state = RunState.of(epoch(n) for n in range(1, MOST + 9))
+    assert len(state.trainings) < MOST
+    assert {1, 3, MOST + 8} <= {event.epoch for event in state.trainings}
+
+
+def test_what_is_told_is_taken_over_in_a_time_that_does_not_grow_with_what_was_told_before() -> None:
+    """Counted in the comparisons of keys that a search through all that was told would make."""
+    compared = 0
+
+    class Name(str):
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return str.__eq__(self, other)
+
+    names = [Name(f"file {n}") for n in range(300)]
+    state = RunState()
+    for seq, name in enumerate([*names, *names], start=1):
+        state.apply(ev.ArtifactWritten(step=0, path=name, format="f", bytes=1, seq=seq))
+        state.apply(ev.GateChecked(name=name, bound=1.0, value=1.0, passed=True))
+        state.apply(
+            ev.PartsRemoved(step=0, part=name, block=0, removed=[], of=1, error=None, seconds=1.0, done=1, total=1)
+        )
+    assert len(state.artifacts) == len(state.gates) == len(state.removals) == len(names)
+    assert compared < 20 * len(names)
+    assert state.artifacts[-1].seq == 600, "told again, it is the last"

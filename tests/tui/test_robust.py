@@ -13,7 +13,8 @@ from recorded import LARGE, SMALL, FakeProcess, MakeRun, app_on, append, kill, s
 
 from engine import events as ev
 from engine import runs
-from engine.state import CURVE_POINTS, LOG_LINES
+from engine.curves import MOST
+from engine.state import LOG_LINES
 from tui.follow import Follower
 from tui.screens.base import WorkScreen
 from tui.screens.dialogs import Reader
@@ -113,7 +114,7 @@ async def test_a_hundred_thousand_events_open_in_two_seconds_and_stay_bounded(ma
         assert state.log[-1].message == f"line {most}"
         assert "training 99999/100000" in words(app)
         assert len(state.log) == LOG_LINES
-        assert all(len(points) < 2 * CURVE_POINTS for points in state.history.values())
+        assert all(len(points) < MOST for points in state.history.values())
     assert took < 4.0  # of processor time with the app's own start; about half on an idle machine
 
 
