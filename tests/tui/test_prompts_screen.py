@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from recorded import LARGE, MIDDLE, SMALL, MakeRun, app_on, append, settle, words
+from textual.widgets import Static
 
 from engine import events as ev
 from engine.events.joint import CARRIED_SOFT, CARRIED_TEXT, PROMPTS
 from engine.runs import Run
+from tui.app import CompressApp
 from tui.screens.dialogs import Reader
 from tui.widgets import examples
 from tui.widgets.table import LiveTable
@@ -48,6 +51,62 @@ async def test_a_race_in_progress(make_run: MakeRun) -> None:
         assert "★" not in shown
         table = app.screen.query_one("#candidates", LiveTable)
         assert str(table.get_cell("c03", "difference")) == "+13.9"  # on the same development rows
+
+
+@SIZES
+async def test_the_race_names_who_is_in_and_who_dropped_out_live(size: tuple[int, int], make_run: MakeRun) -> None:
+    run = make_run("racing", alive=True)
+    events = run.events_file.read_text().splitlines(keepends=True)
+    cut = next(n for n, line in enumerate(events) if '"round": 3' in line) + 1  # one prompt has met its third round
+    run.events_file.write_text("".join(events[:cut]))
+    app = app_on(run)
+    async with app.run_test(size=size) as pilot:
+        await pilot.press("3", "shift+tab")
+        await settle(pilot)
+        assert app.screen.active.id == "race-pane"
+        before = [line.split() for line in race_lines(app)]
+        assert before[0][:3] == ["round", "3", "●"]
+        assert before[3] == ["●", "in", "c03", "77.8%", "n", "80"], "the better ones first"
+        append(run, *(line.rstrip() for line in events[cut:]))
+        await settle(pilot)
+        assert [line.split() for line in race_lines(app)[:6]] == [
+            ["round", "3", "●●●", "3"],
+            ["●", "in", "c03", "77.8%", "n", "160"],
+            ["○", "out", "c02", "75.2%", "n", "160"],
+            ["○", "out", "plain", "63.9%", "n", "160"],
+            ["round", "2", "●●●●●", "5"],
+            ["○", "out", "c01", "67.1%", "n", "80"],
+        ]
+        assert "● in  c03" in words(app)
+        await pilot.press("G")
+        await settle(pilot)
+        assert "○ out c05" in words(app)
+
+
+def race_lines(app: CompressApp) -> list[str]:
+    return str(app.screen.query_one("#race", Static).content).splitlines()
+
+
+async def test_races_of_two_steps_stand_apart(make_run: MakeRun) -> None:
+    run = make_run("finished")
+    won = ev.CandidateScored(step=2, candidate="a01", stage="pruned", split="dev", calibration="batch", n=160, accuracy=0.9,
+                             low=0.8, high=1.0, round=1)  # fmt: skip
+    later = [
+        ev.CandidateAdded(step=2, candidate="a01", text="x", origin="adjusted", tokens=3),
+        won,
+        replace(won, candidate="c03", round=4, alive=False, accuracy=0.7),
+        ev.CandidateAdded(step=2, candidate="a02", text="y", origin="adjusted", tokens=3),
+    ]
+    append(run, *map(ev.to_json, later))
+    app = app_on(run)
+    async with app.run_test(size=SMALL) as pilot:
+        await pilot.press("3", "shift+tab")
+        await settle(pilot)
+        lines = [" ".join(line.split()) for line in race_lines(app)]
+        assert lines[:3] == ["chosen ★ c03", "step 3 export", "round 4 ● 1"]
+        assert lines[3:6] == ["○ out c03 70.0% n 160", "round 1 ●● 2", "● in a01 90.0% n 160"]
+        assert lines[6:8] == ["entered ●●● 3", "● in a02 no figure yet"]
+        assert lines[8:10] == ["step 2 select_prompt", "round 3 ●● 2"]
 
 
 async def test_one_prompt_in_full(make_run: MakeRun) -> None:

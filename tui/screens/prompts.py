@@ -23,6 +23,7 @@ from tui.screens.base import WorkScreen
 from tui.screens.dialogs import Reader
 from tui.widgets import candidates, examples, grid
 from tui.widgets.pane import Pane
+from tui.widgets.race import bracket
 from tui.widgets.table import LiveTable
 
 SOFT = re.compile(r"<\d+ \w+ tokens>")
@@ -75,7 +76,7 @@ class PromptsScreen(WorkScreen):
     def show_state(self, state: RunState) -> None:
         table = self.query_one("#candidates", LiveTable)
         table.show(candidates.rows(state))
-        self.query_one("#race", Static).update(candidates.race(state))
+        self._show_race(state)
         self._show_grid(state)
         left = sum(candidate.alive for candidate in state.candidates.values())
         base = candidates.baseline(state)
@@ -85,6 +86,11 @@ class PromptsScreen(WorkScreen):
         self._show_examples(state)
         if self.follower:
             self._read_examples(self.follower)
+
+    def _show_race(self, state: RunState) -> None:
+        race, shown = self.query_one("#race", Static), bracket(state, candidates.winner(state))
+        if shown != race.content:
+            race.update(shown)
 
     def _show_grid(self, state: RunState) -> None:
         """The pane of a step that walks levels of compression, where there is one."""

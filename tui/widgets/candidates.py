@@ -1,8 +1,7 @@
-"""The A/B table of prompts, the race they ran and one prompt in full, made from a run's state."""
+"""The A/B table of prompts and one prompt in full, made from a run's state."""
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 from rich.text import Text
@@ -100,20 +99,6 @@ def _row(
         "round": Shown((candidate.round, candidate.alive), f"{candidate.round} {'in' if candidate.alive else 'out'}"),
         "rows": Shown((compressed.n, compressed.split), f"{compressed.split} {compressed.n}") if compressed else None,
     }
-
-
-def race(state: RunState) -> Text:
-    """Round by round, how many prompts were still in."""
-    rounds = Counter(candidate.round for candidate in state.candidates.values())
-    lines = []
-    for number in sorted(rounds):
-        left = sum(count for r, count in rounds.items() if r >= number)
-        name = f"round {number}" if number else "entered"
-        lines.append(Text.assemble((f"{name:<9}", "bright_black"), ("●" * min(left, 40), "cyan"), f" {left}"))
-    best = winner(state)
-    if best:
-        lines.append(Text.assemble(("chosen   ", "bright_black"), ("★ ", "green"), best))
-    return Text("\n").join(lines)
 
 
 def detail(state: RunState, name: str) -> Text:

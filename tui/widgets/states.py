@@ -26,6 +26,8 @@ LOOKS = {
     "worse": ("▼", "red"),
     "tie": ("=", "bright_black"),
     "baseline": ("·", "bright_black"),
+    "in": ("●", "cyan"),
+    "out": ("○", "bright_black"),
     "valid": ("✓", "green"),
     "right": ("✓", "green"),
     "wrong": ("✗", "red"),
