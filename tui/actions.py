@@ -85,7 +85,7 @@ ACTIONS = (
         "Open a branch or a detail; with nothing open: the demo model",
         ("inspect",),
     ),
-    Action("model", "m", "model", "Open a model: a folder, a .gguf or .safetensors file, demo", ("inspect",)),
+    Action("model", "m", "model", "Open a model: a folder, a file, a name of the hub, demo", ("inspect",)),
     Action("what_if", "t", "what if", "Try a sparsity and bits: what the model would take", ("inspect",)),
     Action("compare", "equals_sign", "compare", "Compare with another model, matrix by matrix", ("inspect",)),
     Action("expand", "E", "expand", "Open or close all branches", ("inspect",)),

@@ -16,7 +16,7 @@ from engine.errors import UsageError
 from tui.names import block_of
 
 if TYPE_CHECKING:
-    from engine.inspection import ModelSummary
+    from engine.summary import ModelSummary
 
 EXAMPLE = "sparsity=0.5 bits=4 group=128"
 WIDEST = 32

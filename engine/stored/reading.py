@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from engine import gguf_header, safetensors_header
 from engine.errors import Unavailable
-from engine.inspection import ModelSummary, TensorInfo
+from engine.summary import ModelSummary, TensorInfo
 
 if TYPE_CHECKING:
     from engine.gguf_header import GgufTensor
@@ -40,6 +40,9 @@ class Stored:
 
 def read(summary: ModelSummary, tensor: TensorInfo, most: int = MOST) -> Stored:
     """The rows of a matrix, at most `most` weights of it. Raises Unavailable where its values cannot be read."""
+    if summary.remote:
+        hint = f"hf download {summary.name}"
+        raise Unavailable("its weights are on the hub, only headers were read", where=tensor.name, hint=hint)
     folder = Path(summary.path)
     file = folder / tensor.file if folder.is_dir() else folder
     width = tensor.shape[-1] if tensor.shape else 1

@@ -1,4 +1,4 @@
-"""Run folders made from recorded events, and stand-ins for starting and signalling workers."""
+"""Run folders made from recorded events, two small models, and stand-ins for starting and signalling workers."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from recorded import RECORDED, FakeProcess, MakeRun, until_idle
+from recorded import FIRST, RECORDED, SECOND, FakeProcess, MakeRun, until_idle
+from safetensors.numpy import load_file, save_file
 
 from engine import runs
 from tui.app import collect_seldom
@@ -85,3 +87,26 @@ def signals(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     seen: list[int] = []
     monkeypatch.setattr(runs, "send_signal", lambda run, signal: seen.append(int(signal)))
     return seen
+
+
+def written(folder: Path, tensors: dict[str, np.ndarray]) -> Path:
+    folder.mkdir(parents=True)
+    save_file(tensors, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"], "num_hidden_layers": 2}))
+    return folder
+
+
+@pytest.fixture
+def dense() -> Path:
+    """Two matrices of random values and one without any."""
+    random = np.random.default_rng(0)
+    tensors = {name: random.normal(size=(16, 32)).astype(np.float32) for name in (FIRST, SECOND)}
+    return written(Path("dense").resolve(), {**tensors, "model.packed.weight": np.ones((4, 4), np.int32)})
+
+
+@pytest.fixture
+def pruned(dense: Path) -> Path:
+    """The same with 2:4 zeros in the first matrix; the second has lost rows."""
+    tensors = load_file(dense / "model.safetensors")
+    tensors[FIRST][:, 0::4] = tensors[FIRST][:, 3::4] = 0
+    return written(Path("pruned").resolve(), {FIRST: tensors[FIRST], SECOND: tensors[SECOND][:8]})

@@ -16,6 +16,8 @@ from textual.pilot import Pilot
 from engine import runs
 from tui.app import CompressApp
 
+FIRST, SECOND = (f"model.layers.{block}.mlp.up_proj.weight" for block in range(2))
+"""the matrices of the model `dense`"""
 RECORDED = Path(__file__).parent.parent / "fixtures" / "events"
 SMALL, MIDDLE, LARGE = (80, 24), (120, 30), (160, 45)
 PATIENCE = 10.0

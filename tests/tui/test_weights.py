@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from recorded import LARGE, SMALL, MakeRun, app_on, notices, settle, words
-from safetensors.numpy import save_file
+from recorded import FIRST, LARGE, SMALL, MakeRun, app_on, notices, settle, words
 from textual.pilot import Pilot
 from textual.widgets import Input
 
@@ -20,32 +18,6 @@ from tui.widgets import weights
 from tui.widgets.table import LiveTable
 
 SIZES = pytest.mark.parametrize("size", [SMALL, LARGE], ids=["80x24", "160x45"])
-FIRST, SECOND = (f"model.layers.{block}.mlp.up_proj.weight" for block in range(2))
-
-
-def written(folder: Path, tensors: dict[str, np.ndarray]) -> Path:
-    folder.mkdir(parents=True)
-    save_file(tensors, folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"], "num_hidden_layers": 2}))
-    return folder
-
-
-@pytest.fixture
-def dense() -> Path:
-    """Two matrices of random values and one without any."""
-    random = np.random.default_rng(0)
-    tensors = {name: random.normal(size=(16, 32)).astype(np.float32) for name in (FIRST, SECOND)}
-    return written(Path("dense").resolve(), {**tensors, "model.packed.weight": np.ones((4, 4), np.int32)})
-
-
-@pytest.fixture
-def pruned(dense: Path) -> Path:
-    """The same with 2:4 zeros in the first matrix; the second has lost rows."""
-    from safetensors.numpy import load_file
-
-    tensors = load_file(dense / "model.safetensors")
-    tensors[FIRST][:, 0::4] = tensors[FIRST][:, 3::4] = 0
-    return written(Path("pruned").resolve(), {FIRST: tensors[FIRST], SECOND: tensors[SECOND][:8]})
 
 
 async def go(pilot: Pilot[int], app: CompressApp, pane: str) -> None:

@@ -9,7 +9,7 @@ from recorded import LARGE, SMALL, MakeRun, app_on, settle, words
 from textual.widgets import Input
 
 from engine.errors import UsageError
-from engine.inspection import ModelSummary, TensorInfo
+from engine.summary import ModelSummary, TensorInfo
 from tui import whatif
 from tui.whatif import WhatIf
 

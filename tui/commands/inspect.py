@@ -11,9 +11,11 @@ from engine import figures
 from tui import output
 
 if TYPE_CHECKING:
-    from engine.inspection import ModelSummary, Node
+    from engine.summary import ModelSummary, Node
 
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="A folder, a GGUF or safetensors file, or demo.")]
+Model = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A folder, a GGUF or safetensors file, a hub name, or demo.")
+]
 
 
 def show(
@@ -30,12 +32,12 @@ def show(
 
 
 def _records(summary: ModelSummary) -> list[str]:
-    from engine import inspection
+    from engine.summary import kv_cache_per_1k, memory
 
     head = {
         "kind": "model", "path": str(summary.path), "format": summary.format, "architecture": summary.architecture,
         "parameters": summary.parameters, "bytes": summary.bytes, "tensors": len(summary.tensors),
-        "memory": inspection.memory(summary), "kv_cache_per_1k": inspection.kv_cache_per_1k(summary),
+        "memory": memory(summary), "kv_cache_per_1k": kv_cache_per_1k(summary),
     }  # fmt: skip
     tensors = (
         {
@@ -52,17 +54,17 @@ def _records(summary: ModelSummary) -> list[str]:
 
 
 def _lines(summary: ModelSummary, whole: bool) -> list[str]:
-    from engine import inspection
+    from engine.summary import kv_cache_per_1k, memory
 
-    memory = ", ".join(f"{dtype} {figures.size(n)}" for dtype, n in inspection.memory(summary).items())
-    cache = inspection.kv_cache_per_1k(summary)
+    sizes = ", ".join(f"{dtype} {figures.size(n)}" for dtype, n in memory(summary).items())
+    cache = kv_cache_per_1k(summary)
     facts = [
         ("model", str(summary.path)),
         ("format", summary.format),
         ("architecture", summary.architecture),
         ("parameters", f"{summary.parameters:,} in {len(summary.tensors)} tensors"),
         ("size", figures.size(summary.bytes)),
-        ("memory", memory),
+        ("memory", sizes),
         ("KV cache", f"{figures.size(cache)} per 1k tokens" if cache is not None else figures.NOTHING),
     ]
     rows = [row for group in _groups(summary.tree(), whole) for row in _rows(group, 0, whole, summary.bytes)]

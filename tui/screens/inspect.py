@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from rich.text import Text
 from textual import work
 from textual.containers import Vertical, VerticalScroll
+from textual.markup import escape
 from textual.widget import Widget
 from textual.widgets import DataTable, Static, Tree
 
@@ -20,6 +21,7 @@ from tui import actions, blocks, recent, whatif
 from tui.names import short
 from tui.screens.dialogs import Ask
 from tui.screens.weighing import WeighingScreen, headers
+from tui.threads import aside
 from tui.widgets import comparison, explain, modeltext
 from tui.widgets.line import Line
 from tui.widgets.modeltree import ModelTree
@@ -27,7 +29,7 @@ from tui.widgets.pane import Pane
 from tui.widgets.sensitivity import Sensitivity, ratios
 
 if TYPE_CHECKING:
-    from engine.inspection import ModelSummary, Node, TensorInfo
+    from engine.summary import ModelSummary, Node, TensorInfo
 
 
 class InspectScreen(WeighingScreen):
@@ -60,10 +62,10 @@ class InspectScreen(WeighingScreen):
         if self.problem:
             return f"{self.problem}\n\n[b]m[/b]  open another model"
         if self.source:
-            return f"reading the headers of {self.source} …"
+            return f"reading the headers of {escape(self.source)} …\n\n[b]m[/b]  open another model"
         return (
             "No model is open.\n\n[b]enter[/b]  inspect the demo model\n[b]m[/b]  open a folder, a .gguf or a "
-            ".safetensors file\n[b]4[/b]  choose a profile, then [b]i[/b] for its model"
+            ".safetensors file, a name of the hub\n[b]4[/b]  choose a profile, then [b]i[/b] for its model"
         )
 
     def update_view(self) -> None:
@@ -86,9 +88,9 @@ class InspectScreen(WeighingScreen):
     @work(group="inspect", exclusive=True)
     async def _read(self, source: str) -> None:
         try:
-            self.summary = await asyncio.to_thread(headers, source)
+            self.summary = await aside(headers, source)
         except EngineError as error:
-            self.problem = "\n".join(error.lines()).replace("[", "\\[")
+            self.problem = escape("\n".join(error.lines()))
         else:
             self._fill(self.summary)
             await asyncio.to_thread(recent.add, recent.MODELS, source)
@@ -135,7 +137,7 @@ class InspectScreen(WeighingScreen):
             self.query_one(ModelTree).action_select_cursor()
 
     def do_model(self) -> None:
-        question = "Open a model: folder, .gguf or .safetensors file, or demo"
+        question = "Open a model: folder, .gguf or .safetensors file, org/name of the hub, or demo"
         known = list(reversed(recent.read(recent.MODELS)))
         ask = Ask(question, self.source or "./", known=known, check=lambda s: None if s else "a path")
         self.app.push_screen(ask, self._chosen)
@@ -202,8 +204,7 @@ class InspectScreen(WeighingScreen):
         tree.show_model(summary.tree())
         self._by_name = comparison.by_name(summary)
         self.query_one("#totals", Static).update(modeltext.totals(summary))
-        name = str(summary.path).rstrip("/").rsplit("/", 1)[-1]
-        self.query_one("#tree-pane", Pane).say(title=f"Model · {name}")
+        self.query_one("#tree-pane", Pane).say(title=f"Model · {summary.title}")
         count = len(summary.tensors)
         self.query_one("#tree-pane", Pane).say(subtitle=f"{count} tensors · {figures.size(summary.bytes)}")
         self._seen, self._matrix = (), None
@@ -229,7 +230,7 @@ class InspectScreen(WeighingScreen):
         if self.summary is None:
             return None
         if name and (tensor := self.chosen):
-            from engine.inspection import Node
+            from engine.summary import Node
 
             return modeltext.detail(Node(name, tensor=tensor), tensor.name, self.summary.bytes, None, None, None)
         if node is None or node.data is None:

@@ -5,7 +5,6 @@ The strip starts from the step's own shares, or from the plan of the open run wh
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from tui.actions import Action
 from tui.blocks import before_blocks_left
 from tui.screens.base import WorkScreen
 from tui.shares import Shares, Sizes, editable, shares, sizes_of_model, sizes_of_run
+from tui.threads import aside
 from tui.widgets import drafts
 from tui.widgets.pane import Pane
 from tui.widgets.sharesview import SharesView
@@ -137,7 +137,7 @@ class SharesScreen(WorkScreen):
     @work(group="shares", exclusive=True)
     async def _load(self, asked: Asked, checked: Profile, step: int) -> None:
         try:
-            sizes = await asyncio.to_thread(sizes_of_model, checked.model.source)
+            sizes = await aside(sizes_of_model, checked.model.source)
         except EngineError as error:
             if self._asked == asked:
                 self._put(None, "\n".join(error.lines()).removeprefix("error: "))

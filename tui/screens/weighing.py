@@ -16,15 +16,16 @@ from tui import recent, says
 from tui.resident import pair
 from tui.screens.base import WorkScreen
 from tui.screens.dialogs import Ask
+from tui.threads import aside
 from tui.widgets import comparison
 from tui.widgets.pane import Pane
 from tui.widgets.table import LiveTable
 from tui.widgets.weights import Weights
 
 if TYPE_CHECKING:
-    from engine.inspection import ModelSummary, TensorInfo
     from engine.stored.difference import Difference
     from engine.stored.portrait import Portrait
+    from engine.summary import ModelSummary, TensorInfo
 
 REST = 0.15
 """seconds that the cursor stays before weights are read"""
@@ -137,7 +138,7 @@ class WeighingScreen(WorkScreen):
     async def _read_other(self, source: str) -> None:
         summary = self.summary
         try:
-            other = await asyncio.to_thread(lambda: headers(says.model(source)))
+            other = await aside(lambda: headers(says.model(source)))
         except EngineError as error:
             self.tui.complain(error)
             return
@@ -146,7 +147,7 @@ class WeighingScreen(WorkScreen):
         self.forget_weights()
         self.other, self.pairs = other, comparison.paired(summary, other)
         pane = self.query_one("#compare-pane", Pane)
-        pane.label = f"Compare · {source.rstrip('/').rsplit('/', 1)[-1]}"
+        pane.label = f"Compare · {other.title}"
         pane.say(title=pane.label, subtitle="the selected one is read · = another")
         self.need(pane, True)
         self.show_comparison()

@@ -13,8 +13,8 @@ from tui.widgets.columns import Column
 from tui.widgets.explain import lines
 
 if TYPE_CHECKING:
-    from engine.inspection import ModelSummary, TensorInfo
     from engine.stored.difference import Difference
+    from engine.summary import ModelSummary, TensorInfo
 
 COLUMNS = (
     Column("matrix", "matrix", keep="end", room=19),

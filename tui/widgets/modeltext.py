@@ -15,7 +15,7 @@ from tui.widgets.explain import lines
 from tui.widgets.states import bar, height
 
 if TYPE_CHECKING:
-    from engine.inspection import ModelSummary, Node
+    from engine.summary import ModelSummary, Node
 
 CONFIG = (
     "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "vocab_size",
@@ -24,9 +24,9 @@ CONFIG = (
 
 
 def totals(summary: ModelSummary) -> Text:
-    from engine.inspection import kv_cache_per_1k, memory
+    from engine.summary import kv_cache_per_1k, memory
 
-    text = lines([("model", str(summary.path).rsplit("/", 1)[-1]), ("kind", summary.architecture)])
+    text = lines([("model", summary.title), ("kind", summary.architecture)])
     text.append_text(lines([("format", summary.format), ("parameters", figures.count(summary.parameters))]))
     text.append_text(lines([("on disk", figures.size(summary.bytes))]))
     text.append("\nMemory of the weights\n", "underline")

@@ -16,7 +16,7 @@ from tui.names import short
 from tui.widgets.states import elide
 
 if TYPE_CHECKING:
-    from engine.inspection import Node
+    from engine.summary import Node
 
 ORDERS = ("file", "bytes", "sparsity", "sensitivity")
 # label, width, smallest width of the tree that shows it

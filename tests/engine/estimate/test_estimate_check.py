@@ -16,6 +16,7 @@ from engine.errors import UsageError
 from engine.estimate import check, machine
 from engine.profile import ModelOptions
 from engine.runs import Run
+from engine.summary import ModelSummary
 from engine.worker import execute
 
 PROFILE = """
@@ -184,9 +185,9 @@ def test_weights_that_do_not_fit_are_refused_before_they_are_loaded(
 
 
 def test_a_gguf_that_does_not_fit_into_the_cache_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    summary = inspection.ModelSummary(str(tmp_path / "m.gguf"), "gguf", "llama", (), {}, {})
+    summary = ModelSummary(str(tmp_path / "m.gguf"), "gguf", "llama", (), {}, {})
     (tmp_path / "m.gguf").write_bytes(b"GGUF")
-    monkeypatch.setattr(inspection.ModelSummary, "parameters", 10**9)
+    monkeypatch.setattr(ModelSummary, "parameters", 10**9)
     monkeypatch.setattr(inspection, "inspect", lambda source: summary)
     monkeypatch.setattr(machine, "disk", lambda path: (1, 10**6))
     with pytest.raises(UsageError, match=r"4\.0 GB of room on disk, and there are 1\.0 MB"):
