@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import torch
 
+from engine.memory import is_out_of_memory
 from engine.subject import Subject
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 WIDER = 16  # times as much on a graphics card, which takes as long to begin with little
 SHARE = 8  # of the card's memory for keys and values, and for predictions: one part in so many
@@ -40,6 +45,19 @@ class Bounds:
         room = memory // SHARE
         tokens = max(cls.tokens, min(WIDER * cls.tokens, room // predicted))
         return cls(tokens, max(cls.cached, min(WIDER * cls.cached, room // held)))
+
+
+def in_halves(work: Callable[[list[T]], list[R]], batch: list[T]) -> list[R]:
+    """`work(batch)`, of halves where memory runs out on more than one: others may be on the same card."""
+    try:
+        return work(batch)
+    except RuntimeError as error:
+        if len(batch) < 2 or not is_out_of_memory(error):
+            raise
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    middle = len(batch) // 2
+    return in_halves(work, batch[:middle]) + in_halves(work, batch[middle:])
 
 
 def numbers_held(subject: Subject, hidden: int) -> int:

@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ import torch
 
 from engine.data.rows import Row
 from engine.prompts import context, rendering
-from engine.prompts.bounds import Bounds
+from engine.prompts.bounds import Bounds, in_halves
 from engine.prompts.cache import ScoreCache
 from engine.prompts.forward import (
     Beginning,
@@ -44,8 +45,8 @@ if TYPE_CHECKING:
 
 Item = tuple[Sequence_, str]
 """a sequence and its key"""
-Work = Callable[[list[Sequence_], Beginning], list[list[float]]]
-"""numbers for every sequence of a batch"""
+Work = Callable[..., list[list[float]]]
+"""(sequences of a batch, begun=what they begin with) -> numbers for each of them"""
 
 
 @dataclass
@@ -178,7 +179,7 @@ class Scorer:
             if not batch:
                 continue
             with self.computing():
-                found = dict(zip(batch, work(list(batch.values()), begun), strict=True))
+                found = dict(zip(batch, in_halves(partial(work, begun=begun), list(batch.values())), strict=True))
             missing -= found.keys()
             if self.cache:
                 self.cache.put(found)

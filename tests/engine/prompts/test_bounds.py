@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from fixtures.models import subject
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.prompts.bounds import PREDICTED, SHARE, WIDER, Bounds, numbers_held
+from engine.prompts.bounds import PREDICTED, SHARE, WIDER, Bounds, in_halves, numbers_held
 
 LEAST = Bounds()
 
@@ -29,6 +30,33 @@ def test_a_small_model_on_a_large_card_gets_more_than_ten_times_as_much() -> Non
 
 def test_a_model_with_a_large_vocabulary_on_a_small_card_goes_as_on_a_processor() -> None:
     assert Bounds.wide(8 * 10**9, 131_072, PREDICTED * 262_144) == Bounds(2048, 16384)
+
+
+@given(st.lists(st.integers(), min_size=1), st.integers(1, 9))
+def test_where_memory_runs_out_halves_give_the_same(numbers: list[int], most: int) -> None:
+    asked: list[int] = []
+
+    def work(batch: list[int]) -> list[int]:
+        if len(batch) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        asked.append(len(batch))
+        return [2 * number for number in batch]
+
+    assert in_halves(work, numbers) == [2 * number for number in numbers]
+    assert max(asked) <= most
+    assert sum(asked) == len(numbers)
+
+
+def test_what_fails_otherwise_or_alone_fails() -> None:
+    def work(batch: list[int]) -> list[int]:
+        asked.append(len(batch))
+        raise error
+
+    for error, calls in ((RuntimeError("shapes"), [4]), (torch.OutOfMemoryError("CUDA out of memory"), [4, 2, 1])):
+        asked: list[int] = []
+        with pytest.raises(RuntimeError, match=str(error)):
+            in_halves(work, [1, 2, 3, 4])
+        assert asked == calls
 
 
 def test_keys_and_values_are_counted_as_a_cache_holds_them() -> None:
