@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +21,15 @@ from engine.errors import Unavailable
 from engine.summary import ModelSummary, TensorInfo
 
 if TYPE_CHECKING:
-    from engine.gguf_header import GgufTensor
+    from engine.gguf_header import GgufHeader, GgufTensor
+    from engine.safetensors_header import SafetensorsHeader
 
 Values = NDArray[np.float32]
 MOST = 1 << 22
 """weights that are read of one matrix"""
 NUMBERS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+HEADERS = 64
+"""headers that are kept for the next matrix of the same files"""
 ROTATED = {"attn_q.weight": "num_attention_heads", "attn_k.weight": "num_key_value_heads"}
 """matrices whose rows llama.cpp stores in another order, and the number of their heads"""
 
@@ -58,7 +62,7 @@ def _safetensors(tensor: TensorInfo, file: Path, rows: NDArray[np.int64]) -> Val
         raise Unavailable(
             f"{tensor.dtype} values are codes that only the whole model gives a meaning", where=tensor.name
         )
-    found = next(t for t in safetensors_header.read_header(file).tensors if t.name == tensor.name)
+    found = next(t for t in _plain_header(file, file.stat().st_mtime_ns).tensors if t.name == tensor.name)
     stored = np.memmap(
         file, NUMBERS[tensor.dtype], "r", found.begin, (tensor.parameters // tensor.shape[-1], tensor.shape[-1])
     )
@@ -71,13 +75,23 @@ def _safetensors(tensor: TensorInfo, file: Path, rows: NDArray[np.int64]) -> Val
 def _gguf(summary: ModelSummary, tensor: TensorInfo, file: Path, rows: NDArray[np.int64]) -> Values:
     from gguf import GGMLQuantizationType, quants
 
-    header = gguf_header.read_header(file)
+    header = _gguf_header(file, file.stat().st_mtime_ns)
     found: GgufTensor = next(t for t in header.tensors if t.name == tensor.name)
     count = tensor.parameters // tensor.shape[-1]
     order = _order(summary, tensor, count)
     stored = np.memmap(file, np.uint8, "r", header.begin + found.offset, (count, tensor.bytes // count))
     kind: Any = GGMLQuantizationType[tensor.dtype]
     return np.asarray(quants.dequantize(np.asarray(stored[order[rows]]), kind), np.float32)
+
+
+@lru_cache(maxsize=HEADERS)
+def _plain_header(file: Path, changed: int) -> SafetensorsHeader:
+    return safetensors_header.read_header(file)
+
+
+@lru_cache(maxsize=HEADERS)
+def _gguf_header(file: Path, changed: int) -> GgufHeader:
+    return gguf_header.read_header(file)
 
 
 def _order(summary: ModelSummary, tensor: TensorInfo, rows: int) -> NDArray[np.int64]:

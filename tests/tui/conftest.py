@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fixtures.folders import written
 from recorded import FIRST, RECORDED, SECOND, FakeProcess, MakeRun, until_idle
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from engine import runs
 from tui.app import collect_seldom
@@ -87,13 +88,6 @@ def signals(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     seen: list[int] = []
     monkeypatch.setattr(runs, "send_signal", lambda run, signal: seen.append(int(signal)))
     return seen
-
-
-def written(folder: Path, tensors: dict[str, np.ndarray]) -> Path:
-    folder.mkdir(parents=True)
-    save_file(tensors, folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"], "num_hidden_layers": 2}))
-    return folder
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,23 +26,41 @@ REST = 1616
 @pytest.mark.parametrize(
     ("text", "asked", "sizes"),
     [
-        ("", WhatIf(), {"now": 1872, "zeros stored": 1872}),
-        ("bits=4 group=64", WhatIf(0.0, 4, 64), {"now": 1872, "zeros stored": REST + 64 + 4}),
+        ("", WhatIf(), {"now": (1872, 1872), "zeros stored": (1872, 1872)}),
+        ("bits=4 group=64", WhatIf(0.0, 4, 64), {"now": (1872, 1872), "zeros stored": (REST + 68, REST + 68)}),
         (
             "sparsity=50%",
             WhatIf(0.5),
-            {"now": 1872, "zeros stored": 1872, "zeros masked": REST + 128 + 16, "2:4 packed": REST + 128 + 16},
+            {
+                "now": (1872, 1872),
+                "zeros stored": (1872, 1872),
+                "zeros masked": (REST + 128 + 16, 1872),
+                "2:4 packed": (REST + 128 + 16, REST + 128 + 16),
+            },
         ),
         (
             "sparsity=0.75, bits=8",
             WhatIf(0.75, 8),
-            {"now": 1872, "zeros stored": REST + 130, "zeros masked": REST + 50},
+            {"now": (1872, 1872), "zeros stored": (REST + 130, REST + 130), "zeros masked": (REST + 50, REST + 130)},
         ),
     ],
 )
-def test_sizes_by_hand(text: str, asked: WhatIf, sizes: dict[str, int]) -> None:
+def test_sizes_by_hand(text: str, asked: WhatIf, sizes: dict[str, tuple[int, int]]) -> None:
     assert whatif.parse(text) == asked
     assert whatif.sizes(MODEL, asked) == sizes
+
+
+def test_loaded_there_are_keys_and_values_too() -> None:
+    config = {"num_hidden_layers": 1, "num_attention_heads": 1, "hidden_size": 8}
+    found = whatif.sizes(replace(MODEL, config=config), WhatIf(bits=4, group=64))
+    assert {name: taken.memory - taken.disk for name, taken in found.items()} == {
+        "now": 1000 * 8 * 2 * 2, "zeros stored": 1000 * 8 * 2 * 2,
+    }  # fmt: skip
+
+
+def test_a_model_without_blocks_stays_as_it_is() -> None:
+    found = whatif.sizes(replace(MODEL, tensors=TENSORS[:1]), WhatIf(0.5, 4))
+    assert set(found.values()) == {(1600, 1600)}
 
 
 @pytest.mark.parametrize("text", ["sparsity=1", "bits=0", "bits=64", "group=0", "half", "sparsity=-1", "speed=2"])
@@ -51,11 +70,16 @@ def test_what_cannot_be_meant_is_refused_with_an_example(text: str) -> None:
     assert caught.value.hint == whatif.EXAMPLE
 
 
-def test_the_words_say_shares_of_what_it_takes_now() -> None:
-    head, now, stored = whatif.lines(MODEL, WhatIf(bits=4, group=64))
-    assert head == "no zeros, 4 bits, groups of 64"
-    assert now.split() == ["now", "1.9", "kB", "100.0%"]
-    assert stored.endswith("90.0%")
+def test_the_words_say_the_change_against_now() -> None:
+    said, head, now, stored, masked, loaded = whatif.table(MODEL, WhatIf(0.75, 8))
+    assert said == "75.0% zeros, 8 bits, groups of 128"
+    assert head.split() == ["on", "disk", "change", "loaded", "change"]
+    assert now.split() == ["now", "1.9", "kB", "1.9", "kB"]
+    assert stored.split()[2:] == ["1.7", "kB", "-6.7%", "1.7", "kB", "-6.7%"]
+    assert masked.split()[2:] == ["1.7", "kB", "-11.0%", "1.7", "kB", "-6.7%"]
+    assert "masks unpacked" in loaded
+    narrow = [line.split() for line in whatif.narrow(MODEL, WhatIf(0.75, 8))]
+    assert narrow[-3:-1] == [["zeros", "masked", "1.7", "kB", "-11.0%"], ["loaded", "1.7", "kB", "-6.7%"]]
 
 
 async def test_what_is_typed_is_answered_at_once_and_kept_in_the_totals(tmp_path: Path) -> None:
@@ -76,7 +100,7 @@ async def test_what_is_typed_is_answered_at_once_and_kept_in_the_totals(tmp_path
         await pilot.press("enter")
         await settle(pilot)
         assert "no zeros, 4 bits" in words(app)
-        assert "90.0%" in words(app)
+        assert "-10.0%" in words(app)
 
 
 async def test_the_command_that_repeats_it_is_copied(make_run: MakeRun) -> None:

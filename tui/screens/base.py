@@ -96,6 +96,8 @@ class WorkScreen(PaneScreen):
             return "there is nothing here yet"
         if name in ("sort", "reverse") and self._sortable() is None:
             return f"nothing to sort in {self.active.label}"
+        if name == "reverse" and (fixed := self._fixed()):
+            return fixed
         if name == "filter" and self._filterable() is None:
             return f"nothing to filter in {self.active.label}"
         if name == "copy" and not self.copied():
@@ -178,7 +180,7 @@ class WorkScreen(PaneScreen):
 
     def do_reverse(self) -> None:
         target = self._sortable()
-        if isinstance(target, LiveTable):
+        if target is not None:
             self.notify(f"sorted by {target.sort_other_way()}", timeout=2)
 
     def do_filter(self) -> None:
@@ -237,6 +239,11 @@ class WorkScreen(PaneScreen):
     def _sortable(self) -> LiveTable | ModelTree | None:
         target = self.active.target()
         return target if isinstance(target, LiveTable | ModelTree) else None
+
+    def _fixed(self) -> str | None:
+        """Why the order of what is sorted has no other way, None where it has."""
+        target = self._sortable()
+        return target.fixed() if target is not None else None
 
     def _filterable(self) -> LiveTable | ModelTree | LogView | None:
         target = self.active.target()

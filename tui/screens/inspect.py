@@ -1,4 +1,4 @@
-"""The Inspect screen: a model's tree from its headers, its totals, one matrix in detail; `weighing` reads weights."""
+"""The Inspect screen: a model's tree from its headers and one matrix in detail; other parts in `totals` and its bases."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from textual.widget import Widget
 from textual.widgets import DataTable, Static, Tree
 
 from engine import figures
-from engine.errors import EngineError, UsageError
+from engine.errors import EngineError
 from engine.events import LayerSensitivity
 from engine.state import LayerState, RunState
-from tui import actions, blocks, recent, whatif
+from tui import actions, blocks, recent
 from tui.names import short
 from tui.screens.dialogs import Ask
-from tui.screens.weighing import WeighingScreen, headers
+from tui.screens.surveying import headers
+from tui.screens.totals import TotalsScreen
 from tui.threads import aside
 from tui.widgets import comparison, explain, modeltext
 from tui.widgets.line import Line
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from engine.summary import ModelSummary, Node, TensorInfo
 
 
-class InspectScreen(WeighingScreen):
+class InspectScreen(TotalsScreen):
     """Mode 1."""
 
     name_of: ClassVar[str] = "inspect"
@@ -43,11 +44,10 @@ class InspectScreen(WeighingScreen):
         self.source = ""
         self.problem = ""
         self._matrix: str | None = None
-        self._by_name: Mapping[str, TensorInfo] = {}
 
     def compose_body(self) -> Iterator[Widget]:
         with Vertical(classes="column", id="left"):
-            yield Pane(VerticalScroll(Static(id="totals")), title="Totals", widget_id="totals-pane", side=True)
+            yield self.totals_pane()
         with Vertical(classes="column", id="centre"):
             yield Pane(Line(id="tree-heading"), ModelTree(widget_id="tree"), title="Model", widget_id="tree-pane")
             yield self.compare_pane()
@@ -76,7 +76,7 @@ class InspectScreen(WeighingScreen):
     def _update_frame(self) -> None:
         super()._update_frame()
         if self.summary is not None:
-            self.query_one("#tree-heading", Line).put(self.query_one(ModelTree).heading())
+            self._show_heading()
 
     def open_model(self, source: str) -> None:
         """Reads the headers in a thread; the screen stays usable."""
@@ -147,27 +147,6 @@ class InspectScreen(WeighingScreen):
             self.open_model(source)
             self.update_view()
 
-    def do_what_if(self) -> None:
-        """Asks for a sparsity and a width and shows at once what they would come to."""
-        summary = self.summary
-        if summary is None:
-            return
-
-        def preview(text: str) -> str:
-            try:
-                return "\n".join(whatif.lines(summary, whatif.parse(text)))
-            except UsageError as error:
-                return "\n".join(error.lines())
-
-        def answered(text: str | None) -> None:
-            if text is not None:
-                shown = Text.assemble(("\nWhat if\n", "underline"), preview(text))
-                self.query_one("#totals", Static).update(modeltext.totals(summary).append_text(shown))
-                self.query_one("#totals-pane VerticalScroll", VerticalScroll).scroll_end(animate=False)
-
-        ask = Ask("What if all matrices of the blocks were …", whatif.EXAMPLE, preview=preview, check=_readable)
-        self.app.push_screen(ask, answered)
-
     def do_expand(self) -> None:
         tree = self.query_one(ModelTree)
         tree.expand_all(any(not node.is_expanded for node in tree.branches()))
@@ -181,7 +160,7 @@ class InspectScreen(WeighingScreen):
     @property
     def chosen(self) -> TensorInfo | None:
         if self._matrix is not None:
-            return self._by_name.get(short(self._matrix))
+            return self.by_name.get(short(self._matrix))
         node = self.query_one(ModelTree).cursor_node
         return node.data.tensor if node is not None and node.data is not None else None
 
@@ -202,13 +181,22 @@ class InspectScreen(WeighingScreen):
     def _fill(self, summary: ModelSummary) -> None:
         tree = self.query_one(ModelTree)
         tree.show_model(summary.tree())
-        self._by_name = comparison.by_name(summary)
-        self.query_one("#totals", Static).update(modeltext.totals(summary))
+        self.by_name = comparison.by_name(summary)
+        self.show_totals("")
         self.query_one("#tree-pane", Pane).say(title=f"Model · {summary.title}")
         count = len(summary.tensors)
         self.query_one("#tree-pane", Pane).say(subtitle=f"{count} tensors · {figures.size(summary.bytes)}")
         self._seen, self._matrix = (), None
         self.call_after_refresh(self.focus_pane)
+        self.survey()
+
+    def show_survey(self, whole: bool) -> None:
+        super().show_survey(whole)
+        self.show_totals()
+        self._show_heading()
+
+    def _show_heading(self) -> None:
+        self.query_one("#tree-heading", Line).put(self.query_one(ModelTree).heading())
 
     def show_detail(self) -> None:
         text = self._detail()
@@ -222,7 +210,7 @@ class InspectScreen(WeighingScreen):
     def _detail(self) -> Text | None:
         """What the headers and the open run say of what the cursor is on."""
         tree, tried, name = self.query_one(ModelTree), self.tried, self._matrix or ""
-        node, layer = tree.cursor_node, tree.layer_of(name) if name else None
+        node, layer = tree.cursor_node, tree.known.layer_of(name) if name else None
         if layer is not None:
             return Text.assemble((f"{layer.name}\n\n", "bold"), explain.matrix(layer, tried.get(layer.name)))
         if (alone := tried.get(name)) is not None:
@@ -236,14 +224,6 @@ class InspectScreen(WeighingScreen):
         if node is None or node.data is None:
             return None
         path = tree.path_of(node)
-        layer, sparsity = tree.layer_of(path), tree.sparsity(node.data, path)
+        layer, sparsity = tree.known.layer_of(path), tree.known.sparsity(node.data, path)
         known = tried.get(layer.name if layer else path)
         return modeltext.detail(node.data, path, self.summary.bytes, layer, known, sparsity)
-
-
-def _readable(text: str) -> str | None:
-    try:
-        whatif.parse(text)
-    except UsageError as error:
-        return error.message
-    return None

@@ -1,4 +1,4 @@
-"""Two models matrix by matrix: which belong together, and a table of how far they are apart as far as they were read."""
+"""Two models matrix by matrix: which belong together, and how far apart they are as far as they were read; a model's zeros."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from engine import figures
+from engine import figures, means
 from tui.names import block_of, short
 from tui.widgets.columns import Column
 from tui.widgets.explain import lines
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from engine.summary import ModelSummary, TensorInfo
 
 COLUMNS = (
-    Column("matrix", "matrix", keep="end", room=19),
-    Column("shape", "shape", 13, numeric=True, least=72),
-    Column("before", "sparse", 7, figures.share, numeric=True, least=60),
-    Column("after", "other", 7, figures.share, numeric=True),
+    Column("matrix", "matrix", keep="end", room=19, sortable=False),
+    Column("shape", "shape", 13, numeric=True, least=72, sortable=False),
     Column("change", "change", 8, lambda change: figures.share(change, 2), numeric=True),
     Column("cosine", "cosine", 7, lambda cosine: f"{cosine:.4f}", numeric=True, least=44),
+    Column("before", "sparse", 7, figures.share, numeric=True, least=60),
+    Column("after", "other", 7, figures.share, numeric=True),
     Column("note", "note", 22, optional=True, least=66, sortable=False),
 )
 Pairs = Mapping[str, "tuple[TensorInfo, TensorInfo | None]"]
@@ -49,13 +49,29 @@ def comparable(tensor: TensorInfo, twin: TensorInfo | None) -> bool:
     return twin is not None and twin.shape == tensor.shape
 
 
-def rows(pairs: Pairs, known: Mapping[str, Difference]) -> dict[str, dict[str, Any]]:
-    """One row a matrix of the first model; figures of those that were read."""
-    return {name: _row(name, *pairs[name], known.get(pairs[name][0].name)) for name in pairs}
+def rows(pairs: Pairs, known: Mapping[str, Difference | str]) -> dict[str, dict[str, Any]]:
+    """One row a matrix of the first model; figures of those that were read, why of those that could not be."""
+    return {name: _row(name, *pairs[name], known.get(name)) for name in pairs}
 
 
-def _row(name: str, tensor: TensorInfo, twin: TensorInfo | None, found: Difference | None) -> dict[str, Any]:
-    note = None
+def progress(pairs: Pairs, known: Mapping[str, Difference | str]) -> str:
+    """How many were read, of those that can be compared."""
+    count = sum(comparable(*pair) for pair in pairs.values())
+    read = f"{count} read" if len(known) >= count else f"reading {len(known)} of {count}"
+    return f"{read} · s sorts · = another"
+
+
+def sparsity(matrices: Mapping[str, TensorInfo], known: Mapping[str, float | None], most: int) -> str:
+    """The share of zeros in all matrices, once those that have values were read: at `most` so many weights of each."""
+    if len(known) < len(matrices):
+        return f"reading {len(known)} of {len(matrices)}"
+    found = [(share, matrices[name].parameters) for name, share in known.items()]
+    mean, sampled = means.weighted(found), any(tensor.parameters > most for tensor in matrices.values())
+    return "no values to read" if mean is None else f"{'about ' if sampled else ''}{figures.share(mean, 2)}"
+
+
+def _row(name: str, tensor: TensorInfo, twin: TensorInfo | None, said: Difference | str | None) -> dict[str, Any]:
+    found, note = (None, said) if isinstance(said, str) else (said, None)
     if not comparable(tensor, twin):
         note = "not in the other" if twin is None else f"there {'×'.join(map(str, twin.shape))}"
     return {

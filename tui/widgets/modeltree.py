@@ -1,4 +1,4 @@
-"""The tree of a model: blocks and matrices with shape, dtype, bytes, share of the total, and sparsity after a run."""
+"""The tree of a model: blocks and matrices with shape, dtype, bytes, share of the total, sparsity and sensitivity."""
 
 from __future__ import annotations
 
@@ -12,13 +12,18 @@ from textual.widgets.tree import TreeNode
 
 from engine import figures
 from engine.state import LayerState
-from tui.names import short
+from tui.branches import Branches, below_path
 from tui.widgets.states import elide
 
 if TYPE_CHECKING:
     from engine.summary import Node
 
 ORDERS = ("file", "bytes", "sparsity", "sensitivity")
+UNKNOWN = {
+    "sparsity": "no sparsity is known yet: weights are being read, or have no values that can be",
+    "sensitivity": "no open run of this model has measured any: a sensitivity step does",
+}
+"""order -> why nothing is sorted by it"""
 # label, width, smallest width of the tree that shows it
 COLUMNS = (
     ("shape", 13, 60),
@@ -46,23 +51,26 @@ class ModelTree(Tree["Node"]):
         self.model: Node | None = None
         self.order = ORDERS[0]
         self.filter_text = ""
-        self.matrices: Mapping[str, LayerState] = {}
-        self.pruned: Mapping[str, LayerState] = {}
-        self.tried: Mapping[str, float] = {}
+        self.descending = True
+        self.known = Branches()
         self._paths: dict[int, str] = {}
 
     def show_model(self, model: Node) -> None:
-        """Shows another model."""
-        self.model = model
+        """Shows another model, of which nothing is known yet."""
+        self.model, self.known = model, Branches()
         self.rebuild()
 
     def show_layers(self, layers: Mapping[str, LayerState], tried: Mapping[str, float]) -> None:
-        """Takes over what a run of this model knows of its matrices, and what each errs when it is pruned alone; nothing, for a
-        run of another.
-        """
-        self.tried = {short(name): error for name, error in tried.items()}
-        self.matrices = {short(name): layer for name, layer in layers.items()}
-        self.pruned = {name: layer for name, layer in self.matrices.items() if layer.sparsity is not None}
+        """Takes over what a run tells (see `Branches.of_run`)."""
+        self.known.of_run(layers, tried)
+        self._invalidate()
+        self.refresh()
+
+    def show_zeros(self, zeros: Mapping[str, float | None], whole: bool) -> None:
+        """Takes over the shares of zeros that were read; after the `whole` model a tree sorted by them is sorted anew."""
+        self.known.of_weights(zeros)
+        if whole and self.order == "sparsity":
+            self._sort_anew()
         self._invalidate()
         self.refresh()
 
@@ -71,9 +79,43 @@ class ModelTree(Tree["Node"]):
         self.rebuild()
 
     def sort_next(self) -> str:
-        self.order = ORDERS[(ORDERS.index(self.order) + 1) % len(ORDERS)]
+        self.order, self.descending = ORDERS[(ORDERS.index(self.order) + 1) % len(ORDERS)], True
         self.rebuild()
-        return f"{self.order} order" if self.order == "file" else f"{self.order}, largest first"
+        if self.order in UNKNOWN and (why := self.fixed()):
+            return f"{self.order}: {why}"
+        return self._sorted()
+
+    def sort_other_way(self) -> str:
+        self.descending = not self.descending
+        self.rebuild()
+        return self._sorted()
+
+    def fixed(self) -> str | None:
+        """Why the order has no other way, None where it has."""
+        if self.order == "file":
+            return "the tree is as the file has it: s sorts it"
+        known = {"bytes": True, "sparsity": self.known.has_sparsity, "sensitivity": bool(self.known.tried)}
+        return None if known[self.order] else UNKNOWN[self.order]
+
+    def _sorted(self) -> str:
+        if self.order == "file":
+            return "the file's order"
+        return f"{self.order}, {'largest' if self.descending else 'smallest'} first"
+
+    def _sort_anew(self) -> None:
+        """Puts the branches in order; what is open stays open, and the cursor on its branch."""
+        opened = {self.path_of(node) for node in self.branches() if node.is_expanded}
+        at = self.path_of(self.cursor_node) if self.cursor_node else ""
+        self.rebuild()
+        waiting = list(self.root.children)
+        while waiting:
+            node = waiting.pop()
+            if self.path_of(node) in opened:
+                self.fill(node)
+                node.expand()
+            if self.path_of(node) == at:
+                self.call_after_refresh(self.move_cursor, node)
+            waiting += node.children
 
     def rebuild(self) -> None:
         self.clear()
@@ -107,31 +149,13 @@ class ModelTree(Tree["Node"]):
     def path_of(self, node: TreeNode[Node]) -> str:
         return self._paths.get(node.id, "")
 
-    def sparsity(self, node: Node, path: str) -> float | None:
-        """The share of zeros in the pruned matrices of a branch, None where nothing was pruned."""
-        if not self.pruned:
-            return None
-        found = [(layer, tensor) for tensor, layer in self._pruned(node, path)]
-        total = sum(layer.parameters for layer, _ in found)
-        return sum(layer.parameters * (layer.sparsity or 0.0) for layer, _ in found) / total if total else None
-
-    def sensitivity(self, node: Node, path: str) -> float | None:
-        """The largest error of a branch's matrices when one is pruned alone, None where none was tried."""
-        if node.tensor is not None:
-            return self.tried.get(short(path))
-        below = (self.sensitivity(child, _below(path, child)) for child in node.children.values())
-        return max((error for error in below if error is not None), default=None)
-
-    def layer_of(self, path: str) -> LayerState | None:
-        return self.matrices.get(short(path))
-
     def heading(self) -> Text:
         """The line above the tree that names its columns."""
         columns, room = self._columns()
         sorted_by = SORTED.get(self.order)
         text = Text(" name".ljust(room), style="bold", no_wrap=True)
         for label, width in columns:
-            shown = f"{label}▼" if label == sorted_by else label
+            shown = f"{label}{'▼' if self.descending else '▲'}" if label == sorted_by else label
             text.append(" " * (width - len(shown)))
             text.append(shown, "underline" if label == sorted_by else "")
         return text
@@ -163,13 +187,13 @@ class ModelTree(Tree["Node"]):
     def _columns(self) -> tuple[list[tuple[str, int]], int]:
         width = self.scrollable_content_region.width or self.size.width
         columns = [(label, room) for label, room, least in COLUMNS if width >= least]
-        columns = [column for column in columns if column[0] != "sparse" or self.pruned]
-        columns = [column for column in columns if column[0] != "sens" or self.tried]
+        columns = [column for column in columns if column[0] != "sparse" or self.known.has_sparsity]
+        columns = [column for column in columns if column[0] != "sens" or self.known.tried]
         return columns, max(10, width - sum(room for _, room in columns) - 1)
 
     def _values(self, node: Node, path: str) -> dict[str, str]:
         tensor, total = node.tensor, self.model.bytes if self.model else 0
-        sparsity, error = self.sparsity(node, path), self.sensitivity(node, path)
+        sparsity, error = self.known.sparsity(node, path), self.known.sensitivity(node, path)
         return {
             "sens": "" if error is None else figures.number(error, 4),
             "shape": "×".join(map(str, tensor.shape)) if tensor else "",
@@ -196,10 +220,13 @@ class ModelTree(Tree["Node"]):
     def _ordered(self, node: Node, path: str) -> list[Node]:
         children = list(node.children.values())
         if self.order == "bytes":
-            return sorted(children, key=lambda child: -child.bytes)
+            return sorted(children, key=lambda child: child.bytes, reverse=self.descending)
         if self.order in ("sparsity", "sensitivity"):
-            value = self.sparsity if self.order == "sparsity" else self.sensitivity
-            return sorted(children, key=lambda child: -(value(child, _below(path, child)) or 0.0))
+            value = self.known.sparsity if self.order == "sparsity" else self.known.sensitivity
+            sizes = {child.name: value(child, below_path(path, child)) for child in children}
+            there = [child for child in children if sizes[child.name] is not None]
+            there.sort(key=lambda child: sizes[child.name] or 0.0, reverse=self.descending)
+            return there + [child for child in children if sizes[child.name] is None]
         if all(child.name.isdigit() for child in children):
             return sorted(children, key=lambda child: int(child.name))
         return children
@@ -209,13 +236,3 @@ class ModelTree(Tree["Node"]):
         if all(word in path.lower() for word in words):
             return True
         return any(self._matches(child, f"{path}.{child.name}") for child in node.children.values())
-
-    def _pruned(self, node: Node, path: str) -> list[tuple[str, LayerState]]:
-        if node.tensor is not None:
-            layer = self.pruned.get(short(path))
-            return [(path, layer)] if layer else []
-        return [p for child in node.children.values() for p in self._pruned(child, _below(path, child))]
-
-
-def _below(path: str, child: Node) -> str:
-    return f"{path}.{child.name}".lstrip(".")

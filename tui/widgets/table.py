@@ -87,6 +87,10 @@ class LiveTable(DataTable[Text]):
         self.descending = not self.descending
         return self._sorted()
 
+    def fixed(self) -> str | None:
+        """Why the order has no other way, None where it has."""
+        return None if self.sort_key else "the rows are in their natural order: s sorts them"
+
     def on_resize(self, event: events.Resize) -> None:
         self._fit(event.size.width)
 

@@ -1,0 +1,186 @@
+"""The part of the Inspect screen that reads whole models: every matrix's zeros, and how far it is from its twin in another.
+
+One matrix at a time in a thread, the chosen one first; reading stops while another screen is shown, and what was found is
+kept while the models are open.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from textual import work
+
+from engine.errors import EngineError, Unavailable, UsageError
+from tui import recent, says
+from tui.names import short
+from tui.resident import pair
+from tui.screens.base import WorkScreen
+from tui.screens.dialogs import Ask
+from tui.threads import aside
+from tui.widgets import comparison
+from tui.widgets.modeltree import ModelTree
+from tui.widgets.pane import Pane
+from tui.widgets.table import LiveTable
+
+if TYPE_CHECKING:
+    from engine.stored.difference import Difference
+    from engine.summary import ModelSummary, TensorInfo
+
+EVERY = 0.3
+"""seconds between two looks at what was read"""
+
+
+class SurveyScreen(WorkScreen):
+    """A screen with an open model, `summary`, and perhaps an `other` one to compare it with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.summary: ModelSummary | None = None
+        self.other: ModelSummary | None = None
+        self.by_name: Mapping[str, TensorInfo] = {}
+        self.pairs: comparison.Pairs = {}
+        self.zeros: dict[str, float | None] = {}
+        self.apart: dict[str, Difference | str] = {}
+        self.most = 0
+
+    @property
+    def chosen(self) -> TensorInfo | None:
+        """The matrix that the keys have chosen."""
+        return None
+
+    def show_detail(self) -> None:
+        """Says what is known of the chosen matrix."""
+
+    def compare_pane(self) -> Pane:
+        table = LiveTable(comparison.COLUMNS, widget_id="compare")
+        return Pane(table, title="Compare", widget_id="compare-pane", needed=False)
+
+    def forget_weights(self) -> None:
+        """Nothing that was read holds any more, and nothing is compared."""
+        self.workers.cancel_group(self, "survey")
+        self.zeros = {}
+        self._compare_nothing()
+
+    def _compare_nothing(self) -> None:
+        self.other, self.pairs, self.apart = None, {}, {}
+        self.need(self.query_one("#compare-pane", Pane), False)
+
+    # reading
+
+    def on_screen_resume(self) -> None:
+        self.survey()
+
+    def on_screen_suspend(self) -> None:
+        self.workers.cancel_group(self, "survey")
+
+    def survey(self) -> None:
+        """Reads what nobody has read yet, while somebody looks."""
+        if self.summary is not None and self.is_current and self._next() is not None:
+            self._survey(self.summary, self.other)
+
+    def _next(self) -> str | None:
+        """The matrix to read next: the chosen one, those that are compared, the others."""
+        waiting = [name for name, pair in self.pairs.items() if comparison.comparable(*pair) and name not in self.apart]
+        waiting = waiting or [name for name in self.by_name if name not in self.zeros]
+        chosen = short(self.chosen.name) if self.chosen else ""
+        return chosen if chosen in waiting else next(iter(waiting), None)
+
+    @work(group="survey", exclusive=True)
+    async def _survey(self, summary: ModelSummary, other: ModelSummary | None) -> None:
+        from engine.stored.survey import most_of_one
+
+        self.most, shown = most_of_one(len(self.by_name)), time.monotonic()
+        while (name := self._next()) is not None:
+            await self._measure(name, summary, other)
+            if time.monotonic() - shown > EVERY:
+                self.show_survey(whole=False)
+                shown = time.monotonic()
+        self.show_survey(whole=True)
+
+    async def _measure(self, name: str, summary: ModelSummary, other: ModelSummary | None) -> None:
+        from engine.stored import survey
+
+        tensor, (_, twin) = self.by_name[name], self.pairs.get(name, (None, None))
+        if other is None or twin is None or name in self.apart or not comparison.comparable(tensor, twin):
+            try:
+                self.zeros[name] = await aside(survey.zeros, summary, tensor, self.most)
+            except EngineError:  # its values are codes, or are not here: there is nothing to count
+                self.zeros[name] = None
+            return
+        try:
+            found = await aside(survey.apart, summary, tensor, other, twin, self.most)
+        except EngineError as error:
+            self.apart[name] = error.message
+        else:
+            self.apart[name], self.zeros[name] = found, found.zeros_before
+
+    def show_survey(self, whole: bool) -> None:
+        """Shows what was read so far, or the `whole` of it."""
+        self.query_one(ModelTree).show_zeros(self.zeros, whole)
+        self.show_comparison()
+        self.show_detail()
+
+    # another model
+
+    def difference(self, tensor: TensorInfo | None) -> Difference | None:
+        """How far a matrix is from its twin, where both were read."""
+        found = self.apart.get(short(tensor.name)) if tensor else None
+        return None if isinstance(found, str) else found
+
+    def do_compare(self) -> None:
+        """Asks for the other model; the open run's result is offered."""
+        written = self._written()
+        known = [written] if written else []
+        known += [one for one in reversed(recent.read(recent.MODELS)) if one != written]
+        question = "Compare with: a folder, a file, last (the newest run's result); nothing ends it"
+        self.app.push_screen(Ask(question, written, known=known, check=lambda line: None), self._compare)
+
+    def _written(self) -> str:
+        follower = self.tui.follower
+        try:
+            return pair(follower.run, follower.state)[1] if follower else ""
+        except UsageError:
+            return ""
+
+    def _compare(self, source: str | None) -> None:
+        if source:
+            self._read_other(source)
+        elif source is not None:
+            self._compare_nothing()
+            self.show_detail()
+
+    @work(group="compare", exclusive=True)
+    async def _read_other(self, source: str) -> None:
+        summary = self.summary
+        try:
+            other = await aside(lambda: headers(says.model(source)))
+        except EngineError as error:
+            self.tui.complain(error)
+            return
+        if summary is None or summary is not self.summary:
+            return
+        self._compare_nothing()
+        self.other, self.pairs = other, comparison.paired(summary, other)
+        pane = self.query_one("#compare-pane", Pane)
+        pane.label = f"Compare · {other.title}"
+        pane.say(title=pane.label)
+        self.need(pane, True)
+        self.show_comparison()
+        self.activate(pane)
+        self.survey()
+
+    def show_comparison(self) -> None:
+        if self.other is not None:
+            self.query_one("#compare", LiveTable).show(comparison.rows(self.pairs, self.apart))
+            self.query_one("#compare-pane", Pane).say(subtitle=comparison.progress(self.pairs, self.apart))
+
+
+def headers(source: str) -> ModelSummary:
+    """A model's headers. Raises Unavailable."""
+    if source.startswith(("builtin:", "python:")):
+        raise Unavailable("made by code: there are no file headers to read", where=source)
+    from engine import inspection
+
+    return inspection.inspect(source)
