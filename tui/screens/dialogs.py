@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 from rich.text import Text
 from textual import events
@@ -62,6 +63,8 @@ class Ask(ModalScreen[str | None], inherit_bindings=False):
     """
 
     BINDINGS = [CLOSE, Binding("up", "recall(1)"), Binding("down", "recall(-1)")]
+    more: ClassVar[str] = ""
+    """keys that the last line names besides"""
 
     def __init__(
         self,
@@ -86,7 +89,7 @@ class Ask(ModalScreen[str | None], inherit_bindings=False):
             yield Static(id="problem")
             yield Static(id="preview")
             recall = " · ↑ ↓ earlier ones" if len(self.known) > 1 else ""
-            yield Static(Text(self.hint or f"enter accepts{recall} · esc goes back", "bright_black"))
+            yield Static(Text(self.hint or f"enter accepts{recall}{self.more} · esc goes back", "bright_black"))
 
     def action_recall(self, way: int) -> None:
         self._at = (self._at + way) % len(self.known)

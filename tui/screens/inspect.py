@@ -19,7 +19,7 @@ from engine.events import LayerSensitivity
 from engine.state import LayerState, RunState
 from tui import actions, blocks, recent
 from tui.names import short
-from tui.screens.dialogs import Ask
+from tui.screens.picking import AskModel
 from tui.screens.surveying import headers
 from tui.screens.totals import TotalsScreen
 from tui.threads import aside
@@ -139,7 +139,7 @@ class InspectScreen(TotalsScreen):
     def do_model(self) -> None:
         question = "Open a model: folder, .gguf or .safetensors file, org/name of the hub, or demo"
         known = list(reversed(recent.read(recent.MODELS)))
-        ask = Ask(question, self.source or "./", known=known, check=lambda s: None if s else "a path")
+        ask = AskModel(question, self.source or "./", known=known, check=lambda s: None if s else "a path")
         self.app.push_screen(ask, self._chosen)
 
     def _chosen(self, source: str | None) -> None:

@@ -17,7 +17,7 @@ from tui import recent, says
 from tui.names import short
 from tui.resident import pair
 from tui.screens.base import WorkScreen
-from tui.screens.dialogs import Ask
+from tui.screens.picking import AskModel
 from tui.threads import aside
 from tui.widgets import comparison
 from tui.widgets.modeltree import ModelTree
@@ -135,7 +135,7 @@ class SurveyScreen(WorkScreen):
         known = [written] if written else []
         known += [one for one in reversed(recent.read(recent.MODELS)) if one != written]
         question = "Compare with: a folder, a file, last (the newest run's result); nothing ends it"
-        self.app.push_screen(Ask(question, written, known=known, check=lambda line: None), self._compare)
+        self.app.push_screen(AskModel(question, written, known=known, check=lambda line: None), self._compare)
 
     def _written(self) -> str:
         follower = self.tui.follower
