@@ -155,6 +155,45 @@ async def test_examples_on_which_they_differ(size: tuple[int, int], make_run: Ma
         await pilot.press("escape")
 
 
+@SIZES
+async def test_panes_without_figures_or_examples_say_what_will_appear(size: tuple[int, int], make_run: MakeRun) -> None:
+    run = make_run("racing", alive=True)
+    told = [line for line in run.events_file.read_text().splitlines() if "candidate_scored" not in line]
+    run.events_file.write_text("".join(f"{line}\n" for line in told))
+    app = app_on(run)
+    async with app.run_test(size=size) as pilot:
+        await pilot.press("3", "shift+tab")
+        await settle(pilot)
+        assert "Who is in and who dropped out appears here" in race_lines(app)[-1]
+        await pilot.press("shift+tab")
+        await settle(pilot)
+        assert app.screen.active.id == "examples-pane"
+        assert app.focused is app.screen.query_one("#examples")
+        assert "Each test row with both prompts' answers appears here" in words(app)
+        append(run, ev.to_json(ev.RunCancelled(seconds=1.0)))
+        await settle(pilot)
+        assert "The run ended before its prompts were tested." in words(app)
+
+
+async def test_examples_of_another_kind_are_a_key_away(make_run: MakeRun) -> None:
+    app = app_on(make_run("finished"))
+    async with app.run_test(size=SMALL) as pilot:
+        await pilot.press("3", "f", "f")
+        await settle(pilot)
+        assert "None of these two prompts' examples is baseline better: f shows others." in words(app)
+        await pilot.press("f")
+        await settle(pilot)
+        assert "f shows others" not in words(app)
+
+
+async def test_a_run_that_ended_without_prompts_says_so(make_run: MakeRun) -> None:
+    app = app_on(make_run("cancelled"))
+    async with app.run_test(size=SMALL) as pilot:
+        await pilot.press("3")
+        await settle(pilot)
+        assert "The run ended before a step that chooses prompts" in words(app)
+
+
 async def test_without_prompts_it_says_when_they_come(make_run: MakeRun) -> None:
     app = app_on(make_run("running", alive=True))
     async with app.run_test(size=SMALL) as pilot:

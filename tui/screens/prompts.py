@@ -26,6 +26,15 @@ from tui.widgets.pane import Pane
 from tui.widgets.race import bracket
 from tui.widgets.table import LiveTable
 
+NONE_YET = (
+    "No prompts yet.\n\nThey appear when the run reaches a step that chooses prompts.\n\n[b]2[/b]  see how far it is"
+)
+NEVER_ANY = (
+    "No prompts.\n\nThe run ended before a step that chooses prompts (select_prompt, say), or has none.\n\n"
+    "[b]2[/b]  see where it ended\n[b]4[/b]  choose a profile with such a step, or add one"
+)
+NO_EXAMPLES = "Each test row with both prompts' answers appears here when the step has tested its prompts."
+NEVER_TESTED = "The run ended before its prompts were tested."
 SOFT = re.compile(r"<\d+ \w+ tokens>")
 
 
@@ -64,10 +73,7 @@ class PromptsScreen(WorkScreen):
     def empty_text(self) -> str | None:
         missing = super().empty_text()
         if missing is None and self.tui.follower and not self.tui.follower.state.candidates:
-            return (
-                "No prompts yet.\n\nThey appear when the run reaches a step that chooses prompts.\n\n"
-                "[b]2[/b]  see how far it is"
-            )
+            return NEVER_ANY if self.tui.follower.state.finished else NONE_YET
         return missing
 
     def new_run(self, follower: Follower) -> None:
@@ -195,6 +201,9 @@ class PromptsScreen(WorkScreen):
             best = candidates.winner(state) or best
         found = examples.rows(self.examples, base, best, self.which)
         self.query_one("#examples", LiveTable).show(found)
+        missing = NEVER_TESTED if state.finished else NO_EXAMPLES
+        none = f"None of these two prompts' examples is {self.which}: f shows others." if self.examples else missing
+        self.query_one("#examples-pane", Pane).explain("" if found else none)
         told = examples.tally(self.examples, base, best) if self.examples else "none written yet"
         title = f"Examples · {base} / {best} · {self.which} {len(found)}"
         self.query_one("#examples-pane", Pane).say(title=title, subtitle=told)

@@ -40,6 +40,9 @@ from tui.widgets.table import LiveTable
 LOADING = "The layers appear when the model is loaded; until then the log says what is done."
 QUEUED = "The run waits until those before it have ended, also when the app is left. o lists them, x takes it out."
 NEVER_LOADED = "The run ended before its model was loaded."
+NO_FIGURES = "Perplexity, accuracy, size and speed appear here as they are measured, the dense model's first."
+NEVER_MEASURED = "The run ended before anything was measured. r goes on with it."
+NO_LOG = "What the run has to say appears here; enter shows what its worker printed."
 OUTPUT_LINES = 200
 FEW_WORDS, MANY_WORDS, TALL = 3, 6, 30
 """lines of a dead worker's output over the panes, on a low and on a tall screen"""
@@ -85,6 +88,7 @@ class RunScreen(WorkScreen):
     def show_state(self, state: RunState) -> None:
         self._show_layers(state)
         self.query_one("#figures", LiveTable).show(figure_rows(state))
+        self._explain_empty(state)
         self.query_one(LogView).show(state.log)
         if self.query_one("#chart-pane").display:
             self.query_one(RunChart).show(state)
@@ -94,6 +98,13 @@ class RunScreen(WorkScreen):
             blocks.say(subtitle=self.query_one(BlockView).show(state))
         self._show_failure(state)
         self._go_along(state)
+
+    def _explain_empty(self, state: RunState) -> None:
+        """What will appear in panes that have nothing yet, once it is read what there is."""
+        reading = self.follower is None or self.follower.status == "reading"
+        missing = NEVER_MEASURED if state.finished else NO_FIGURES
+        self.query_one("#figures-pane", Pane).explain("" if state.metrics or reading else missing)
+        self.query_one("#log-pane", Pane).explain("" if state.log or reading else NO_LOG)
 
     def _go_along(self, state: RunState) -> None:
         """When a step works on blocks or on matrices, brings that pane up, once; what hands chose meanwhile stays."""

@@ -12,6 +12,7 @@ from textual.containers import Vertical
 from textual.geometry import Region
 from textual.message import Message
 from textual.widget import Widget
+from textual.widgets import DataTable, Static
 
 from tui.widgets.line import Line
 
@@ -26,6 +27,8 @@ class Pane(Vertical):
     def __init__(self, *children: Widget, title: str, widget_id: str, side: bool = False, needed: bool = True) -> None:
         super().__init__(*children, id=widget_id)
         self.label, self.side, self.needed = title, side, needed
+        self._explained = ""
+        self._words: Static | None = None
         self._said: dict[str, str | Text] = {}
         self._edges: tuple[str, ...] = EDGES
         self.say(title=title)
@@ -37,6 +40,19 @@ class Pane(Vertical):
                 self._said[name], self._edges = text, (name,)
                 setattr(self, f"border_{name}", text)
                 self._edges = EDGES
+
+    def explain(self, text: str) -> None:
+        """Says in the place of what is not there yet what will be, or what to do; "" takes it away."""
+        if text == self._explained:
+            return
+        self._explained = text
+        if self._words is None:
+            self._words = Static(classes="nothing-yet")
+            self.mount(self._words, before=0)
+        self._words.update(text)
+        self._words.display = bool(text)
+        for table in self.query(DataTable):
+            table.show_header = not text
 
     def refresh(self, *regions: Region, repaint: bool = True, layout: bool = False, recompose: bool = False) -> Self:
         """A pane draws its frame alone: a new title repaints that and not everything inside, at every look at the run."""

@@ -25,6 +25,8 @@ def bracket(state: RunState, best: str | None) -> Text:
             use = state.steps[step].use if step in state.steps else "?"
             lines.append(Text(f"step {step + 1} {use}", "underline"))
         lines += _rounds(raced)
+    if not any(map(last, state.candidates.values())):
+        lines.append(Text("Who is in and who dropped out appears here, round by round, with figures.", "bright_black"))
     return Text("\n").join(lines)
 
 
