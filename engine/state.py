@@ -33,6 +33,7 @@ class RunState:
     profile: str = ""
     description: str = ""
     source: str = ""
+    allow_code: bool = False
     status: str = "empty"
     started: float | None = None
     updated: float | None = None
@@ -116,7 +117,7 @@ class RunState:
 
     def _on_run_started(self, event: ev.RunStarted) -> None:
         self._begin(event, "running", [])
-        self.started = self.started or event.time
+        self.started, self.allow_code = self.started or event.time, event.allow_code
 
     def _begin(self, event: ev.RunQueued | ev.RunStarted, status: str, ahead: list[str]) -> None:
         self.run, self.profile, self.source = event.run, event.profile, event.source

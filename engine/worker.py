@@ -51,7 +51,7 @@ def _pipeline(run: runs.Run, emit: runs.EventWriter, should_stop: Callable[[], b
         "steps": [step.use for step in profile.step],
     }  # fmt: skip
     queueing.wait(run, lambda ahead: emit(ev.RunQueued(**told, ahead=ahead)), should_stop)
-    emit(ev.RunStarted(**told, resumed=any(run.checkpoints.iterdir())))
+    emit(ev.RunStarted(**told, resumed=any(run.checkpoints.iterdir()), allow_code=allow_code))
     os.environ.setdefault("TQDM_DISABLE", "1")  # libraries' own progress bars; ours are events
     keep_freed_memory()
     from engine import pipeline  # imports torch, seconds after the first event

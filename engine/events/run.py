@@ -10,7 +10,7 @@ from engine.events.base import Event
 
 @dataclass(frozen=True, kw_only=True)
 class RunStarted(Event):
-    """First event of a run, and again when a run is resumed."""
+    """First event of a run, and again when a run is resumed. `allow_code`: it may run its model's own code."""
 
     kind: ClassVar[str] = "run_started"
     run: str
@@ -19,6 +19,7 @@ class RunStarted(Event):
     steps: list[str]
     description: str = ""
     resumed: bool = False
+    allow_code: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -658,6 +658,7 @@ def test_a_users_own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cri
     refused(runs.create("own", text, tmp_path / "no"), 2, "--allow-code")
     run = runs.create("own", text, tmp_path / "run")
     assert execute(run, allow_code=True) == 0, run.state().failure
+    assert run.state().allow_code, "so that the run can be repeated"
     state = load_file(run.artifacts / "model" / "model.safetensors")
     for name in ("0.weight", "2.weight"):
         assert 2 * int((state[name] == 0).sum()) == state[name].numel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -101,6 +102,17 @@ async def test_what_is_typed_is_answered_at_once_and_kept_in_the_totals(tmp_path
         await settle(pilot)
         assert "no zeros, 4 bits" in words(app)
         assert "-10.0%" in words(app)
+
+
+async def test_the_command_of_a_run_that_may_run_code_says_so(make_run: MakeRun) -> None:
+    run = make_run("finished")
+    first, *rest = run.events_file.read_text().splitlines(keepends=True)
+    run.events_file.write_text(json.dumps({**json.loads(first), "allow_code": True}) + "\n" + "".join(rest))
+    app = app_on(run)
+    async with app.run_test(size=SMALL) as pilot:
+        await settle(pilot)
+        await pilot.press("Y")
+        assert app.clipboard == f"compress-tui run --profile {run.profile_file} --allow-code"
 
 
 async def test_the_command_that_repeats_it_is_copied(make_run: MakeRun) -> None:

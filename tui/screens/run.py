@@ -201,7 +201,10 @@ class RunScreen(WorkScreen):
 
     def do_headless(self) -> None:
         if self.follower:
-            self.copy_text(f"compress-tui run --profile {shlex.quote(str(self.follower.run.profile_file))}")
+            allowed = ["--allow-code"] if self.follower.state.allow_code else []
+            self.copy_text(
+                shlex.join(["compress-tui", "run", "--profile", str(self.follower.run.profile_file), *allowed])
+            )
 
     def do_curve(self) -> None:
         if self.follower:
