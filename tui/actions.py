@@ -89,7 +89,7 @@ ACTIONS = (
     Action("what_if", "t", "what if", "Try a sparsity and bits: what the model would take", ("inspect",)),
     Action("compare", "equals_sign", "compare", "Compare with another model, matrix by matrix", ("inspect",)),
     Action("expand", "E", "expand", "Open or close all branches", ("inspect",)),
-    Action("open", "enter", "explain", "Explain the matrix or block; in Log: what the worker printed", ("run",)),
+    Action("open", "enter", "explain", "The row, or all steps, in full; in Log: the worker's output", ("run",)),
     Action("open", "enter", "open", "Open the row: its pane, or an example with both answers", ("prompts",)),
     Action("differ", "f", "which", "Examples: different, better by one prompt, or all", ("prompts",)),
     Action("edit", "e", "edit", "Edit the prompt and score it at once on development rows", ("prompts",)),

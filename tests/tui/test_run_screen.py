@@ -22,6 +22,36 @@ from tui.widgets.table import LiveTable
 SIZES = pytest.mark.parametrize("size", [SMALL, LARGE], ids=["80x24", "160x45"])
 
 
+async def test_what_is_cut_at_80_columns_is_an_enter_away(make_run: MakeRun) -> None:
+    run = make_run("finished")
+    told = "a word that is much longer than the steps' pane is wide"
+    summary = {f"fact {n}": n for n in range(6)} | {"words": told}
+    append(run, ev.to_json(ev.StepFinished(step=2, seconds=1.0, summary=summary, seq=9000)))
+    app = app_on(run)
+    async with app.run_test(size=SMALL) as pilot:
+        await settle(pilot)
+        assert told not in words(app)
+        app.screen.activate(app.screen.query_one("#steps-pane"))
+        await settle(pilot)
+        await pilot.press("enter")
+        await pilot.pause()
+        assert isinstance(app.screen, Reader)
+        assert told in app.screen.text.plain
+        assert "fact 5 5" in app.screen.text.plain
+        assert "134.5M params" in app.screen.text.plain
+        await pilot.press("escape")
+        app.screen.activate(app.screen.query_one("#figures-pane"))
+        await settle(pilot)
+        assert "to dense" not in words(app)
+        app.screen.query_one("#figures", LiveTable).select("perplexity pruned")
+        await pilot.press("enter")
+        await pilot.pause()
+        assert isinstance(app.screen, Reader)
+        lines = [line.split(maxsplit=1) for line in app.screen.text.plain.splitlines()]
+        assert ["stage", "pruned"] in lines
+        assert "to dense      ×1.45" in app.screen.text.plain
+
+
 @SIZES
 async def test_a_running_run_is_shown_as_it_is(size: tuple[int, int], make_run: MakeRun) -> None:
     app = app_on(make_run("running", alive=True))

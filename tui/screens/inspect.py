@@ -201,8 +201,7 @@ class InspectScreen(TotalsScreen):
     def show_detail(self) -> None:
         text = self._detail()
         if text is not None:
-            if (apart := self.difference(self.chosen)) is not None:
-                text.append_text(comparison.told(apart))
+            text.append_text(self.beside_other(self.chosen))
             text.append_text(modeltext.heat(self.matrices.values()))
             self.query_one("#matrix", Static).update(text)
         self.weigh()

@@ -20,7 +20,7 @@ from tui.screens.dialogs import Reader, printed
 from tui.screens.folder import FolderScreen
 from tui.screens.panes import WIDE
 from tui.usage import rates
-from tui.widgets import explain, failures, progress
+from tui.widgets import explain, failures, progress, rail
 from tui.widgets.blockview import BlockView
 from tui.widgets.chart import RunChart
 from tui.widgets.layers import (
@@ -159,17 +159,20 @@ class RunScreen(WorkScreen):
             if follower.going:
                 return "the run is still going"
             return "the run is complete" if follower.state.status == "done" else None
-        if name == "open" and self.active.id not in ("layers-pane", "blocks-pane", "log-pane"):
-            return "go to a matrix, a block or the log with tab"
+        if name == "open" and self.active.id == "chart-pane":
+            return "go to the steps, a row or the log with tab"
         if name == "curve" and (follower is None or not follower.state.history):
             return "there are no curves yet"
         return super().why_not(name)
 
     def do_open(self) -> None:
-        """Explains the selected matrix or block; in the log: what the worker itself printed."""
+        """Explains the selected row, or all steps; in the log: what the worker itself printed."""
         if self.follower and self.active.id == "log-pane":
             text = self.follower.run.log_tail(OUTPUT_LINES) or "The worker has printed nothing."
             self.app.push_screen(Reader(f"worker.log of {self.follower.run.name}", printed(text)))
+            return
+        if self.follower and self.active.id == "steps-pane":
+            self.app.push_screen(Reader("Steps", rail.whole(self.follower.state, self.tui.now())))
             return
         target = self.active.target()
         if not self.follower or not isinstance(target, LiveTable) or target.selected is None:
@@ -177,6 +180,8 @@ class RunScreen(WorkScreen):
         state, key = self.follower.state, target.selected
         if target.id == "layers" and key in state.layers:
             self.app.push_screen(Reader(key, explain.matrix(state.layers[key], state.tried.get(key))))
+        elif target.id == "figures":
+            self.app.push_screen(Reader(key, explain.figure(figure_rows(state)[key])))
         elif target.id == "blocks":
             self.app.push_screen(Reader(f"Block {key}", explain.block(state, int(key))))
 

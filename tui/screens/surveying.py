@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from rich.text import Text
 from textual import work
 
 from engine.errors import EngineError, Unavailable, UsageError
@@ -124,10 +125,13 @@ class SurveyScreen(WorkScreen):
 
     # another model
 
-    def difference(self, tensor: TensorInfo | None) -> Difference | None:
-        """How far a matrix is from its twin, where both were read."""
-        found = self.apart.get(short(tensor.name)) if tensor else None
-        return None if isinstance(found, str) else found
+    def beside_other(self, tensor: TensorInfo | None) -> Text:
+        """How far a matrix is from its twin, or why that cannot be said; nothing before it is known."""
+        name = short(tensor.name) if tensor else ""
+        found = comparison.found_of(*self.pairs[name], self.apart.get(name)) if name in self.pairs else None
+        if found is None:
+            return Text()
+        return comparison.missing(found) if isinstance(found, str) else comparison.told(found)
 
     def do_compare(self) -> None:
         """Asks for the other model; the open run's result is offered."""

@@ -71,9 +71,8 @@ def sparsity(matrices: Mapping[str, TensorInfo], known: Mapping[str, float | Non
 
 
 def _row(name: str, tensor: TensorInfo, twin: TensorInfo | None, said: Difference | str | None) -> dict[str, Any]:
-    found, note = (None, said) if isinstance(said, str) else (said, None)
-    if not comparable(tensor, twin):
-        note = "not in the other" if twin is None else f"there {'×'.join(map(str, twin.shape))}"
+    said = found_of(tensor, twin, said)
+    found, why = (None, said) if isinstance(said, str) else (said, None)
     return {
         "matrix": name,
         "shape": "×".join(map(str, tensor.shape)),
@@ -81,8 +80,20 @@ def _row(name: str, tensor: TensorInfo, twin: TensorInfo | None, said: Differenc
         "after": found and found.zeros_after,
         "change": found and found.relative,
         "cosine": found and found.cosine,
-        "note": note,
+        "note": why,
     }
+
+
+def found_of(tensor: TensorInfo, twin: TensorInfo | None, said: Difference | str | None) -> Difference | str | None:
+    """What was found of two matrices, or why they cannot be compared; None where they were not read yet."""
+    if comparable(tensor, twin):
+        return said
+    return "not in the other" if twin is None else f"there {'×'.join(map(str, twin.shape))}"
+
+
+def missing(why: str) -> Text:
+    """The note of a matrix, where it is explained."""
+    return Text.assemble(("\nBeside the other model\n", "underline"), f"{why}\n")
 
 
 def told(found: Difference) -> Text:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from rich.text import Text
 
 from engine import events as ev
@@ -21,6 +24,12 @@ def lines(pairs: list[tuple[str, str]], width: int = 12) -> Text:
         text.append(f"{key:<{width}}", "bright_black")
         text.append(f"{value}\n", "bold" if key in ("parameters", "on disk") else "")
     return text
+
+
+def figure(row: Mapping[str, Any]) -> Text:
+    """A row of the figures with every column, the ones too that a narrow table leaves out."""
+    named = {"figure": "figure", "stage": "stage", "value": "value [95%]", "change": "to dense", "n": "n"}
+    return lines([(label, str(row[key])) for key, label in named.items() if row[key] is not None], 14)
 
 
 def spark(errors: list[float], top: float) -> str:

@@ -14,6 +14,7 @@ from tui.usage import Usage
 from tui.widgets.states import LOOKS, bar, elide, height, mark
 
 WIDTH = 26
+UNCUT = 10_000
 TALLEST = 6
 """lines of a step at work, and of what is shown above it"""
 
@@ -33,7 +34,8 @@ class StepRail(VerticalScroll):
     def show(self, state: RunState, now: float, usage: Sequence[Usage] = (), rates: Sequence[float] = ()) -> None:
         width = max(16, self.scrollable_content_region.width or WIDTH)
         blocks = {index: _step(step, now, width) for index, step in sorted(state.steps.items())}
-        text = Text("\n").join([*blocks.values(), *_facts(state, width), *_taken(usage, rates, width)])
+        below = (*_ruled(_facts(state, width), width), *_ruled(_taken(usage, rates, width), width))
+        text = Text("\n").join([*blocks.values(), *below])
         shown = self.query_one("#rail-text", Static)
         if text != shown.content:
             before, self._shape = self._shape, (width, text.plain.count("\n"))
@@ -55,7 +57,14 @@ class StepRail(VerticalScroll):
                 self.scroll_to(y=line, animate=False)
 
 
-def _step(step: StepState, now: float, width: int) -> Text:
+def whole(state: RunState, now: float) -> Text:
+    """The steps with all that they came to, and what is being compressed, nothing cut."""
+    blocks = [_step(step, now, UNCUT, len(step.summary)) for _, step in sorted(state.steps.items())]
+    return Text("\n").join([*blocks, Text(), *_facts(state, UNCUT)])
+
+
+def _step(step: StepState, now: float, width: int, most: int = 4) -> Text:
+    """`most` lines of what it came to are shown."""
     glyph, colour = LOOKS.get(step.status, ("?", ""))
     text = Text.assemble((f"{glyph} ", colour), (step.use, "bold" if step.status == "running" else ""))
     took = f" · {figures.duration(step.seconds)}" if step.seconds is not None else ""
@@ -64,20 +73,25 @@ def _step(step: StepState, now: float, width: int) -> Text:
     text.append_text(Text.assemble("\n  ", status, (elide(took + resumed, width - 2 - len(status)), "bright_black")))
     if step.status == "running" and step.total:
         text.append("\n  " + elide(f"{step.label} {step.done}/{step.total}", width - 2, "end") + "\n  ", "bright_black")
-        text.append_text(bar(step.done, step.total, width - 7))
+        text.append_text(bar(step.done, step.total, min(width, WIDTH) - 7))
         text.append(f" {100 * step.done // step.total:>3}%", "bold")
     elif step.status == "done":
-        for key, value in list(step.summary.items())[:4]:
+        for key, value in list(step.summary.items())[:most]:
             shown = figures.number(value, 3) if isinstance(value, float) else str(value)
             text.append("\n  " + elide(f"{key.replace('_', ' ')} {shown}", width - 2), "bright_black")
     return text
+
+
+def _ruled(lines: list[Text], width: int) -> list[Text]:
+    """With a line above them, where there are any."""
+    return [Text("─" * width, "bright_black"), *lines] if lines else []
 
 
 def _taken(usage: Sequence[Usage], rates: Sequence[float], width: int) -> list[Text]:
     """What the worker does and takes now, a number beside each curve."""
     if not usage:
         return []
-    now, lines = usage[-1], [Text("─" * width, "bright_black")]
+    now, lines = usage[-1], []
     taken: list[tuple[str, str, list[float]]] = [("does", f"{rates[-1]:.2g}/s", list(rates))] if rates else []
     taken += [
         ("uses", figures.size(now.memory), [one.memory for one in usage]),
@@ -107,7 +121,7 @@ def _facts(state: RunState, width: int) -> list[Text]:
         lines.append(("", figures.size(artifact.bytes)))
     if state.unknown:
         lines.append(("unread", f"{state.unknown} newer events"))
-    text = [Text("─" * width, "bright_black")] if lines else []
+    text = []
     for key, value in lines:
         keep = "start" if key in state.estimates else "end"  # what is needed says more than what there is
         text.append(Text.assemble((f"{key:<7}", "bright_black"), elide(value, width - 7, keep)))
