@@ -72,7 +72,7 @@ class Follower:
         before = self._reader.offset
         events = self._reader.read(CHUNK)
         more = self._reader.offset - before > CHUNK // 2  # whole lines alone count
-        alive = waiting and self.run.alive()
+        alive = (waiting or bool(events)) and self.run.alive()  # another app may have gone on with it
         if events or not waiting or alive or self._starting:
             usage = self._measured() if alive and not more else None
             return Look(process, events, alive, more=more, usage=usage)

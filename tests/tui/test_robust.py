@@ -1,4 +1,4 @@
-"""What must not break the app: deleted folders, clocks that jump, newer versions, long runs, dead workers, two apps."""
+"""What must not break the app: deleted folders, clocks that jump, newer versions, long runs, dead workers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from engine import events as ev
 from engine import runs
 from engine.curves import MOST
 from engine.state import LOG_LINES
-from tui.follow import Follower
 from tui.screens.base import WorkScreen
 from tui.screens.dialogs import Reader
 
@@ -156,18 +155,6 @@ async def test_a_dead_worker_says_of_what_its_last_lines_and_how_to_go_on(
         await pilot.press("escape", "r")
         await settle(pilot)
         assert started == [(run, False)]
-
-
-async def test_two_apps_on_one_run_see_the_same(make_run: MakeRun) -> None:
-    run = make_run("running", alive=True)
-    one, two = Follower(run), Follower(run)
-    for follower in (one, two):
-        follower.poll()
-    append(run, ev.to_json(ev.RunCancelled(seconds=1.0, seq=5000, time=1.8e9)))
-    for follower in (two, one):
-        follower.poll()
-    assert one.state == two.state
-    assert one.status == "cancelled"
 
 
 async def test_a_storm_of_resizes_ends_as_the_last_size_would_look(make_run: MakeRun) -> None:
