@@ -123,6 +123,50 @@ async def test_the_rail_shows_it_while_the_run_goes(make_run: MakeRun, monkeypat
         assert "cores" not in words(app)
 
 
+@pytest.mark.parametrize(
+    ("width", "card", "shown"),
+    [
+        (50, True, "▶ running"),
+        (62, True, "▶ running · demo"),
+        (80, True, "▶ running · demo · cuda:0 · 30.0 GB"),
+        (84, True, "▶ running · demo · cuda:0 · 30.0 GB GPU"),
+        (90, True, "▶ running · demo · cuda:0 · 1.2 GB + 30.0 GB GPU"),
+        (120, True, "▶ running · prune 12/30 · demo · cuda:0 · 1.2 GB + 30.0 GB GPU"),
+        (72, False, "▶ running · demo · cpu"),
+        (80, False, "▶ running · 40% · demo · cpu · 1.2 GB"),
+        (100, False, "▶ running · prune 12/30 · demo · cpu · 1.2 GB"),
+    ],
+)
+async def test_the_header_keeps_state_then_model_then_device_then_memory(
+    width: int, card: bool, shown: str, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = cards({0: {ME: 30_000_000_000}})
+    monkeypatch.setattr(usage, "_driver", lambda: driver)
+    measured = Meter.read
+
+    def read(meter: Meter, *asked: Any) -> Usage | None:
+        seen = measured(meter, *asked)
+        return replace(seen, memory=1_200_000_000) if seen else None
+
+    monkeypatch.setattr(Meter, "read", read)
+    run = make_run("running", alive=True)
+    if card:
+        run.events_file.write_text(run.events_file.read_text().replace('"device": "cpu"', '"device": "cuda:0"'))
+    app = app_on(run)
+    async with app.run_test(size=(width, 24)) as pilot:
+        for _ in range(3):
+            await settle(pilot)
+        assert words(app).splitlines()[0].split("Profiles")[1].strip() == shown
+
+
+async def test_a_long_name_of_a_model_is_cut_and_not_left_out(make_run: MakeRun) -> None:
+    run = make_run("finished", source="/models/a-model-with-a-name-that-is-longer-than-the-header")
+    app = app_on(run)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        assert words(app).splitlines()[0].split("Profiles")[1].strip() == "✓ done · …at-is-longer-than-the-header"
+
+
 async def test_a_run_that_is_over_is_not_measured(make_run: MakeRun) -> None:
     app = app_on(make_run("finished"))
     async with app.run_test(size=LARGE) as pilot:

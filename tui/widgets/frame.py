@@ -14,11 +14,17 @@ from engine.state import RunState
 from tui.actions import Action
 from tui.follow import Follower
 from tui.widgets.line import Line
-from tui.widgets.states import mark
+from tui.widgets.states import elide, mark
 
 SMALLEST = (50, 16)
 TIGHT = 60
 """columns below which the modes stand close together, so that there is room for the run's state"""
+
+SEPARATOR = " · "
+SHORTEST = 12
+"""columns from which a model's name is cut and not left out"""
+SHOWN = ("doing", "profile", "model", "device", "memory")
+"""what stands beside the run's state, from left to right"""
 
 
 class ActionBar(Line):
@@ -38,7 +44,7 @@ class TopBar(ActionBar):
         for action in modes:
             style = Style(bold=True, reverse=True) if action.name == mode else Style()
             left.append(f" {action.key} {action.label}{end}", style + Style(meta={"act": action.name}))
-        room = self.size.width - left.cell_len - 2
+        room = self.size.width - left.cell_len - 1
         right = _run_line(follower, paused, room)
         gap = max(1, self.size.width - left.cell_len - right.cell_len - 1)
         text = Text.assemble(left, " " * gap, right, no_wrap=True, overflow="ellipsis")
@@ -46,23 +52,43 @@ class TopBar(ActionBar):
 
 
 def _run_line(follower: Follower | None, paused: bool, room: int) -> Text:
+    """The run's state, then what there is room for: what matters most is taken first, each in the longest form that fits."""
     if follower is None:
         return Text("compress-tui" if room < 20 else "compress-tui · no run open", style="bright_black")
-    state = follower.state
-    parts = [mark("paused") if paused else mark(follower.status)]
-    source, device = state.source.rsplit("/", 1)[-1], state.model.device if state.model else ""
-    memory = figures.size(follower.usage[-1].memory) if follower.going and follower.usage else ""
-    for part in dict.fromkeys((_doing(state), state.profile, source, device, memory)):
-        if part and sum(p.cell_len + 3 for p in parts) + len(part) <= room:
-            parts.append(Text(part))
-    return Text(" · ", "bright_black").join(parts)
+    state, line = follower.state, [mark("paused") if paused else mark(follower.status)]
+    source, found = state.source.rsplit("/", 1)[-1], dict.fromkeys(SHOWN, "")
+    left = room - line[0].cell_len
+    forms = {
+        "model": [source, elide(source, left - len(SEPARATOR), "end") if left > SHORTEST else ""],
+        "device": [state.model.device if state.model else ""],
+        "memory": _memory(follower),
+        "doing": _doing(state),
+        "profile": [state.profile if state.profile != source else ""],
+    }
+    for name, options in forms.items():
+        if any(options):
+            found[name] = next((text for text in options if text and len(SEPARATOR) + len(text) <= left), "")
+            left = left - len(SEPARATOR) - len(found[name]) if found[name] else 0  # nothing less in its place
+    return Text(SEPARATOR, "bright_black").join([*line, *(Text(text) for text in found.values() if text)])
 
 
-def _doing(state: RunState) -> str:
+def _memory(follower: Follower) -> list[str]:
+    """What the worker holds, and on a graphics card beside it."""
+    if not follower.going or not follower.usage:
+        return []
+    now = follower.usage[-1]
+    held = figures.size(now.memory)
+    if now.card_memory is None:
+        return [held]
+    card = f"{figures.size(now.card_memory)} GPU"
+    return [f"{held} + {card}", card, figures.size(now.card_memory)]
+
+
+def _doing(state: RunState) -> list[str]:
     step = state.steps.get(state.current) if state.current is not None else None
     if step is None or step.status != "running":
-        return ""
-    return f"{step.use} {step.done}/{step.total}" if step.total else step.use
+        return []
+    return [f"{step.use} {step.done}/{step.total}", f"{100 * step.done // step.total}%"] if step.total else [step.use]
 
 
 class FootBar(ActionBar):
