@@ -23,7 +23,9 @@ class Branches:
         self.pruned: Mapping[str, LayerState] = {}
         self.tried: Mapping[str, float] = {}
         self.zeros: Mapping[str, float | None] = {}
+        self.has_sparsity = False
         self._shares: dict[str, float | None] = {}
+        self._errors: dict[str, float | None] = {}
 
     def of_run(self, layers: Mapping[str, LayerState], tried: Mapping[str, float]) -> None:
         """Takes over what a run of this model knows of its matrices, and what each errs when it is pruned alone; nothing, for a
@@ -32,15 +34,17 @@ class Branches:
         self.tried = {short(name): error for name, error in tried.items()}
         self.matrices = {short(name): layer for name, layer in layers.items()}
         self.pruned = {name: layer for name, layer in self.matrices.items() if layer.sparsity is not None}
-        self._shares = {}
+        self._forget()
 
     def of_weights(self, zeros: Mapping[str, float | None]) -> None:
         """Takes over the shares of zeros as they were read, None where values cannot be."""
-        self.zeros, self._shares = dict(zeros), {}
+        self.zeros = dict(zeros)
+        self._forget()
 
-    @property
-    def has_sparsity(self) -> bool:
-        return bool(self.pruned) or any(share is not None for share in self.zeros.values())
+    def _forget(self) -> None:
+        """A tree asks for every line that it draws: what is found is kept until something else is known."""
+        self.has_sparsity = bool(self.pruned) or any(share is not None for share in self.zeros.values())
+        self._shares, self._errors = {}, {}
 
     def layer_of(self, path: str) -> LayerState | None:
         return self.matrices.get(short(path))
@@ -55,10 +59,10 @@ class Branches:
 
     def sensitivity(self, node: Node, path: str) -> float | None:
         """The largest error of a branch's matrices when one is pruned alone, None where none was tried."""
-        if node.tensor is not None:
-            return self.tried.get(short(path))
-        below = (self.sensitivity(child, below_path(path, child)) for child in node.children.values())
-        return max((error for error in below if error is not None), default=None)
+        if path not in self._errors:
+            found = (self.tried.get(name) for name, _ in _matrices(node, path))
+            self._errors[path] = max((error for error in found if error is not None), default=None)
+        return self._errors[path]
 
     def _run_leaves(self, node: Node, path: str) -> Iterator[Leaf]:
         for name, _ in _matrices(node, path):

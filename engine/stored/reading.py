@@ -63,10 +63,7 @@ def _safetensors(tensor: TensorInfo, file: Path, rows: NDArray[np.int64]) -> Val
             f"{tensor.dtype} values are codes that only the whole model gives a meaning", where=tensor.name
         )
     found = next(t for t in _plain_header(file, file.stat().st_mtime_ns).tensors if t.name == tensor.name)
-    stored = np.memmap(
-        file, NUMBERS[tensor.dtype], "r", found.begin, (tensor.parameters // tensor.shape[-1], tensor.shape[-1])
-    )
-    taken = np.asarray(stored[rows])
+    taken = _rows(file, found.begin, tensor, rows).view(NUMBERS[tensor.dtype])
     if tensor.dtype == "BF16":  # the upper half of a float32
         return (taken.astype(np.uint32) << 16).view(np.float32)
     return taken.astype(np.float32)
@@ -77,11 +74,25 @@ def _gguf(summary: ModelSummary, tensor: TensorInfo, file: Path, rows: NDArray[n
 
     header = _gguf_header(file, file.stat().st_mtime_ns)
     found: GgufTensor = next(t for t in header.tensors if t.name == tensor.name)
-    count = tensor.parameters // tensor.shape[-1]
-    order = _order(summary, tensor, count)
-    stored = np.memmap(file, np.uint8, "r", header.begin + found.offset, (count, tensor.bytes // count))
+    order = _order(summary, tensor, tensor.parameters // tensor.shape[-1])
+    stored = _rows(file, header.begin + found.offset, tensor, order[rows])
     kind: Any = GGMLQuantizationType[tensor.dtype]
-    return np.asarray(quants.dequantize(np.asarray(stored[order[rows]]), kind), np.float32)
+    return np.asarray(quants.dequantize(stored, kind), np.float32)
+
+
+def _rows(file: Path, begin: int, tensor: TensorInfo, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """The bytes of these rows of a matrix that lies at `begin`; read, as no other thread goes on while a mapped file is."""
+    count = tensor.parameters // tensor.shape[-1]
+    width = tensor.bytes // count
+    with file.open("rb") as handle:
+        handle.seek(begin)
+        if len(rows) == count:
+            return np.frombuffer(handle.read(tensor.bytes), np.uint8).reshape(count, width)[rows]
+        found = []
+        for row in rows.tolist():
+            handle.seek(begin + row * width)
+            found.append(handle.read(width))
+    return np.frombuffer(b"".join(found), np.uint8).reshape(len(rows), width)
 
 
 @lru_cache(maxsize=HEADERS)

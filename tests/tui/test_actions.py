@@ -78,6 +78,7 @@ async def test_every_action_can_be_tried_on_every_screen(
                 await app.action_act(action.name)
                 await pilot.pause()
                 while app.screen is not home and not isinstance(app.screen, WorkScreen):
+                    app.workers.cancel_node(app.screen)  # as its own key does
                     app.pop_screen()
                 if app.screen is not home:
                     await app.action_act(screen)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from engine.stored.difference import Difference
     from engine.summary import ModelSummary, TensorInfo
 
-EVERY = 0.3
+EVERY = 1.0
 """seconds between two looks at what was read"""
 
 
@@ -90,28 +92,25 @@ class SurveyScreen(WorkScreen):
 
     @work(group="survey", exclusive=True)
     async def _survey(self, summary: ModelSummary, other: ModelSummary | None) -> None:
-        from engine.stored.survey import most_of_one
-
-        self.most, shown = most_of_one(len(self.by_name)), time.monotonic()
+        reading = await aside(import_module, "engine.stored.survey")  # numpy takes too long for the thread that draws
+        self.most, shown = reading.most_of_one(len(self.by_name)), time.monotonic()
         while (name := self._next()) is not None:
-            await self._measure(name, summary, other)
+            await self._measure(reading, name, summary, other)
             if time.monotonic() - shown > EVERY:
                 self.show_survey(whole=False)
                 shown = time.monotonic()
         self.show_survey(whole=True)
 
-    async def _measure(self, name: str, summary: ModelSummary, other: ModelSummary | None) -> None:
-        from engine.stored import survey
-
+    async def _measure(self, reading: ModuleType, name: str, summary: ModelSummary, other: ModelSummary | None) -> None:
         tensor, (_, twin) = self.by_name[name], self.pairs.get(name, (None, None))
         if other is None or twin is None or name in self.apart or not comparison.comparable(tensor, twin):
             try:
-                self.zeros[name] = await aside(survey.zeros, summary, tensor, self.most)
+                self.zeros[name] = await aside(reading.zeros, summary, tensor, self.most)
             except EngineError:  # its values are codes, or are not here: there is nothing to count
                 self.zeros[name] = None
             return
         try:
-            found = await aside(survey.apart, summary, tensor, other, twin, self.most)
+            found = await aside(reading.apart, summary, tensor, other, twin, self.most)
         except EngineError as error:
             self.apart[name] = error.message
         else:
