@@ -143,11 +143,8 @@ def fitting_task(workspace: Workspace, options: JudgedOptions) -> Task:
 
 
 def length(workspace: Workspace, prompt: Prompt) -> int:
-    """Tokens of a prompt, its fields unfilled; of a chat with all that the tokenizer's template puts around them."""
-    tokenizer: Any = workspace.subject.tokenizer
-    text = prompt.text() if prompt.chat == "off" else rendering.rendered(prompt.messages(), tokenizer)
-    (ids,) = rendering.tokens([text], prompt, tokenizer)
-    return len(ids) + (prompt.soft.tokens if prompt.soft else 0)
+    """Tokens of a prompt, its virtual ones too."""
+    return rendering.length(prompt, workspace.subject.tokenizer) + (prompt.soft.tokens if prompt.soft else 0)
 
 
 def check_budget(workspace: Workspace, options: PromptStepOptions, lengths: Sequence[int]) -> None:

@@ -53,6 +53,13 @@ def text(prompt: Prompt, row: Row, tokenizer: Any) -> str:
     return prompt.fill(row) if prompt.chat == "off" else rendered(prompt.messages(row), tokenizer)
 
 
+def length(prompt: Prompt, tokenizer: Any) -> int:
+    """Tokens of a prompt, its fields unfilled; of a chat with all that the tokenizer's template puts around them."""
+    shown = prompt.text() if prompt.chat == "off" else rendered(prompt.messages(), tokenizer)
+    (ids,) = tokens([shown], prompt, tokenizer)
+    return len(ids)
+
+
 def following(text: str, word: str, chat: str) -> str:
     """The text with a word behind it: without its leading blank where a chat's template ends in a blank or a new line."""
     return text + (word.lstrip() if chat != "off" and text[-1:].isspace() else word)

@@ -1,8 +1,8 @@
 """A prompt that was edited by hand beside the one that it was made from: both meet the same development rows, a few more each
 time, so that there are figures at once.
 
-The test split stays unseen: who edits until a figure pleases has chosen on its rows. Soft prompts and chats are left out: no
-text says what the model would read.
+The test split stays unseen: who edits until a figure pleases has chosen on its rows. A chat is a text with a line for each
+turn's role (`turns`); soft prompts are left out, no text says what the model would read.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from jinja2 import TemplateError
+
 from engine import statistics
 from engine.data.rows import Row, check_template
 from engine.data.tasks import Task, load_task
 from engine.errors import UsageError
 from engine.profile import Profile
-from engine.prompts import answers, calibration, rendering
+from engine.prompts import answers, calibration, rendering, turns
 from engine.prompts.answers import Given
 from engine.prompts.cache import ScoreCache
 from engine.prompts.judging import Standing
@@ -64,12 +66,11 @@ def trying(
         raise UsageError("this step chooses no prompt", where=f"step.{step}")
     task = load_task(options.task, profile.task.get(options.task), profile.seed)
     rows = task.dev[: options.dev_rows][:most]
-    if subject.tokenizer is None or rendering.placed(task, subject.tokenizer) != "off":
-        hint = "change step options instead: e in Profiles"
-        raise UsageError("the task's prompts are turns of a chat, not one text", where=f"task {task.name}", hint=hint)
+    if subject.tokenizer is None:
+        raise UsageError("this model reads no text", where=subject.source)
+    chat = rendering.placed(task, subject.tokenizer) != "off"
     pair = [
-        Tried(Prompt(name, template(text, rows[0].fields)))
-        for name, text in (("edited", edited), ("original", original))
+        Tried(written(name, text, rows[0].fields, chat)) for name, text in (("edited", edited), ("original", original))
     ]
     check_template(pair[0].prompt.template, rows[0].fields, WHERE)
     scorer = Scorer(subject, ScoreCache(), compute=DTYPES.get(profile.calibration.compute))
@@ -104,7 +105,18 @@ def template(text: str, fields: Iterable[str]) -> str:
     return plain
 
 
+def written(name: str, text: str, fields: Iterable[str], chat: bool) -> Prompt:
+    """The prompt that a text shows. Raises UsageError for a chat that is none."""
+    known = list(fields)
+    if chat:
+        return turns.read(name, text, lambda said: template(said, known), f"the {name} prompt")
+    return Prompt(name, template(text, known))
+
+
 def length(prompt: Prompt, subject: Subject) -> int:
-    """Tokens of the text, its fields unfilled."""
-    (ids,) = rendering.tokens([prompt.text()], prompt, subject.tokenizer)
-    return len(ids)
+    """Tokens of the text, its fields unfilled. Raises UsageError for turns that the model's template does not take."""
+    try:
+        return rendering.length(prompt, subject.tokenizer)
+    except TemplateError as error:
+        message = f"the model's chat template does not take these turns: {error}"
+        raise UsageError(message, where=f"the {prompt.name} prompt") from error

@@ -16,6 +16,7 @@ from engine.errors import EngineError
 from tui.app import CompressApp
 from tui.resident import Resident, Said
 from tui.screens.trying import TryScreen
+from tui.widgets.table import LiveTable
 
 SIZES = pytest.mark.parametrize("size", [SMALL, LARGE], ids=["80x24", "160x45"])
 
@@ -131,8 +132,31 @@ async def test_what_the_worker_refuses_is_said_with_its_hint(make_run: MakeRun) 
         assert not screen.going
 
 
-@pytest.mark.parametrize(("text", "why"), [("<user>\nHm", "a chat"), ("<8 virtual tokens>Review", "soft prompt")])
-async def test_what_is_not_one_text_is_not_edited(text: str, why: str, make_run: MakeRun) -> None:
+@SIZES
+async def test_a_chat_is_edited_turn_by_turn_and_scored(size: tuple[int, int], make_run: MakeRun) -> None:
+    run, chat = make_run("finished"), "<system>\nBe brief.\n\n<user>\n{text}"
+    append(run, ev.to_json(ev.CandidateAdded(step=1, candidate="talk", text=chat, origin="pool", tokens=8)))
+    app, worker = app_on(run), Worker()
+    app.resident = worker
+    async with app.run_test(size=size) as pilot:
+        await pilot.press("3")
+        await settle(pilot)
+        app.screen.query_one("#candidates", LiveTable).select("talk")
+        await pilot.press("e")
+        await settle(pilot)
+        assert isinstance(app.screen, TryScreen)
+        assert "a line <system>, <user> or <assistant> begins each turn" in words(app)
+        await pilot.press("down", *"Very. ", "ctrl+r")
+        await settle(pilot)
+        assert worker.asked[0]["text"] == "<system>\nVery. Be brief.\n\n<user>\n{text}"
+        assert worker.asked[0]["original"] == chat
+        assert "▲ better" in words(app)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"), [("<8 virtual tokens>Review", "soft prompt"), ("<8 virtual tokens><user>\nHm", "soft")]
+)
+async def test_what_no_text_shows_is_not_edited(text: str, why: str, make_run: MakeRun) -> None:
     run = make_run("running")
     append(run, ev.to_json(ev.CandidateAdded(step=1, candidate="other", text=text, origin="pool", tokens=8)))
     app = app_on(run)

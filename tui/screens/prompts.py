@@ -137,8 +137,6 @@ class PromptsScreen(WorkScreen):
         if state is None or name not in state.candidates:
             return "no prompt is selected"
         text = state.candidates[name].text
-        if text.startswith(("<user>", "<system>")):
-            return "this prompt is a chat: change its step in Profiles"
         return "no text says what a soft prompt is" if SOFT.match(text) else None
 
     def do_edit(self) -> None:

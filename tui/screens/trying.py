@@ -21,6 +21,9 @@ from tui.widgets.states import mark
 
 ROWS = 100
 HINT = "ctrl+r scores · ctrl+o copies · esc closes · {text} is filled in by row"
+CHAT = "\na chat: a line <system>, <user> or <assistant> begins each turn"
+CHATS = ("<system>\n", "<user>\n")
+"""what the text of a chat begins with"""
 
 
 class TryScreen(ModalScreen[None], inherit_bindings=False):
@@ -46,7 +49,8 @@ class TryScreen(ModalScreen[None], inherit_bindings=False):
             frame.border_title = f"Edit · {self.heading}"
             yield TextArea(self.request["original"], soft_wrap=True, id="prompt-text")
             yield Static(id="tried")
-            yield Static(Text(HINT, "bright_black"))
+            chat = CHAT if self.request["original"].startswith(CHATS) else ""
+            yield Static(Text(HINT + chat, "bright_black"))
 
     def on_mount(self) -> None:
         self.query_one(TextArea).focus()

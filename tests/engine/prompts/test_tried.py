@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fixtures.chatting import NO_SYSTEM, TURNS, talking
 from fixtures.models import save, subject
+from fixtures.prompting import toy
 
 from engine import profile
+from engine.data.rows import Row
 from engine.errors import UsageError
-from engine.prompts import answers, calibration, tried
+from engine.prompts import answers, calibration, tried, turns
 from engine.prompts.scorer import Scorer
 from engine.prompts.template import Prompt
 from engine.serve import Server
@@ -112,3 +115,56 @@ def test_the_worker_scores_with_each_model_in_turns(tmp_path: Path, made: profil
     rows = [(line["model"], line["rows"]) for line in said if "rows" in line]
     assert rows == [(one, 8), (two, 8), (one, 16), (two, 16)]
     assert said[-1] == {"end": True}
+
+
+CHAT = "<system>\nSay yes or no.\n\n<user>\nSay x now:\n\n<assistant>\nyes\n\n<user>\nSay {text} now:"
+
+
+def talk(made: profile.Profile, edited: str, original: str = CHAT, template: str = TURNS) -> list[dict[str, Any]]:
+    task = made.task["mood"].model_copy(update={"chat": "on"})
+    return list(
+        tried.trying(talking(template), made.model_copy(update={"task": {"mood": task}}), 1, edited, original, 16)
+    )
+
+
+def test_a_chat_is_scored_as_the_prompt_that_it_shows(made: profile.Profile) -> None:
+    *_, last = talk(made, CHAT.replace("yes or no", "yes, or no { at all }"))
+    task = tried.load_task("mood", made.task["mood"], made.seed)
+    shown = Row("x", {"text": "x"}, ("yes", "no"), 0)
+    whole = Prompt("p", "Say {text} now:", "Say yes or no.", (shown,), chat="system")
+    assert whole.readable() == CHAT
+    scores = Scorer(talking(TURNS)).score(whole, task.dev[:16], 2)
+    expected = answers.judged("accuracy", scores, calibration.offsets("batch", scores, None), task.dev[:16])
+    assert last["original"]["value"] == expected.quality
+    assert last["edited"]["tokens"] > last["original"]["tokens"]
+
+
+@pytest.mark.parametrize("chat", ["system", "user"])
+def test_what_is_shown_of_a_chat_reads_back_as_it(chat: str) -> None:
+    for instruction in ("", "Say yes or no.", "Two\n\nparts {}\n"):
+        prompt = Prompt("p", "{text}\n\nAnswer:\n", instruction, tuple(toy().train[:2]), chat=chat)
+        read = turns.read("p", prompt.readable(), lambda said: tried.template(said, ["text"]), "here")
+        row = toy().dev[0]
+        assert read.messages(row) == prompt.messages(row)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Say {text} now:", "begins without a turn"),
+        ("Well.\n<user>\n{text}", "begins without a turn"),
+        ("<user>\n{text}\n\n<assistant>\nyes", "the last turn is <assistant>"),
+        ("<user>\nSay it", "no field"),
+        ("<user>\n{text}\n\n<system>\nHm\n\n<user>\nNow:", "does not take these turns"),
+    ],
+)
+def test_what_is_no_chat_is_refused(text: str, said: str, made: profile.Profile) -> None:
+    late = "{% for m in messages[1:] if m.role == 'system' %}{{ raise_exception('system is first') }}{% endfor %}"
+    with pytest.raises(UsageError, match=said) as caught:
+        talk(made, text, template=late + TURNS)
+    assert caught.value.where == "the edited prompt"
+
+
+def test_a_models_template_that_knows_no_system_says_so(made: profile.Profile) -> None:
+    with pytest.raises(UsageError, match="does not take these turns: no system"):
+        talk(made, CHAT, template=NO_SYSTEM)
