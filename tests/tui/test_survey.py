@@ -169,6 +169,7 @@ async def test_keys_work_while_matrices_are_read_and_another_screen_ends_it(mixe
         app.model_source = str(mixed)
         await pilot.press("1")
         await asyncio.to_thread(held.began.wait, PATIENCE)
+        await pilot.pause()
         tree = app.screen.query_one(ModelTree)
         assert "reading 0 of 6" in words(app)
         await pilot.press("j", "j")
@@ -185,8 +186,16 @@ async def test_keys_work_while_matrices_are_read_and_another_screen_ends_it(mixe
         assert "sparsity    25.00%" in words(app)
 
 
-async def test_another_model_ends_the_reading_of_the_first(mixed: Path, held: Held) -> None:
-    dense = model("dense", [0, 0, 0, 0])
+async def test_another_model_ends_the_reading_of_the_first(
+    mixed: Path, held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dense, there = model("dense", [0, 0, 0, 0]), threading.Event()
+
+    def headers(source: str) -> Any:
+        assert source != str(dense) or there.wait(PATIENCE)
+        return inspect(source)
+
+    monkeypatch.setattr("tui.screens.inspect.headers", headers)
     app = app_on()
     async with app.run_test(size=SMALL) as pilot:
         app.model_source = str(mixed)
@@ -194,7 +203,9 @@ async def test_another_model_ends_the_reading_of_the_first(mixed: Path, held: He
         await asyncio.to_thread(held.began.wait, PATIENCE)
         app.screen.open_model(str(dense))
         await pilot.pause()
+        assert not [worker for worker in app.workers if worker.group == "survey" and not worker.is_finished]
         held.go.set()
+        there.set()
         await settle(pilot)
         assert [name.partition(" ")[0] for name in held.read] == ["mixed", *["dense"] * 6]
         assert set(app.screen.zeros.values()) == {0.0, None}

@@ -57,8 +57,8 @@ class PickScreen(TableDialog[str]):
     """A folder with the folders and models in it; answers with the path that was chosen."""
 
     BINDINGS = [
-        Binding("l,right", "enter", priority=True),
-        Binding("h,left,backspace", "leave", priority=True),
+        Binding("l,right", "enter"),
+        Binding("h,left,backspace", "leave"),
         Binding("full_stop", "hidden"),
     ]
 
