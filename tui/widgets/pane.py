@@ -47,10 +47,11 @@ class Pane(Vertical):
             return
         self._explained = text
         if self._words is None:
-            self._words = Static(classes="nothing-yet")
+            self._words = Static(text, classes="nothing-yet")
             self.mount(self._words, before=0)
-        self._words.update(text)
-        self._words.display = bool(text)
+        else:
+            self._words.update(text)
+            self._words.display = bool(text)
         for table in self.query(DataTable):
             table.show_header = not text
 
