@@ -64,6 +64,19 @@ async def test_a_row_chosen_before_the_table_has_a_place_is_chosen_when_it_gets_
         assert table.selected == "c"
 
 
+async def test_the_scrollbar_begins_where_the_table_was_scrolled_to() -> None:
+    app = TableApp()
+    async with app.run_test(size=(80, 20)) as pilot:
+        table = app.query_one(LiveTable)
+        await pilot.pause()
+        table.show({str(index): ROWS["a"] for index in range(100)})
+        await pilot.pause()
+        table.show_vertical_scrollbar = False
+        table.scroll_y = 81.0
+        table.show_vertical_scrollbar = True
+        assert table.vertical_scrollbar.position == table.scroll_y == 81
+
+
 async def test_sorting_goes_through_the_columns_and_keeps_the_unknown_last() -> None:
     app = TableApp()
     async with app.run_test(size=(80, 20)):

@@ -12,10 +12,11 @@ from textual.widgets import RichLog
 
 from engine import events as ev
 from engine.state import LOG_LINES
+from tui.widgets.scrolling import Scrolled
 from tui.widgets.states import COLOURS
 
 
-class LogView(RichLog):
+class LogView(RichLog, Scrolled):
     """Appends what is new; `/` leaves only lines that contain a word."""
 
     _held = False

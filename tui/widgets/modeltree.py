@@ -13,6 +13,7 @@ from textual.widgets.tree import TreeNode
 from engine import figures
 from engine.state import LayerState
 from tui.branches import Branches, below_path
+from tui.widgets.scrolling import Scrolled
 from tui.widgets.states import elide
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ SORTED = {"bytes": "bytes", "sparsity": "sparse", "sensitivity": "sens"}
 """order -> the column that it sorts by"""
 
 
-class ModelTree(Tree["Node"]):
+class ModelTree(Tree["Node"], Scrolled):
     """Branches are filled when they are first opened."""
 
     show_root = False

@@ -15,6 +15,7 @@ from textual.geometry import Region
 from textual.widgets import DataTable
 
 from tui.widgets.columns import Column, fitting
+from tui.widgets.scrolling import Scrolled
 from tui.widgets.states import elide
 
 Row = Mapping[str, Any]
@@ -27,7 +28,7 @@ class Cell(Text):
     row: str = ""
 
 
-class LiveTable(DataTable[Text]):
+class LiveTable(DataTable[Text], Scrolled):
     """The table. `selected` is the key of the row under the cursor."""
 
     def __init__(self, columns: Sequence[Column], *, widget_id: str | None = None) -> None:
