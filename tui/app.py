@@ -19,14 +19,18 @@ from textual.app import App, SystemCommand
 from textual.command import Provider
 from textual.filter import Monochrome
 from textual.screen import Screen
+from textual.widgets import Input
 
 from engine import files, runs
 from engine.errors import EngineError, UsageError
 from tui import actions
+from tui.actions import Keys
 from tui.commanding import CommandingApp
 from tui.follow import INTERVAL
-from tui.following import as_engine_error
+from tui.following import NO_RUN_OPEN, as_engine_error
 from tui.screens.base import WorkScreen
+from tui.screens.dialogs import Dialog
+from tui.screens.keyed import KeyedScreen
 from tui.settings import Settings, load, store
 from tui.widgets.sheet import Sheet
 from tui.widgets.themes import SIGNS, THEMES, NoColours
@@ -63,7 +67,7 @@ class CompressApp(CommandingApp, inherit_bindings=False):
     TITLE = "compress-tui"
     CSS_PATH = "compress.tcss"
     MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {name: _loader(name) for name in actions.SCREENS}
-    ENABLE_COMMAND_PALETTE = True
+    ENABLE_COMMAND_PALETTE = False  # Textual would give it a key of its own, ahead of all others
     COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {*App.COMMANDS, _places}
 
     def __init__(self, profile: str | None = None, run: runs.Run | None = None, settings: Settings = DEFAULTS) -> None:
@@ -71,12 +75,14 @@ class CompressApp(CommandingApp, inherit_bindings=False):
         self._current_mode = "run" if run else "profiles"  # Textual begins with an empty screen of its own
         self._screen_stacks = {self._current_mode: []}
         self.animation_level = "none"
+        self.use_command_palette = True
         self.stylesheet = Sheet(variables=self.get_css_variables())
         self.settings = settings
         for theme in THEMES:
             self.register_theme(theme)
         self.theme = settings.theme
-        self.set_keymap(dict(settings.keys))
+        self.keys = Keys(settings.keys)
+        self.set_keymap(self.keys.keymap())
         self._filters = [NoColours() if isinstance(kept, Monochrome) else kept for kept in self._filters]
 
     def watch_theme(self, name: str) -> None:
@@ -92,22 +98,24 @@ class CompressApp(CommandingApp, inherit_bindings=False):
 
     def why_not(self, name: str) -> str | None:
         """Why an action cannot be done now: the app's reasons, then the screen's."""
+        screen = self.screen
+        if isinstance(screen, Dialog):
+            return screen.why_not(name)
         if name in ("cancel", "detach", "pause") and self.follower is None:
-            return "no run is open: o lists them"
+            return self.keys.text(NO_RUN_OPEN)
         if name in ("cancel", "detach") and self.follower and not self.follower.going:
             return f"the run is not going: it is {self.follower.status}"
-        screen = self.screen
         if not isinstance(screen, WorkScreen):
             return None
         return screen.why_not(name) if screen.ready else "the screen is still opening"
 
     async def action_act(self, name: str) -> None:
         """Does an action of the table, or says why not."""
-        if not isinstance(self.screen, WorkScreen):
+        if not isinstance(self.screen, KeyedScreen):
             return
         reason = self.why_not(name)
         if reason:
-            self.notify(reason, severity="warning", timeout=4)
+            self.notify(reason, severity="warning", timeout=4, markup=False)
             return
         try:
             done = (getattr(self.screen, f"do_{name}", None) or getattr(self, f"do_{name}"))()
@@ -132,7 +140,13 @@ class CompressApp(CommandingApp, inherit_bindings=False):
     def do_help(self) -> None:
         from tui.screens.help import help_screen
 
-        self.push_screen(help_screen(self.current_mode, self.settings.keys))
+        if isinstance(self.screen, KeyedScreen):
+            self.push_screen(help_screen(self.screen.scope, self.keys))
+
+    async def do_accept(self) -> None:
+        """Enters what is typed."""
+        if isinstance(self.focused, Input):
+            await self.focused.action_submit()
 
     def do_palette(self) -> None:
         self.action_command_palette()
@@ -161,7 +175,7 @@ class CompressApp(CommandingApp, inherit_bindings=False):
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """Every action of the screen, from the one table."""
-        for action in actions.for_screen(self.current_mode, self.settings.keys):
+        for action in self.keys.of(self.current_mode):
             if action.name != "palette":
                 help_text = f"{action.help} ({action.key})"
                 yield SystemCommand(_title(action), help_text, self._command(action.name))

@@ -58,7 +58,7 @@ class CommandingApp(FollowingApp, inherit_bindings=False):
 
     def _open_model(self, source: str) -> None:
         screen: Any = self.screen
-        if screen.id == "inspect" and getattr(screen, "source", None) != source:
+        if screen.id == "inspect" and screen.ready and screen.source != source:  # else it opens it when it is
             screen.open_model(source)
 
     def attach(self, follower: Follower) -> None:

@@ -23,8 +23,8 @@ from tui.usage import KEPT, Done, Meter, Usage
 INTERVAL = 0.5
 TAIL = 16384
 STAGES = (
-    (signal.SIGINT, "asked the run to stop at the next safe point; x again insists"),
-    (signal.SIGTERM, "asked again (SIGTERM); x once more kills it"),
+    (signal.SIGINT, "asked the run to stop at the next safe point; {cancel} again insists"),
+    (signal.SIGTERM, "asked again (SIGTERM); {cancel} once more kills it"),
     (signal.SIGKILL, "killed the run"),
 )
 

@@ -20,6 +20,7 @@ from textual.binding import BindingType
 
 from engine import queueing, runs
 from engine.errors import INTERRUPTED, EngineError
+from tui.actions import Keys
 from tui.follow import Follower
 from tui.screens.base import WorkScreen
 from tui.screens.dialogs import Choice
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from engine.profile import Profile
 
 STDIN = 0
+NO_RUN_OPEN = "no run is open: {runs} lists them"
 
 
 class FollowingApp(App[int], inherit_bindings=False):
@@ -37,6 +39,7 @@ class FollowingApp(App[int], inherit_bindings=False):
 
     def __init__(self, run: runs.Run | None = None) -> None:
         super().__init__()
+        self.keys = Keys()
         self.model_source = ""
         self.follower: Follower | None = Follower(run) if run else None
         self._paused_at: float | None = None
@@ -102,8 +105,8 @@ class FollowingApp(App[int], inherit_bindings=False):
         if self._held and not self.paused:
             self._held()
             self._held = None
-        said = "the display is paused, the run goes on; space again resumes" if self.paused else "the display goes on"
-        self.notify(said, timeout=3)
+        said = "the display is paused, the run goes on; {pause} again resumes" if self.paused else "the display goes on"
+        self.notify(self.keys.text(said), timeout=3)
 
     def do_runs(self) -> None:
         from tui.screens.runs import RunsDialog
@@ -116,10 +119,10 @@ class FollowingApp(App[int], inherit_bindings=False):
 
     def do_cancel(self) -> None:
         if self.follower and self.follower.requests < 2:
-            self.notify(self.follower.cancel(), severity="warning")
+            self._try(self.follower.cancel)
         else:
             text = "What it has not saved since the last checkpoint is lost. It can be resumed."
-            answers = [("n", "no", "no, wait"), ("!", "kill", "kill it (SIGKILL)")]
+            answers = [("no", "no, wait"), ("kill", "kill it (SIGKILL)")]
             self.push_screen(Choice("Kill the run?", answers, text), self._kill)
 
     def _kill(self, answer: str | None) -> None:
@@ -135,16 +138,16 @@ class FollowingApp(App[int], inherit_bindings=False):
             self.exit(0)
             return
         answers = [
-            ("d", "detach", "detach: leave, the run goes on"),
-            ("c", "cancel", "cancel: stop the run at the next safe point, then leave"),
-            ("s", "stay", "stay here"),
+            ("leave", "detach: leave, the run goes on"),
+            ("stop", "cancel: stop the run at the next safe point, then leave"),
+            ("stay", "stay here"),
         ]
         self.push_screen(Choice("A run is going. Leave?", answers, self.follower.run.name), self._leave)
 
     def _leave(self, answer: str | None) -> None:
-        if answer == "detach":
+        if answer == "leave":
             self.do_detach()
-        elif answer == "cancel" and self.follower and self._asked_to_stop():
+        elif answer == "stop" and self.follower and self._asked_to_stop():
             self.exit(0, message=Text(f"asked the run to stop: compress-tui attach {self.follower.run.name}"))
 
     def _asked_to_stop(self) -> bool:
@@ -153,7 +156,7 @@ class FollowingApp(App[int], inherit_bindings=False):
 
     def _try(self, call: Callable[[], str]) -> bool:
         try:
-            self.notify(call(), severity="warning", markup=False)
+            self.notify(self.keys.text(call()), severity="warning", markup=False)
         except (EngineError, OSError) as error:
             self.complain(as_engine_error(error))
             return False
@@ -177,7 +180,7 @@ class FollowingApp(App[int], inherit_bindings=False):
             go(False)
             return
         text = f"{source}\nThe profile imports and calls this with your rights."
-        answers = [("n", "no", "no"), ("y", "yes", "yes, run the code")]
+        answers = [("no", "no"), ("yes", "yes, run the code")]
 
         def answered(answer: str | None) -> None:
             if answer == "yes":
@@ -200,7 +203,8 @@ class FollowingApp(App[int], inherit_bindings=False):
             self.complain(EngineError(f"the worker does not start: {error.strerror}"))
         else:
             if before and self.follower:
-                self.notify(f"queued after {before[-1].name}: o lists the runs", timeout=4, markup=False)
+                said = self.keys.text("{runs} lists the runs")
+                self.notify(f"queued after {before[-1].name}: {said}", timeout=4, markup=False)
             else:
                 self.attach(Follower(run, process))
 

@@ -20,6 +20,7 @@ import tomli
 from engine import files
 from engine.errors import UsageError, did_you_mean
 from tui import actions
+from tui import keys as written
 from tui.widgets import themes
 
 THEMES = tuple(theme.name for theme in themes.THEMES)
@@ -88,17 +89,17 @@ def _known(name: Any, names: tuple[str, ...], kind: str, path: Path) -> None:
 
 def _keys(raw: dict[str, Any], path: Path) -> dict[str, str]:
     """The remapped keys by action. Raises UsageError for an unknown action and for a key with two meanings."""
-    names = tuple(dict.fromkeys(action.name for action in actions.ACTIONS))
+    names = tuple(dict.fromkeys(action.name for action in actions.EVERY))
     keys = {}
     for name, value in raw.items():
         _known(name, names, "action", path)
         found = [value] if isinstance(value, str) else value
         if not isinstance(found, list) or not found or not all(isinstance(key, str) and key for key in found):
             raise UsageError(f"keys.{name} is a key or a list of keys", where=str(path), hint=f'{name} = "X"')
-        keys[name] = ",".join(actions.key_name(key) for key in found)
-    for screen in actions.SCREENS:
+        keys[name] = ",".join(written.name(key) for key in found)
+    for screen in (*actions.SCREENS, *actions.DIALOGS):
         seen: dict[str, str] = {}
-        for action in actions.for_screen(screen, keys):
+        for action in actions.Keys(keys).of(screen):
             for key in action.keys.split(","):
                 if key in seen:
                     problem = f"{key!r} would be {seen[key]} and {action.name} in {screen}"

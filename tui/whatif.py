@@ -118,3 +118,12 @@ def _said(asked: WhatIf) -> str:
 
 def _change(value: int, now: int) -> str:
     return f"{value / now - 1:+.1%}" if value != now else ""
+
+
+def problem(text: str) -> str | None:
+    """What is wrong with a line, None where nothing is."""
+    try:
+        parse(text)
+    except UsageError as error:
+        return error.message
+    return None

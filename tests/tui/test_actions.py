@@ -14,20 +14,20 @@ from tui.screens.help import help_screen
 FORBIDDEN = {"ctrl+a", "ctrl+b", "ctrl+s", "ctrl+q", "ctrl+z", "ctrl+j"}
 
 
-@pytest.mark.parametrize("screen", actions.SCREENS)
+@pytest.mark.parametrize("screen", [*actions.SCREENS, *actions.DIALOGS])
 def test_no_key_means_two_things_on_a_screen(screen: str) -> None:
-    keys = [key for action in actions.for_screen(screen) for key in action.keys.split(",")]
+    keys = [key for action in actions.Keys().of(screen) for key in action.keys.split(",")]
     assert len(keys) == len(set(keys))
     assert not FORBIDDEN & set(keys)
 
 
 def test_help_comes_first_everywhere() -> None:
     for screen in actions.SCREENS:
-        assert actions.for_screen(screen)[0].name == "help"
+        assert actions.Keys().of(screen)[0].name == "help"
 
 
 def test_every_help_text_is_one_line_of_the_help_screen_at_80_columns() -> None:
-    assert [action.help for action in actions.ACTIONS if len(action.help) > 60] == []
+    assert [action.help for action in actions.EVERY if len(action.help) > 59] == []
 
 
 async def test_bindings_help_footer_and_palette_agree(make_run: MakeRun) -> None:
@@ -36,16 +36,16 @@ async def test_bindings_help_footer_and_palette_agree(make_run: MakeRun) -> None
         for number, screen in enumerate(actions.SCREENS, start=1):
             await pilot.press(str(number))
             await settle(pilot)
-            _agree(app, screen)
+            agree(app, screen)
 
 
-def _agree(app: CompressApp, screen: str) -> None:
-    current, listed = app.screen, actions.for_screen(screen)
+def agree(app: CompressApp, screen: str) -> None:
+    current, listed = app.screen, app.keys.of(screen)
     bound = {b.action for found in current._bindings.key_to_bindings.values() for b in found}
     assert bound == {f"app.act('{action.name}')" for action in listed}
     foot = str(current.query_one("#foot").content)
-    assert foot.startswith(" ? help")
-    help_text = help_screen(screen, app.settings.keys).text.plain
+    assert foot.startswith(f" {app.keys['help']} help")
+    help_text = help_screen(screen, app.keys).text.plain
     offered = {command.help: command.title for command in app.get_system_commands(current)}
     for action in listed:
         assert hasattr(current, f"do_{action.name}") or hasattr(app, f"do_{action.name}")
@@ -72,7 +72,7 @@ async def test_every_action_can_be_tried_on_every_screen(
             await pilot.press(str(number))
             await settle(pilot)
             home = app.screen
-            for action in actions.for_screen(screen):
+            for action in actions.Keys().of(screen):
                 if action.name in skipped:
                     continue
                 await app.action_act(action.name)
@@ -92,7 +92,7 @@ def test_each_screen_has_its_bindings_from_the_table() -> None:
     for name, class_name in SCREEN_CLASSES.items():
         screen = getattr(import_module(f"tui.screens.{name}"), class_name)
         bound = [b for b in screen.BINDINGS if isinstance(b, Binding)]
-        assert [b.description for b in bound] == [a.label for a in actions.for_screen(name)]
+        assert [b.description for b in bound] == [a.label for a in actions.Keys().of(name)]
 
 
 async def test_a_disabled_action_says_why() -> None:

@@ -129,13 +129,13 @@ async def test_a_runs_files_are_listed_and_read(size: tuple[int, int], make_run:
         shown = words(app)
         assert "artifacts/prompts/examples.jsonl" in shown
         assert "3.0 MB" in next(line for line in shown.splitlines() if "weights.bin" in line)
-        app.screen.table.select("profile.toml")
+        app.screen.target.select("profile.toml")
         await pilot.press("enter")
         await settle(pilot)
         assert isinstance(app.screen, Reader)
         assert app.screen.text.plain == run.profile_file.read_text()
         await pilot.press("escape")
-        app.screen.table.select("artifacts/weights.bin")
+        app.screen.target.select("artifacts/weights.bin")
         await pilot.press("enter")
         assert notices(app)[-1] == "not a text: y copies its path"
         await pilot.press("y")

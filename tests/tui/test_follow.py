@@ -108,7 +108,7 @@ def test_cancelling_gets_stronger(make_run: MakeRun, signals: list[int]) -> None
     follower.poll()
     said = [follower.cancel() for _ in range(4)]
     assert signals == [signal.SIGINT, signal.SIGTERM, signal.SIGKILL, signal.SIGKILL]
-    assert "x again" in said[0]
+    assert "{cancel} again" in said[0]
 
 
 @pytest.mark.parametrize(

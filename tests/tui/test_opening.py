@@ -151,16 +151,16 @@ async def test_folders_are_walked_to_a_model_with_keys_alone(size: tuple[int, in
     async with app.run_test(size=size) as pilot:
         await browse(pilot, app, "./shelf/nothing/here")
         picks = app.screen
-        assert picks.table.order == ["..", "[deep]", "empty", "half", "A.safetensors", "b.gguf"]
-        assert picks.table.selected == "[deep]"
+        assert picks.target.order == ["..", "[deep]", "empty", "half", "A.safetensors", "b.gguf"]
+        assert picks.target.selected == "[deep]"
         for text in ("shelf", "[deep]/", "folder", "gguf", "2.0 kB", "enter open"):
             assert text in words(app)
         await pilot.press("enter")
         await settled(pilot)
-        assert picks.table.order == ["..", "deeper"]
+        assert picks.target.order == ["..", "deeper"]
         await pilot.press("l")
         await settled(pilot)
-        assert picks.table.order == ["..", "dense"]
+        assert picks.target.order == ["..", "dense"]
         assert "model" in words(app)
         await pilot.press("y")
         assert app.clipboard == str(shelf / "[deep]" / "deeper" / "dense")
@@ -174,16 +174,16 @@ async def test_the_way_up_keeps_the_place(shelf: Path) -> None:
     async with app.run_test(size=SMALL) as pilot:
         await browse(pilot, app, str(shelf / "[deep]" / "deeper" / "dense"))
         picks = app.screen
-        assert (picks.folder.name, picks.table.selected) == ("deeper", "dense")
+        assert (picks.folder.name, picks.target.selected) == ("deeper", "dense")
         await pilot.press("right")  # into a folder that is a model
         await settled(pilot)
-        assert picks.table.order == ["..", ".", "model.safetensors"]
+        assert picks.target.order == ["..", ".", "model.safetensors"]
         await pilot.press("left")
         await settled(pilot)
-        assert picks.table.selected == "dense"
+        assert picks.target.selected == "dense"
         await pilot.press("g", "enter")
         await settled(pilot)
-        assert (picks.folder.name, picks.table.selected) == ("[deep]", "deeper")
+        assert (picks.folder.name, picks.target.selected) == ("[deep]", "deeper")
         await pilot.press("escape")
         await pilot.pause()
         assert app.screen.query_one(Input).value.endswith("dense")
@@ -196,11 +196,11 @@ async def test_hidden_ones_are_a_key_away(shelf: Path) -> None:
     app = app_on()
     async with app.run_test(size=SMALL) as pilot:
         await browse(pilot, app, str(shelf))
-        assert ".hidden" not in app.screen.table.order
+        assert ".hidden" not in app.screen.target.order
         await pilot.press("full_stop")
         await settled(pilot)
-        assert ".hidden" in app.screen.table.order
-        assert app.screen.table.selected == "[deep]"
+        assert ".hidden" in app.screen.target.order
+        assert app.screen.target.selected == "[deep]"
 
 
 async def test_a_folder_that_cannot_be_read_is_said_and_not_gone_to(

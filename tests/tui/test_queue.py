@@ -113,7 +113,7 @@ async def test_the_list_shows_the_queue_and_takes_a_run_out_of_it(
         append(run, ev.to_json(ev.RunCancelled(seconds=1.0, seq=2, time=2)))
         app.screen.load()
         await settle(pilot)
-        assert app.screen.query_one(LiveTable).selected == str(run.path)
+        assert app.screen.query_one(LiveTable).selected == run.name
         assert "■ cancelled" in next(line for line in words(app).splitlines() if run.name in line)
 
         def nobody(run: runs.Run, number: int) -> None:
@@ -135,7 +135,7 @@ async def test_the_list_moves_a_run_in_the_queue(size: tuple[int, int], make_run
         await settle(pilot)
         await pilot.press("o")
         await settle(pilot)
-        app.screen.table.select(str(second.path))
+        app.screen.target.select(second.name)
         await pilot.press("K")
         await settle(pilot)
         assert notices(app)[-1] == f"before {first.name}"
@@ -147,7 +147,7 @@ async def test_the_list_moves_a_run_in_the_queue(size: tuple[int, int], make_run
         await settle(pilot)
         assert notices(app)[-1] == f"after {first.name}"
         assert queueing.ahead(second) == [going, first]
-        app.screen.table.select(str(going.path))
+        app.screen.target.select(going.name)
         await pilot.press("J")
         assert "does not wait in the queue" in notices(app)[-1]
 

@@ -8,7 +8,7 @@ import pytest
 from recorded import LARGE, SMALL, MakeRun, app_on, settle, words
 
 from engine.errors import UsageError
-from tui import actions, settings
+from tui import keys, settings
 from tui.app import CompressApp
 from tui.screens.help import help_screen
 
@@ -55,7 +55,7 @@ async def test_own_keys_work_and_are_the_ones_shown(make_run: MakeRun) -> None:
         assert foot.startswith(" f1 help")
         assert "? sort" in foot
         assert "ctrl+t Profiles" in words(app)
-        assert "f1 H" in help_screen("run", own.keys).text.plain
+        assert "f1 H" in help_screen("run", app.keys).text.plain
         await pilot.press("question_mark")
         assert app.screen.query_one("#layers").sort_key is not None
         await pilot.press("s")
@@ -79,7 +79,7 @@ async def test_the_words_are_the_same_in_every_theme(theme: str, make_run: MakeR
 
 
 def test_people_write_keys_as_they_see_them() -> None:
-    assert [actions.key_name(key) for key in ("?", "esc", "X", "ctrl+x", ":")] == [
+    assert [keys.name(key) for key in ("?", "esc", "X", "ctrl+x", ":")] == [
         "question_mark", "escape", "X", "ctrl+x", "colon",
     ]  # fmt: skip
 

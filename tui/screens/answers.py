@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from rich.text import Text
 from textual import work
 from textual.app import ComposeResult
-from textual.binding import Binding
-from textual.containers import Horizontal, Vertical, VerticalScroll
-from textual.screen import ModalScreen
+from textual.containers import Horizontal, Vertical
+from textual.widget import Widget
 from textual.widgets import Static
 from textual.worker import get_current_worker
 
 from engine import figures
 from engine.errors import EngineError
+from tui import actions
 from tui.grammar import Ask
 from tui.resident import Resident
+from tui.screens.dialogs import Dialog
 from tui.widgets.states import elide
+from tui.widgets.typed import Scroll
 
 
-class AnswersScreen(ModalScreen[None], inherit_bindings=False):
+class AnswersScreen(Dialog[None]):
     """Asks when it opens; closing it before the end ends the worker too."""
 
-    BINDINGS = [Binding("escape,q", "close", "close"), Binding("y", "copy", "copy")]
+    scope: ClassVar[str] = "answers"
+    BINDINGS = actions.bindings("answers")
 
     def __init__(
         self, question: Ask, models: Sequence[tuple[str, str]], resident: Resident, place: Mapping[str, str]
@@ -34,13 +37,13 @@ class AnswersScreen(ModalScreen[None], inherit_bindings=False):
         self.answers = {source: "" for _, source in models}
         self.told = dict.fromkeys(self.answers, "waiting")
         self.ended = False
+        self.title_of = elide(question.text, 80)
 
     def compose(self) -> ComposeResult:
-        with Vertical(classes="dialog wide") as frame:
-            frame.border_title, frame.border_subtitle = elide(self.question.text, 80), "y copy · esc close"
+        with Vertical(classes="dialog wide"):
             with Horizontal():
                 for index, (label, _) in enumerate(self.models):
-                    with VerticalScroll(classes="answer") as column:
+                    with Scroll(classes="answer") as column:
                         column.border_title = label
                         yield Static(id=f"answer-{index}")
             yield Static(id="problem")
@@ -83,17 +86,21 @@ class AnswersScreen(ModalScreen[None], inherit_bindings=False):
         for index, (_, source) in enumerate(self.models):
             shown = self.query_one(f"#answer-{index}", Static)
             shown.update(Text(self.answers[source]))
-            column = shown.query_ancestor(VerticalScroll)
+            column = shown.query_ancestor(Scroll)
             column.border_subtitle = self.told[source]
             column.scroll_end(animate=False)
 
-    def action_copy(self) -> None:
-        said = "\n\n".join(f"{label}: {self.answers[source]}" for label, source in self.models)
-        self.app.copy_to_clipboard(f"{self.question.text}\n\n{said}")
-        self.notify("copied", timeout=2)
+    @property
+    def target(self) -> Widget:
+        """The column that was chosen, else the first."""
+        return self.focused or self.query(Scroll).first()
 
-    def action_close(self) -> None:
+    def copied(self) -> str:
+        said = "\n\n".join(f"{label}: {self.answers[source]}" for label, source in self.models)
+        return f"{self.question.text}\n\n{said}"
+
+    def do_back(self) -> None:
         if not self.ended:
             self.workers.cancel_group(self, "ask")
             self.resident.close()
-        self.dismiss(None)
+        super().do_back()

@@ -1,9 +1,9 @@
-"""Every measured artifact of a model, over all runs, and which ones no other beats: pictures, a table; enter opens the run."""
+"""Every measured artifact of a model, over all runs, and which ones no other beats: pictures, a table."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from rich.text import Text
 from textual.app import ComposeResult
@@ -12,6 +12,7 @@ from textual.widgets import DataTable, Static
 
 from engine import figures, runs
 from engine.archive import Measured
+from tui import actions
 from tui.screens.tables import TableDialog
 from tui.widgets.columns import Column
 from tui.widgets.frontview import Artifacts, FrontView
@@ -36,17 +37,19 @@ COLUMNS = (
 class ArtifactsScreen(TableDialog[runs.Run]):
     """Answers the run whose artifact was chosen."""
 
+    scope: ClassVar[str] = "artifacts"
+    BINDINGS = actions.bindings("artifacts")
+
     def __init__(self, model: str, artifacts: Artifacts) -> None:
         super().__init__()
-        self.model = model
+        self.title_of = f"Artifacts of {model.rsplit('/', 1)[-1]}"
         self.artifacts = {str(Path(one.run, one.path)): (one, good) for one, good in artifacts}
 
     def compose(self) -> ComposeResult:
-        with Vertical(classes="dialog whole") as frame:
-            frame.border_title = f"Artifacts of {self.model.rsplit('/', 1)[-1]}"
-            frame.border_subtitle = "enter open the run · y copy the path · s sort · esc close"
+        with Vertical(classes="dialog whole"):
             yield FrontView()
             yield LiveTable(COLUMNS, widget_id="artifacts")
+            yield self.filter_line()
             yield Static(self._said(), id="front-said")
 
     def _said(self) -> Text:
@@ -56,19 +59,19 @@ class ArtifactsScreen(TableDialog[runs.Run]):
         return Text(f"{text}Measured on {measured[-1].text}", "bright_black")
 
     def on_mount(self) -> None:
-        self.table.show({key: _row(*pair) for key, pair in self.artifacts.items()})
-        self.table.focus()
+        self.target.show({key: _row(*pair) for key, pair in self.artifacts.items()})
         self._draw()
 
     def _draw(self) -> None:
-        marked = self.artifacts.get(self.table.selected or "")
+        marked = self.artifacts.get(self.target.selected or "")
         self.query_one(FrontView).show(list(self.artifacts.values()), marked[0] if marked else None)
 
     def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
         self._draw()
 
-    def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
-        self.dismiss(runs.Run(Path(self.artifacts[str(event.row_key.value)][0].run)))
+    def do_open(self) -> None:
+        if key := self.target.selected:
+            self.dismiss(runs.Run(Path(self.artifacts[key][0].run)))
 
 
 def _row(artifact: Measured, good: bool) -> dict[str, Any]:

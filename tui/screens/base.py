@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import ClassVar
 
 from textual import events
 from textual.app import ComposeResult
@@ -16,44 +16,29 @@ from textual.containers import Container
 from textual.css.query import NoMatches
 from textual.markup import escape
 from textual.widget import Widget
-from textual.widgets import Input, Static
+from textual.widgets import Static
 
 from engine.state import RunState
 from tui import actions
 from tui.follow import Follower
 from tui.screens.panes import PaneScreen
 from tui.widgets.frame import FootBar, TooSmall, TopBar
-from tui.widgets.logview import LogView
-from tui.widgets.modeltree import ModelTree
 from tui.widgets.pane import PaneBar
-from tui.widgets.table import LiveTable
 
-if TYPE_CHECKING:
-    from tui.app import CompressApp
-
-Filterable = (LiveTable, ModelTree, LogView)
-
-
-class FilterLine(Input):
-    """The line that `/` opens; what is typed filters at once."""
+NO_RUN = "No run is open.\n\n{runs}  choose one of the earlier runs\n{profiles}  choose a profile and start it"
 
 
 class WorkScreen(PaneScreen):
     """One of the four modes."""
 
-    name_of: ClassVar[str]
     needs_run: ClassVar[bool] = False
 
     def __init__(self) -> None:
-        super().__init__(self.name_of)
+        super().__init__(self.scope)
         self.follower: Follower | None = None
         self._seen: tuple[object, ...] = ()
         self.ready = False
         self._listed: list[actions.Action] = []
-
-    @property
-    def tui(self) -> CompressApp:
-        return cast("CompressApp", self.app)
 
     def compose(self) -> ComposeResult:
         yield TopBar(id="top")
@@ -61,7 +46,7 @@ class WorkScreen(PaneScreen):
         yield Static(id="empty")
         with Container(id="body"):
             yield from self.compose_body()
-        yield FilterLine(id="filter", placeholder="filter: words that a row must contain · enter keeps, esc clears")
+        yield self.filter_line()
         yield FootBar(id="foot")
         yield TooSmall(id="too-small")
 
@@ -78,9 +63,7 @@ class WorkScreen(PaneScreen):
     def empty_text(self) -> str | None:
         """What to say instead of the panes while there is nothing to show."""
         if self.needs_run and self.tui.follower is None:
-            return (
-                "No run is open.\n\n[b]o[/b]  choose one of the earlier runs\n[b]4[/b]  choose a profile and start it"
-            )
+            return self.keys.markup(NO_RUN)
         return None
 
     def why_not(self, name: str) -> str | None:
@@ -94,15 +77,15 @@ class WorkScreen(PaneScreen):
             "copy",
         ):
             return "there is nothing here yet"
-        if name in ("sort", "reverse") and self._sortable() is None:
+        if name in ("sort", "reverse") and self.sortable is None:
             return f"nothing to sort in {self.active.label}"
-        if name == "reverse" and (fixed := self._fixed()):
-            return fixed
-        if name == "filter" and self._filterable() is None:
+        if name == "reverse" and (fixed := self.sortable and self.sortable.fixed()):
+            return self.keys.text(fixed)
+        if name == "filter" and self.filterable is None:
             return f"nothing to filter in {self.active.label}"
         if name == "copy" and not self.copied():
             return f"nothing to copy in {self.active.label}"
-        return None
+        return super().why_not(name)
 
     def worded(self, action: actions.Action) -> actions.Action:
         """An action as the footer names it in the pane that has the keys."""
@@ -111,13 +94,12 @@ class WorkScreen(PaneScreen):
     # life
 
     def on_mount(self) -> None:
-        self._listed = [action for action in actions.for_screen(self.name_of, self.tui.settings.keys) if action.footer]
+        self._listed = [action for action in self.keys.of(self.scope) if action.footer]
         self.ready = True
-        self.query_one("#filter").display = False
         self._main = next(pane for pane in self.panes if not pane.side)
         self._active = self.home
         self.lay_out()
-        self.call_after_refresh(self.focus_pane)
+        self.call_after_refresh(self.focus_target)
         self.update_view()
 
     def on_screen_resume(self) -> None:
@@ -139,13 +121,13 @@ class WorkScreen(PaneScreen):
                 self._show_run()
 
     def _update_frame(self) -> None:
-        modes = actions.remapped(actions.MODES, self.tui.settings.keys)
-        self.query_one(TopBar).show(modes, self.name_of, self.tui.follower, self.tui.paused)
+        modes = [self.keys.put(action) for action in actions.MODES]
+        self.query_one(TopBar).show(modes, self.scope, self.tui.follower, self.tui.paused)
         empty = self.empty_text()
         if (empty is not None) != self.has_class("-empty"):
             self.set_class(empty is not None, "-empty")
             self.lay_out()
-            self.call_after_refresh(self.focus_pane)
+            self.call_after_refresh(self.focus_target)
         if empty is not None and empty != self.query_one("#empty", Static).content:
             self.query_one("#empty", Static).update(empty)
         listed = [(self.worded(action), self.tui.why_not(action.name) is None) for action in self._listed]
@@ -171,80 +153,15 @@ class WorkScreen(PaneScreen):
     def new_run(self, follower: Follower) -> None:
         """Forgets what belonged to the run shown before."""
 
-    # sorting, filtering, copying
+    # filtering
 
-    def do_sort(self) -> None:
-        target = self._sortable()
-        if target is not None:
-            self.notify(f"sorted by {target.sort_next()}", timeout=2)
-
-    def do_reverse(self) -> None:
-        target = self._sortable()
-        if target is not None:
-            self.notify(f"sorted by {target.sort_other_way()}", timeout=2)
-
-    def do_filter(self) -> None:
-        line = self.query_one("#filter", FilterLine)
-        target = self._filterable()
-        line.value = target.filter_text if target else ""
-        line.display = True
-        line.focus()
-
-    def on_input_changed(self, event: Input.Changed) -> None:
-        target = self._filterable()
-        if isinstance(event.input, FilterLine) and target is not None and event.value != target.filter_text:
-            target.filter_by(event.value)
-            self._name_filter()
-
-    def on_input_submitted(self, event: Input.Submitted) -> None:
-        if isinstance(event.input, FilterLine):
-            self._close_filter()
-
-    def do_back(self) -> None:
-        target = self._filterable()
-        if target is not None and (target.filter_text or self.query_one("#filter").display):
-            target.filter_by("")
-            self._close_filter()
-        elif self.active is not self.home:
-            self.activate(self.home)
-        else:
-            self.focus_pane()
-
-    def _close_filter(self) -> None:
-        self.query_one("#filter").display = False
-        self._name_filter()
-        self.focus_pane()
-
-    def _name_filter(self) -> None:
-        target = self._filterable()
-        text = target.filter_text if target else ""
+    def name_filter(self, text: str) -> None:
         self.active.say(title=escape(f"{self.active.label} /{text}") if text else self.active.label)
 
-    def do_copy(self) -> None:
-        self.copy_text(self.copied())
-
-    def copy_text(self, text: str) -> None:
-        """Puts a text on the terminal's clipboard and says so."""
-        self.app.copy_to_clipboard(text)
-        first = text.splitlines()[0]
-        self.notify(f"copied: {first[:50]}{'…' if len(first) > 50 or first != text else ''}", timeout=2, markup=False)
-
-    def copied(self) -> str:
-        """What `y` copies: the key of the selected row by default."""
-        target = self.active.target()
-        if isinstance(target, LiveTable):
-            return target.selected or ""
-        return ""
-
-    def _sortable(self) -> LiveTable | ModelTree | None:
-        target = self.active.target()
-        return target if isinstance(target, LiveTable | ModelTree) else None
-
-    def _fixed(self) -> str | None:
-        """Why the order of what is sorted has no other way, None where it has."""
-        target = self._sortable()
-        return target.fixed() if target is not None else None
-
-    def _filterable(self) -> LiveTable | ModelTree | LogView | None:
-        target = self.active.target()
-        return target if isinstance(target, Filterable) else None
+    def do_back(self) -> None:
+        if self.unfilter():
+            return
+        if self.active is not self.home:
+            self.activate(self.home)
+        else:
+            self.focus_target()

@@ -13,10 +13,11 @@ class Colours(Pick):
 
     def __init__(self, current: str) -> None:
         super().__init__("Colours", TITLES, current)
+        self.current = current
 
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
-        self.app.theme = event.option.id or self.marked
+        self.app.theme = event.option.id or self.current
 
-    def action_close(self) -> None:
-        self.app.theme = self.marked
-        super().action_close()
+    def do_back(self) -> None:
+        self.app.theme = self.current
+        super().do_back()

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from rich.text import Text
 from textual.app import ComposeResult
-from textual.binding import Binding
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from engine.errors import EngineError
-from tui import completion, grammar, recent
+from tui import actions, completion, grammar, recent
+from tui.screens.dialogs import Dialog
+from tui.widgets.line import Line
 from tui.widgets.states import elide
+from tui.widgets.typed import TypedLine
 
 OFFERED = 6
 
 
-class CommandLine(ModalScreen[grammar.Command | None], inherit_bindings=False):
+class CommandLine(Dialog[grammar.Command]):
     """Answers the command that was typed; `source` is the model at hand."""
 
-    BINDINGS = [
-        Binding("escape", "close", "close"),
-        Binding("tab", "complete(1)", "complete", priority=True),
-        Binding("shift+tab", "complete(-1)", priority=True),
-        Binding("up", "recall(1)"),
-        Binding("down", "recall(-1)"),
-    ]
+    scope: ClassVar[str] = "command"
+    BINDINGS = actions.bindings("command")
 
     def __init__(self, source: str) -> None:
         super().__init__()
@@ -40,13 +38,23 @@ class CommandLine(ModalScreen[grammar.Command | None], inherit_bindings=False):
     def compose(self) -> ComposeResult:
         with Vertical(id="command-line"):
             yield Static(id="offers")
-            yield Input(placeholder="prune 0.6 · eval sst2 · ask a question · help", id="command", compact=True)
-            model = self.source.rstrip("/").rsplit("/", 1)[-1]
-            keys = "enter does it · tab completes · ↑ ↓ earlier lines · esc closes"
-            yield Static(Text(f"{keys} · about {model}", "bright_black"))
+            yield TypedLine(placeholder="prune 0.6 · eval sst2 · ask a question · help", id="command", compact=True)
+            yield Line(id="command-keys")
 
     def on_mount(self) -> None:
         self._offer()
+
+    @property
+    def target(self) -> TypedLine:
+        return self.query_one(TypedLine)
+
+    def name_filter(self, text: str) -> None:
+        """It has no frame."""
+
+    def show_keys(self) -> None:
+        about = f" · about {self.source.rstrip('/').rsplit('/', 1)[-1]}"
+        keys = self.hints(self.size.width - 2 - len(about))
+        self.query_one("#command-keys", Line).put(Text(f"{keys}{about}", "bright_black"))
 
     def on_input_changed(self, event: Input.Changed) -> None:
         if event.value != self._shown:
@@ -64,7 +72,13 @@ class CommandLine(ModalScreen[grammar.Command | None], inherit_bindings=False):
         recent.add(recent.COMMANDS, line)
         self.dismiss(command)
 
-    def action_complete(self, way: int) -> None:
+    def do_complete(self) -> None:
+        self._complete(1)
+
+    def do_complete_back(self) -> None:
+        self._complete(-1)
+
+    def _complete(self, way: int) -> None:
         """Puts in the next of the words that may follow; the only one is taken whole."""
         offered = list(self._offered)
         if not offered:
@@ -75,13 +89,16 @@ class CommandLine(ModalScreen[grammar.Command | None], inherit_bindings=False):
             self._typed, self._choice = line, -1
         self._put(line)
 
-    def action_recall(self, way: int) -> None:
+    def do_earlier(self) -> None:
+        self._recall(1)
+
+    def do_recent(self) -> None:
+        self._recall(-1)
+
+    def _recall(self, way: int) -> None:
         self._at = min(max(0, self._at + way), len(self._earlier) - 1)
         self._typed, self._choice = self._earlier[self._at], -1
         self._put(self._typed)
-
-    def action_close(self) -> None:
-        self.dismiss(None)
 
     @property
     def _shown(self) -> str:
@@ -91,9 +108,8 @@ class CommandLine(ModalScreen[grammar.Command | None], inherit_bindings=False):
         return completion.completed(self._typed, list(self._offered)[self._choice])
 
     def _put(self, line: str) -> None:
-        field = self.query_one(Input)
-        field.value = line
-        field.action_end()
+        self.target.value = line
+        self.target.action_end()
         self._offer()
 
     def _offer(self) -> None:

@@ -1,100 +1,168 @@
-"""The dialogs: a question with a few answers, a line to type, a text to read. All close with esc."""
+"""The dialogs: a question with a few answers, a line to type, a text to read; what all dialogs share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar
 
 from rich.text import Text
-from textual import events
 from textual.app import ComposeResult
-from textual.binding import Binding
-from textual.containers import Vertical, VerticalScroll
+from textual.containers import Vertical
 from textual.screen import ModalScreen
+from textual.widget import Widget
 from textual.widgets import Input, OptionList, Static
-from textual.widgets.option_list import Option
 
-CLOSE = Binding("escape", "close", "close")
-Answers = Sequence[tuple[str, str, str]]
+from tui import actions
+from tui.screens.keyed import Answer, KeyedScreen
+from tui.widgets.typed import Options, Scroll, TypedLine
 
 
-class Choice(ModalScreen[str | None], inherit_bindings=False):
-    """A question; each answer is (key, value, text), the first one is the default."""
+class Dialog(ModalScreen[Answer | None], KeyedScreen[Answer | None], inherit_bindings=False):
+    """A frame of class `dialog` with a title above, and its keys in the lower edge. Answers None when it is closed."""
 
-    BINDINGS = [CLOSE, Binding("j", "move('down')"), Binding("k", "move('up')")]
+    title_of = ""
 
-    def __init__(self, question: str, answers: Answers, text: str = "") -> None:
+    def on_mount(self) -> None:
+        self.name_filter("")
+        self.focus_target()
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self.show_keys)
+
+    def show_keys(self) -> None:
+        """As many keys as there is room for."""
+        frame = self.query_one(".dialog")
+        frame.border_subtitle = Text(self.hints(frame.outer_size.width - 6))
+
+    def hints(self, width: int) -> str:
+        """The keys of what can be done here, as many as fit."""
+        found = [action for action in self.keys.of(self.scope) if action.footer and self.why_not(action.name) is None]
+        return fitting((f"{action.key} {action.label}" for action in found), width)
+
+    def name_filter(self, text: str) -> None:
+        self.query_one(".dialog").border_title = Text(f"{self.title_of} /{text}" if text else self.title_of)
+
+    def why_not(self, name: str) -> str | None:
+        return "nothing to copy" if name == "copy" and not self.copied() else super().why_not(name)
+
+    def do_back(self) -> None:
+        self.dismiss(None)
+
+
+def fitting(parts: Iterable[str], width: int) -> str:
+    """The parts in a line, without those at the end that it has no room for."""
+    line = ""
+    for part in parts:
+        longer = f"{line} · {part}" if line else part
+        if len(longer) > width:
+            break
+        line = longer
+    return line
+
+
+class Choice(Dialog[str]):
+    """A question; each answer is an action and its text, the first one is the default. Answers the action's name."""
+
+    scope: ClassVar[str] = "question"
+    BINDINGS = actions.bindings("question")
+
+    def __init__(self, question: str, answers: Sequence[tuple[str, str]], text: str = "") -> None:
         super().__init__()
-        assert not {key for key, _, _ in answers} & {"j", "k"}, "these move"
-        self.question, self.answers, self.text = question, answers, text
+        self.question, self.answers, self.text = question, dict(answers), text
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog"):
             yield Static(Text(self.question, "bold"))
             if self.text:
                 yield Static(Text(self.text), classes="dialog-text")
-            yield OptionList(*(Option(Text(f"{key}  {text}"), id=value) for key, value, text in self.answers))
-            yield Static(Text("enter chooses · esc goes back", "bright_black"))
+            yield Options()
 
     def on_mount(self) -> None:
-        self.query_one(OptionList).focus()
-        self.query_one(OptionList).highlighted = 0
+        self.target.show({name: f"{self.keys[name]}  {text}" for name, text in self.answers.items()})
 
-    def on_key(self, event: events.Key) -> None:
-        for key, value, _ in self.answers:
-            if event.character == key:
-                event.stop()
-                self.dismiss(value)
+    @property
+    def target(self) -> Options:
+        return self.query_one(Options)
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         self.dismiss(event.option.id)
 
-    def action_move(self, way: str) -> None:
-        getattr(self.query_one(OptionList), f"action_cursor_{way}")()
+    def do_open(self) -> None:
+        self.target.action_select()
 
-    def action_close(self) -> None:
-        self.dismiss(None)
+    def _answer(self, name: str) -> None:
+        if name in self.answers:
+            self.dismiss(name)
+
+    def do_yes(self) -> None:
+        self._answer("yes")
+
+    def do_no(self) -> None:
+        self._answer("no")
+
+    def do_kill(self) -> None:
+        self._answer("kill")
+
+    def do_leave(self) -> None:
+        self._answer("leave")
+
+    def do_stop(self) -> None:
+        self._answer("stop")
+
+    def do_stay(self) -> None:
+        self._answer("stay")
 
 
-class Ask(ModalScreen[str | None], inherit_bindings=False):
-    """One line to type; `check` says what is wrong with it, or None. Up and down go through the answers `known` before.
+class Ask(Dialog[str]):
+    """One line to type; `check` says what is wrong with it, or None. Two keys go through the answers `known` before.
 
     `preview` says while one types what the line would come to.
     """
 
-    BINDINGS = [CLOSE, Binding("up", "recall(1)"), Binding("down", "recall(-1)")]
-    more: ClassVar[str] = ""
-    """keys that the last line names besides"""
+    scope: ClassVar[str] = "line"
+    BINDINGS = actions.bindings("line")
 
     def __init__(
         self,
         question: str,
         value: str = "",
         *,
-        hint: str = "",
         known: Sequence[str] = (),
         preview: Callable[[str], str] | None = None,
         check: Callable[[str], str | None],
     ) -> None:
         super().__init__()
         self.preview = preview
-        self.question, self.value, self.hint, self.check = question, value, hint, check
+        self.question, self.value, self.check = question, value, check
         self.known = [value, *(entry for entry in known if entry != value)]
         self._at = 0
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog"):
             yield Static(Text(self.question, "bold"))
-            yield Input(self.value)
+            yield TypedLine(self.value)
             yield Static(id="problem")
             yield Static(id="preview")
-            recall = " · ↑ ↓ earlier ones" if len(self.known) > 1 else ""
-            yield Static(Text(self.hint or f"enter accepts{recall}{self.more} · esc goes back", "bright_black"))
 
-    def action_recall(self, way: int) -> None:
+    @property
+    def target(self) -> TypedLine:
+        return self.query_one(TypedLine)
+
+    def why_not(self, name: str) -> str | None:
+        if name in ("earlier", "recent") and len(self.known) < 2:
+            return "there are no earlier ones"
+        return super().why_not(name)
+
+    def do_earlier(self) -> None:
+        self._recall(1)
+
+    def do_recent(self) -> None:
+        self._recall(-1)
+
+    def _recall(self, way: int) -> None:
         self._at = (self._at + way) % len(self.known)
-        self.query_one(Input).value = self.known[self._at]
-        self.query_one(Input).action_end()
+        self.target.value = self.known[self._at]
+        self.target.action_end()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         problem = self.check(event.value.strip())
@@ -108,47 +176,29 @@ class Ask(ModalScreen[str | None], inherit_bindings=False):
         if self.preview:
             self.query_one("#preview", Static).update(Text(self.preview(event.value)))
 
-    def action_close(self) -> None:
-        self.dismiss(None)
-
 
 def printed(text: str) -> Text:
     """What a program printed: its colours, and nothing else that a terminal would obey; lines it wrote over are all kept."""
     return Text.from_ansi(text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
-class Reader(ModalScreen[None], inherit_bindings=False):
-    """A text to scroll through; `y` copies it."""
+class Reader(Dialog[None]):
+    """A text to scroll through and copy."""
 
-    BINDINGS = [
-        CLOSE,
-        Binding("q,enter,question_mark", "close", "close"),
-        Binding("y", "copy", "copy"),
-        Binding("j", "move('scroll_down')"),
-        Binding("k", "move('scroll_up')"),
-        Binding("g", "move('scroll_home')"),
-        Binding("G", "move('scroll_end')"),
-    ]
+    scope: ClassVar[str] = "text"
+    BINDINGS = actions.bindings("text")
 
     def __init__(self, heading: str, text: Text) -> None:
         super().__init__()
-        self.heading, self.text = heading, text
+        self.title_of, self.text = heading, text
 
     def compose(self) -> ComposeResult:
-        with Vertical(classes="dialog wide") as frame:
-            frame.border_title, frame.border_subtitle = self.heading, "j k move · y copy · esc close"
-            with VerticalScroll():
-                yield Static(self.text)
+        with Vertical(classes="dialog wide"), Scroll():
+            yield Static(self.text)
 
-    def on_mount(self) -> None:
-        self.query_one(VerticalScroll).focus()
+    @property
+    def target(self) -> Widget:
+        return self.query_one(Scroll)
 
-    def action_move(self, way: str) -> None:
-        getattr(self.query_one(VerticalScroll), f"action_{way}")()
-
-    def action_copy(self) -> None:
-        self.app.copy_to_clipboard(self.text.plain)
-        self.notify("copied", timeout=2)
-
-    def action_close(self) -> None:
-        self.dismiss(None)
+    def copied(self) -> str:
+        return self.text.plain

@@ -68,7 +68,7 @@ class EditingScreen(SharesScreen):
         if event.input.id != "change" or draft is None:
             return
         if not change:
-            self.focus_pane()
+            self.focus_target()
         elif not isinstance(draft.check(change), ProfileError):
             self.take(change)
             self.query_one(FormView).fill()

@@ -1,4 +1,4 @@
-"""The files of a run's folder; enter reads one that is text, y copies its path."""
+"""The files of a run's folder: read one that is text, copy a path."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from contextlib import suppress
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from textual import work
 from textual.app import ComposeResult
 from textual.containers import Vertical
-from textual.widgets import DataTable
 
 from engine import figures
 from engine.runs import Run
+from tui import actions
 from tui.screens.dialogs import Reader, printed
 from tui.screens.tables import TableDialog
 from tui.widgets.columns import Column
@@ -35,41 +35,43 @@ COLUMNS = (
 class FolderScreen(TableDialog[None]):
     """What a run wrote."""
 
+    scope: ClassVar[str] = "files"
+    BINDINGS = actions.bindings("files")
+
     def __init__(self, run: Run) -> None:
         super().__init__()
-        self.folder = run.path
+        self.folder, self.title_of = run.path, f"Files of {run.name}"
 
     def compose(self) -> ComposeResult:
-        with Vertical(classes="dialog wide") as frame:
-            frame.border_title = f"Files of {self.folder.name}"
-            frame.border_subtitle = "enter read · y copy the path · s sort · esc close"
+        with Vertical(classes="dialog wide"):
             yield LiveTable(COLUMNS, widget_id="files")
+            yield self.filter_line()
 
     def on_mount(self) -> None:
-        self.table.focus()
         self.load()
 
     @work(group="files", exclusive=True)
     async def load(self) -> None:
-        self.table.show(await asyncio.to_thread(rows, self.folder))
+        self.target.show(await asyncio.to_thread(rows, self.folder))
+        self.show_keys()
 
     @property
     def _marked(self) -> Path:
-        return self.folder / (self.table.selected or "")
+        return self.folder / (self.target.selected or "")
 
-    def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
+    def do_open(self) -> None:
         try:
             text = readable(self._marked)
         except OSError as error:
             self.notify(f"cannot read: {error.strerror}", severity="warning", timeout=3, markup=False)
             return
         if text is None:
-            self.notify("not a text: y copies its path", timeout=3)
+            self.notify(self.keys.text("not a text: {copy} copies its path"), timeout=3)
         else:
             self.app.push_screen(Reader(self._marked.name, printed(text)))
 
     def copied(self) -> str:
-        return str(self._marked)
+        return str(self._marked) if self.target.selected else ""
 
 
 def rows(folder: Path) -> dict[str, dict[str, Any]]:

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from rich.text import Text
 
 from tui import actions, settings
+from tui.actions import Keys
 from tui.screens.dialogs import Reader
 from tui.widgets.states import LOOKS, mark
 
 STATES = ("waiting", "queued", "running", "done", "failed", "crashed", "cancelled", "gate missed")
 
 
-def help_screen(screen: str, keys: Mapping[str, str]) -> Reader:
-    """Every key of a screen, the user's own in `keys`: what only this screen has, then what all have, then the signs."""
-    found = actions.for_screen(screen, keys)
+def help_screen(screen: str, keys: Keys) -> Reader:
+    """Every key of a screen or dialog: what only this screen has, then what all have, then the signs."""
+    found = keys.of(screen)
     own = [action for action in found if action.screens != actions.SCREENS]
     rest = [action for action in found if action.screens == actions.SCREENS]
     text = Text()
     for heading, group in ((screen.capitalize(), own), ("Everywhere", rest)):
+        if not group:
+            continue
         text.append(f"{heading}\n", "bold underline")
         for action in group:
-            text.append(f"  {action.every_key:<10}", "cyan bold")
+            text.append(f"  {action.every_key:<9} ", "cyan bold")
             text.append(f"{action.help}\n")
         text.append("\n")
     text.append("Signs\n", "bold underline")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
 from textual import work
-from textual.containers import Vertical, VerticalScroll
+from textual.containers import Vertical
 from textual.markup import escape
 from textual.widget import Widget
 from textual.widgets import DataTable, Static, Tree
@@ -28,15 +28,22 @@ from tui.widgets.line import Line
 from tui.widgets.modeltree import ModelTree
 from tui.widgets.pane import Pane
 from tui.widgets.sensitivity import Sensitivity, ratios
+from tui.widgets.typed import Scroll
 
 if TYPE_CHECKING:
     from engine.summary import ModelSummary, Node, TensorInfo
+
+NO_MODEL = (
+    "No model is open.\n\n{open}  inspect the demo model\n{model}  open a folder, a .gguf or a .safetensors file, a name of "
+    "the hub\n{profiles}  choose a profile, then {inspect_model} for its model"
+)
+ANOTHER = "{model}  open another model"
 
 
 class InspectScreen(TotalsScreen):
     """Mode 1."""
 
-    name_of: ClassVar[str] = "inspect"
+    scope: ClassVar[str] = "inspect"
     BINDINGS = actions.bindings("inspect")
 
     def __init__(self) -> None:
@@ -51,22 +58,19 @@ class InspectScreen(TotalsScreen):
         with Vertical(classes="column", id="centre"):
             yield Pane(Line(id="tree-heading"), ModelTree(widget_id="tree"), title="Model", widget_id="tree-pane")
             yield self.compare_pane()
-            yield Pane(Sensitivity(), title="Sensitivity", widget_id="sensitivity-pane")
+            yield Pane(Sensitivity(self.keys), title="Sensitivity", widget_id="sensitivity-pane")
         with Vertical(classes="column", id="right"):
-            yield Pane(VerticalScroll(Static(id="matrix")), title="Detail", widget_id="matrix-pane")
+            yield Pane(Scroll(Static(id="matrix")), title="Detail", widget_id="matrix-pane")
             yield self.weights_pane()
 
     def empty_text(self) -> str | None:
         if self.summary is not None:
             return None
         if self.problem:
-            return f"{self.problem}\n\n[b]m[/b]  open another model"
+            return f"{self.problem}\n\n{self.keys.markup(ANOTHER)}"
         if self.source:
-            return f"reading the headers of {escape(self.source)} …\n\n[b]m[/b]  open another model"
-        return (
-            "No model is open.\n\n[b]enter[/b]  inspect the demo model\n[b]m[/b]  open a folder, a .gguf or a "
-            ".safetensors file, a name of the hub\n[b]4[/b]  choose a profile, then [b]i[/b] for its model"
-        )
+            return f"reading the headers of {escape(self.source)} …\n\n{self.keys.markup(ANOTHER)}"
+        return self.keys.markup(NO_MODEL)
 
     def update_view(self) -> None:
         if self.ready and not self.source and self.tui.model_source:
@@ -124,7 +128,7 @@ class InspectScreen(TotalsScreen):
 
     def why_not(self, name: str) -> str | None:
         if name in ("expand", "what_if", "compare") and self.summary is None:
-            return "no model is open: m opens one"
+            return self.keys.text("no model is open: {model} opens one")
         return super().why_not(name)
 
     def do_open(self) -> None:
@@ -187,7 +191,7 @@ class InspectScreen(TotalsScreen):
         count = len(summary.tensors)
         self.query_one("#tree-pane", Pane).say(subtitle=f"{count} tensors · {figures.size(summary.bytes)}")
         self._seen, self._matrix = (), None
-        self.call_after_refresh(self.focus_pane)
+        self.call_after_refresh(self.focus_target)
         self.survey()
 
     def show_survey(self, whole: bool) -> None:

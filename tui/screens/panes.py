@@ -1,20 +1,20 @@
 """How panes share the screen: all of them on a wide terminal, two on a normal one, one on a narrow one.
 
-A screen's panes stand in containers of class `column`. This also moves the keys from pane to pane and within one.
+A screen's panes stand in containers of class `column`. This also moves the keys from pane to pane.
 """
 
 from __future__ import annotations
 
 from textual import events
-from textual.screen import Screen
-from textual.widgets import DataTable, Tree
+from textual.widget import Widget
 
+from tui.screens.keyed import KeyedScreen
 from tui.widgets.pane import Pane, PaneBar
 
 WIDE, NARROW = 120, 80
 
 
-class PaneScreen(Screen[None], inherit_bindings=False):
+class PaneScreen(KeyedScreen[None], inherit_bindings=False):
     """A screen of panes and a PaneBar."""
 
     AUTO_FOCUS = ""
@@ -66,7 +66,7 @@ class PaneScreen(Screen[None], inherit_bindings=False):
         bar = self.query_one(PaneBar)
         covered = self.has_class("-empty") or self.has_class("-too-small")
         bar.display = not covered and not all(pane.display for pane in panes)
-        bar.show(panes, self.active)
+        bar.show(panes, self.active, self.keys["next_pane"])
 
     def activate(self, pane: Pane, *, focus: bool = True) -> None:
         """Gives a pane the keys, showing it first when it is hidden."""
@@ -76,11 +76,14 @@ class PaneScreen(Screen[None], inherit_bindings=False):
         self.lay_out()
         self.pane_changed()
         if focus:
-            self.call_after_refresh(self.focus_pane)
+            self.call_after_refresh(self.focus_target)
 
-    def focus_pane(self) -> None:
-        target = None if self.has_class("-empty") else self.active.target()
-        self.set_focus(target)
+    @property
+    def target(self) -> Widget | None:
+        return self.active.target()
+
+    def focus_target(self) -> None:
+        self.set_focus(None if self.has_class("-empty") else self.target)
 
     def on_pane_bar_chosen(self, event: PaneBar.Chosen) -> None:
         self.activate(self.query_one(f"#{event.pane_id}", Pane))
@@ -99,33 +102,3 @@ class PaneScreen(Screen[None], inherit_bindings=False):
     def _step_pane(self, step: int) -> None:
         panes = self.panes
         self.activate(panes[(panes.index(self.active) + step) % len(panes)])
-
-    # moving
-
-    def do_down(self) -> None:
-        self._move("cursor_down", "scroll_down")
-
-    def do_up(self) -> None:
-        self._move("cursor_up", "scroll_up")
-
-    def _move(self, cursor: str, scroll: str) -> None:
-        target = self.active.target()
-        if isinstance(target, DataTable | Tree):
-            getattr(target, f"action_{cursor}")()
-        elif target is not None:
-            getattr(target, f"action_{scroll}")()
-
-    def do_top(self) -> None:
-        self._jump(0)
-
-    def do_bottom(self) -> None:
-        self._jump(-1)
-
-    def _jump(self, index: int) -> None:
-        target = self.active.target()
-        if isinstance(target, DataTable):
-            target.move_cursor(row=index % max(1, target.row_count), animate=False)
-        elif isinstance(target, Tree):
-            target.cursor_line = 0 if index == 0 else target.last_line
-        elif target is not None:
-            target.scroll_home(animate=False) if index == 0 else target.scroll_end(animate=False)

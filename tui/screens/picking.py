@@ -1,4 +1,4 @@
-"""Asks for a model; tab walks folders, of which only what can be a model is shown, until one is chosen."""
+"""Asks for a model; a key walks folders, of which only what can be a model is shown, until one is chosen."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ from contextlib import suppress
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from textual import work
 from textual.app import ComposeResult
-from textual.binding import Binding
 from textual.containers import Vertical
-from textual.markup import escape
-from textual.widgets import DataTable, Input
 
 from engine import figures
+from tui import actions
 from tui.screens.dialogs import Ask
 from tui.screens.tables import TableDialog
 from tui.threads import aside
@@ -37,13 +35,13 @@ Row = dict[str, Any]
 
 
 class AskModel(Ask):
-    """A line for a model, with tab to look for one in folders."""
+    """A line for a model, with a key to look for one in folders."""
 
-    BINDINGS = [Binding("tab", "browse")]
-    more = " · tab folders"
+    scope: ClassVar[str] = "model_line"
+    BINDINGS = actions.bindings("model_line")
 
-    def action_browse(self) -> None:
-        self.app.push_screen(PickScreen(*start(self.query_one(Input).value)), self._picked)
+    def do_browse(self) -> None:
+        self.app.push_screen(PickScreen(*start(self.target.value)), self._picked)
 
     def _picked(self, source: str | None) -> None:
         if source:
@@ -56,11 +54,8 @@ class AskModel(Ask):
 class PickScreen(TableDialog[str]):
     """A folder with the folders and models in it; answers with the path that was chosen."""
 
-    BINDINGS = [
-        Binding("l,right", "enter"),
-        Binding("h,left,backspace", "leave"),
-        Binding("full_stop", "hidden"),
-    ]
+    scope: ClassVar[str] = "folders"
+    BINDINGS = actions.bindings("folders")
 
     def __init__(self, folder: Path, marked: str = "") -> None:
         super().__init__()
@@ -68,12 +63,11 @@ class PickScreen(TableDialog[str]):
         self._rows: dict[str, Row] = {}
 
     def compose(self) -> ComposeResult:
-        with Vertical(classes="dialog wide") as frame:
-            frame.border_subtitle = "enter open · h up · l into · . hidden ones · s sort · esc back"
+        with Vertical(classes="dialog wide"):
             yield LiveTable(COLUMNS, widget_id="picks")
+            yield self.filter_line()
 
     def on_mount(self) -> None:
-        self.table.focus()
         self.go(self.folder, self._marked)
 
     @work(group="pick", exclusive=True)
@@ -86,36 +80,39 @@ class PickScreen(TableDialog[str]):
             self.notify(message, severity="warning", timeout=4, markup=False)
             return
         self.folder, self._rows = folder, found
-        self.query_one(Vertical).border_title = escape(elide(str(folder), max(20, self.size.width - 16), "end"))
-        self.table.show(found)
+        self.title_of = elide(str(folder), max(20, self.size.width - 16), "end")
+        self.unfilter()
+        self.name_filter("")
+        self.target.show(found)
+        self.show_keys()
         first = next((name for name in found if name != UP), UP)
-        self.table.select(marked if marked in found else first)
+        self.target.select(marked if marked in found else first)
 
-    def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
-        name = self.table.selected or ""
+    def do_open(self) -> None:
+        name = self.target.selected or ""
         if name == UP:
-            self.action_leave()
+            self.do_leave_folder()
         elif self._rows[name]["kind"] == "folder":
             self.go(self.folder / name)
         else:
             self.dismiss(str(self.folder / name))
 
-    def action_enter(self) -> None:
-        name = self.table.selected or HERE
+    def do_enter_folder(self) -> None:
+        name = self.target.selected or HERE
         if name == UP:
-            self.action_leave()
+            self.do_leave_folder()
         elif name != HERE and (self.folder / name).is_dir():
             self.go(self.folder / name)
 
-    def action_leave(self) -> None:
+    def do_leave_folder(self) -> None:
         self.go(self.folder.parent, self.folder.name)
 
-    def action_hidden(self) -> None:
+    def do_hidden(self) -> None:
         self._hidden = not self._hidden
-        self.go(self.folder, self.table.selected or "")
+        self.go(self.folder, self.target.selected or "")
 
     def copied(self) -> str:
-        return str(self.folder / (self.table.selected or ""))
+        return str(self.folder / (self.target.selected or ""))
 
 
 def start(typed: str) -> tuple[Path, str]:

@@ -51,7 +51,7 @@ OF_A_DRAFT = (
 class ProfilesScreen(EditingScreen):
     """Mode 4."""
 
-    name_of: ClassVar[str] = "profiles"
+    scope: ClassVar[str] = "profiles"
     BINDINGS = actions.bindings("profiles")
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ class ProfilesScreen(EditingScreen):
             yield Pane(FormView(), title="Form", widget_id="form-pane")
         with Vertical(classes="column", id="text-column"):
             yield Pane(TomlView(), title="Text", widget_id="text-pane")
-            yield Pane(SharesView(), title="Shares", widget_id="shares-pane")
+            yield Pane(SharesView(self.keys), title="Shares", widget_id="shares-pane")
 
     @property
     def home(self) -> Pane:
@@ -83,8 +83,9 @@ class ProfilesScreen(EditingScreen):
     def on_mount(self) -> None:
         self.query_one("#start-hint", Static).update(
             Text.assemble(
-                ("Start: ", "bold"), ("enter", "bold cyan"), " runs the selected profile · ", ("e", "bold cyan"),
-                " changes it · ", ("?", "bold cyan"), " all keys. A run goes on when the terminal closes.",
+                ("Start: ", "bold"), (self.keys["open"], "bold cyan"), " runs the selected profile · ",
+                (self.keys["edit"], "bold cyan"), " changes it · ", (self.keys["help"], "bold cyan"),
+                " all keys. A run goes on when the terminal closes.",
             )
         )  # fmt: skip
         self.call_after_refresh(self.load)
@@ -133,7 +134,7 @@ class ProfilesScreen(EditingScreen):
         if name == "undo" and self.in_shares and self.strip and self.strip.changed:
             return None
         if name == "undo" and draft and not draft.changed:
-            return "there is no change to take back: e makes one"
+            return self.keys.text("there is no change to take back: {edit} makes one")
         if name == "save" and draft and draft.changes and isinstance(draft.check(), ProfileError):
             return "the changes do not fit the profile as it is now; see Form"
         starts = name in ("queue", "artifacts") or (name == "open" and not self.in_shares and not self.in_form)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from textual import work
-from textual.containers import Vertical, VerticalScroll
+from textual.containers import Vertical
 from textual.widget import Widget
 from textual.widgets import DataTable, Static
 
@@ -25,13 +25,14 @@ from tui.widgets import candidates, examples, grid
 from tui.widgets.pane import Pane
 from tui.widgets.race import bracket
 from tui.widgets.table import LiveTable
+from tui.widgets.typed import Scroll
 
 NONE_YET = (
-    "No prompts yet.\n\nThey appear when the run reaches a step that chooses prompts.\n\n[b]2[/b]  see how far it is"
+    "No prompts yet.\n\nThey appear when the run reaches a step that chooses prompts.\n\n{run}  see how far it is"
 )
 NEVER_ANY = (
     "No prompts.\n\nThe run ended before a step that chooses prompts (select_prompt, say), or has none.\n\n"
-    "[b]2[/b]  see where it ended\n[b]4[/b]  choose a profile with such a step, or add one"
+    "{run}  see where it ended\n{profiles}  choose a profile with such a step, or add one"
 )
 NO_EXAMPLES = "Each test row with both prompts' answers appears here when the step has tested its prompts."
 NEVER_TESTED = "The run ended before its prompts were tested."
@@ -41,7 +42,7 @@ SOFT = re.compile(r"<\d+ \w+ tokens>")
 class PromptsScreen(WorkScreen):
     """Mode 3."""
 
-    name_of: ClassVar[str] = "prompts"
+    scope: ClassVar[str] = "prompts"
     needs_run: ClassVar[bool] = True
     BINDINGS = actions.bindings("prompts")
 
@@ -60,11 +61,11 @@ class PromptsScreen(WorkScreen):
                 side=True,
             )
         with Vertical(classes="column", id="detail-column"):
-            yield Pane(VerticalScroll(Static(id="detail")), title="Prompt", widget_id="detail-pane")
+            yield Pane(Scroll(Static(id="detail")), title="Prompt", widget_id="detail-pane")
             yield Pane(LiveTable(examples.COLUMNS, widget_id="examples"), title="Examples", widget_id="examples-pane")
             table = LiveTable(grid.COLUMNS, widget_id="grid")
             yield Pane(table, title="Levels", widget_id="grid-pane", needed=False)
-            yield Pane(VerticalScroll(Static(id="race")), title="Race", widget_id="race-pane")
+            yield Pane(Scroll(Static(id="race")), title="Race", widget_id="race-pane")
 
     @property
     def home(self) -> Pane:
@@ -73,7 +74,7 @@ class PromptsScreen(WorkScreen):
     def empty_text(self) -> str | None:
         missing = super().empty_text()
         if missing is None and self.tui.follower and not self.tui.follower.state.candidates:
-            return NEVER_ANY if self.tui.follower.state.finished else NONE_YET
+            return self.keys.markup(NEVER_ANY if self.tui.follower.state.finished else NONE_YET)
         return missing
 
     def new_run(self, follower: Follower) -> None:
@@ -200,8 +201,9 @@ class PromptsScreen(WorkScreen):
         found = examples.rows(self.examples, base, best, self.which)
         self.query_one("#examples", LiveTable).show(found)
         missing = NEVER_TESTED if state.finished else NO_EXAMPLES
-        none = f"None of these two prompts' examples is {self.which}: f shows others." if self.examples else missing
-        self.query_one("#examples-pane", Pane).explain("" if found else none)
+        none = f"None of these two prompts' examples is {self.which}: {{differ}} shows others."
+        words = self.keys.text(none) if self.examples else missing
+        self.query_one("#examples-pane", Pane).explain("" if found else words)
         told = examples.tally(self.examples, base, best) if self.examples else "none written yet"
         title = f"Examples · {base} / {best} · {self.which} {len(found)}"
         self.query_one("#examples-pane", Pane).say(title=title, subtitle=told)

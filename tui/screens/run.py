@@ -15,6 +15,7 @@ from engine.state import RunState
 from tui import actions, says
 from tui.blocks import by_block
 from tui.follow import Follower
+from tui.following import NO_RUN_OPEN
 from tui.screens.base import WorkScreen
 from tui.screens.dialogs import Reader, printed
 from tui.screens.folder import FolderScreen
@@ -38,11 +39,11 @@ from tui.widgets.rail import StepRail
 from tui.widgets.table import LiveTable
 
 LOADING = "The layers appear when the model is loaded; until then the log says what is done."
-QUEUED = "The run waits until those before it have ended, also when the app is left. o lists them, x takes it out."
+QUEUED = "The run waits until those before it have ended, also when the app is left. {runs} lists them, {cancel} takes it out."
 NEVER_LOADED = "The run ended before its model was loaded."
 NO_FIGURES = "Perplexity, accuracy, size and speed appear here as they are measured, the dense model's first."
-NEVER_MEASURED = "The run ended before anything was measured. r goes on with it."
-NO_LOG = "What the run has to say appears here; enter shows what its worker printed."
+NEVER_MEASURED = "The run ended before anything was measured. {resume} goes on with it."
+NO_LOG = "What the run has to say appears here; {open} shows what its worker printed."
 OUTPUT_LINES = 200
 FEW_WORDS, MANY_WORDS, TALL = 3, 6, 30
 """lines of a dead worker's output over the panes, on a low and on a tall screen"""
@@ -51,7 +52,7 @@ FEW_WORDS, MANY_WORDS, TALL = 3, 6, 30
 class RunScreen(WorkScreen):
     """Mode 2."""
 
-    name_of: ClassVar[str] = "run"
+    scope: ClassVar[str] = "run"
     needs_run: ClassVar[bool] = True
     BINDINGS = actions.bindings("run")
 
@@ -75,7 +76,7 @@ class RunScreen(WorkScreen):
             yield Pane(BlockView(), title="Blocks", widget_id="blocks-pane")
         with Vertical(classes="column", id="right"):
             chart = Pane(RunChart(widget_id="chart"), title="Chart", widget_id="chart-pane")
-            chart.say(subtitle="seconds since the start · c next curve")
+            chart.say(subtitle=Text(self.keys.text("seconds since the start · {curve} next curve")))
             yield chart
             yield Pane(LiveTable(FIGURE_COLUMNS, widget_id="figures"), title="Figures", widget_id="figures-pane")
             yield Pane(LogView(widget_id="log"), title="Log", widget_id="log-pane")
@@ -103,8 +104,8 @@ class RunScreen(WorkScreen):
         """What will appear in panes that have nothing yet, once it is read what there is."""
         reading = self.follower is None or self.follower.status == "reading"
         missing = NEVER_MEASURED if state.finished else NO_FIGURES
-        self.query_one("#figures-pane", Pane).explain("" if state.metrics or reading else missing)
-        self.query_one("#log-pane", Pane).explain("" if state.log or reading else NO_LOG)
+        self.query_one("#figures-pane", Pane).explain("" if state.metrics or reading else self.keys.text(missing))
+        self.query_one("#log-pane", Pane).explain("" if state.log or reading else self.keys.text(NO_LOG))
 
     def _go_along(self, state: RunState) -> None:
         """When a step works on blocks or on matrices, brings that pane up, once; what hands chose meanwhile stays."""
@@ -130,7 +131,8 @@ class RunScreen(WorkScreen):
     def _show_no_layers(self, state: RunState) -> None:
         """Words in the table's place while there are no layers; the keys stay with the pane that has them."""
         table, empty = self.query_one("#layers", LiveTable), self.query_one("#no-layers", Static)
-        text = NEVER_LOADED if state.finished else QUEUED if state.status == "queued" else LOADING
+        text = NEVER_LOADED if state.finished else LOADING
+        text = self.keys.text(QUEUED) if state.status == "queued" else text
         if text != empty.content:
             empty.update(text)
         if table.display == bool(state.layers):
@@ -139,7 +141,7 @@ class RunScreen(WorkScreen):
             self.set_focus(None)
         table.display, empty.display = bool(state.layers), not state.layers
         if self.active.id == "layers-pane":
-            self.call_after_refresh(self.focus_pane)
+            self.call_after_refresh(self.focus_target)
 
     def show_time(self, state: RunState, now: float) -> None:
         going = self.follower if self.follower and self.follower.going else None
@@ -152,15 +154,15 @@ class RunScreen(WorkScreen):
     def why_not(self, name: str) -> str | None:
         follower = self.tui.follower
         if name in ("headless", "artifacts", "folder", "report") and follower is None:
-            return "no run is open: o lists them"
+            return self.keys.text(NO_RUN_OPEN)
         if name == "resume":
             if follower is None:
-                return "no run is open: o lists them"
+                return self.keys.text(NO_RUN_OPEN)
             if follower.going:
                 return "the run is still going"
             return "the run is complete" if follower.state.status == "done" else None
         if name == "open" and self.active.id == "chart-pane":
-            return "go to the steps, a row or the log with tab"
+            return self.keys.text("go to the steps, a row or the log with {next_pane}")
         if name == "curve" and (follower is None or not follower.state.history):
             return "there are no curves yet"
         return super().why_not(name)
@@ -240,4 +242,4 @@ class RunScreen(WorkScreen):
         if state.failure is None:
             return
         lines = FEW_WORDS if self.app.size.height < TALL else MANY_WORDS
-        failure.update(failures.told(state.failure, lines))
+        failure.update(failures.told(state.failure, lines, self.keys))

@@ -1,5 +1,5 @@
-"""The list of runs: state, what each is doing or waits for, age; enter opens one, x stops one or takes it out of the queue,
-K and J move it there.
+"""The list of runs: state, what each is doing or waits for, age; opens one, stops one, moves one in the queue or takes it
+out, puts two side by side.
 """
 
 from __future__ import annotations
@@ -7,29 +7,27 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from rich.text import Text
 from textual import work
 from textual.app import ComposeResult
-from textual.binding import Binding
 from textual.containers import Vertical
-from textual.widgets import DataTable, Static
+from textual.widgets import Static
 
 from engine import figures, queueing, runs
 from engine.errors import EngineError
-from tui import says
+from tui import actions, says
 from tui.follow import Glance, glance
 from tui.screens.dialogs import Reader
 from tui.screens.tables import TableDialog
 from tui.widgets.columns import Column
-from tui.widgets.states import mark
+from tui.widgets.states import elide, mark
 from tui.widgets.table import LiveTable
 
 MOST = 200
 EVERY = 2.0
-KEYS = "enter open · c compare · x cancel · K J queue · y copy · esc close"
+NO_RUNS = "There are no runs yet: {back}, then {profiles} and {open} start one."
 COLUMNS = (
     Column("status", "state", 13, mark),
     Column("age", "age", 5, figures.age, numeric=True),
@@ -41,26 +39,27 @@ COLUMNS = (
 class RunsDialog(TableDialog[runs.Run]):
     """Answers the run that was chosen."""
 
-    BINDINGS = [
-        Binding("x", "cancel"),
-        Binding("c", "compare"),
-        Binding("K,shift+up", "queue(-1)"),
-        Binding("J,shift+down", "queue(1)"),
-    ]
+    scope: ClassVar[str] = "runs"
+    BINDINGS = actions.bindings("runs")
+    title_of = "Runs"
 
     def __init__(self) -> None:
         super().__init__()
-        self._taken: str | None = None
+        self._runs: dict[str, runs.Run] = {}
+        self._taken: runs.Run | None = None
         """the run that the next one is compared with"""
 
+    @property
+    def marked(self) -> runs.Run | None:
+        return self._runs.get(self.target.selected or "")
+
     def compose(self) -> ComposeResult:
-        with Vertical(classes="dialog wide") as frame:
-            frame.border_title, frame.border_subtitle = "Runs", KEYS
-            yield Static("reading runs…", id="runs-empty")
+        with Vertical(classes="dialog wide"):
+            yield Static("reading runs…", id="runs-empty", markup=False)
             yield LiveTable(COLUMNS, widget_id="runs-table")
+            yield self.filter_line()
 
     def on_mount(self) -> None:
-        self.table.focus()
         self.load()
         self.set_interval(EVERY, self.load)
 
@@ -68,48 +67,61 @@ class RunsDialog(TableDialog[runs.Run]):
     async def load(self) -> None:
         found = await asyncio.to_thread(lambda: [glance(run) for run in runs.list_runs()[:MOST]])
         empty = self.query_one("#runs-empty", Static)
-        empty.display, self.table.display = not found, bool(found)
-        empty.update("there are no runs yet: esc, then 4 and enter start one")
-        self.table.show({str(g.run.path): _row(g) for g in found})
+        empty.display, self.target.display = not found, bool(found)
+        empty.update(self.keys.text(NO_RUNS))
+        self._runs = {g.run.name: g.run for g in found}
+        self.target.show({g.run.name: _row(g) for g in found})
+        self.show_keys()
 
-    def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
-        self.dismiss(runs.Run(Path(str(event.row_key.value))))
+    def why_not(self, name: str) -> str | None:
+        if name in ("beside", "cancel", "sooner", "later") and self.marked is None:
+            return "no run is marked"
+        return super().why_not(name)
 
-    def action_compare(self) -> None:
+    def do_open(self) -> None:
+        self.dismiss(self.marked)
+
+    def hints(self, width: int) -> str:
+        if self._taken:
+            return elide(f"{self.keys['beside']} on another run compares it with {self._taken.name}", width)
+        return super().hints(width)
+
+    def do_beside(self) -> None:
         """Takes the marked run; with another one taken before, both side by side."""
-        key = self.table.selected
-        if key is None:
-            return
-        if self._taken in (None, key):
-            self._taken = None if self._taken else key
-            said = f"c on another run compares it with {Path(key).name}" if self._taken else KEYS
-            self.query_one(".dialog").border_subtitle = said
+        if self.marked is None or self._taken in (None, self.marked):
+            self._taken = None if self._taken else self.marked
+            self.show_keys()
             return
         try:
-            text = says.comparison([runs.Run(Path(path)) for path in (str(self._taken), key)])
+            text = says.comparison([run for run in (self._taken, self.marked) if run])
         except EngineError as error:
             self.notify(str(error), severity="warning", markup=False)
         else:
             self.app.push_screen(Reader("Compare", Text.from_ansi(text, no_wrap=True)))
 
-    def action_cancel(self) -> None:
+    def do_cancel(self) -> None:
         """Asks the marked run to stop, once; opened, it can be told more sternly."""
-        key = self.table.selected
-        if key is None:
+        run = self.marked
+        if run is None:
             return
         try:
-            runs.send_signal(runs.Run(Path(key)), signal.SIGINT)
+            runs.send_signal(run, signal.SIGINT)
         except (EngineError, OSError) as error:
             self.notify(str(error), severity="warning", markup=False)
         else:
-            self.notify(f"asked {Path(key).name} to stop", markup=False)
+            self.notify(f"asked {run.name} to stop", markup=False)
 
-    def action_queue(self, by: int) -> None:
+    def do_sooner(self) -> None:
+        self._queue(-1)
+
+    def do_later(self) -> None:
+        self._queue(1)
+
+    def _queue(self, by: int) -> None:
         """Moves the marked run one place forward (-1) or back (1) in the queue."""
-        key = self.table.selected
-        if key is None:
+        run = self.marked
+        if run is None:
             return
-        run = runs.Run(Path(key))
         try:
             other = queueing.move(run, by)
         except (EngineError, OSError) as error:

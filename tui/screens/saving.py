@@ -43,5 +43,5 @@ async def save(app: FollowingApp, path: Path, text: str) -> bool:
 
 
 async def _replaces(app: FollowingApp, path: Path) -> bool:
-    answers = [("n", "no", "no, keep it"), ("y", "yes", "yes, replace it")]
+    answers = [("no", "no, keep it"), ("yes", "yes, replace it")]
     return await app.push_screen_wait(Choice(f"{path.name} exists. Replace it?", answers)) == "yes"

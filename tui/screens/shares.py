@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from rich.text import Text
 from textual import work
 
 from engine import events as ev
@@ -38,7 +39,7 @@ READING = "reading the blocks …"
 BROKEN = "The profile has problems; see Form."
 NO_STEP = (
     "No prune step here whose sparsity can differ by block (an unstructured pattern, no threshold). "
-    "e adds or changes one, for example step.0.pattern=unstructured"
+    "{edit} adds or changes one, for example step.0.pattern=unstructured"
 )
 
 
@@ -80,7 +81,7 @@ class SharesScreen(WorkScreen):
 
     def why_not(self, name: str) -> str | None:
         if name in ACTIONS and not self.in_shares:
-            return "this is for the strip in Shares: tab goes there"
+            return self.keys.text("this is for the strip in Shares: {next_pane} goes there")
         if self.in_shares and name in (*ACTIONS, "open", "sort"):
             return None if self.strip else self._problem.partition("\n")[0]
         return super().why_not(name)
@@ -93,11 +94,11 @@ class SharesScreen(WorkScreen):
         """Shows the strip of a draft; the model's blocks are read in a thread, once for each model."""
         if isinstance(checked, ProfileError) or not (steps := editable(checked)):
             self._key, self._asked = (), None
-            self._put(None, BROKEN if isinstance(checked, ProfileError) else NO_STEP)
+            self._put(None, BROKEN if isinstance(checked, ProfileError) else self.keys.text(NO_STEP))
             return
         nth = self._nth.get(str(draft.path), 0) % len(steps)
-        more = " · n next" * (len(steps) > 1)
-        self.query_one("#shares-pane", Pane).say(title=f"Shares · step {steps[nth]}{more}")
+        more = self.keys.text(" · {next_step} next") if len(steps) > 1 else ""
+        self.query_one("#shares-pane", Pane).say(title=Text(f"Shares · step {steps[nth]}{more}"))
         plan = self._plan(checked, steps[nth])
         key, told = _key(draft, checked, steps[nth]), plan and (plan.time, plan.seq)
         self._key, (held, of) = key, self._strips.get(key, (None, None))
@@ -169,12 +170,13 @@ class SharesScreen(WorkScreen):
         """Puts the strip into the draft as the step's `shares`."""
         if self.strip is not None and self.strip.refused:
             mean, target = figures.share(self.strip.mean, 2), figures.share(self.strip.target, 2)
-            said = f"not stored: the mean is {mean}, not {target}, and a run would refuse it: b balances, u takes back"
+            keys = self.keys.text("{balance} balances, {undo} takes back")
+            said = f"not stored: the mean is {mean}, not {target}, and a run would refuse it: {keys}"
             self.notify(said, severity="warning", timeout=4)
         elif self.strip is not None:
             self._strips.pop(self._key, None)  # what it started from is read from the profile again
             self.take(self.strip.keep())
-            self.notify("stored in the draft: w saves it, enter in Profiles runs it", timeout=3)
+            self.notify(self.keys.text("stored in the draft: {save} saves it, {open} in Profiles runs it"), timeout=3)
 
     def do_left(self) -> None:
         self._edit(lambda strip: strip.move(-1))
@@ -215,7 +217,7 @@ class SharesScreen(WorkScreen):
     def do_balance(self) -> None:
         if self.strip is not None and not self.strip.balance():
             self.notify(
-                "the other blocks cannot make up for those changed: u takes the changes back",
+                self.keys.text("the other blocks cannot make up for those changed: {undo} takes the changes back"),
                 severity="warning",
                 timeout=4,
             )

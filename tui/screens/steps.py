@@ -3,78 +3,68 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
-from rich.text import Text
 from textual.app import ComposeResult
-from textual.binding import Binding
 from textual.containers import Vertical
-from textual.screen import ModalScreen
-from textual.widgets import OptionList, Static
-from textual.widgets.option_list import Option
+from textual.widgets import OptionList
 
-from tui import stepedits
-from tui.screens.dialogs import CLOSE
-
-MOVES = [Binding("j", "cursor('down')"), Binding("k", "cursor('up')")]
+from tui import actions, stepedits
+from tui.screens.dialogs import Dialog
+from tui.widgets.typed import Options
 
 
-class Listed(ModalScreen[str | None], inherit_bindings=False):
-    """A list with the cursor on j and k; enter answers the marked entry."""
-
-    BINDINGS = [CLOSE, *MOVES]
-    heading, keys = "", "enter chooses · esc goes back"
-
-    def compose(self) -> ComposeResult:
-        with Vertical(classes="dialog wide"):
-            yield Static(Text(self.heading, "bold"))
-            yield OptionList()
-            yield Static(Text(self.keys, "bright_black"))
+class Listed(Dialog[str]):
+    """A dialog around a list."""
 
     @property
-    def list(self) -> OptionList:
-        return self.query_one(OptionList)
+    def target(self) -> Options:
+        return self.query_one(Options)
 
-    def on_mount(self) -> None:
-        self.list.focus()
-
-    def action_cursor(self, way: str) -> None:
-        getattr(self.list, f"action_cursor_{way}")()
-
-    def action_close(self) -> None:
-        self.dismiss(None)
+    def do_open(self) -> None:
+        self.target.action_select()
 
 
 class Pick(Listed):
     """One of several entries, {value: line}, with the cursor on the `marked` one, else the first; answers the value."""
 
-    def __init__(self, heading: str, entries: Mapping[str, str], marked: str = "") -> None:
+    scope: ClassVar[str] = "list"
+    BINDINGS = actions.bindings("list")
+
+    def __init__(self, heading: str, entries: Mapping[str, str], marked: str | None = None) -> None:
         super().__init__()
-        self.heading, self.entries, self.marked = heading, entries, marked
+        self.title_of, self.entries, self.marked = heading, entries, marked
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog wide"):
+            yield Options()
+            yield self.filter_line()
 
     def on_mount(self) -> None:
-        for value, line in self.entries.items():
-            self.list.add_option(Option(Text(line), id=value))
-        self.list.highlighted = list(self.entries).index(self.marked) if self.marked else 0
+        self.target.show(self.entries, self.marked)
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         self.dismiss(event.option.id)
+
+    def do_back(self) -> None:
+        if not self.unfilter():
+            super().do_back()
 
 
 class Steps(Listed):
     """The steps of one profile; nothing is taken over before enter."""
 
-    heading = "Steps, in order"
-    keys = "a adds below · x removes · J K moves down, up · enter takes it over · esc leaves all as it was"
-    BINDINGS = [
-        Binding("a", "add"),
-        Binding("x", "remove"),
-        Binding("J,shift+down", "move(1)"),
-        Binding("K,shift+up", "move(-1)"),
-    ]
+    scope: ClassVar[str] = "steps"
+    BINDINGS = actions.bindings("steps")
+    title_of = "Steps, in order"
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.text = text
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog wide"):
+            yield Options()
 
     def on_mount(self) -> None:
         self._show(0)
@@ -84,9 +74,9 @@ class Steps(Listed):
 
     @property
     def _at(self) -> int:
-        return self.list.highlighted or 0
+        return self.target.highlighted or 0
 
-    def action_add(self) -> None:
+    def do_add(self) -> None:
         from engine.registry import STEPS
 
         at = self._at + 1 if stepedits.names(self.text) else 0
@@ -100,11 +90,17 @@ class Steps(Listed):
         kinds = {name: f"{name:<{width}}  {text}" for name, text in about.items()}
         self.app.push_screen(Pick("Which step?", kinds), chosen)
 
-    def action_remove(self) -> None:
+    def do_remove(self) -> None:
         if stepedits.names(self.text):
             self._take(stepedits.remove(self.text, self._at), max(0, self._at - 1))
 
-    def action_move(self, way: int) -> None:
+    def do_sooner(self) -> None:
+        self._move_step(-1)
+
+    def do_later(self) -> None:
+        self._move_step(1)
+
+    def _move_step(self, way: int) -> None:
         to = self._at + way
         if 0 <= to < len(stepedits.names(self.text)):
             self._take(stepedits.move(self.text, self._at, to), to)
@@ -114,7 +110,5 @@ class Steps(Listed):
         self._show(at)
 
     def _show(self, at: int) -> None:
-        names = stepedits.names(self.text)
-        self.list.clear_options()
-        self.list.add_options([Option(f"{index}  {name}") for index, name in enumerate(names)] or [Option("no steps")])
-        self.list.highlighted = at
+        steps = {str(index): f"{index}  {name}" for index, name in enumerate(stepedits.names(self.text))}
+        self.target.show(steps or {"": "no steps"}, str(at))

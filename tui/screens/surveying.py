@@ -177,7 +177,8 @@ class SurveyScreen(WorkScreen):
     def show_comparison(self) -> None:
         if self.other is not None:
             self.query_one("#compare", LiveTable).show(comparison.rows(self.pairs, self.apart))
-            self.query_one("#compare-pane", Pane).say(subtitle=comparison.progress(self.pairs, self.apart))
+            told = self.keys.text(comparison.progress(self.pairs, self.apart))
+            self.query_one("#compare-pane", Pane).say(subtitle=Text(told))
 
 
 def headers(source: str) -> ModelSummary:

@@ -1,53 +1,32 @@
-"""A dialog around one table: the keys that move in it, sort it and close it."""
+"""A dialog around one table: open the marked row, sort, filter, copy, close."""
 
 from __future__ import annotations
 
-from typing import TypeVar
+from textual.widgets import DataTable
 
-from textual.binding import Binding
-from textual.screen import ModalScreen
-
-from tui.screens.dialogs import CLOSE
+from tui.screens.dialogs import Dialog
+from tui.screens.keyed import Answer
 from tui.widgets.table import LiveTable
 
-Answer = TypeVar("Answer")
 
-
-class TableDialog(ModalScreen[Answer | None], inherit_bindings=False):
-    """Answers None when it is closed."""
-
-    BINDINGS = [
-        CLOSE,
-        Binding("q", "close"),
-        Binding("j", "move('cursor_down')"),
-        Binding("k", "move('cursor_up')"),
-        Binding("g", "jump(0)"),
-        Binding("G", "jump(-1)"),
-        Binding("s", "sort"),
-        Binding("y", "copy"),
-    ]
+class TableDialog(Dialog[Answer]):
+    """A dialog with a LiveTable and a line to filter it by."""
 
     @property
-    def table(self) -> LiveTable:
+    def target(self) -> LiveTable:
         return self.query_one(LiveTable)
 
-    def copied(self) -> str:
-        """What `y` copies: the marked row's key."""
-        return self.table.selected or ""
+    def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
+        self.do_open()
 
-    def action_move(self, action: str) -> None:
-        getattr(self.table, f"action_{action}")()
+    def do_open(self) -> None:
+        """Opens the marked row."""
 
-    def action_jump(self, index: int) -> None:
-        self.table.move_cursor(row=index % max(1, self.table.row_count), animate=False)
+    def why_not(self, name: str) -> str | None:
+        if name in ("open", "sort", "reverse", "filter") and not (self.target.row_count or self.target.filter_text):
+            return "there is nothing here"
+        return super().why_not(name)
 
-    def action_sort(self) -> None:
-        self.table.sort_next()
-
-    def action_copy(self) -> None:
-        if text := self.copied():
-            self.app.copy_to_clipboard(text)
-            self.notify(f"copied: {text}", timeout=2, markup=False)
-
-    def action_close(self) -> None:
-        self.dismiss(None)
+    def do_back(self) -> None:
+        if not self.unfilter():
+            super().do_back()

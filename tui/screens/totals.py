@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from rich.text import Text
-from textual.containers import VerticalScroll
 from textual.widgets import Static
 
 from engine.errors import UsageError
@@ -12,6 +11,7 @@ from tui.screens.dialogs import Ask
 from tui.screens.weighing import WeighingScreen
 from tui.widgets import comparison, modeltext
 from tui.widgets.pane import Pane
+from tui.widgets.typed import Scroll
 
 
 class TotalsScreen(WeighingScreen):
@@ -22,7 +22,7 @@ class TotalsScreen(WeighingScreen):
         self._what_if = ""
 
     def totals_pane(self) -> Pane:
-        return Pane(VerticalScroll(Static(id="totals")), title="Totals", widget_id="totals-pane", side=True)
+        return Pane(Scroll(Static(id="totals")), title="Totals", widget_id="totals-pane", side=True)
 
     def show_totals(self, what_if: str | None = None) -> None:
         """Shows the model's totals and below them what it would take, as `what_if` says from now on."""
@@ -50,15 +50,7 @@ class TotalsScreen(WeighingScreen):
         def answered(text: str | None) -> None:
             if text is not None:
                 self.show_totals("\n".join(whatif.narrow(summary, whatif.parse(text))))
-                self.query_one("#totals-pane VerticalScroll", VerticalScroll).scroll_end(animate=False)
+                self.query_one("#totals-pane Scroll", Scroll).scroll_end(animate=False)
 
-        ask = Ask("What if all matrices of the blocks were …", whatif.EXAMPLE, preview=preview, check=_readable)
+        ask = Ask("What if all matrices of the blocks were …", whatif.EXAMPLE, preview=preview, check=whatif.problem)
         self.app.push_screen(ask, answered)
-
-
-def _readable(text: str) -> str | None:
-    try:
-        whatif.parse(text)
-    except UsageError as error:
-        return error.message
-    return None

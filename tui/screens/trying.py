@@ -3,66 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from rich.text import Text
 from textual import work
 from textual.app import ComposeResult
-from textual.binding import Binding
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Static, TextArea
 from textual.worker import get_current_worker
 
 from engine import figures
 from engine.errors import EngineError
+from tui import actions
 from tui.resident import Resident
+from tui.screens.dialogs import Dialog
 from tui.widgets.states import mark
 
 ROWS = 100
-HINT = "ctrl+r scores · ctrl+o copies · esc closes · {text} is filled in by row"
+FILLED = "{text} is filled in by row"
 CHAT = "\na chat: a line <system>, <user> or <assistant> begins each turn"
 CHATS = ("<system>\n", "<user>\n")
 """what the text of a chat begins with"""
 
 
-class TryScreen(ModalScreen[None], inherit_bindings=False):
+class TryScreen(Dialog[None]):
     """`request` names the run's profile and step, the original text and where the models go; the rest is said here."""
 
-    BINDINGS = [
-        Binding("escape", "close", "close"),
-        Binding("ctrl+r", "score", "score"),
-        Binding("ctrl+o", "copy", "copy"),
-    ]
+    scope: ClassVar[str] = "editor"
+    BINDINGS = actions.bindings("editor")
 
     def __init__(
         self, name: str, request: dict[str, Any], models: Sequence[tuple[str, str]], resident: Resident, note: str = ""
     ) -> None:
         super().__init__()
-        self.heading, self.request, self.models, self.resident, self.note = name, request, models, resident, note
+        self.title_of, self.request, self.note = f"Edit · {name}", request, note
+        self.models, self.resident = models, resident
         self.lines: dict[str, dict[str, Any]] = {}
         self.told = ""
         self.going = False
 
     def compose(self) -> ComposeResult:
-        with Vertical(classes="dialog wide edit") as frame:
-            frame.border_title = f"Edit · {self.heading}"
+        with Vertical(classes="dialog wide edit"):
             yield TextArea(self.request["original"], soft_wrap=True, id="prompt-text")
             yield Static(id="tried")
             chat = CHAT if self.request["original"].startswith(CHATS) else ""
-            yield Static(Text(HINT + chat, "bright_black"))
+            yield Static(Text(FILLED + chat, "bright_black"))
 
     def on_mount(self) -> None:
-        self.query_one(TextArea).focus()
         self._show()
 
     @property
-    def text(self) -> str:
-        return self.query_one(TextArea).text
+    def target(self) -> TextArea:
+        return self.query_one(TextArea)
 
-    def action_score(self) -> None:
+    @property
+    def text(self) -> str:
+        return self.target.text
+
+    def do_score(self) -> None:
         if self.going:
-            self.notify("still scoring; esc ends it", severity="warning", timeout=3)
+            self.notify(self.keys.text("still scoring; {back@line} ends it"), severity="warning", timeout=3)
             return
         self.lines, self.told, self.going = {}, "starting the worker", True
         self._show()
@@ -102,15 +102,17 @@ class TryScreen(ModalScreen[None], inherit_bindings=False):
             text.append(f"{self.note or 'Not scored yet.'}\n", "bright_black")
         self.query_one("#tried", Static).update(text)
 
-    def action_copy(self) -> None:
-        self.app.copy_to_clipboard(self.text)
-        self.notify("copied", timeout=2)
+    def why_not(self, name: str) -> str | None:
+        return "there is no text" if name == "copy_text" and not self.text else super().why_not(name)
 
-    def action_close(self) -> None:
+    def do_copy_text(self) -> None:
+        self.copy_text(self.text)
+
+    def do_back(self) -> None:
         if self.going:
             self.workers.cancel_group(self, "try")
             self.resident.close()
-        self.dismiss(None)
+        super().do_back()
 
 
 def result(label: str, line: dict[str, Any]) -> Text:

@@ -9,12 +9,12 @@ import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 
 from textual import work
-from textual.containers import VerticalScroll
 
 from engine.errors import EngineError
 from tui.screens.surveying import SurveyScreen
 from tui.threads import aside
 from tui.widgets.pane import Pane
+from tui.widgets.typed import Scroll
 from tui.widgets.weights import Weights
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class WeighingScreen(SurveyScreen):
         self._asked = ""
 
     def weights_pane(self) -> Pane:
-        return Pane(VerticalScroll(Weights(widget_id="weights")), title="Weights", widget_id="weights-pane")
+        return Pane(Scroll(Weights(widget_id="weights")), title="Weights", widget_id="weights-pane")
 
     def forget_weights(self) -> None:
         super().forget_weights()

@@ -55,10 +55,10 @@ def rows(pairs: Pairs, known: Mapping[str, Difference | str]) -> dict[str, dict[
 
 
 def progress(pairs: Pairs, known: Mapping[str, Difference | str]) -> str:
-    """How many were read, of those that can be compared."""
+    """How many were read, of those that can be compared (a text of `Keys`)."""
     count = sum(comparable(*pair) for pair in pairs.values())
     read = f"{count} read" if len(known) >= count else f"reading {len(known)} of {count}"
-    return f"{read} · s sorts · = another"
+    return f"{read} · {{sort}} sorts · {{compare}} another"
 
 
 def sparsity(matrices: Mapping[str, TensorInfo], known: Mapping[str, float | None], most: int) -> str:

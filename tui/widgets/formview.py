@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
-from textual.widgets import Input, Static
+from textual.widgets import Static
 
 from tui.widgets.columns import Column
 from tui.widgets.line import Line
 from tui.widgets.table import LiveTable
+from tui.widgets.typed import FieldLine
 
 if TYPE_CHECKING:
     from engine.errors import Problem
@@ -50,7 +51,7 @@ class FormView(Vertical):
         yield LiveTable(COLUMNS, widget_id="fields")
         yield Static(id="form-help")
         yield VerticalScroll(Static("reading the profiles …", id="check"), can_focus=False)
-        yield Input(placeholder="step.0.sparsity=0.6", id="change", compact=True)
+        yield FieldLine(placeholder="step.0.sparsity=0.6", id="change", compact=True)
         yield Line(Text(" ● set · default ~ changed ✗ wrong", "bright_black"))
 
     @property
@@ -58,8 +59,8 @@ class FormView(Vertical):
         return self.query_one("#fields", LiveTable)
 
     @property
-    def line(self) -> Input:
-        return self.query_one("#change", Input)
+    def line(self) -> FieldLine:
+        return self.query_one(FieldLine)
 
     @property
     def marked(self) -> ProfileField | None:

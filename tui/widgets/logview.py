@@ -16,7 +16,7 @@ from tui.widgets.scrolling import Scrolled
 from tui.widgets.states import COLOURS
 
 
-class LogView(RichLog, Scrolled):
+class LogView(RichLog, Scrolled, inherit_bindings=False):
     """Appends what is new; `/` leaves only lines that contain a word."""
 
     _held = False

@@ -38,7 +38,7 @@ SORTED = {"bytes": "bytes", "sparsity": "sparse", "sensitivity": "sens"}
 """order -> the column that it sorts by"""
 
 
-class ModelTree(Tree["Node"], Scrolled):
+class ModelTree(Tree["Node"], Scrolled, inherit_bindings=False):
     """Branches are filled when they are first opened."""
 
     show_root = False
@@ -92,9 +92,9 @@ class ModelTree(Tree["Node"], Scrolled):
         return self._sorted()
 
     def fixed(self) -> str | None:
-        """Why the order has no other way, None where it has."""
+        """Why the order has no other way (a text of `Keys`), None where it has."""
         if self.order == "file":
-            return "the tree is as the file has it: s sorts it"
+            return "the tree is as the file has it: {sort} sorts it"
         known = {"bytes": True, "sparsity": self.known.has_sparsity, "sensitivity": bool(self.known.tried)}
         return None if known[self.order] else UNKNOWN[self.order]
 

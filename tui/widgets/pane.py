@@ -75,7 +75,7 @@ class Pane(Vertical):
 
 
 class PaneBar(Line):
-    """Names all panes and marks the ones that are shown; there only when some are not."""
+    """Names all panes behind the `key` that goes through them, marks the ones that are shown; there only when some are not."""
 
     class Chosen(Message):
         """A pane's name was clicked."""
@@ -84,8 +84,8 @@ class PaneBar(Line):
             super().__init__()
             self.pane_id = pane_id
 
-    def show(self, panes: Iterable[Pane], active: Pane) -> None:
-        text = Text(" tab ", style="bright_black")
+    def show(self, panes: Iterable[Pane], active: Pane, key: str) -> None:
+        text = Text(f" {key} ", style="bright_black")
         for pane in panes:
             style = Style(bold=True, reverse=True) if pane is active else Style(dim=not pane.display)
             text.append(f" {pane.label} ", style + Style(meta={"pane": pane.id}))

@@ -19,7 +19,7 @@ TALLEST = 6
 """lines of a step at work, and of what is shown above it"""
 
 
-class StepRail(VerticalScroll):
+class StepRail(VerticalScroll, inherit_bindings=False):
     """A scrolling column; `show` redraws it from the state and, once a step, brings the step at work into sight."""
 
     can_focus = True

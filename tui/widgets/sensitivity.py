@@ -13,6 +13,7 @@ from textual.widgets import Static
 from engine import events as ev
 from engine import figures, means
 from engine.state import LayerState
+from tui.actions import Keys
 from tui.widgets.columns import Column, Shown
 from tui.widgets.explain import spark
 from tui.widgets.layers import short_names
@@ -31,19 +32,23 @@ COLUMNS = (
 )
 EMPTY = (
     "No sensitivity yet. A run of this model with the step\n\n  [[step]]\n  use = \"sensitivity\"\n\n"
-    "measures it; open that run with o."
+    "measures it; open that run with {runs}."
 )  # fmt: skip
 Tried = Mapping[str, ev.LayerSensitivity]
-OTHER = "The open run compresses another model:\n{source}\n\no opens another run, m another model."
+OTHER = "\n\n{runs} opens another run, {model} another model."
 
 
 class Sensitivity(Vertical):
     """Heat strip and table, or what to do when there is nothing to show."""
 
+    def __init__(self, keys: Keys) -> None:
+        super().__init__()
+        self.keys = keys
+
     def compose(self) -> list[Static | LiveTable]:
         table = LiveTable(COLUMNS, widget_id="sensitivity")
         table.display = False
-        return [Static(EMPTY, id="no-sensitivity", markup=False), Line(id="heat"), table]
+        return [Static(self.keys.text(EMPTY), id="no-sensitivity", markup=False), Line(id="heat"), table]
 
     @property
     def table(self) -> LiveTable:
@@ -54,7 +59,8 @@ class Sensitivity(Vertical):
         self.table.display = self.query_one("#heat").display = bool(found)
         empty = self.query_one("#no-sensitivity", Static)
         empty.display = not found
-        empty.update(OTHER.format(source=other) if other else EMPTY)
+        compressed = f"The open run compresses another model:\n{other}"
+        empty.update(compressed + self.keys.text(OTHER) if other else self.keys.text(EMPTY))
         if found:
             self.table.show(rows(found, layers))
             self.mark(found)

@@ -28,7 +28,7 @@ class Cell(Text):
     row: str = ""
 
 
-class LiveTable(DataTable[Text], Scrolled):
+class LiveTable(DataTable[Text], Scrolled, inherit_bindings=False):
     """The table. `selected` is the key of the row under the cursor."""
 
     def __init__(self, columns: Sequence[Column], *, widget_id: str | None = None) -> None:
@@ -89,8 +89,8 @@ class LiveTable(DataTable[Text], Scrolled):
         return self._sorted()
 
     def fixed(self) -> str | None:
-        """Why the order has no other way, None where it has."""
-        return None if self.sort_key else "the rows are in their natural order: s sorts them"
+        """Why the order has no other way (a text of `Keys`), None where it has."""
+        return None if self.sort_key else "the rows are in their natural order: {sort} sorts them"
 
     def on_resize(self, event: events.Resize) -> None:
         self._fit(event.size.width)

@@ -13,7 +13,7 @@ ABOVE = 3
 """lines that stay in sight above the marked one"""
 
 
-class TomlView(VerticalScroll):
+class TomlView(VerticalScroll, inherit_bindings=False):
     """The text; `shown` is what it is."""
 
     def __init__(self) -> None:
