@@ -81,7 +81,7 @@ async def test_zeros_are_read_for_every_matrix_and_the_whole(size: tuple[int, in
         shown = words(app)
         assert "sparse" in shown
         assert "37.5%" in shown
-        assert "sparsity    25.00%" in shown
+        assert "zeros       25.00%" in shown
 
 
 async def test_the_tree_sorts_by_zeros_and_the_other_way(mixed: Path) -> None:
@@ -183,7 +183,7 @@ async def test_keys_work_while_matrices_are_read_and_another_screen_ends_it(mixe
         await pilot.press("1")
         await settle(pilot)
         assert len(held.read) == 7  # the one that was under way is read again
-        assert "sparsity    25.00%" in words(app)
+        assert "zeros       25.00%" in words(app)
 
 
 async def test_another_model_ends_the_reading_of_the_first(

@@ -23,13 +23,13 @@ CONFIG = (
 )  # fmt: skip
 
 
-def totals(summary: ModelSummary, sparsity: str) -> Text:
-    """The figures of a whole model; `sparsity` is what was read of its weights."""
+def totals(summary: ModelSummary, zeros: str) -> Text:
+    """The figures of a whole model; `zeros` is what was read of its weights."""
     from engine.summary import kv_cache_per_1k, memory
 
     text = lines([("model", summary.title), ("kind", summary.architecture)])
     text.append_text(lines([("format", summary.format), ("parameters", figures.count(summary.parameters))]))
-    text.append_text(lines([("on disk", figures.size(summary.bytes)), ("sparsity", sparsity)]))
+    text.append_text(lines([("on disk", figures.size(summary.bytes)), ("zeros", zeros)]))
     text.append("\nMemory of the weights\n", "underline")
     sizes = memory(summary)
     for dtype, value in sizes.items():
