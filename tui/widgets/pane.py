@@ -47,7 +47,7 @@ class Pane(Vertical):
             return
         self._explained = text
         if self._words is None:
-            self._words = Static(text, classes="nothing-yet")
+            self._words = Static(text, classes="nothing-yet", markup=False)
             self.mount(self._words, before=0)
         else:
             self._words.update(text)
