@@ -10,6 +10,8 @@ import gc
 import inspect
 import traceback
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
 from importlib import import_module
 from typing import Any, ClassVar
 
@@ -20,6 +22,7 @@ from textual.command import Provider
 from textual.filter import Monochrome
 from textual.screen import Screen
 from textual.widgets import Input
+from textual.worker import WorkerError
 
 from engine import files, runs
 from engine.errors import EngineError, UsageError
@@ -174,17 +177,29 @@ class CompressApp(CommandingApp, inherit_bindings=False):
     # the palette, and what nobody foresaw
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
-        """Every action of the screen, from the one table."""
-        for action in self.keys.of(self.current_mode):
+        """Every action of the screen, from the one table; of those of others, for which it goes there, what is searched."""
+        here = self.current_mode
+        for action in self.keys.of(here):
             if action.name != "palette":
-                help_text = f"{action.help} ({action.key})"
-                yield SystemCommand(_title(action), help_text, self._command(action.name))
+                yield SystemCommand(_title(action), _help(action), partial(self._choose, here, action.name))
+        for mode in actions.SCREENS:
+            for action in self.keys.of(mode) if mode != here else ():
+                if here not in action.screens:
+                    title = f"{mode.capitalize()}: {action.label}"
+                    yield SystemCommand(title, _help(action), partial(self._choose, mode, action.name), discover=False)
 
-    def _command(self, name: str) -> Callable[[], None]:
-        def call() -> None:
-            self.run_worker(self.action_act(name), group="act")
+    def _choose(self, mode: str, name: str) -> None:
+        self.run_worker(self._act_there(mode, name), group="act")
 
-        return call
+    async def _act_there(self, mode: str, name: str) -> None:
+        if mode != self.current_mode:
+            await self.switch_mode(mode)
+            if isinstance(self.screen, WorkScreen):
+                await self.screen.opened.wait()
+            for worker in [worker for worker in self.workers if worker.group == mode]:
+                with suppress(WorkerError):  # what went wrong has been said
+                    await worker.wait()  # it reads what the screen is of
+        await self.action_act(name)
 
     def _fatal_error(self) -> None:
         """Keeps the traceback of a bug off the screen: it goes to a file."""
@@ -201,6 +216,10 @@ class CompressApp(CommandingApp, inherit_bindings=False):
             )
         )
         self._close_messages_no_wait()
+
+
+def _help(action: actions.Action) -> str:
+    return f"{action.help} ({action.key})"
 
 
 def _title(action: actions.Action) -> str:

@@ -117,6 +117,25 @@ async def test_the_palette_opens_and_does_an_action() -> None:
         assert app.current_mode == "inspect"
 
 
+async def test_the_palette_does_actions_of_other_screens_there(make_run: MakeRun) -> None:
+    app = app_on(make_run("finished"))
+    async with app.run_test(size=MIDDLE) as pilot:
+        await settle(pilot)
+        commands = list(app.get_system_commands(app.screen))
+        titles = [command.title for command in commands]
+        for mode in {*actions.SCREENS} - {"run"}:
+            own = [action for action in app.keys.of(mode) if "run" not in action.screens]
+            assert own
+            assert {f"{mode.capitalize()}: {action.label}" for action in own} <= set(titles)
+        assert not [title for title in titles if title.startswith("Run: ")]
+        steps = next(command for command in commands if command.title == "Profiles: steps")
+        assert not steps.discover
+        steps.callback()
+        await settle(pilot)
+        assert app.current_mode == "profiles"
+        assert app.screen.scope == "steps"
+
+
 def test_the_app_imports_without_torch() -> None:
     import subprocess
     import sys

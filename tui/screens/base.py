@@ -6,6 +6,7 @@ cannot do now (`why_not`). How panes are laid out is in `panes`.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import ClassVar
@@ -37,8 +38,13 @@ class WorkScreen(PaneScreen):
         super().__init__(self.scope)
         self.follower: Follower | None = None
         self._seen: tuple[object, ...] = ()
-        self.ready = False
+        self.opened = asyncio.Event()
         self._listed: list[actions.Action] = []
+
+    @property
+    def ready(self) -> bool:
+        """Whether its panes are there."""
+        return self.opened.is_set()
 
     def compose(self) -> ComposeResult:
         yield TopBar(id="top")
@@ -95,7 +101,7 @@ class WorkScreen(PaneScreen):
 
     def on_mount(self) -> None:
         self._listed = [action for action in self.keys.of(self.scope) if action.footer]
-        self.ready = True
+        self.opened.set()
         self._main = next(pane for pane in self.panes if not pane.side)
         self._active = self.home
         self.lay_out()
