@@ -38,6 +38,16 @@ async def test_with_nothing_open_the_demo_is_one_key_away(
     assert profile.parse(run.profile_file.read_text(), "x").name == "demo"
 
 
+@pytest.mark.parametrize("width", [50, 80, 120])
+async def test_the_hint_how_to_start_is_cut_nowhere(width: int) -> None:
+    app = app_on()
+    async with app.run_test(size=(width, 24)) as pilot:
+        await settle(pilot)
+        hint = str(app.screen.query_one("#start-hint").content)
+        assert hint.startswith("enter runs the selected profile · e changes it")
+        assert hint.endswith({50: "changes it", 80: "all keys", 120: "terminal closes"}[width])
+
+
 async def test_all_profiles_are_listed_and_checked() -> None:
     Path("mine.toml").write_text(MINE)
     Path("broken.toml").write_text('[model]\nsorce = "demo"\n')

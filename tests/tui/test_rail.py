@@ -10,7 +10,7 @@ from textual.pilot import Pilot
 from engine import events as ev
 from engine.state import RunState
 from tui.usage import Usage
-from tui.widgets.rail import StepRail
+from tui.widgets.rail import StepRail, whole
 
 
 class Alone(App[None]):
@@ -64,3 +64,15 @@ async def test_no_label_is_so_long_that_the_last_line_goes() -> None:
             await look(pilot)
             shown = "".join(strip.text for strip in pilot.app.screen._compositor.render_strips())
             assert "cores  1.5" in shown
+
+
+def test_what_a_step_came_to_has_units() -> None:
+    state = RunState()
+    summary = {"bytes": 538090408, "identical": True, "sparsity": 0.5, "mean_error": 0.0298}
+    for event in (
+        ev.StepStarted(step=0, use="export", seq=1),
+        ev.StepFinished(step=0, seconds=1.0, summary=summary, seq=2),
+    ):
+        state.apply(event)
+    shown = whole(state, 0.0).plain
+    assert all(told in shown for told in ("bytes 538 MB", "identical yes", "sparsity 50.0%", "mean error 0.030"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from recorded import LARGE, SMALL, MakeRun, app_on, settle, words
+from recorded import LARGE, SMALL, MakeRun, settle, words
 
 from engine.errors import UsageError
 from tui import keys, settings
@@ -82,35 +82,3 @@ def test_people_write_keys_as_they_see_them() -> None:
     assert [keys.name(key) for key in ("?", "esc", "X", "ctrl+x", ":")] == [
         "question_mark", "escape", "X", "ctrl+x", "colon",
     ]  # fmt: skip
-
-
-async def test_the_palette_finds_profiles_runs_and_models_opened_before(make_run: MakeRun) -> None:
-    from tui import palette, recent
-
-    run = make_run("finished")
-    recent.add(recent.MODELS, "./mine")
-    recent.add(recent.MODELS, "demo")
-    app = app_on()
-    async with app.run_test(size=SMALL) as pilot:
-        await settle(pilot)
-        found = {place.title: place for place in palette.places(app)}
-        assert {"Profile demo", "Profile edge", f"Run {run.name}", "Model ./mine", "Model demo"} <= set(found)
-        assert found[f"Run {run.name}"].help.startswith("Open it: done")
-        found[f"Run {run.name}"].go()
-        await settle(pilot)
-        assert app.current_mode == "run"
-        found["Profile edge"].go()
-        await settle(pilot)
-        assert app.screen.draft.path.stem == "edge"
-
-
-async def test_the_palette_searches_places_by_keys(make_run: MakeRun) -> None:
-    run = make_run("finished")
-    app = app_on()
-    async with app.run_test(size=SMALL) as pilot:
-        await settle(pilot)
-        await pilot.press("ctrl+p", *"fini")
-        await settle(pilot)
-        await pilot.press("down", "enter")
-        await settle(pilot)
-        assert app.follower.run == run

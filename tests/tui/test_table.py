@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from textual.app import App, ComposeResult
 
-from tui.widgets.columns import Column, Shown, fitting
+from tui.screens import artifacts
+from tui.widgets import drafts, examples, formview
+from tui.widgets.columns import PADDING, SCROLLBAR, Column, Shown, fitting
 from tui.widgets.layers import short_names
 from tui.widgets.pane import Pane
 from tui.widgets.table import LiveTable
@@ -228,3 +230,21 @@ async def test_a_new_title_redraws_the_frame_alone(monkeypatch: pytest.MonkeyPat
         app.query_one(Pane).refresh()
         await pilot.pause()
         assert 80 < sum(right - left for _, left, right in drawn) <= 2 * 80 + 2 * 20
+
+
+TABLES = {
+    "profiles": (drafts.COLUMNS, 36),
+    "form": (formview.COLUMNS, 36),
+    "examples": (examples.COLUMNS, 46),
+    "artifacts": (artifacts.COLUMNS, 46),
+}
+"""tables of many columns, and the narrowest that they become"""
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_no_column_is_beyond_the_edge(name: str) -> None:
+    columns, narrowest = TABLES[name]
+    for width in range(narrowest, 160):
+        shown, left = fitting(columns, width)
+        assert sum((column.width or left) + PADDING for column in shown) + SCROLLBAR <= width
+        assert len({column.key for column in shown}) == len(shown)

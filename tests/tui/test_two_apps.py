@@ -112,6 +112,8 @@ async def test_both_may_cancel_and_the_run_is_told_of_each(
     run, _ = at_work
     one, two = app_on(run), app_on(run)
     async with one.run_test(size=SMALL) as first, two.run_test(size=SMALL) as second:
+        for app, pilot in ((one, first), (two, second)):
+            assert "▶ running" in await press(app, pilot)
         await press(one, first, "x")
         await press(two, second, "x")
         assert signals == [signal.SIGINT, signal.SIGINT], "each begins with the mildest"

@@ -25,10 +25,10 @@ def _front(good: bool) -> Text:
 
 COLUMNS = (
     Column("good", "", 8, _front),
-    Column("format", "format", 12),
+    Column("format", "format", 12, least=52),
     Column("bytes", "size", 8, figures.size, numeric=True),
     Column("perplexity", "perpl.", 7, figures.number, numeric=True),
-    Column("decode", "tok/s", 6, lambda value: figures.number(value, 1), numeric=True),
+    Column("decode", "tok/s", 6, lambda value: figures.number(value, 1), numeric=True, least=60),
     Column("run", "run", 26, least=120, keep="end"),
     Column("steps", "steps"),
 )

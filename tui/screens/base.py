@@ -26,7 +26,7 @@ from tui.screens.panes import PaneScreen
 from tui.widgets.frame import FootBar, TooSmall, TopBar
 from tui.widgets.pane import PaneBar
 
-NO_RUN = "No run is open.\n\n{runs}  choose one of the earlier runs\n{profiles}  choose a profile and start it"
+NO_RUN = "No run is open.\n\n{profiles}  choose a profile and start it: demo is ready\n{runs}  choose one of the earlier runs"
 
 
 class WorkScreen(PaneScreen):

@@ -9,21 +9,23 @@ from pathlib import Path
 from typing import ClassVar
 
 from rich.text import Text
-from textual import work
+from textual import events, work
 from textual.containers import Horizontal, Vertical
 from textual.markup import escape
 from textual.widget import Widget
-from textual.widgets import DataTable, Static
+from textual.widgets import DataTable
 
 from engine.errors import EngineError, ProfileError
 from engine.state import RunState
 from tui import actions
 from tui.follow import Glance
 from tui.screens import saving
+from tui.screens.dialogs import fitting
 from tui.screens.editing import EditingScreen
 from tui.shares import Shares
 from tui.widgets import drafts
 from tui.widgets.formview import FormView
+from tui.widgets.line import Line
 from tui.widgets.pane import Pane
 from tui.widgets.sharesview import SharesView
 from tui.widgets.states import elide
@@ -32,19 +34,16 @@ from tui.widgets.tomlview import TomlView
 
 EVERY = 5.0
 """seconds between two looks at how the last runs stand"""
-OF_A_DRAFT = (
-    "open",
-    "queue",
-    "artifacts",
-    "edit",
-    "save",
-    "duplicate",
-    "inspect_model",
-    "undo",
-    "headless",
-    "steps",
-    "differences",
+START = (
+    "{open} runs the selected profile",
+    "{edit} changes it",
+    "{help} all keys",
+    "a run goes on when the terminal closes",
 )
+OF_A_DRAFT = (
+    "open", "queue", "artifacts", "edit", "save", "duplicate", "inspect_model",
+    "undo", "headless", "steps", "differences",
+)  # fmt: skip
 """actions that need a selected profile"""
 
 
@@ -59,7 +58,7 @@ class ProfilesScreen(EditingScreen):
         self.last: dict[str, Glance] = {}
 
     def compose_body(self) -> Iterator[Widget]:
-        yield Static(id="start-hint")
+        yield Line(id="start-hint")
         with Horizontal(id="columns"):
             yield from self._columns()
 
@@ -71,7 +70,9 @@ class ProfilesScreen(EditingScreen):
                 widget_id="list-pane",
                 side=True,
             )
-            yield Pane(FormView(), title="Form", widget_id="form-pane")
+            form = Pane(FormView(), title="Form", widget_id="form-pane")
+            form.say(subtitle=Text(self.keys.text("{edit} edits · {accept@line} takes · {back@line} back")))
+            yield form
         with Vertical(classes="column", id="text-column"):
             yield Pane(TomlView(), title="Text", widget_id="text-pane")
             yield Pane(SharesView(self.keys), title="Shares", widget_id="shares-pane")
@@ -81,15 +82,13 @@ class ProfilesScreen(EditingScreen):
         return self.query_one("#list-pane", Pane)
 
     def on_mount(self) -> None:
-        self.query_one("#start-hint", Static).update(
-            Text.assemble(
-                ("Start: ", "bold"), (self.keys["open"], "bold cyan"), " runs the selected profile · ",
-                (self.keys["edit"], "bold cyan"), " changes it · ", (self.keys["help"], "bold cyan"),
-                " all keys. A run goes on when the terminal closes.",
-            )
-        )  # fmt: skip
         self.call_after_refresh(self.load)
         self.set_interval(EVERY, self.keep_looking)
+
+    def on_resize(self, event: events.Resize) -> None:
+        """As much of the hint as there is room for."""
+        hint = fitting(map(self.keys.text, START), event.size.width - 2)
+        self.query_one("#start-hint", Line).put(Text(hint))
 
     def on_screen_resume(self) -> None:
         self.look_back()
@@ -208,7 +207,8 @@ class ProfilesScreen(EditingScreen):
             self.show_draft()
 
     def _list(self) -> None:
-        rows = {key: drafts.row(draft, self.last.get(draft.name)) for key, draft in self.drafts.items()}
+        now = self.tui.now()
+        rows = {key: drafts.row(draft, self.last.get(draft.name), now) for key, draft in self.drafts.items()}
         self.query_one("#profiles-table", LiveTable).show(rows)
         self.query_one("#list-pane", Pane).say(subtitle=f"{len(rows)} profiles")
 

@@ -208,7 +208,7 @@ class PromptsScreen(WorkScreen):
         title = f"Examples · {base} / {best} · {self.which} {len(found)}"
         self.query_one("#examples-pane", Pane).say(title=title, subtitle=told)
 
-    @work(group="examples", exclusive=True)
+    @work(group="prompts", exclusive=True)
     async def _read_examples(self, follower: Follower) -> None:
         """Reads the file again when its size changed."""
         size = await asyncio.to_thread(examples.size, follower.run)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from difflib import unified_diff
 from pathlib import Path
@@ -39,13 +38,16 @@ def _last_short(last: Last) -> Text:
 LONGEST = 72
 ROOMY = 76
 """columns of a list that says how the last run ended in words"""
+NARROW = 46
+"""columns of a list that says what a profile is about, as its text beside it does"""
 COLUMNS = (
-    Column("name", "profile", 14),
+    Column("name", "profile", 14, least=NARROW),
+    Column("name", "profile", most=NARROW - 1),
     Column("check", "check", 9, _check),
     Column("last", "last run", 18, _last, least=ROOMY),
     Column("last", "last run", 8, _last_short, most=ROOMY - 1),
     Column("place", "from", 7, least=88),
-    Column("about", "about"),
+    Column("about", "about", least=NARROW),
 )
 
 
@@ -150,7 +152,8 @@ def last_runs() -> dict[str, Glance]:
     return {name: glance(run) for name, run in newest.items()}
 
 
-def row(draft: Draft, last: Glance | None = None) -> dict[str, Any]:
+def row(draft: Draft, last: Glance | None, now: float) -> dict[str, Any]:
+    """A line of the list; `last` is the profile's newest run."""
     checked = draft.check()
     try:
         about = str(tomli.loads(draft.text).get("description", ""))
@@ -159,7 +162,7 @@ def row(draft: Draft, last: Glance | None = None) -> dict[str, Any]:
     return {
         "name": draft.path.stem + ("*" if draft.changed else ""),
         "check": len(checked.problems) if isinstance(checked, ProfileError) else 0,
-        "last": last and Last(ago := max(0.0, time.time() - last.updated), figures.age(ago), last.status),
+        "last": last and Last(ago := max(0.0, now - last.updated), figures.age(ago), last.status),
         "place": "shipped" if draft.shipped else "folder",
         "about": about,
     }

@@ -39,7 +39,7 @@ def _judged(example: dict[str, Any], name: str) -> tuple[str, bool | str]:
 
 COLUMNS = (
     Column("row", "row", 5, numeric=True),
-    Column("gold", "gold", 10, str.strip),
+    Column("gold", "gold", 10, str.strip, least=56),
     Column("base", "baseline", 12, _answer),
     Column("best", "chosen", 12, _answer),
     Column("text", "text"),

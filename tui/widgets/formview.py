@@ -31,11 +31,14 @@ def _sign(state: str) -> Text:
     return Text(*SIGNS[state])
 
 
+ROOMY = 54
+"""columns of a form that says what its fields mean beside them; else the marked one's line below does"""
 COLUMNS = (
     Column("state", "", 1, _sign, sortable=False),
-    Column("key", "key", 20, keep="end"),
+    Column("key", "key", 20, keep="end", least=ROOMY),
+    Column("key", "key", keep="end", most=ROOMY - 1),
     Column("value", "value", 14),
-    Column("about", "what is wrong, or what it means"),
+    Column("about", "what is wrong, or what it means", least=ROOMY),
 )
 
 

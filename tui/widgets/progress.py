@@ -9,10 +9,12 @@ from engine.state import RunState, StepState
 from tui.follow import behind
 from tui.widgets.frame import TIGHT
 from tui.widgets.layers import outcome_line
-from tui.widgets.states import bar, mark
+from tui.widgets.states import bar, elide, mark
 
 WIDE, ROOMY = 100, 120
 """columns from which the bar is long, and from which the rate is told"""
+CLOCK = 14
+"""columns for the time gone by"""
 
 
 def line(state: RunState, status: str, now: float, width: int) -> Text:
@@ -21,21 +23,34 @@ def line(state: RunState, status: str, now: float, width: int) -> Text:
     if state.ahead:
         return text.append(f"  {behind(state)}")
     step = state.steps.get(state.current) if state.current is not None else None
+    took = f"  {figures.duration(_took(state, now))}"
     if step and step.status == "running":
-        text.append_text(_at(step, now, width))
+        left = width - text.cell_len
+        text.append_text(_at(step, now, width, (left - len(took), left)))
+    elif state.log and not state.finished:  # before the first step, and between two: what the run said last
+        text.append(f"  {elide(state.log[-1].message, max(0, width - text.cell_len - CLOCK))}")
     if state.finished:
         text.append_text(outcome_line(state))
-    return text.append(f"  {figures.duration(_took(state, now))}", "bright_black")
+    return text.append(took if text.cell_len + len(took) <= width else "", "bright_black")
 
 
-def _at(step: StepState, now: float, width: int) -> Text:
-    """The step at work: done of total, bar, share, rate, time left."""
+def _at(step: StepState, now: float, width: int, rooms: tuple[int, int]) -> Text:
+    """The step at work: done of total, bar, share, rate, time left; unit, bar and label as far as the first of the `rooms` that
+    is enough for it has room for them.
+    """
+    bars = 24 if width >= WIDE else 8
+    unit = f" {step.unit}" if step.unit not in ("", step.label) else ""
+    label = f" {step.label}" if width >= TIGHT else ""
+    parts = ((label, unit, bars), (label, "", bars), (label, unit, 0), (label, "", 0), ("", unit, 0), ("", "", 0))
+    told = [_put(step, now, width, *part) for part in parts]
+    return next((text for room in rooms for text in told if text.cell_len <= room), told[-1])
+
+
+def _put(step: StepState, now: float, width: int, label: str, unit: str, bars: int) -> Text:
     text = Text.assemble((f"  {step.use}", "bold"))
     if step.total:
-        unit = f" {step.unit}" if step.unit not in ("", step.label) else ""
-        label = "" if width < TIGHT else f" {step.label}"
         text.append(f"{label} {step.done}/{step.total}{unit}  ")
-        text.append_text(bar(step.done, step.total, 24 if width >= WIDE else 8 if label else 0))
+        text.append_text(bar(step.done, step.total, bars))
         text.append(f" {100 * step.done // step.total}%", "bold")
     gone = max(0.0, now - step.started) if step.started else 0
     if step.done and gone > 0:

@@ -14,6 +14,7 @@ from tui.usage import Usage
 from tui.widgets.states import LOOKS, bar, elide, height, mark
 
 WIDTH = 26
+SHARES = ("sparsity", "covered")
 UNCUT = 10_000
 TALLEST = 6
 """lines of a step at work, and of what is shown above it"""
@@ -77,9 +78,19 @@ def _step(step: StepState, now: float, width: int, most: int = 4) -> Text:
         text.append(f" {100 * step.done // step.total:>3}%", "bold")
     elif step.status == "done":
         for key, value in list(step.summary.items())[:most]:
-            shown = figures.number(value, 3) if isinstance(value, float) else str(value)
-            text.append("\n  " + elide(f"{key.replace('_', ' ')} {shown}", width - 2), "bright_black")
+            text.append("\n  " + elide(f"{key.replace('_', ' ')} {_outcome(key, value)}", width - 2), "bright_black")
     return text
+
+
+def _outcome(key: str, value: object) -> str:
+    """A value of a step's summary as people read it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if key == "bytes" and isinstance(value, int):
+        return figures.size(value)
+    if key in SHARES and isinstance(value, float):
+        return figures.share(value)
+    return figures.number(value, 3) if isinstance(value, float) else str(value)
 
 
 def _ruled(lines: list[Text], width: int) -> list[Text]:

@@ -69,7 +69,7 @@ def _numbers(shares: Shares, keys: Keys) -> Text:
 
 
 def _told(keys: Keys) -> Text:
-    text = Text(" ")
+    text = Text()
     for key, label in KEYS:
         text.append(keys.text(key), "cyan bold")
         text.append(f" {label}  ")
