@@ -121,8 +121,5 @@ def _told(tensor: TensorInfo, file: Path) -> Iterator[None]:
         yield
     except (OSError, ValueError, StopIteration) as error:
         raise Unavailable(f"{tensor.name} cannot be read: {error}", where=str(file)) from error
-    except (
-        KeyError,
-        NotImplementedError,
-    ) as error:  # gguf raises them for a type it does not know, or has no reader of
+    except (KeyError, NotImplementedError) as error:  # gguf raises them for a type that it has no reader of
         raise Unavailable(f"{tensor.dtype} values cannot be taken apart", where=tensor.name) from error
