@@ -29,6 +29,7 @@ from engine.statistics import mean_interval
 LENGTH = 512
 EXPORT = '{use="export", verify=false}'
 RECOVER = '{use="recover"}'
+ALONE, BOTH = ", answers=0.0, imitation=1.0", ", answers=1.0, imitation=1.0"
 
 
 @dataclass(frozen=True)
@@ -49,14 +50,16 @@ def prune(criterion: str, pattern: str = "unstructured") -> str:
 
 def cases(how: Training) -> dict[str, list[str]]:
     """Steps by name; what begins alike is compared with the case of the shortest name."""
-    kd, ce = how.step("distill"), how.step("finetune")
+    kd, ce, mix = how.step("distill", ALONE), how.step("finetune"), how.step("distill", BOTH)
     half = ', student="every-second-block"'
     begun = f'{{use="distill", data="file:{how.text}", steps=1, learning_rate=1e-12{half}}}'
     out = {"dense": [], "dense+ce": [ce]}
     for name, step in (("wanda", prune("wanda")), ("admm", prune("admm")), ("admm-2:4", prune("admm", "2:4"))):
         out |= {name: [step], f"{name}+recover": [step, RECOVER], f"{name}+kd": [step, kd], f"{name}+ce": [step, ce],
-                f"{name}+recover+kd": [step, RECOVER, kd], f"{name}+recover+ce": [step, RECOVER, ce]}  # fmt: skip
-    return {**out, "half": [begun], "half+ce": [begun, ce], "half+kd": [how.step("distill", half)]}
+                f"{name}+mix": [step, mix], f"{name}+recover+kd": [step, RECOVER, kd],
+                f"{name}+recover+ce": [step, RECOVER, ce], f"{name}+recover+mix": [step, RECOVER, mix]}  # fmt: skip
+    learned = {f"half+{name}": [how.step("distill", f"{half}{loss}")] for name, loss in (("kd", ALONE), ("mix", BOTH))}
+    return {**out, "half": [begun], "half+ce": [begun, ce], **learned}
 
 
 @dataclass
@@ -128,8 +131,8 @@ def table(found: dict[str, dict[str, list[float]]]) -> list[str]:
         before = name.partition("+")[0]
         for text, mine in losses.items():
             line = f"| {name} | {text} | {np.exp(np.mean(mine)):.2f} "
-            compared = [other for other in (before, name.replace("+kd", "+ce")) if other in found and other != name]
-            for other in dict.fromkeys(compared):
+            plain = name.replace("+kd", "+ce").replace("+mix", "+ce")
+            for other in dict.fromkeys(one for one in (before, plain) if one in found and one != name):
                 less = np.array(found[other][text]) - np.array(mine)
                 low, high = mean_interval(less.tolist())
                 line += f"| {other} {less.mean():+.4f} | [{low:+.4f}, {high:+.4f}] "

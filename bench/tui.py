@@ -60,7 +60,7 @@ def _inspected(folder: Path, model: Path) -> float:
         terminal.press("1")
         terminal.wait("No model is open")
         terminal.press("m")
-        terminal.wait("enter accepts")
+        terminal.wait("enter accept")
         for keys in ("\x15", str(model)):  # ctrl+u clears the line
             terminal.press(keys)
             terminal.rest(0.5)

@@ -17,6 +17,7 @@ from recorded import FIRST, RECORDED, SECOND, FakeProcess, MakeRun, until_idle
 from safetensors.numpy import load_file
 
 from engine import runs
+from engine.stored import survey
 from tui.app import collect_seldom
 
 PROFILE = '[model]\nsource = "demo"\n'
@@ -37,6 +38,12 @@ def _attentive(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pilot goes on when the app has nothing left to do, and not when the process takes little time for a while."""
     monkeypatch.setattr("textual.pilot.wait_for_idle", until_idle)
     monkeypatch.setattr("textual.app.wait_for_idle", until_idle)
+
+
+@pytest.fixture(autouse=True)
+def _sampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a large model that is opened a part of every matrix is read; the models that tests make are smaller than that."""
+    monkeypatch.setattr(survey, "BUDGET", 1)
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ import pytest
 from recorded import LARGE, SMALL, MakeRun, settle, words
 from test_actions import agree
 from textual.pilot import Pilot
+from textual.widgets import Input
 
 from engine.errors import UsageError
 from tui import actions, keys, settings
@@ -94,7 +95,8 @@ RUNS = [(None, "demo"), ("finished", "demo"), ("finished", "./other"), ("running
 async def close(app: CompressApp, pilot: Pilot[int]) -> None:
     """Closes the dialogs, and leaves a line that is typed in."""
     for _ in range(3):
-        await pilot.press(*[letter("back")] * isinstance(app.screen, Dialog), function_key("back"))
+        if isinstance(app.screen, Dialog) or isinstance(app.focused, Input):
+            await pilot.press(*[letter("back")] * isinstance(app.screen, Dialog), function_key("back"))
     assert not isinstance(app.screen, Dialog)
 
 
