@@ -5,6 +5,7 @@ A text with mistakes has fields too, as long as it is TOML. What is wrong with a
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -38,16 +39,16 @@ class ProfileField:
     help: str
 
 
-def of(text: str) -> list[ProfileField]:
+@functools.lru_cache(64)
+def of(text: str) -> tuple[ProfileField, ...]:
     """The fields of a profile's text, the steps before the other tables; none of a text that is no TOML."""
     from engine.profile import Profile
 
     try:
         raw = tomli.loads(text)
     except tomli.TOMLDecodeError:
-        return []
-    found = list(_table(Profile, raw, ""))
-    return sorted(found, key=lambda field: field.key.partition(".")[0] in LATE)
+        return ()
+    return tuple(sorted(_table(Profile, raw, ""), key=lambda field: field.key.partition(".")[0] in LATE))
 
 
 def line_of(text: str, key: str) -> int | None:

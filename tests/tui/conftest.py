@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fixtures.folders import written
-from recorded import FIRST, RECORDED, SECOND, FakeProcess, MakeRun, until_idle
+from recorded import FIRST, RECORDED, SECOND, FakeProcess, MakeRun, drawn, until_idle
 from safetensors.numpy import load_file
 
 from engine import runs
@@ -25,9 +25,10 @@ PROFILE = '[model]\nsource = "demo"\n'
 
 @pytest.fixture(autouse=True, scope="module")
 def _collecting() -> Iterator[None]:
-    """Garbage is collected as seldom as in the app; other tests in this process, with large tensors, need it collected."""
+    """Garbage is collected even less often than in the app; other tests in this process, with large tensors, need it."""
     before = gc.get_threshold()
     collect_seldom()
+    gc.set_threshold(500_000, 20, 20)
     yield
     gc.set_threshold(*before)
     gc.unfreeze()
@@ -38,12 +39,15 @@ def _attentive(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pilot goes on when the app has nothing left to do, and not when the process takes little time for a while."""
     monkeypatch.setattr("textual.pilot.wait_for_idle", until_idle)
     monkeypatch.setattr("textual.app.wait_for_idle", until_idle)
+    monkeypatch.setattr("textual.screen.UPDATE_PERIOD", 0.5)  # what waits for that is drawn by until_idle
+    monkeypatch.setattr("textual._compositor.Compositor.render_update", drawn)
 
 
 @pytest.fixture(autouse=True)
 def _sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a large model that is opened a part of every matrix is read; the models that tests make are smaller than that."""
     monkeypatch.setattr(survey, "BUDGET", 1)
+    monkeypatch.setattr(survey, "LEAST", 1 << 10)
 
 
 @pytest.fixture(autouse=True)

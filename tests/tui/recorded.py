@@ -7,11 +7,16 @@ import json
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from textual._context import active_app
+from textual._compositor import Compositor
+from textual._context import active_app, visible_screen_stack
+from textual.geometry import Region
 from textual.pilot import Pilot
+from textual.screen import Screen
+from textual.worker import WorkerCancelled
 
 from engine import runs
 from tui.app import CompressApp
@@ -57,11 +62,18 @@ def app_on(run: runs.Run | None = None, profile: str | None = None) -> CompressA
 async def settle(pilot: Pilot[int]) -> None:
     """Waits for threads and pending messages, and lets the app look at its run once more."""
     app: Any = pilot.app
-    await app.workers.wait_for_complete()
+    await _work_done(app)
     await pilot.pause()
     app.tick()
-    await app.workers.wait_for_complete()
+    await _work_done(app)
     await pilot.pause()
+
+
+async def _work_done(app: CompressApp) -> None:
+    """Waits for the threads; one that was cancelled is done, one that failed raises."""
+    while app.workers:
+        with suppress(WorkerCancelled):
+            await app.workers.wait_for_complete()
 
 
 async def until_idle(*_: float) -> None:
@@ -72,20 +84,46 @@ async def until_idle(*_: float) -> None:
     app: Any = active_app.get()
     ends, idle = time.monotonic() + PATIENCE, 0
     while idle < 2 and time.monotonic() < ends and not app._exit and app._exception is None:
-        await asyncio.sleep(0.001)
         screen = app.screen if app._screen_stack else None
-        if due := screen and (screen._layout_required or screen._dirty_widgets or screen._callbacks):
-            screen._on_timer_update()  # would come by itself sixty times a second
         nodes = (app, *(screen.walk_children(with_self=True) if screen else ()))
-        waiting = due or app._resize_event or any(map(_busy, nodes))
-        idle = 0 if waiting else idle + 1
+        told = app._resize_event or any(node._message_queue.qsize() for node in nodes)
+        if (due := screen and _due(screen)) and not told:
+            screen._on_timer_update()  # would come by itself some times a second
+        asked = any(getattr(node, "_layout_required", 0) or getattr(node, "_recompose_required", 0) for node in nodes)
+        idle = 0 if told or due or asked else idle + 1
+        await asyncio.sleep(0.001 * (idle > 0))
 
 
-def _busy(node: Any) -> bool:
-    """Whether a widget has messages, or asked to be laid out, drawn or made anew."""
-    if node._message_queue.qsize():
-        return True
-    return bool(getattr(node, "_layout_required", 0) or getattr(node, "_recompose_required", 0))
+put_together = Compositor.render_update
+"""what Textual sends to a terminal"""
+
+
+def drawn(
+    compositor: Compositor, full: bool = False, screen_stack: list[Screen[Any]] | None = None, simplify: bool = False
+) -> Any:
+    """Has every widget draw what changed of it; that is put together for pictures alone, as there is no terminal."""
+    if full or simplify:
+        return put_together(compositor, full, screen_stack, simplify)
+    visible_screen_stack.set(screen_stack or [])
+    regions, whole = compositor._dirty_regions.copy(), compositor.size.region
+    compositor._dirty_regions.clear()
+    if regions:
+        for _ in compositor._get_renders(Region.from_union(list(regions)).intersection(whole)):
+            pass
+    return None
+
+
+def _due(screen: Any) -> bool:
+    """Whether there is something to lay out, to draw or to do after that."""
+    names = (
+        "_layout_required",
+        "_scroll_required",
+        "_repaint_required",
+        "_recompose_required",
+        "_dirty_widgets",
+        "_callbacks",
+    )
+    return any(getattr(screen, name) for name in names)
 
 
 def words(app: CompressApp) -> str:

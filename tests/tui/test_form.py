@@ -53,7 +53,7 @@ def test_what_a_value_may_be_is_said() -> None:
 @pytest.mark.parametrize("text", ["[[step\n", "step = 3\n", '[[step]]\nuse = "nosuch"\n', "model = 1\n", "task = 1\n"])
 def test_a_text_with_mistakes_has_the_fields_that_it_can_have(text: str) -> None:
     found = fields.of(text)
-    assert (found == []) == (text == "[[step\n")
+    assert (not found) == (text == "[[step\n")
 
 
 def test_the_line_of_a_key_is_found() -> None:

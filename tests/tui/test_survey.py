@@ -21,7 +21,7 @@ from tui.app import CompressApp
 from tui.widgets.modeltree import ModelTree
 from tui.widgets.table import LiveTable
 
-BLOCKS = 4
+BLOCKS, BUDGET = 4, survey.BUDGET
 NAMES = [f"model.layers.{block}.mlp.up_proj.weight" for block in range(BLOCKS)]
 SIZES = pytest.mark.parametrize("size", [SMALL, LARGE], ids=["80x24", "160x45"])
 
@@ -156,6 +156,7 @@ class Held:
 @pytest.fixture
 def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
     held = Held()
+    monkeypatch.setattr("tui.screens.surveying.TURN", 0)
     for name in ("zeros", "apart"):
         plain = getattr(survey, name)
         monkeypatch.setattr(survey, name, lambda *given, plain=plain: held(plain, *given))
@@ -258,6 +259,7 @@ async def test_a_run_of_the_model_says_what_it_pruned(mixed: Path, make_run: Mak
 
 
 def test_large_matrices_are_read_in_part(mixed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(survey, "BUDGET", BUDGET)
     assert survey.most_of_one(1) == survey.MOST
     assert survey.most_of_one(562) * 562 <= survey.BUDGET
     summary = inspect(str(mixed))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from recorded import put_together
 from textual.app import App, ComposeResult
 
 from tui.screens import artifacts
@@ -193,6 +194,7 @@ def test_names_are_shown_without_what_all_share() -> None:
 
 
 async def test_a_changed_row_is_redrawn_and_the_others_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("textual._compositor.Compositor.render_update", put_together)
     app, drawn = TableApp(), []
     async with app.run_test(size=(80, 20)) as pilot:
         table = app.query_one(LiveTable)
@@ -214,6 +216,7 @@ async def test_a_new_title_redraws_the_frame_alone(monkeypatch: pytest.MonkeyPat
         def compose(self) -> ComposeResult:
             yield Pane(LiveTable(COLUMNS), title="old", widget_id="pane")
 
+    monkeypatch.setattr("textual._compositor.Compositor.render_update", put_together)
     app, drawn = PaneApp(), []
     async with app.run_test(size=(80, 20)) as pilot:
         await pilot.pause()

@@ -47,6 +47,7 @@ class WorkScreen(PaneScreen):
         return self.opened.is_set()
 
     def compose(self) -> ComposeResult:
+        self.name_width(self.app.size.width, update=False)  # before there are widgets to style
         yield TopBar(id="top")
         yield PaneBar(id="pane-bar")
         yield Static(id="empty")
@@ -115,6 +116,7 @@ class WorkScreen(PaneScreen):
         small = self.query_one(TooSmall).show(event.size.width, event.size.height)
         self.set_class(small, "-too-small")
         if self.ready:
+            self.cover()
             self.lay_out()
             self._seen = ()
             self.call_after_refresh(self.update_view)
@@ -130,8 +132,9 @@ class WorkScreen(PaneScreen):
         modes = [self.keys.put(action) for action in actions.MODES]
         self.query_one(TopBar).show(modes, self.scope, self.tui.follower, self.tui.paused)
         empty = self.empty_text()
-        if (empty is not None) != self.has_class("-empty"):
-            self.set_class(empty is not None, "-empty")
+        if (empty is not None) != self.vacant:
+            self.vacant = empty is not None
+            self.cover()
             self.lay_out()
             self.call_after_refresh(self.focus_target)
         if empty is not None and empty != self.query_one("#empty", Static).content:

@@ -15,12 +15,13 @@ WIDE, NARROW = 120, 80
 
 
 class PaneScreen(KeyedScreen[None], inherit_bindings=False):
-    """A screen of panes and a PaneBar."""
+    """A screen of panes in `#body` and a PaneBar; while it is `vacant`, `#empty` is there instead of them."""
 
     AUTO_FOCUS = ""
 
     def __init__(self, screen_id: str) -> None:
         super().__init__(id=screen_id)
+        self.vacant = False
         self._active: Pane | None = None
         self._main: Pane | None = None
 
@@ -60,13 +61,26 @@ class PaneScreen(KeyedScreen[None], inherit_bindings=False):
             pane.display = pane.needed and fits
         for column in self.query(".column"):
             column.display = any(pane.display for pane in column.query(Pane))
-        self.set_class(width >= WIDE, "-three")
-        self.set_class(NARROW <= width < WIDE, "-two")
-        self.set_class(width < NARROW, "-one")
+        self.name_width(width)
         bar = self.query_one(PaneBar)
-        covered = self.has_class("-empty") or self.has_class("-too-small")
-        bar.display = not covered and not all(pane.display for pane in panes)
+        bar.display = not self._covered and not all(pane.display for pane in panes)
         bar.show(panes, self.active, self.keys["next_pane"])
+
+    def name_width(self, width: int, *, update: bool = True) -> None:
+        """Sets the class that rules of style name a width by; `update` styles what is there anew."""
+        name = "-three" if width >= WIDE else "-two" if width >= NARROW else "-one"
+        if not self.has_class(name):
+            self.remove_class(*{"-three", "-two", "-one"} - {name}, update=False)
+            self.add_class(name, update=update)
+
+    @property
+    def _covered(self) -> bool:
+        return self.vacant or self.has_class("-too-small")
+
+    def cover(self) -> None:
+        """Shows the panes, or what there is to say instead, or neither where the terminal is too small."""
+        self.query_one("#body").display = not self._covered
+        self.query_one("#empty").display = self.vacant and not self.has_class("-too-small")
 
     def activate(self, pane: Pane, *, focus: bool = True) -> None:
         """Gives a pane the keys, showing it first when it is hidden."""
@@ -83,7 +97,7 @@ class PaneScreen(KeyedScreen[None], inherit_bindings=False):
         return self.active.target()
 
     def focus_target(self) -> None:
-        self.set_focus(None if self.has_class("-empty") else self.target)
+        self.set_focus(None if self.vacant else self.target)
 
     def on_pane_bar_chosen(self, event: PaneBar.Chosen) -> None:
         self.activate(self.query_one(f"#{event.pane_id}", Pane))

@@ -1,13 +1,14 @@
 """The part of the Inspect screen that reads whole models: every matrix's zeros, and how far it is from its twin in another.
 
-One matrix at a time in a thread, the chosen one first; reading stops while another screen is shown, and what was found is
-kept while the models are open.
+In a thread, for a moment at a time, the chosen matrix first; reading stops while another screen is shown, and what was found
+is kept while the models are open.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -33,6 +34,17 @@ if TYPE_CHECKING:
 
 EVERY = 1.0
 """seconds between two looks at what was read"""
+TURN = 0.05
+"""seconds of reading after which it is asked again what to read"""
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A matrix to read, and its twin to compare it with, if any."""
+
+    name: str
+    tensor: TensorInfo
+    twin: TensorInfo | None
 
 
 class SurveyScreen(WorkScreen):
@@ -80,41 +92,30 @@ class SurveyScreen(WorkScreen):
 
     def survey(self) -> None:
         """Reads what nobody has read yet, while somebody looks."""
-        if self.summary is not None and self.is_current and self._next() is not None:
+        if self.summary is not None and self.is_current and self._ahead():
             self._survey(self.summary, self.other)
 
-    def _next(self) -> str | None:
-        """The matrix to read next: the chosen one, those that are compared, the others."""
-        waiting = [name for name, pair in self.pairs.items() if comparison.comparable(*pair) and name not in self.apart]
-        waiting = waiting or [name for name in self.by_name if name not in self.zeros]
+    def _ahead(self) -> list[Unread]:
+        """The matrices to read, in order: the chosen one, those that are compared, the others."""
+        alike = {name: twin for name, (one, twin) in self.pairs.items() if comparison.comparable(one, twin)}
+        twins = {name: twin for name, twin in alike.items() if name not in self.apart}
+        others = [name for name in self.by_name if name not in self.zeros and name not in twins]
         chosen = short(self.chosen.name) if self.chosen else ""
-        return chosen if chosen in waiting else next(iter(waiting), None)
+        names = sorted([*twins, *others], key=lambda name: name != chosen)
+        return [Unread(name, self.by_name[name], twins.get(name)) for name in names]
 
     @work(group="survey", exclusive=True)
     async def _survey(self, summary: ModelSummary, other: ModelSummary | None) -> None:
         reading = await aside(import_module, "engine.stored.survey")  # numpy takes too long for the thread that draws
         self.most, shown = reading.most_of_one(len(self.by_name)), time.monotonic()
-        while (name := self._next()) is not None:
-            await self._measure(reading, name, summary, other)
+        while ahead := self._ahead():
+            zeros, apart = await aside(read_some, reading, ahead, summary, other, self.most)
+            self.zeros |= zeros
+            self.apart |= apart
             if time.monotonic() - shown > EVERY:
                 self.show_survey(whole=False)
                 shown = time.monotonic()
         self.show_survey(whole=True)
-
-    async def _measure(self, reading: ModuleType, name: str, summary: ModelSummary, other: ModelSummary | None) -> None:
-        tensor, (_, twin) = self.by_name[name], self.pairs.get(name, (None, None))
-        if other is None or twin is None or name in self.apart or not comparison.comparable(tensor, twin):
-            try:
-                self.zeros[name] = await aside(reading.zeros, summary, tensor, self.most)
-            except EngineError:  # its values are codes, or are not here: there is nothing to count
-                self.zeros[name] = None
-            return
-        try:
-            found = await aside(reading.apart, summary, tensor, other, twin, self.most)
-        except EngineError as error:
-            self.apart[name] = error.message
-        else:
-            self.apart[name], self.zeros[name] = found, found.zeros_before
 
     def show_survey(self, whole: bool) -> None:
         """Shows what was read so far, or the `whole` of it."""
@@ -188,3 +189,27 @@ def headers(source: str) -> ModelSummary:
     from engine import inspection
 
     return inspection.inspect(source)
+
+
+def read_some(
+    reading: ModuleType, ahead: Sequence[Unread], summary: ModelSummary, other: ModelSummary | None, most: int
+) -> tuple[dict[str, float | None], dict[str, Difference | str]]:
+    """Reads the first matrix, and more until a TURN is over: shares of zeros, and differences or why there is none."""
+    zeros: dict[str, float | None] = {}
+    apart: dict[str, Difference | str] = {}
+    ends = time.monotonic() + TURN
+    for one in ahead:
+        try:
+            if one.twin is None or other is None:
+                zeros[one.name] = reading.zeros(summary, one.tensor, most)
+            else:
+                apart[one.name] = found = reading.apart(summary, one.tensor, other, one.twin, most)
+                zeros[one.name] = found.zeros_before
+        except EngineError as error:  # its values are codes, or are not here: there is nothing to count
+            if one.twin is None:
+                zeros[one.name] = None
+            else:
+                apart[one.name] = error.message
+        if time.monotonic() > ends:
+            break
+    return zeros, apart
