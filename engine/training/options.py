@@ -96,7 +96,7 @@ class DistillOptions(TrainingOptions):
     """KL(teacher || student), KL(student || teacher), or the Jensen-Shannon divergence between them"""
     imitation: float = Field(default=1.0, ge=0.0)
     """b, the weight of the divergence"""
-    answers: float = Field(default=0.0, ge=0.0)
+    answers: float = Field(default=1.0, ge=0.0)
     """a, the weight of the right answers' cross-entropy"""
     hidden: float = Field(default=0.0, ge=0.0)
     """c, the weight of the states behind every block; needs the teacher in memory (cache = false)"""

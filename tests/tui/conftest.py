@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fixtures.folders import written
-from recorded import FIRST, RECORDED, SECOND, FakeProcess, MakeRun, drawn, until_idle
+from recorded import FIRST, RECORDED, SECOND, FakeProcess, MakeRun, unseen, until_idle
 from safetensors.numpy import load_file
 
 from engine import runs
@@ -40,7 +40,7 @@ def _attentive(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("textual.pilot.wait_for_idle", until_idle)
     monkeypatch.setattr("textual.app.wait_for_idle", until_idle)
     monkeypatch.setattr("textual.screen.UPDATE_PERIOD", 0.5)  # what waits for that is drawn by until_idle
-    monkeypatch.setattr("textual._compositor.Compositor.render_update", drawn)
+    monkeypatch.setattr("textual._compositor.Compositor.render_update", unseen)
 
 
 @pytest.fixture(autouse=True)

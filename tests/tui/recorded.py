@@ -91,26 +91,31 @@ async def until_idle(*_: float) -> None:
             screen._on_timer_update()  # would come by itself some times a second
         asked = any(getattr(node, "_layout_required", 0) or getattr(node, "_recompose_required", 0) for node in nodes)
         idle = 0 if told or due or asked else idle + 1
-        await asyncio.sleep(0.001 * (idle > 0))
+        if screen and idle == 1:
+            _draw(screen)
+        await asyncio.sleep(0.001 * (idle == 1))
 
 
 put_together = Compositor.render_update
 """what Textual sends to a terminal"""
 
 
-def drawn(
+def unseen(
     compositor: Compositor, full: bool = False, screen_stack: list[Screen[Any]] | None = None, simplify: bool = False
 ) -> Any:
-    """Has every widget draw what changed of it; that is put together for pictures alone, as there is no terminal."""
-    if full or simplify:
-        return put_together(compositor, full, screen_stack, simplify)
-    visible_screen_stack.set(screen_stack or [])
-    regions, whole = compositor._dirty_regions.copy(), compositor.size.region
+    """Puts pictures together alone: without a terminal nothing else is seen before the app is idle."""
+    return put_together(compositor, full, screen_stack, simplify) if full or simplify else None
+
+
+def _draw(screen: Screen[Any]) -> None:
+    """Has every widget draw what changed of it since it was last looked at."""
+    compositor = screen._compositor
+    visible_screen_stack.set(screen.app._background_screens)
+    regions, whole = list(compositor._dirty_regions), compositor.size.region
     compositor._dirty_regions.clear()
     if regions:
-        for _ in compositor._get_renders(Region.from_union(list(regions)).intersection(whole)):
+        for _ in compositor._get_renders(Region.from_union(regions).intersection(whole)):
             pass
-    return None
 
 
 def _due(screen: Any) -> bool:

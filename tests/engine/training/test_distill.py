@@ -323,7 +323,7 @@ temperature = 2.0\nfuse = [0.5]\n"""
     ("changes", "message"),
     [
         ({"hidden": 1.0}, "not kept on disk"),
-        ({"imitation": 0.0}, "nothing to learn"),
+        ({"answers": 0.0, "imitation": 0.0}, "nothing to learn"),
         ({"fuse": [0.5], "student": "every-second-block"}, "only the model as it is"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from fixtures.killing import forks, kill_9
 from fixtures.models import TEXT, save
@@ -10,6 +11,7 @@ from fixtures.training import MEASURED, weights
 
 from engine import events as ev
 from engine import runs
+from engine.records import StepState
 from engine.worker import execute
 
 METHODS = {
@@ -52,4 +54,9 @@ def test_every_method_goes_on_from_kill_9_with_the_same_bits(tmp_path: Path) -> 
     assert weights(broken) == weights(whole)
     broken_steps, whole_steps = (run.state().steps for run in (broken, whole))
     for index in range(1, len(METHODS) + 1):
-        assert broken_steps[index].summary == whole_steps[index].summary
+        assert told(broken_steps[index]) == told(whole_steps[index])
+
+
+def told(step: StepState) -> dict[str, Any]:
+    """A step's summary without the time that its teacher took: after a kill its answers are there already."""
+    return {key: value for key, value in (step.summary or {}).items() if key != "answers_seconds"}
