@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from tmux import Tmux, until
 
@@ -89,6 +90,7 @@ def hold(run: runs.Run, at_least: int) -> int:
     os.kill(owner.pid, signal.SIGCONT)
     until(lambda: pruned(run) >= at_least, lambda: f"pruned {pruned(run)}: {run.log_tail()}")
     os.kill(owner.pid, signal.SIGSTOP)
+    until(lambda: psutil.Process(owner.pid).status() == psutil.STATUS_STOPPED, run.log_tail)  # what it writes is written
     return pruned(run)
 
 
@@ -127,7 +129,7 @@ def test_a_run_survives_its_terminal_and_is_cancelled_resumed_and_read(terminal:
     window.wait("asked the run to stop")
     go_on(run)
     window.wait("■ cancelled")
-    assert not run.alive()
+    until(lambda: not run.alive(), window.screen)  # it says so before it ends
     kept = pruned(run)
     assert second <= kept < 7 * BLOCKS
 
