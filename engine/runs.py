@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import secrets
+import shlex
 import shutil
 import signal as signals
 import socket
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import tomli
 
 from engine import crashes, files
 from engine import events as ev
@@ -115,6 +117,16 @@ class Run:
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
+    @property
+    def resumed_by(self) -> str:
+        """The command that goes on with it, which lets its model run its own code where the run needed that."""
+        try:
+            source = str(tomli.loads(self.profile_file.read_text(encoding="utf-8"))["model"]["source"])
+        except (OSError, ValueError, KeyError, TypeError):
+            source = ""
+        allowed = ["--allow-code"] if source.startswith("python:") else []
+        return shlex.join(["compress-tui", "run", "--resume", "--run-dir", str(self.path), *allowed])
+
     def events(self) -> list[ev.Event]:
         """All complete events so far."""
         return EventReader(self.events_file).read()
@@ -163,7 +175,7 @@ def with_crash(run: Run, state: RunState, status: int | None = None) -> RunState
         told = crashes.cause(words, status, owner.memory_kills if owner.here else None)
         tail = "\n".join(words[-10:])
         less = crashes.hint(told)
-        hint = (f"{less}\nhint: " if less else "") + f"compress-tui run --resume --run-dir {run.path}"
+        hint = (f"{less}\nhint: " if less else "") + run.resumed_by
         message = told + (f"\n{tail}" if tail else "")
         state.apply(ev.RunFailed(message=message, where="crashed", hint=hint, time=time.time()))
     return state
@@ -364,7 +376,7 @@ def _parse(line: bytes) -> ev.Event | None:
 def _never_started(run: Run) -> ev.RunFailed:
     tail = run.log_tail()
     message = "nobody has started this run" + (f"\n{tail}" if tail else "")
-    return ev.RunFailed(message=message, hint=f"compress-tui run --resume --run-dir {run.path}", time=time.time())
+    return ev.RunFailed(message=message, hint=run.resumed_by, time=time.time())
 
 
 def _boot() -> str:

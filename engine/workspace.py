@@ -73,7 +73,7 @@ class Workspace:
     def check_stop(self) -> None:
         """Raises Cancelled when somebody asked the run to stop."""
         if self.should_stop():
-            raise Cancelled("stopped on request", hint=f"compress-tui run --resume --run-dir {self.run.path}")
+            raise Cancelled("stopped on request", hint=self.run.resumed_by)
 
     def log(self, message: str, level: str = "info") -> None:
         self.emit(ev.Log(message=message, level=level))

@@ -210,6 +210,14 @@ def test_a_dead_worker_without_a_last_word_has_crashed(record: Record, story: li
     assert [step.status for step in state.steps.values()][:2] == ["done", "failed"]
 
 
+@pytest.mark.parametrize(("source", "more"), [("demo", ""), ("python:mine:make", " --allow-code")])
+def test_what_goes_on_with_a_run_lets_its_model_run_code_where_it_did(source: str, more: str) -> None:
+    run = runs.create("mine", f'[model]\nsource = "{source}"\n')
+    assert run.resumed_by == f"compress-tui run --resume --run-dir {run.path}{more}"
+    run.profile_file.write_text("[model")
+    assert run.resumed_by == f"compress-tui run --resume --run-dir {run.path}"
+
+
 @pytest.mark.parametrize("changed", ["log", "boot"])
 def test_the_words_and_counts_of_other_workers_tell_nothing(
     record: Record, story: list[ev.Event], changed: str, monkeypatch: pytest.MonkeyPatch

@@ -590,6 +590,13 @@ async def test_the_log_is_filtered_by_level_and_copied_as_shown(make_run: MakeRu
         *earlier, newest = app.clipboard.splitlines()
         assert newest == line
         assert all(" warning: " in warning for warning in earlier)
+        await pilot.press("slash", *"zebra")
+        await settle(pilot)
+        assert "No line has “zebra” in it." in words(app)
+        await pilot.press("escape")
+        await settle(pilot)
+        assert "No line has" not in words(app)
+        assert "all is well" in words(app)
 
 
 @pytest.mark.parametrize("recording", ["finished", "failed", "running"])

@@ -90,7 +90,9 @@ def hold(run: runs.Run, at_least: int) -> int:
     os.kill(owner.pid, signal.SIGCONT)
     until(lambda: pruned(run) >= at_least, lambda: f"pruned {pruned(run)}: {run.log_tail()}")
     os.kill(owner.pid, signal.SIGSTOP)
-    until(lambda: psutil.Process(owner.pid).status() == psutil.STATUS_STOPPED, run.log_tail)  # what it writes is written
+    until(
+        lambda: psutil.Process(owner.pid).status() == psutil.STATUS_STOPPED, run.log_tail
+    )  # what it writes is written
     return pruned(run)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -69,7 +68,7 @@ class Printer:
         from tui.narration import Narrator
 
         self.state = RunState.of(run.events() if to_the_end else [])
-        self._narrate = Narrator(resume_command(run))
+        self._narrate = Narrator(run.resumed_by)
         self._json, self._to_the_end, self._read = as_json, to_the_end, True
 
     def __call__(self, event: ev.Event) -> None:
@@ -121,11 +120,6 @@ def grid_tables(state: RunState) -> list[str]:
         for headers, cells in (grids.grid(state, step, intervals=False), grids.recovered(state, step)):
             lines += ["", *output.table(headers, cells, right=set(headers) - {"level", "prompt"})] if cells else []
     return lines
-
-
-def resume_command(run: Run) -> str:
-    """The command that goes on with a run."""
-    return f"compress-tui run --resume --run-dir {shlex.quote(str(run.path))}"
 
 
 def _one_profile(of_app: str | None, of_command: str | None) -> str | None:

@@ -68,12 +68,11 @@ def attach(
 def cancel(reference: Reference) -> None:
     """Ask a run to stop at the next safe point; run --resume goes on with it."""
     from engine import runs
-    from tui.commands.run import resume_command
 
     run = runs.find(reference)
     runs.send_signal(run)
     output.note(f"asked {run.name} to stop; what is finished is kept")
-    output.note(output.paint_prefix(f"hint: go on with: {resume_command(run)}"))
+    output.note(output.paint_prefix(f"hint: go on with: {run.resumed_by}"))
 
 
 def follow(run: Run, as_json: bool = False) -> int:

@@ -24,14 +24,7 @@ from tui.usage import rates
 from tui.widgets import explain, failures, progress, rail
 from tui.widgets.blockview import BlockView
 from tui.widgets.chart import RunChart
-from tui.widgets.layers import (
-    FIGURE_COLUMNS,
-    LAYER_COLUMNS,
-    changed,
-    figure_rows,
-    layer_rows,
-    layers_line,
-)
+from tui.widgets.layers import FIGURE_COLUMNS, LAYER_COLUMNS, changed, figure_rows, layer_rows, layers_line
 from tui.widgets.line import Line
 from tui.widgets.logview import LogView
 from tui.widgets.pane import Pane
@@ -105,7 +98,14 @@ class RunScreen(WorkScreen):
         reading = self.follower is None or self.follower.status == "reading"
         missing = NEVER_MEASURED if state.finished else NO_FIGURES
         self.query_one("#figures-pane", Pane).explain("" if state.metrics or reading else self.keys.text(missing))
-        self.query_one("#log-pane", Pane).explain("" if state.log or reading else self.keys.text(NO_LOG))
+        self.query_one("#log-pane", Pane).explain(
+            "" if reading else self.query_one(LogView).blank(state.log, self.keys.text(NO_LOG))
+        )
+
+    def name_filter(self, text: str) -> None:
+        super().name_filter(text)
+        if self.follower:
+            self._explain_empty(self.follower.state)
 
     def _go_along(self, state: RunState) -> None:
         """When a step works on blocks or on matrices, brings that pane up, once; what hands chose meanwhile stays."""

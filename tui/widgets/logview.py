@@ -59,6 +59,12 @@ class LogView(RichLog, Scrolled, inherit_bindings=False):
         self.reset()
         self.show(self._events)
 
+    def blank(self, log: Sequence[ev.Log], nothing: str) -> str:
+        """Why no line is shown, `nothing` where there is none; "" where one is."""
+        if self.filter_text and log and not any(map(self._line, log)):
+            return f"No line has “{self.filter_text}” in it."
+        return "" if log else nothing
+
     @property
     def text(self) -> str:
         """The lines that are shown, with time and level, as they can be copied."""
