@@ -208,6 +208,18 @@ async def test_what_is_not_there_is_said_with_a_hint() -> None:
         assert app._exception is None
 
 
+async def test_a_model_that_cannot_be_read_is_not_what_commands_are_about(model: Path) -> None:
+    app = app_on()
+    app.model_source = str(model)
+    async with app.run_test(size=SMALL) as pilot:
+        await pilot.press("1")
+        await settle(pilot)
+        app.inspect_model("nowhere/nothing.gguf")
+        await settle(pilot)
+        assert "error: nowhere/nothing.gguf" in words(app)
+        assert app.model_source == str(model)
+
+
 async def test_with_nothing_open_the_demo_is_one_key_away() -> None:
     app = app_on()
     async with app.run_test(size=SMALL) as pilot:

@@ -50,6 +50,7 @@ class InspectScreen(TotalsScreen):
         super().__init__()
         self.source = ""
         self.problem = ""
+        self._read_last = ""
         self._matrix: str | None = None
 
     def compose_body(self) -> Iterator[Widget]:
@@ -86,7 +87,6 @@ class InspectScreen(TotalsScreen):
         """Reads the headers in a thread; the screen stays usable."""
         self.source, self.problem, self.summary = source, "", None
         self.forget_weights()
-        self.tui.model_source = source
         self._read(source)
 
     @work(group="inspect", exclusive=True)
@@ -96,8 +96,10 @@ class InspectScreen(TotalsScreen):
         except EngineError as error:
             self.problem = escape("\n".join(error.lines()))
         else:
+            self._read_last = source
             self._fill(self.summary)
             await asyncio.to_thread(recent.add, recent.MODELS, source)
+        self.tui.model_source = self._read_last  # what the command line is about from now on
         self.update_view()
 
     @property
