@@ -38,7 +38,7 @@ bench-prune: .venv/installed
 	$(BIN)/python bench/prune.py $(BENCH)
 
 bench-tui: .venv/installed
-	$(BIN)/python bench/tui.py $(BENCH)
+	$(BIN)/python bench/app.py $(BENCH)
 
 screenshots: .venv/installed
 	$(BIN)/python docs/screenshots.py

@@ -1,7 +1,7 @@
 """The app through a pseudo-terminal of 120x40: first frame beside harlequin's, Inspect of a 70B-size header set, key to screen
 while a run writes 200 events a second, processor time idle and following, bytes to the terminal while following.
 
-python bench/tui.py [--runs 5] [--seconds 20] [--keys 100] [--no-peer]
+python bench/app.py [--runs 5] [--seconds 20] [--keys 100] [--no-peer]
 """
 
 from __future__ import annotations
