@@ -22,6 +22,8 @@ from terminal import Terminal
 
 from engine import events as ev
 from engine import runs
+from engine.eventfile import EventWriter
+from engine.owners import Owner
 
 BLOCKS, HIDDEN, INNER, KEYS, WORDS = 80, 8192, 28672, 1024, 128256  # of Llama 3 70B
 SHARDS = 30
@@ -118,9 +120,9 @@ def going(folder: Path) -> runs.Run:
     run = runs.create(
         "bench", 'name = "bench"\n[model]\nsource = "demo"\n', folder / "runs" / "20260101T000000-bench-ab12"
     )
-    (run.path / "state.json").write_text(json.dumps(asdict(runs.Owner.this_process())))
+    (run.path / "state.json").write_text(json.dumps(asdict(Owner.this_process())))
     matrices = [{"name": name, "block": i // 7, "shape": [64, 64], "parameters": 4096} for i, name in enumerate(NAMES)]
-    writer = runs.EventWriter(run)
+    writer = EventWriter(run.events_file)
     writer(ev.RunStarted(run=run.name, profile="bench", source="demo", steps=["prune", "finetune"]))
     writer(
         ev.ModelLoaded(
@@ -135,7 +137,7 @@ def going(folder: Path) -> runs.Run:
 
 def _write(run: runs.Run, stop: threading.Event) -> None:
     """Progress, matrices, losses and lines of the log, in turn, evenly spread over each second."""
-    writer, number, began = runs.EventWriter(run), 0, time.perf_counter()
+    writer, number, began = EventWriter(run.events_file), 0, time.perf_counter()
     while not stop.is_set():
         number += 1
         name = NAMES[number // 4 % len(NAMES)]

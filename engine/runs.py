@@ -1,4 +1,4 @@
-"""Run folders: create, list, write, follow, signal, lock, and tell a crashed run from a living one.
+"""Run folders: create, list, follow, signal, lock, and tell a crashed run from a living one.
 
 Layout of a run folder: profile.toml (resolved), events.jsonl (append-only), state.json (who runs it), worker.log,
 checkpoints/, artifacts/, report.md, result.json, environment.json. One process at a time holds `lock`.
@@ -19,72 +19,23 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import psutil
-import tomli
-
 from engine import crashes, files
 from engine import events as ev
 from engine.errors import EngineError, Unavailable, UsageError, did_you_mean
+from engine.eventfile import EventReader
+from engine.owners import Owner
 from engine.state import RunState
 
 HEARTBEAT = 2.0
-CHUNK = 1 << 20
-"""bytes of events that are read at once"""
-LOG_READ = (
-    65536  # bytes of a worker's output that are looked at: the stacks of all its threads, and what stands above them
-)
-
-
-@dataclass(frozen=True)
-class Owner:
-    """Who runs a run: enough to tell, also from another host, whether that process lives.
-
-    `process_started` is in seconds since the boot on Linux, where the clock of the epoch may be set meanwhile, else since
-    the epoch, as `heartbeat`. `released` says that it stopped working on the run in an orderly way, whether or not it
-    lives on; `memory_kills` is the kernel's count at the heartbeat, `log_from` the size of worker.log when the work began.
-    """
-
-    host: str
-    boot: str
-    pid: int
-    process_started: float
-    heartbeat: float
-    released: bool = False
-    memory_kills: int | None = None
-    log_from: int = 0
-
-    @classmethod
-    def this_process(cls) -> Owner:
-        process = psutil.Process()
-        kills = crashes.memory_kills()
-        return cls(socket.gethostname(), _boot(), process.pid, started(process), time.time(), memory_kills=kills)
-
-    @property
-    def here(self) -> bool:
-        """Whether it is, or was, a process of this host since its boot."""
-        return self.host == socket.gethostname() and self.boot == _boot()
-
-    def alive(self) -> bool:
-        """On this host by pid and start time; on another by the heartbeat (one minute)."""
-        if self.released:
-            return False
-        if self.host != socket.gethostname():
-            return time.time() - self.heartbeat < 60
-        if not self.here:
-            return False
-        try:
-            process = psutil.Process(self.pid)
-            zombie = process.status() == psutil.STATUS_ZOMBIE
-            return not zombie and abs(started(process) - self.process_started) < 1
-        except psutil.NoSuchProcess:
-            return False
+LOG_READ = 65536
+"""bytes of a worker's output that are looked at: the stacks of all its threads, and what stands above them"""
 
 
 @dataclass(frozen=True)
@@ -120,6 +71,8 @@ class Run:
     @property
     def resumed_by(self) -> str:
         """The command that goes on with it, which lets its model run its own code where the run needed that."""
+        import tomli
+
         try:
             source = str(tomli.loads(self.profile_file.read_text(encoding="utf-8"))["model"]["source"])
         except (OSError, ValueError, KeyError, TypeError):
@@ -156,12 +109,6 @@ class Run:
                 return "\n".join(handle.read().decode("utf-8", "replace").splitlines()[-lines:])
         except OSError:
             return ""
-
-
-def started(process: psutil.Process) -> float:
-    """When a process started, the same whatever the clock was set to since (see Owner)."""
-    boot = psutil.boot_time() if psutil.LINUX else 0.0
-    return process.create_time() - boot
 
 
 def with_crash(run: Run, state: RunState, status: int | None = None) -> RunState:
@@ -290,58 +237,6 @@ def lock(run: Run) -> Iterator[None]:
                 _beat(run, log_from, released=True)
 
 
-class EventWriter:
-    """Appends events to a run, numbered and stamped; what a crash left half-written is cut off first."""
-
-    def __init__(self, run: Run, also: Callable[[ev.Event], None] | None = None) -> None:
-        self._also = also
-        reader = EventReader(run.events_file)
-        self._seq = max((event.seq for event in reader.rest()), default=0)
-        self._handle = run.events_file.open("ab")
-        self._handle.truncate(reader.offset)
-
-    def __call__(self, event: ev.Event) -> None:
-        self._seq += 1
-        object.__setattr__(event, "seq", self._seq)
-        object.__setattr__(event, "time", round(time.time(), 3))
-        self._handle.write(ev.to_json(event).encode("utf-8", "backslashreplace") + b"\n")  # lone surrogates
-        self._handle.flush()
-        if self._also:
-            self._also(event)
-
-    def close(self) -> None:
-        self._handle.close()
-
-
-class EventReader:
-    """Reads the events that were added since the last call; a line without its newline waits for the next call."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.offset = 0
-
-    def read(self, limit: int = -1) -> list[ev.Event]:
-        """All new complete events, or those of the next `limit` bytes (more, when a single line is longer)."""
-        try:
-            with self._path.open("rb") as handle:
-                handle.seek(self.offset)
-                data = handle.read(limit)
-                if limit > 0 and b"\n" not in data:
-                    data += handle.readline()
-        except OSError:  # not there yet, gone, or a network home that does not answer: the next look may
-            return []
-        complete = data[: data.rfind(b"\n") + 1]
-        self.offset += len(complete)
-        return [event for line in complete.splitlines() if (event := _parse(line))]
-
-    def rest(self) -> Iterator[ev.Event]:
-        """All new complete events, a part of the file in memory at a time."""
-        begin = -1
-        while self.offset > begin:
-            begin = self.offset
-            yield from self.read(CHUNK)
-
-
 def follow(run: Run, poll: float = 0.25, patience: float = 20.0) -> Iterator[ev.Event]:
     """Events as they are written, until a final one or until the worker is found dead (its crash is the last event).
 
@@ -366,24 +261,10 @@ def follow(run: Run, poll: float = 0.25, patience: float = 20.0) -> Iterator[ev.
         time.sleep(poll)
 
 
-def _parse(line: bytes) -> ev.Event | None:
-    try:
-        return ev.from_json(line)
-    except (ValueError, TypeError):
-        return None
-
-
 def _never_started(run: Run) -> ev.RunFailed:
     tail = run.log_tail()
     message = "nobody has started this run" + (f"\n{tail}" if tail else "")
     return ev.RunFailed(message=message, hint=run.resumed_by, time=time.time())
-
-
-def _boot() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return str(int(psutil.boot_time()))
 
 
 def _beat(run: Run, log_from: int, *, released: bool = False) -> None:

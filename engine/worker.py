@@ -21,6 +21,7 @@ from engine import profile as profiles
 from engine import queueing, runs
 from engine.allocator import keep_freed_memory
 from engine.errors import FAILED, INTERRUPTED, Cancelled, EngineError, ProfileError
+from engine.eventfile import EventWriter
 
 
 def execute(run: runs.Run, *, allow_code: bool = False, also: Callable[[ev.Event], None] | None = None) -> int:
@@ -30,7 +31,7 @@ def execute(run: runs.Run, *, allow_code: bool = False, also: Callable[[ev.Event
     """
     with runs.lock(run), _stop_on_signals() as should_stop:
         began = time.monotonic()
-        emit = runs.EventWriter(run, also)
+        emit = EventWriter(run.events_file, also)
         try:
             return _pipeline(run, emit, should_stop, allow_code)
         except (Cancelled, KeyboardInterrupt):
@@ -44,7 +45,7 @@ def execute(run: runs.Run, *, allow_code: bool = False, also: Callable[[ev.Event
             emit.close()
 
 
-def _pipeline(run: runs.Run, emit: runs.EventWriter, should_stop: Callable[[], bool], allow_code: bool) -> int:
+def _pipeline(run: runs.Run, emit: EventWriter, should_stop: Callable[[], bool], allow_code: bool) -> int:
     profile = profiles.parse(run.profile_file.read_text(encoding="utf-8"), str(run.profile_file))
     told: dict[str, Any] = {
         "run": run.name, "profile": profile.name, "description": profile.description, "source": profile.model.source,

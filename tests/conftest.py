@@ -22,7 +22,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 def pytest_unconfigure() -> None:
-    """Nothing is searched for garbage at the end; pytest does it five times, in what every app and model has left."""
+    """One search for garbage at the end is enough; pytest makes five, of what every app and model has left."""
+    gc.collect()
     gc.freeze()
 
 

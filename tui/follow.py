@@ -16,7 +16,7 @@ from pathlib import Path
 
 from engine import crashes, runs
 from engine import events as ev
-from engine.runs import CHUNK
+from engine.eventfile import CHUNK, EventReader
 from engine.state import RunState
 from tui.usage import KEPT, Done, Meter, Usage
 
@@ -54,7 +54,7 @@ class Follower:
         self.run, self.process = run, process
         self.state = RunState()
         self.requests = 0
-        self._reader = runs.EventReader(run.events_file)
+        self._reader = EventReader(run.events_file)
         self._alive = self._read = False
         self._meter = Meter()
         self.usage: deque[Usage] = deque(maxlen=KEPT)
@@ -187,7 +187,7 @@ def glance(run: runs.Run) -> Glance:
         size, created = run.events_file.stat().st_size, run.profile_file.stat().st_mtime
     except OSError:
         return Glance(run, "starting" if run.alive() else "not started", "", _created(run))
-    reader = runs.EventReader(run.events_file)
+    reader = EventReader(run.events_file)
     reader.offset = max(0, size - TAIL)
     state = RunState.of(reader.read())
     if state.finished:

@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 
-from engine.runs import Owner
+from engine.owners import Owner
 
 KEPT = 60
 """moments that are shown"""

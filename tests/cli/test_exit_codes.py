@@ -20,7 +20,8 @@ import engine
 from engine import events as ev
 from engine import inspection, runs
 from engine.errors import EngineError, Unavailable
-from engine.runs import Owner, Run
+from engine.owners import Owner
+from engine.runs import Run
 from tui import cli as cli_module
 
 Cli, Record = Callable[..., Any], Callable[..., Run]

@@ -11,6 +11,7 @@ import torch
 from fixtures.killing import Condition
 
 from engine import runs
+from engine.eventfile import EventReader
 from engine.runs import Run
 
 
@@ -27,7 +28,7 @@ def worker() -> Iterator[Callable[[Run, Condition], subprocess.Popen[bytes]]]:
     started: list[subprocess.Popen[bytes]] = []
 
     def start(run: Run, until: Condition) -> subprocess.Popen[bytes]:
-        reader = runs.EventReader(run.events_file)
+        reader = EventReader(run.events_file)
         reader.read()
         process = runs.start_detached(run)
         started.append(process)

@@ -13,7 +13,9 @@ import pytest
 from engine import events as ev
 from engine import queueing, runs, worker
 from engine.errors import INTERRUPTED, Cancelled, UsageError
-from engine.runs import Owner, Run
+from engine.eventfile import EventWriter
+from engine.owners import Owner
+from engine.runs import Run
 
 PROFILE = 'name = "small"\n[model]\nsource = "demo"\n'
 
@@ -170,7 +172,7 @@ def test_a_worker_says_that_it_waits_and_can_be_stopped(monkeypatch: pytest.Monk
 
 def test_a_queued_run_whose_worker_is_gone_has_crashed(monkeypatch: pytest.MonkeyPatch) -> None:
     run = owned(made("small"))
-    writer = runs.EventWriter(run)
+    writer = EventWriter(run.events_file)
     writer(ev.RunQueued(run=run.name, profile="small", source="demo", steps=[], ahead=["other"]))
     writer.close()
     assert run.state().status == "queued"

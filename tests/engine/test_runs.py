@@ -21,7 +21,9 @@ from hypothesis import strategies as st
 from engine import crashes, runs
 from engine import events as ev
 from engine.errors import EngineError, Unavailable, UsageError
-from engine.runs import EventReader, EventWriter, Owner, Run
+from engine.eventfile import EventReader, EventWriter
+from engine.owners import Owner, started
+from engine.runs import Run
 
 Record = Callable[..., Run]
 STARTED = ev.RunStarted(run="r", profile="p", source="demo", steps=["prune"], seq=1, time=1.0)
@@ -108,7 +110,7 @@ def test_a_finished_run_can_be_removed_and_a_living_one_not(run: Run) -> None:
 
 def test_events_are_numbered_stamped_and_on_disk_at_once(run: Run) -> None:
     seen: list[ev.Event] = []
-    writer = EventWriter(run, seen.append)
+    writer = EventWriter(run.events_file, seen.append)
     for text in ("a", "b"):
         writer(ev.Log(message=text))
     read = run.events()
@@ -123,7 +125,7 @@ def test_a_torn_tail_is_cut_off_and_writing_goes_on(tail: bytes) -> None:
     run = runs.create("torn", "")
     line = ev.to_json(ev.Log(message="whole", seq=4)).encode() + b"\n"
     run.events_file.write_bytes(line + tail)
-    writer = EventWriter(run)
+    writer = EventWriter(run.events_file)
     writer(ev.Log(message="next"))
     writer.close()
     assert [(event.seq, event.message) for event in run.events()] == [(4, "whole"), (5, "next")]
@@ -131,7 +133,7 @@ def test_a_torn_tail_is_cut_off_and_writing_goes_on(tail: bytes) -> None:
 
 
 def test_text_that_is_not_unicode_is_written_all_the_same(run: Run) -> None:
-    writer = EventWriter(run)
+    writer = EventWriter(run.events_file)
     writer(ev.Log(message="half \ud83d a smile"))
     writer.close()
     assert run.events()[0].message == "half \ud83d a smile"
@@ -289,7 +291,7 @@ def test_a_heartbeat_is_kept(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_signal_reaches_the_worker(run: Run, sleeper: subprocess.Popen[bytes]) -> None:
     import psutil
 
-    owned(run, pid=sleeper.pid, process_started=runs.started(psutil.Process(sleeper.pid)))
+    owned(run, pid=sleeper.pid, process_started=started(psutil.Process(sleeper.pid)))
     runs.send_signal(run, signal.SIGTERM)
     assert sleeper.wait(10) == -signal.SIGTERM
     with pytest.raises(UsageError, match="nobody is working"):
@@ -333,7 +335,7 @@ def test_following_a_run_that_nobody_starts_ends(run: Run) -> None:
 
 def test_following_sees_what_is_written_meanwhile(run: Run) -> None:
     owned(run)
-    writer = EventWriter(run)
+    writer = EventWriter(run.events_file)
     writer(replace(STARTED))
     following = runs.follow(run, poll=0.01)
     assert next(following).kind == "run_started"

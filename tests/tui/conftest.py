@@ -17,6 +17,7 @@ from recorded import FIRST, RECORDED, SECOND, FakeProcess, MakeRun, unseen, unti
 from safetensors.numpy import load_file
 
 from engine import runs
+from engine.owners import Owner
 from engine.stored import survey
 from tui.app import collect_seldom
 
@@ -73,7 +74,7 @@ def make_run(tmp_path: Path) -> MakeRun:
         (path / "events.jsonl").write_text(events.replace('"source": "demo"', f'"source": {json.dumps(source)}'))
         if recording == "finished":
             shutil.copy(RECORDED / "examples.jsonl", path / "artifacts" / "prompts")
-        owner = asdict(runs.Owner.this_process())
+        owner = asdict(Owner.this_process())
         (path / "state.json").write_text(json.dumps(owner if alive else {**owner, "process_started": 1.0}))
         return runs.Run(path)
 

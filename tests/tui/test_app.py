@@ -11,6 +11,7 @@ from recorded import LARGE, MIDDLE, SMALL, MakeRun, app_on, append, notices, set
 from engine import events as ev
 from engine import profile, runs
 from engine.errors import UsageError
+from engine.eventfile import EventReader
 from tui.app import CompressApp
 from tui.follow import Follower
 from tui.screens.dialogs import Choice
@@ -152,7 +153,7 @@ async def test_the_run_is_never_read_by_the_thread_that_draws(
         monkeypatch.setattr(owner, name, call)
 
     run, other = make_run("running", alive=True), make_run("failed", name="20251123T160000-demo-old1")
-    watch(runs.EventReader, "read")
+    watch(EventReader, "read")
     watch(runs.Run, "owner")
     app = app_on(other)
     async with app.run_test(size=SMALL) as pilot:

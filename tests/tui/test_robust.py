@@ -14,6 +14,7 @@ from recorded import LARGE, SMALL, FakeProcess, MakeRun, app_on, append, kill, s
 from engine import events as ev
 from engine import runs
 from engine.curves import MOST
+from engine.owners import Owner
 from engine.state import LOG_LINES
 from tui.screens.base import WorkScreen
 from tui.screens.dialogs import Reader
@@ -180,7 +181,7 @@ def test_setting_the_clock_does_not_make_a_living_worker_look_dead(monkeypatch: 
     import psutil
 
     monkeypatch.setattr(psutil, "LINUX", True)  # elsewhere a process's start does not move with the clock
-    owner, boot, create = runs.Owner.this_process(), psutil.boot_time(), psutil.Process.create_time
+    owner, boot, create = Owner.this_process(), psutil.boot_time(), psutil.Process.create_time
     monkeypatch.setattr(psutil, "boot_time", lambda: boot + 3600)
     monkeypatch.setattr(psutil.Process, "create_time", lambda self: create(self) + 3600)
     assert owner.alive()

@@ -17,6 +17,7 @@ from tmux import Tmux, until
 
 from engine import events as ev
 from engine import runs
+from engine.eventfile import EventReader
 
 ROOT = Path(__file__).parents[2]
 APP = shlex.join([sys.executable, "-P", "-m", "tui.cli"])
@@ -80,7 +81,7 @@ def terminal(work: Path) -> Iterator[OpenTerminal]:
 
 def pruned(run: runs.Run) -> int:
     """How many matrices the run has pruned so far."""
-    return sum(isinstance(event, ev.LayerPruned) for event in runs.EventReader(run.events_file).read())
+    return sum(isinstance(event, ev.LayerPruned) for event in EventReader(run.events_file).read())
 
 
 def hold(run: runs.Run, at_least: int) -> int:

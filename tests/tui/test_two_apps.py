@@ -17,6 +17,7 @@ from textual.pilot import Pilot
 
 from engine import events as ev
 from engine import runs
+from engine.owners import Owner, started
 from tui.app import CompressApp
 from tui.follow import Follower
 
@@ -50,7 +51,7 @@ def at_work(make_run: MakeRun) -> Iterator[tuple[runs.Run, subprocess.Popen[str]
 
 
 def owns(run: runs.Run, pid: int) -> None:
-    owner = replace(runs.Owner.this_process(), pid=pid, process_started=runs.started(psutil.Process(pid)))
+    owner = replace(Owner.this_process(), pid=pid, process_started=started(psutil.Process(pid)))
     (run.path / "state.json").write_text(json.dumps(asdict(owner)))
 
 

@@ -12,7 +12,7 @@ import pytest
 from recorded import LARGE, MakeRun, app_on, append, kill, settle, words
 
 from engine import events as ev
-from engine.runs import Owner
+from engine.owners import Owner
 from tui import usage
 from tui.usage import KEPT, Done, Meter, Usage, rates
 
