@@ -31,18 +31,22 @@ class Place:
 
 
 class Places(Provider):
-    """Profiles, runs and models; read in a thread when the palette opens."""
+    """Profiles, runs and models; read in a thread when the palette opens.
+
+    Every letter cancels the search for those before it: the reading goes on. (A `startup` that is still going is cancelled with
+    it, and Textual finds nothing any more.)
+    """
 
     async def startup(self) -> None:
-        self._places = await asyncio.to_thread(places, cast("CompressApp", self.app))
+        self._reading = asyncio.ensure_future(asyncio.to_thread(places, cast("CompressApp", self.app)))
 
     async def discover(self) -> Hits:
-        for place in self._places:
+        for place in await asyncio.shield(self._reading):
             yield DiscoveryHit(place.title, place.go, help=place.help)
 
     async def search(self, query: str) -> Hits:
         matcher = self.matcher(query)
-        for place in self._places:
+        for place in await asyncio.shield(self._reading):
             if (score := matcher.match(place.title)) > 0:
                 yield Hit(score, matcher.highlight(place.title), place.go, help=place.help)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
-from recorded import SMALL, MakeRun, app_on, notices, settle, words
+from recorded import PATIENCE, SMALL, MakeRun, app_on, notices, settle, words
 from textual.pilot import Pilot
 
 from tui import actions, palette
@@ -35,6 +37,22 @@ async def test_the_palette_searches_places_by_keys(make_run: MakeRun) -> None:
     async with app.run_test(size=SMALL) as pilot:
         await settle(pilot)
         await search(pilot, "fini")
+        assert app.follower.run == run
+
+
+async def test_what_is_typed_before_the_places_are_read_is_found_once_they_are(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, there, plain = make_run("finished"), threading.Event(), palette.places
+    monkeypatch.setattr(palette, "places", lambda app: (there.wait(PATIENCE), plain(app))[1])
+    app = app_on()
+    async with app.run_test(size=SMALL) as pilot:
+        await settle(pilot)
+        await pilot.press("ctrl+p", *"fini")
+        there.set()
+        await settle(pilot)
+        await pilot.press("enter")
+        await settle(pilot)
         assert app.follower.run == run
 
 
