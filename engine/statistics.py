@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
 
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
@@ -19,7 +19,7 @@ EQUAL = 1e-9  # a smaller spread of differences is rounding, and no test can use
 
 def wilson(correct: int, n: int) -> tuple[float, float]:
     """95% Wilson interval of a proportion."""
-    interval = stats.binomtest(correct, n).proportion_ci(CONFIDENCE, method="wilson")
+    interval = scipy.stats.binomtest(correct, n).proportion_ci(CONFIDENCE, method="wilson")
     return float(interval.low), float(interval.high)
 
 
@@ -27,10 +27,10 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float]:
     """95% t-interval of a mean; infinite for a single value."""
     if len(values) < 2:
         return -math.inf, math.inf
-    error = float(stats.sem(values))
+    error = float(scipy.stats.sem(values))
     if error == 0:
         return float(np.mean(values)), float(np.mean(values))
-    low, high = stats.t.interval(CONFIDENCE, len(values) - 1, loc=np.mean(values), scale=error)
+    low, high = scipy.stats.t.interval(CONFIDENCE, len(values) - 1, loc=np.mean(values), scale=error)
     return float(low), float(high)
 
 
@@ -45,7 +45,7 @@ def mean_difference(a: Sequence[float], b: Sequence[float]) -> tuple[float, floa
 def mcnemar(a_only: int, b_only: int) -> float:
     """Exact two-sided McNemar p-value from the discordant pairs: a right and b wrong, and the reverse."""
     discordant = a_only + b_only
-    return float(stats.binomtest(a_only, discordant, 0.5).pvalue) if discordant else 1.0
+    return float(scipy.stats.binomtest(a_only, discordant, 0.5).pvalue) if discordant else 1.0
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -63,7 +63,7 @@ def above_zero(differences: NDArray[np.float64], alpha: float) -> bool:
     """Whether paired differences are significantly positive: one-sided t-test, their own sign where they are all alike."""
     if len(differences) < 2 or np.ptp(differences) < EQUAL:
         return bool(differences.mean() > EQUAL)
-    return bool(stats.ttest_1samp(differences, 0, alternative="greater").pvalue < alpha)
+    return bool(scipy.stats.ttest_1samp(differences, 0, alternative="greater").pvalue < alpha)
 
 
 Figures = Callable[[NDArray[np.float64]], NDArray[np.float64]]
@@ -104,7 +104,7 @@ def compare(a: NDArray[np.bool_], b: NDArray[np.bool_], seed: int) -> Paired:
         return Paired(len(a), 0.0, 0.0, 0.0, p_value)
     if len(a) < 2:
         return Paired(len(a), mean, -1.0, 1.0, p_value)
-    result = stats.bootstrap(
+    result = scipy.stats.bootstrap(
         (difference,), np.mean, n_resamples=RESAMPLES, batch=500, confidence_level=CONFIDENCE, method="percentile",
         rng=np.random.default_rng(seed),
     )  # fmt: skip

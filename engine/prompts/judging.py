@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import special, stats
 
 from engine import figures, registry, statistics
 from engine.statistics import Paired
 
 ACCURACY, EXACT_MATCH = "accuracy", "exact_match"
-ONE_ERROR = float(stats.norm.sf(1))  # how likely chance alone is ahead by one standard error
+ONE_ERROR = float(scipy.special.ndtr(-1))  # how likely chance alone is ahead by one standard error
 
 
 @dataclass(frozen=True)
@@ -130,8 +130,8 @@ def of_choices(metric: str, log_probs_RC: NDArray[np.float64], gold: Sequence[in
     correct = log_probs_RC.argmax(1) == gold_R
     if measured.lower:
         return Standing(measured, float(np.exp(-figure)), margin, margins, correct, -measured.values)
-    normal = float(special.ndtr(margin))
-    shares = measured.values + normal + float(stats.norm.pdf(margin)) * (margins - margin)
+    normal = float(scipy.special.ndtr(margin))
+    shares = measured.values + normal + float(scipy.stats.norm.pdf(margin)) * (margins - margin)
     return Standing(measured, (figure + normal) / 2, margin, margins, correct, shares)
 
 

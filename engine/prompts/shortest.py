@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scipy import stats
+import scipy
 
 from engine import statistics
 from engine.prompts.judging import Standing
@@ -59,6 +59,6 @@ def behind(one: Standing, other: Standing) -> bool:
     if one.correct is not None and other.correct is not None:
         lost = int((other.correct[:rows] & ~one.correct[:rows]).sum())
         won = int((one.correct[:rows] & ~other.correct[:rows]).sum())
-        if lost > won and stats.binomtest(lost, lost + won, 0.5, alternative="greater").pvalue < ALPHA:
+        if lost > won and scipy.stats.binomtest(lost, lost + won, 0.5, alternative="greater").pvalue < ALPHA:
             return True
     return statistics.above_zero(other.margins[:rows] - one.margins[:rows], ALPHA)

@@ -19,20 +19,20 @@ from safetensors.numpy import load_file
 from engine import runs
 from engine.owners import Owner
 from engine.stored import survey
-from tui.app import collect_seldom
 
 PROFILE = '[model]\nsource = "demo"\n'
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _collecting() -> Iterator[None]:
-    """Garbage is collected even less often than in the app; other tests in this process, with large tensors, need it."""
-    before = gc.get_threshold()
-    collect_seldom()
-    gc.set_threshold(500_000, 20, 20)
+    """What the apps of a file leave is not searched for garbage, then or later: that takes as long as all that they draw.
+
+    Other tests in this process, with large tensors, need garbage collected as often as ever.
+    """
+    gc.disable()
     yield
-    gc.set_threshold(*before)
-    gc.unfreeze()
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

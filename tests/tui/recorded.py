@@ -82,18 +82,25 @@ async def until_idle(*_: float) -> None:
     A handler that waits for something is not seen: `settle` waits for workers.
     """
     app: Any = active_app.get()
+    loop: Any = asyncio.get_running_loop()
     ends, idle = time.monotonic() + PATIENCE, 0
     while idle < 2 and time.monotonic() < ends and not app._exit and app._exception is None:
-        screen = app.screen if app._screen_stack else None
-        nodes = (app, *(screen.walk_children(with_self=True) if screen else ()))
-        told = app._resize_event or any(node._message_queue.qsize() for node in nodes)
-        if (due := screen and _due(screen)) and not told:
-            screen._on_timer_update()  # would come by itself some times a second
-        asked = any(getattr(node, "_layout_required", 0) or getattr(node, "_recompose_required", 0) for node in nodes)
-        idle = 0 if told or due or asked else idle + 1
-        if screen and idle == 1:
-            _draw(screen)
+        idle = 0 if loop._ready or _has_work(app) else idle + 1
+        if idle == 1 and app._screen_stack:
+            _draw(app.screen)
         await asyncio.sleep(0.001 * (idle == 1))
+
+
+def _has_work(app: Any) -> bool:
+    """Whether a widget of the screen has a message, or there is something to lay out or to draw, which is done then."""
+    screen = app.screen if app._screen_stack else None
+    nodes = (app, *(screen.walk_children(with_self=True) if screen else ()))
+    if app._resize_event or any(node._message_queue.qsize() for node in nodes):
+        return True
+    if screen and _due(screen):
+        screen._on_timer_update()  # would come by itself some times a second
+        return True
+    return any(getattr(node, "_layout_required", 0) or getattr(node, "_recompose_required", 0) for node in nodes)
 
 
 put_together = Compositor.render_update

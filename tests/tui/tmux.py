@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 PATIENCE = 240.0
-GLANCE = 0.02
+GLANCE = 0.1
+"""seconds between two looks, each of which starts a process"""
 
 
 def until(condition: Callable[[], object], told: Callable[[], str]) -> None:
