@@ -27,7 +27,11 @@ class Terminal:
         self.pid, self._handle = pty.fork()
         if self.pid == 0:
             os.environ.update({"TERM": "xterm-256color", "COLORTERM": "truecolor", **environment})
-            os.execv(str(command[0]), [str(part) for part in command])
+            try:
+                os.execv(str(command[0]), [str(part) for part in command])
+            finally:  # no traceback: its lines could be taken for what is waited for
+                os.write(2, f"{command[0]} does not start\n".encode())
+                os._exit(127)
         fcntl.ioctl(self._handle, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
 
     def wait(self, mark: str, patience: float = 60.0) -> float:
@@ -62,6 +66,9 @@ class Terminal:
 
     def _read(self, patience: float) -> bytes:
         ready, _, _ = select.select([self._handle], [], [], patience)
-        data = os.read(self._handle, 65536) if ready else b""
+        try:
+            data = os.read(self._handle, 65536) if ready else b""
+        except OSError as error:  # the other side is closed
+            raise EOFError("the program has ended") from error
         self.bytes += len(data)
         return data
