@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -28,8 +29,17 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long tests come first, so that at the end no worker waits for one of them."""
-    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+    """Long tests come first, and of each folder the files with most of them, so that at the end no worker waits for much."""
+    count = Counter(item.path for item in items)
+    folders = list(dict.fromkeys(item.path.parent for item in items))
+    items.sort(
+        key=lambda item: (
+            item.get_closest_marker("long") is None,
+            folders.index(item.path.parent),
+            -count[item.path],
+            item.path,
+        )
+    )
 
 
 @pytest.fixture(autouse=True)
