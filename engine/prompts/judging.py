@@ -18,6 +18,9 @@ from engine import figures, registry, statistics
 from engine.statistics import Paired
 
 ACCURACY, EXACT_MATCH = "accuracy", "exact_match"
+SETTLED = 900
+"""rows by which the figure and what its margins say of it count the same: a row's share in their difference has a variance of
+about 0.09, and prompts differ in it by a point at most (0.09 / 0.01^2; SST-2, 30 prompts: bench/LOG.md)"""
 ONE_ERROR = float(scipy.special.ndtr(-1))  # how likely chance alone is ahead by one standard error
 
 
@@ -114,10 +117,10 @@ class Standing:
 
 
 def of_choices(metric: str, log_probs_RC: NDArray[np.float64], gold: Sequence[int]) -> Standing:
-    """From calibrated log-probabilities. The skill is an estimate of the figure with less noise than it has on few rows: its
-    mean with Phi(margin), the share that normally distributed margins of this mean would have above zero; of the
-    negative log-likelihood it is the (geometric) mean probability of the right choice. A row's share in Phi(margin) is along
-    its tangent at the mean.
+    """From calibrated log-probabilities. The skill is an estimate of the figure with less noise than it has on few rows: the
+    figure shrunk to Phi(margin), the share that normally distributed margins of this mean would have above zero, by as many
+    rows as SETTLED; of the negative log-likelihood it is the (geometric) mean probability of the right choice. A row's share in
+    Phi(margin) is along its tangent at the mean.
     """
     gold_R = np.array(list(gold))
     measured = Measured.of(metric, log_probs_RC, gold_R)
@@ -130,9 +133,11 @@ def of_choices(metric: str, log_probs_RC: NDArray[np.float64], gold: Sequence[in
     correct = log_probs_RC.argmax(1) == gold_R
     if measured.lower:
         return Standing(measured, float(np.exp(-figure)), margin, margins, correct, -measured.values)
-    normal = float(scipy.special.ndtr(margin))
-    shares = measured.values + normal + float(scipy.stats.norm.pdf(margin)) * (margins - margin)
-    return Standing(measured, (figure + normal) / 2, margin, margins, correct, shares)
+    normal, weight = float(scipy.special.ndtr(margin)), len(gold_R) / (len(gold_R) + SETTLED)
+    normal_R = normal + float(scipy.stats.norm.pdf(margin)) * (margins - margin)
+    skill = weight * figure + (1 - weight) * normal
+    shares = weight * measured.values + (1 - weight) * normal_R
+    return Standing(measured, skill, margin, margins, correct, shares)
 
 
 def of_answers(metric: str, answers: Sequence[str], references: Sequence[Sequence[str]]) -> Standing:

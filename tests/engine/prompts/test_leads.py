@@ -32,7 +32,7 @@ def test_who_is_surer_by_far_leads_however_sure_both_are(margins: tuple[float, f
     assert one.skill > other.skill
     assert one.leads(other)
     assert not other.leads(one)
-    assert one.shares.mean() - other.shares.mean() == pytest.approx(2 * (one.skill - other.skill))
+    assert one.shares.mean() - other.shares.mean() == pytest.approx(one.skill - other.skill)
 
 
 def test_what_both_get_right_is_no_evidence() -> None:
@@ -47,7 +47,9 @@ def test_rows_that_one_alone_has_met_do_not_count() -> None:
         race.advance(candidate, rows)
     surely = [[10.0 if choice == row.gold else 0.0 for choice in range(2)] for row in race.rows]
     race.scores[1] = torch.tensor(surely, dtype=torch.float64)
-    race.scores[1][1:100] = race.scores[0][1:]
+    race.scores[1][:100] = race.scores[0]
+    for row, better in enumerate((0.02, -0.01)):
+        race.scores[1][row, race.rows[row].gold] += better
     assert race.ranked(range(2)) == [1, 0]
     assert adjust.best(race, 0, range(2)) == 0
     assert not standing([True, False]).leads(standing([True, False]))

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.prompts import answers
-from engine.prompts.judging import ACCURACY, of_choices
+from engine.prompts.judging import ACCURACY, SETTLED, of_choices
 from engine.prompts.optimizers import exhaustive, halving
 
 
@@ -24,7 +24,7 @@ def test_standing_in_numbers() -> None:
     raw = np.log([0.7 / 0.2, 0.3 / 0.4, 0.3 / 0.6])
     np.testing.assert_allclose(found.margins, raw / raw.std())
     assert found.margin == pytest.approx(raw.mean() / raw.std())
-    assert found.skill == pytest.approx((1 / 3 + NormalDist().cdf(found.margin)) / 2)
+    assert found.skill == pytest.approx((3 * (1 / 3) + SETTLED * NormalDist().cdf(found.margin)) / (3 + SETTLED))
 
 
 def test_a_sharper_prompt_with_the_same_answers_is_not_better() -> None:
