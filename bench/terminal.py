@@ -40,7 +40,10 @@ class Terminal:
         while text not in STYLED.sub(b"", seen):
             if time.perf_counter() > deadline:
                 raise TimeoutError(f"{mark!r} was never written; the last of it: {STYLED.sub(b'', seen)[-400:]!r}")
-            seen = seen[-65536:] + self._read(1.0)
+            try:
+                seen = seen[-65536:] + self._read(1.0)
+            except EOFError as error:
+                raise EOFError(f"{error}; the last of it: {STYLED.sub(b'', seen)[-400:]!r}") from error
         return time.perf_counter() - self.began
 
     def rest(self, seconds: float) -> None:

@@ -19,8 +19,8 @@ from engine.statistics import Paired
 
 ACCURACY, EXACT_MATCH = "accuracy", "exact_match"
 SETTLED = 900
-"""rows by which the figure and what its margins say of it count the same: a row's share in their difference has a variance of
-about 0.09, and prompts differ in it by a point at most (0.09 / 0.01^2; SST-2, 30 prompts: bench/LOG.md)"""
+"""rows by which accuracy and what the margins say of it count the same: 0.09 / 0.01^2, a row's variance in their difference and
+that between prompts, a standard deviation of a point; chance alone explained what was seen of it (bench/LOG.md)"""
 ONE_ERROR = float(scipy.special.ndtr(-1))  # how likely chance alone is ahead by one standard error
 
 
@@ -119,8 +119,8 @@ class Standing:
 def of_choices(metric: str, log_probs_RC: NDArray[np.float64], gold: Sequence[int]) -> Standing:
     """From calibrated log-probabilities. The skill is an estimate of the figure with less noise than it has on few rows: the
     figure shrunk to Phi(margin), the share that normally distributed margins of this mean would have above zero, by as many
-    rows as SETTLED; of the negative log-likelihood it is the (geometric) mean probability of the right choice. A row's share in
-    Phi(margin) is along its tangent at the mean.
+    rows as SETTLED (of a figure that is not the rows' mean, the mean of both); of the negative log-likelihood it is the
+    (geometric) mean probability of the right choice. A row's share in Phi(margin) is along its tangent at the mean.
     """
     gold_R = np.array(list(gold))
     measured = Measured.of(metric, log_probs_RC, gold_R)
@@ -133,7 +133,8 @@ def of_choices(metric: str, log_probs_RC: NDArray[np.float64], gold: Sequence[in
     correct = log_probs_RC.argmax(1) == gold_R
     if measured.lower:
         return Standing(measured, float(np.exp(-figure)), margin, margins, correct, -measured.values)
-    normal, weight = float(scipy.special.ndtr(margin)), len(gold_R) / (len(gold_R) + SETTLED)
+    normal, rows = float(scipy.special.ndtr(margin)), len(gold_R)
+    weight = rows / (rows + SETTLED) if measured.parts_RK is None else 0.5
     normal_R = normal + float(scipy.stats.norm.pdf(margin)) * (margins - margin)
     skill = weight * figure + (1 - weight) * normal
     shares = weight * measured.values + (1 - weight) * normal_R

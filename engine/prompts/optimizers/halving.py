@@ -2,7 +2,7 @@
 
 The budget is split evenly over the rounds. Where the last of them could not spend their share, since few candidates soon have
 met all rows, the first get more: there most candidates are lost. Between rounds a one-sided paired t-test (alpha 0.02) may
-drop more than half: whoever is significantly behind the leader on common rows.
+drop more than half, whoever is significantly behind the leader on common rows; the rest then has fewer rounds and more rows.
 """
 
 from __future__ import annotations
@@ -25,17 +25,18 @@ def choose(race: Race) -> int:
 
 def halve(race: Race, alive: list[int]) -> int:
     """The winner among `alive`, with what is left of the budget: one row that counts for each of them at least."""
-    rounds = max(1, math.ceil(math.log2(len(alive))))
-    for number in range(1, rounds + 1):
-        race.together(alive, _share(race, alive, rounds - number + 1))
+    number = 0
+    while number == 0 or len(alive) > 1:
+        number += 1
+        race.together(alive, _share(race, alive, max(1, math.ceil(math.log2(len(alive))))))
         alive = _next_round(race, alive, number)
-        if len(alive) == 1:
-            break
     return alive[0]
 
 
 def _share(race: Race, alive: list[int], rounds: int) -> float:
-    """What the first of so many rounds may spend: as little more than an even share as leaves nothing over in the end."""
+    """What the first of so many rounds may spend: as little more than an even share as leaves nothing over in the end, if
+    whoever goes on costs what all do on the mean (of minutes: when rows have been met).
+    """
     price = sum(race.price(race.tokens[c]) for c in alive) / len(alive)
     low, high = race.left / rounds, race.left
     if not price or not _left(race, alive, rounds, price, low):

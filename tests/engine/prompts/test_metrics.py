@@ -68,6 +68,16 @@ def test_macro_f1_by_its_definition(seed: int, rows: int) -> None:
     assert Measured.of("macro_f1", scores, gold).figure == pytest.approx(sum(f1) / len(f1))
 
 
+def test_a_prompt_that_always_says_the_common_class_does_not_lead_by_macro_f1() -> None:
+    """Of 200 rows nine in ten are of one class; the other prompt answers 85% of either rightly."""
+    gold = [0] * 180 + [1] * 20
+    right = [row % 20 >= 3 for row in range(200)]
+    answered = [[0] * 200, [g if r else 1 - g for g, r in zip(gold, right, strict=True)]]
+    constant, fair = (of_choices("macro_f1", np.array([[-a, a - 1.0] for a in row]), gold) for row in answered)
+    assert constant.measured.figure < fair.measured.figure
+    assert constant.skill < fair.skill
+
+
 def test_nll_by_its_definition() -> None:
     scores, gold = np.log([[0.5, 0.5], [0.9, 0.1]]), [0, 1]
     found = of_choices("nll", scores, gold)
