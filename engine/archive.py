@@ -47,6 +47,8 @@ class Measured:
 
 
 COLUMNS = tuple(field.name for field in fields(Measured))
+NONE_KNOWN = {"device": "''", "losses": "'[]'"}
+"""what an artifact has that was kept before there was the column; NULL in the others"""
 
 
 def add(artifact: Measured) -> None:
@@ -80,6 +82,9 @@ def found(model: str) -> list[Measured]:
         message = f"the archive of artifacts cannot be read: {error}"
         hint = "move it away; runs begin a new one"
         raise Unavailable(message, where=str(files.archive_file()), hint=hint) from error
+    if not artifacts and model in known:
+        hint = "export it anew: compress-tui run with a step `export`"
+        raise Unavailable("no artifact of this model that has a perplexity is still there", where=model, hint=hint)
     if not artifacts:
         hint = did_you_mean(model, known)
         raise Unavailable("no exported artifact of this model was measured", where=model, hint=hint)
@@ -120,9 +125,14 @@ def gap(one: Measured, other: Measured) -> float:
 
 @contextmanager
 def _open() -> Iterator[sqlite3.Connection]:
+    """The archive; one of an older version gets the columns that it lacks, empty."""
     file = files.archive_file()
     file.parent.mkdir(parents=True, exist_ok=True)
     with closing(sqlite3.connect(file, timeout=30)) as archive:
         keys = ", ".join(COLUMNS)
         archive.execute(f"CREATE TABLE IF NOT EXISTS {TABLE} ({keys}, PRIMARY KEY (run, path))")
+        known = {name for _, name, *_ in archive.execute(f"PRAGMA table_info({TABLE})")}
+        for name in COLUMNS:
+            if name not in known:
+                archive.execute(f"ALTER TABLE {TABLE} ADD COLUMN {name} DEFAULT {NONE_KNOWN.get(name, 'NULL')}")
         yield archive

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine import archive
+from engine import archive, files
 from engine.archive import Measured
+from engine.errors import Unavailable
 
 ONE = Measured(
     model="demo", text="t", run="r", path="artifacts/model", profile="p", format="sparse", steps="prune 0.5", time=1.0,
@@ -96,6 +99,11 @@ def test_what_is_gone_is_left_out(add: Callable[[Measured], None], tmp_path: Pat
     add(replace(ONE, run="gone", text="another", time=2.0))
     (tmp_path / "gone" / ONE.path).rmdir()
     assert found("demo") == ["r"]
+    (tmp_path / "r" / ONE.path).rmdir()
+    with pytest.raises(Unavailable, match="still there"):
+        archive.found("demo")
+    with pytest.raises(Unavailable, match="was measured"):
+        archive.found("demos")
 
 
 @pytest.mark.parametrize("change", [{"threads": 8}, {"device": "cuda"}], ids=str)
@@ -117,6 +125,17 @@ def test_perplexities_are_compared_window_by_window(add: Callable[[Measured], No
     for artifact in (one, worse):
         add(artifact)
     assert [artifact.losses for artifact in archive.of_model("demo")] == [one.losses, worse.losses]
+
+
+def test_a_file_of_an_older_version_is_written_and_read(add: Callable[[Measured], None]) -> None:
+    add(replace(ONE, losses=(1.0, 2.0)))
+    with closing(sqlite3.connect(files.archive_file())) as old:
+        for column in ("device", "losses", "low"):
+            old.execute(f"ALTER TABLE {archive.TABLE} DROP COLUMN {column}")
+    add(replace(ONE, run="new", losses=(3.0, 4.0), low=19.0))
+    known = {Path(artifact.run).name: artifact for artifact in archive.of_model("demo")}
+    assert (known["r"].device, known["r"].losses, known["r"].low) == ("", (), None)
+    assert (known["new"].device, known["new"].losses, known["new"].low) == ("cpu", (3.0, 4.0), 19.0)
 
 
 def test_it_lies_in_the_state_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
