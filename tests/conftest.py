@@ -23,7 +23,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 def pytest_unconfigure() -> None:
-    """One search for garbage at the end is enough; pytest makes five, of what every app and model has left."""
+    """One search for garbage at the end is enough, of all that is left; pytest makes five."""
+    gc.unfreeze()
     gc.collect()
     gc.freeze()
 
