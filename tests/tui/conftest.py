@@ -25,7 +25,7 @@ PROFILE = '[model]\nsource = "demo"\n'
 
 @pytest.fixture(autouse=True, scope="module")
 def _collecting() -> Iterator[None]:
-    """What the apps of a file leave is searched for garbage when all tests have ended: each time it takes as long as all they draw.
+    """What the apps of a file leave is searched for garbage when all tests have ended.
 
     Other tests in this process, with large tensors, need garbage collected as often as ever.
     """
