@@ -79,7 +79,7 @@ async def _work_done(app: CompressApp) -> None:
 async def until_idle(*_: float) -> None:
     """Returns when no widget of the screen has a message left and all is drawn, after PATIENCE seconds at last.
 
-    A handler that waits for something is not seen: `settle` waits for workers.
+    A handler that waits for something is not seen: `settle` waits for workers, and a thread has a moment to say something.
     """
     app: Any = active_app.get()
     loop: Any = asyncio.get_running_loop()
@@ -88,7 +88,7 @@ async def until_idle(*_: float) -> None:
         idle = 0 if loop._ready or _has_work(app) else idle + 1
         if idle == 1 and app._screen_stack:
             _draw(app.screen)
-        await asyncio.sleep(0.001 * (idle == 1))
+        await asyncio.sleep(0.001 if idle == 1 and app.workers else 0)
 
 
 def _has_work(app: Any) -> bool:

@@ -27,7 +27,7 @@ ROWS = 16  # training rows of a gradient
 TOP = 256  # replacements considered at each position
 SAMPLES = 64  # swaps drawn from them in a round
 PROPOSALS = 6  # swaps that the step is to score
-PATIENCE = 4  # rounds without a better one before it ends
+PATIENCE = 16  # rounds without a better one before it ends
 
 
 @dataclass(frozen=True)
