@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich.console import RenderableType
+from textual import events
 from textual.screen import Screen
 
 from engine import archive, runs
@@ -23,6 +25,15 @@ class CommandingApp(FollowingApp, inherit_bindings=False):
         super().__init__(run)
         self.profile_ref = profile
         self.resident = Resident()
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Whatever is measured need not ask the system for the terminal's size."""
+        self.console.size = event.size
+
+    def exit(self, result: int | None = None, return_code: int = 0, message: RenderableType | None = None) -> None:
+        """Leaves; what is being read for a screen is not shown any more."""
+        self.workers.cancel_all()
+        super().exit(result, return_code, message)
 
     def on_unmount(self) -> None:
         self.resident.close()

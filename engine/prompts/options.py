@@ -119,7 +119,7 @@ class AdjustPromptOptions(StartedPromptOptions):
     """capo: labelled examples that a prompt may show"""
     length_penalty: float = Field(default=0.02, ge=0.0)
     """capo: accuracy that a prompt as long as the longest of the first population must make good"""
-    readability: float = Field(default=0.1, ge=0.0)
+    readability: float = Field(default=0.01, ge=0.0)
     """gcg: weight of the instruction's own surprisal, in nats a token, beside the loss of the right answer"""
     words_only: bool = True
     """gcg: put in only whole words; otherwise any tokens that read back as themselves"""

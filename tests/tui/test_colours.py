@@ -49,6 +49,22 @@ async def test_the_marked_theme_is_shown_and_goes_with_esc() -> None:
         assert not settings.file().exists()
 
 
+async def test_a_screen_shown_again_has_the_theme_chosen_on_another() -> None:
+    app = app_on()
+    async with app.run_test(size=SMALL) as pilot:
+        await choose(pilot)
+        await pilot.press("escape", "1")
+        await settle(pilot)
+        dark = app.screen.styles.background
+        await pilot.press("4")
+        await choose(pilot, "j", "enter")
+        light = app.screen.styles.background
+        await pilot.press("1")
+        await settle(pilot)
+        assert app.screen.id == "inspect"
+        assert app.screen.styles.background == light != dark
+
+
 @pytest.mark.parametrize("before", [None, "", MINE, "theme = 'compress-ansi' # now\n" + MINE])
 async def test_a_chosen_theme_is_there_at_the_next_start_and_comments_stay(before: str | None) -> None:
     if before is not None:

@@ -109,7 +109,7 @@ class WorkScreen(PaneScreen):
         self.call_after_refresh(self.focus_target)
         self.update_view()
 
-    def on_screen_resume(self) -> None:
+    def on_screen_resume(self, event: events.ScreenResume) -> None:
         self.update_view()
 
     def on_resize(self, event: events.Resize) -> None:

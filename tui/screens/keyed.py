@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
 
+from textual import events
 from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import DataTable, Input, OptionList, Tree
@@ -28,6 +29,13 @@ class KeyedScreen(Screen[Answer], inherit_bindings=False):
     """A screen or dialog of the table of actions, where it is called `scope`."""
 
     scope: ClassVar[str]
+    _styled_for: object = None
+
+    def on_screen_resume(self, event: events.ScreenResume) -> None:
+        """Styles hold while the app looks the same; Textual finds them anew whenever a screen is shown."""
+        look = (self.app.theme, self.app.classes, self.app.pseudo_classes)
+        event.refresh_styles = self._styled_for not in (None, look)
+        self._styled_for = look
 
     @property
     def tui(self) -> CompressApp:

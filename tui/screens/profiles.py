@@ -90,7 +90,7 @@ class ProfilesScreen(EditingScreen):
         hint = fitting(map(self.keys.text, START), event.size.width - 2)
         self.query_one("#start-hint", Line).put(Text(hint))
 
-    def on_screen_resume(self) -> None:
+    def on_screen_resume(self, event: events.ScreenResume) -> None:
         self.look_back()
 
     def keep_looking(self) -> None:

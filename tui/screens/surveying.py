@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from rich.text import Text
-from textual import work
+from textual import events, work
 
 from engine.errors import EngineError, Unavailable, UsageError
 from tui import recent, says
@@ -84,7 +84,7 @@ class SurveyScreen(WorkScreen):
 
     # reading
 
-    def on_screen_resume(self) -> None:
+    def on_screen_resume(self, event: events.ScreenResume) -> None:
         self.survey()
 
     def on_screen_suspend(self) -> None:
