@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.console import RenderableType
 from textual import events
 from textual.screen import Screen
 
@@ -29,11 +28,6 @@ class CommandingApp(FollowingApp, inherit_bindings=False):
     def on_resize(self, event: events.Resize) -> None:
         """Whatever is measured need not ask the system for the terminal's size."""
         self.console.size = event.size
-
-    def exit(self, result: int | None = None, return_code: int = 0, message: RenderableType | None = None) -> None:
-        """Leaves; what is being read for a screen is not shown any more."""
-        self.workers.cancel_all()
-        super().exit(result, return_code, message)
 
     def on_unmount(self) -> None:
         self.resident.close()

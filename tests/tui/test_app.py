@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from typing import Any
 
 import pytest
-from recorded import LARGE, MIDDLE, PATIENCE, SMALL, MakeRun, app_on, append, notices, settle, words
+from recorded import LARGE, MIDDLE, SMALL, MakeRun, app_on, append, notices, settle, words
 
 from engine import events as ev
 from engine import profile, runs
@@ -16,8 +15,6 @@ from engine.eventfile import EventReader
 from tui.app import CompressApp
 from tui.follow import Follower
 from tui.screens.dialogs import Choice
-from tui.widgets import drafts
-from tui.widgets.table import LiveTable
 
 
 async def test_as_many_panes_as_fit(make_run: MakeRun) -> None:
@@ -74,31 +71,6 @@ async def test_quit_leaves_at_once_when_nothing_runs(make_run: MakeRun) -> None:
         await settle(pilot)
         await pilot.press("q")
     assert app.return_value == 0
-
-
-@pytest.mark.parametrize("reading", ["last_runs", "found"])
-async def test_quit_while_profiles_are_read_is_no_bug(reading: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    began, go = threading.Event(), threading.Event()
-    read = getattr(drafts, reading)
-
-    def held(*words: str) -> Any:
-        began.set()
-        assert go.wait(PATIENCE)
-        return read(*words)
-
-    monkeypatch.setattr(drafts, reading, held)
-    app = app_on()
-    async with app.run_test(size=SMALL) as pilot:
-        await asyncio.to_thread(began.wait, PATIENCE)
-
-        async def going(table: LiveTable) -> None:
-            go.set()  # the screen is there, and what it has to show this in may not be
-            await asyncio.sleep(0.05)
-
-        monkeypatch.setattr(LiveTable, "on_unmount", going, raising=False)
-        await pilot.press("q")
-    assert app.return_value == 0
-    assert app._exception is None
 
 
 @pytest.mark.parametrize(("key", "leaves", "cancels"), [("enter", True, 0), ("c", True, 1), ("s", False, 0)])
