@@ -14,7 +14,7 @@ from engine.estimate.needs import Needs, Work
 from engine.estimate.parts import FLOAT
 from engine.estimate.sizes import Sizes
 from engine.prompts import gradient, requests, surprise
-from engine.prompts.adjusters import gcg
+from engine.prompts.adjusters import gcg, rewrite
 from engine.prompts.adjusters.grips import PHRASINGS
 
 LINEAR = 2  # forwards' products in a forward and a backward pass: the weights get no gradient
@@ -62,4 +62,11 @@ def weighing(sizes: Sizes, tokens: float, row: float, sequences: int, count: int
     return Needs(memory, work=work + parts.calls(sizes, texts))
 
 
-PROPOSING: dict[str, Proposing] = {"gcg": differentiating, "shorten": weighing}
+def correcting(sizes: Sizes, tokens: float, row: float, sequences: int, count: int) -> Needs:
+    """Texts, and every round some training rows to find what is answered wrongly."""
+    rounds = 1 + count // rewrite.PROPOSALS
+    asked = parts.rows(sizes, rounds * rewrite.ASKED, row, tokens, rounds)
+    return writing(sizes, tokens, row, sequences, count).then(asked)
+
+
+PROPOSING: dict[str, Proposing] = {"gcg": differentiating, "rewrite": correcting, "shorten": weighing}

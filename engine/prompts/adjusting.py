@@ -33,8 +33,9 @@ Adjuster = Generator[Sequence[Prompt], Sequence[Standing], None]
 
 @dataclass(frozen=True)
 class Setting:
-    """Where to begin and what may be used: the task's training rows for demonstrations and gradients, the development `rows`
-    that every prompt meets, the model itself, how it scores, and what it writes when asked. All chance comes from `generator`.
+    """Where to begin and what may be used: the task's training rows for demonstrations, mistakes and gradients, the development
+    `rows` that every prompt meets, the model itself, how it scores, and what it writes when asked. All chance comes from
+    `generator`.
     """
 
     start: Prompt

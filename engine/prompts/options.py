@@ -116,7 +116,7 @@ class AdjustPromptOptions(StartedPromptOptions):
     objective: Literal["auto", "accuracy", "length"] = "auto"
     """what wins: accuracy, or the shortest prompt not significantly worse than the start; auto: what the method is for"""
     max_demonstrations: int = Field(default=5, ge=0)
-    """capo: labelled examples that a prompt may show"""
+    """capo, rewrite: labelled examples that a prompt may show"""
     length_penalty: float = Field(default=0.02, ge=0.0)
     """capo: accuracy that a prompt as long as the longest of the first population must make good"""
     readability: float = Field(default=0.01, ge=0.0)

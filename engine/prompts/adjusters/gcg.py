@@ -23,7 +23,7 @@ from engine.prompts.template import Prompt
 from engine.prompts.vocabulary import Vocabulary
 
 LEADS = True
-ROWS = 32  # training rows of a round's gradient
+ROWS = 16  # training rows of a gradient
 TOP = 256  # replacements considered at each position
 SAMPLES = 64  # swaps drawn from them in a round
 PROPOSALS = 6  # swaps that the step is to score
@@ -40,22 +40,6 @@ class Swap:
     gain: float
 
 
-@dataclass
-class Slope:
-    """The task's gradient [N, V] at one instruction: the mean over the rounds that began there, each of other rows."""
-
-    mean_NV: torch.Tensor | None = None
-    rounds: int = 0
-
-    def add(self, grad_NV: torch.Tensor) -> torch.Tensor:
-        """The mean with another round's gradient; rows that leave another lead begin a new one."""
-        if self.mean_NV is None or self.mean_NV.shape != grad_NV.shape:
-            self.mean_NV, self.rounds = torch.zeros_like(grad_NV), 0
-        self.rounds += 1
-        self.mean_NV += (grad_NV - self.mean_NV) / self.rounds
-        return self.mean_NV
-
-
 def adjust(setting: Setting) -> Adjuster:
     """Rounds of swaps in the best instruction so far. Raises UsageError when there is none."""
     best = setting.with_instruction(setting.instruction().strip(), "before the swaps")
@@ -64,10 +48,10 @@ def adjust(setting: Setting) -> Adjuster:
         raise UsageError("there is no instruction to change", where="adjust_prompt", hint=hint)
     (standing,) = yield [best]
     skill, idle, known = standing.skill, 0, {best.instruction}
-    vocabulary, slope = Vocabulary(setting.subject, setting.options.words_only), Slope()
+    vocabulary = Vocabulary(setting.subject, setting.options.words_only)
     while idle < PATIENCE:
         idle += 1
-        swaps = [swap for swap in found(best, vocabulary, setting, slope) if swap.text not in known][:PROPOSALS]
+        swaps = [swap for swap in found(best, vocabulary, setting) if swap.text not in known][:PROPOSALS]
         if not swaps:
             continue
         known |= {swap.text for swap in swaps}
@@ -75,7 +59,7 @@ def adjust(setting: Setting) -> Adjuster:
         answers = yield asked
         gained, prompt = max(zip((a.skill for a in answers), asked, strict=True), key=lambda pair: pair[0])
         if gained > skill:
-            best, skill, idle, slope = prompt, gained, 0, Slope()
+            best, skill, idle = prompt, gained, 0
 
 
 def told(prompt: Prompt, swap: Swap, vocabulary: Vocabulary, setting: Setting) -> str:
@@ -83,7 +67,7 @@ def told(prompt: Prompt, swap: Swap, vocabulary: Vocabulary, setting: Setting) -
     return f"{vocabulary.pieces[old]!r} became {vocabulary.pieces[swap.new]!r}"
 
 
-def found(prompt: Prompt, vocabulary: Vocabulary, setting: Setting, slope: Slope | None = None) -> list[Swap]:
+def found(prompt: Prompt, vocabulary: Vocabulary, setting: Setting) -> list[Swap]:
     """Swaps in the prompt's instruction that read back as they are, the most promising first."""
     rows = setting.generator.sample(setting.task.train, min(ROWS, len(setting.task.train)))
     width = max(len(row.choices) for row in rows)
@@ -97,7 +81,7 @@ def found(prompt: Prompt, vocabulary: Vocabulary, setting: Setting, slope: Slope
     offsets_C = torch.zeros(width, dtype=torch.float64)
     if setting.options.calibration != "none":
         offsets_C = calibration.offsets("batch", setting.scorer.score(prompt, rows, width), None)
-    task_NV = (slope or Slope()).add(task_gradient(setting.subject, lead, questions, offsets_C, prompt.soft))
+    task_NV = task_gradient(setting.subject, lead, questions, offsets_C, prompt.soft)
     weight = setting.options.readability
     total_NV = task_NV + weight * surprise_gradient(setting.subject, lead, prompt.soft) if weight else task_NV
     drawn = draw(total_NV, lead, vocabulary, setting)

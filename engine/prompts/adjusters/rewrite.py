@@ -1,39 +1,49 @@
 """The local model rewrites its instruction from what it got wrong, and from how earlier ones did (ProTeGi, OPRO).
 
-The first candidates are induced from labelled training rows (APE) and paraphrased from the start. Demonstrations stay.
+The first candidates are induced from labelled training rows (APE) and paraphrased from the start. Small models rewrite badly,
+so that every round also shows the model some training rows that it answered wrongly, with their right answers, as
+demonstrations: mistakes teach in the prompt too (arXiv 2402.05403).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
+import torch
 
 from engine.data.rows import Row
-from engine.prompts import requests
+from engine.prompts import answers, calibration, pool, requests
+from engine.prompts.adjusters.capo import Donors
 from engine.prompts.adjusting import Adjuster, Setting
 from engine.prompts.judging import Standing
 from engine.prompts.template import Prompt
 from engine.prompts.written import EXAMPLES, inductions
 
-PROPOSALS = 6  # requests a round
+SHOWS = True
+PROPOSALS = 3  # requests a round
+SHOWN = 3  # prompts a round that show mistakes
+ASKED = 32  # training rows a round that the best one answers, to find some
 FIRST = 8  # requests before the first round
 SCORED = 5  # earlier instructions that a request shows
-PATIENCE = 4  # rounds without a better one before it ends
+PATIENCE = 8  # rounds without a better one before it ends
 
 
 def adjust(setting: Setting) -> Adjuster:
-    """Rounds of requests about the best instruction so far."""
+    """Rounds about the best prompt so far: requests for another instruction, and mistakes that it made shown."""
+    donors = Donors.of(setting)
     (standing,) = yield [setting.start]
     best, scored, idle = (setting.start, standing), [(setting.start, standing)], 0
     asks = beginnings(setting)
     while idle < PATIENCE:
         known = {prompt.text() for prompt, _ in scored}
-        asked = [p for p in written(asks, setting) if p.text() not in known]
+        tried = [*written(asks, best[0], setting), *corrected(best[0], donors, setting)]
+        asked = [p for p in tried if p.text() not in known]
         idle += 1
         if asked:
-            answers = yield asked
-            scored += zip(asked, answers, strict=True)
+            told = yield asked
+            scored += zip(asked, told, strict=True)
             leader = max(scored, key=lambda pair: pair[1].skill)
             if leader[1].skill > best[1].skill:
                 best, idle = leader, 0
@@ -70,18 +80,57 @@ def again(
 
 def mistaken(standing: Standing, setting: Setting) -> list[Row]:
     """Some rows that were answered wrongly; the least certain ones when all were right."""
-    wrong = [] if standing.correct is None else np.flatnonzero(~standing.correct).tolist()
-    wrong = wrong or np.argsort(standing.margins)[: 2 * EXAMPLES].tolist()
-    chosen = setting.generator.sample(wrong, min(EXAMPLES, len(wrong)))
+    found = wrong(standing) or np.argsort(standing.margins)[: 2 * EXAMPLES].tolist()
+    chosen = setting.generator.sample(found, min(EXAMPLES, len(found)))
     return [setting.rows[index] for index in chosen]
 
 
-def written(asks: Sequence[tuple[str, str]], setting: Setting) -> list[Prompt]:
-    """The prompts with what the model answers, as far as that is an instruction; each once."""
-    answers = setting.writer.write([request for request, _ in asks], tokens=requests.LONGEST)
-    read = [(requests.instruction(answer), origin) for answer, (_, origin) in zip(answers, asks, strict=True)]
+def wrong(standing: Standing) -> list[int]:
+    """Which rows were answered wrongly; none where answers are neither right nor wrong."""
+    found: list[int] = [] if standing.correct is None else np.flatnonzero(~standing.correct).tolist()
+    return found
+
+
+def missed(prompt: Prompt, donors: Donors, setting: Setting) -> list[Row]:
+    """Of some training rows that the prompt does not show, those that it answers wrongly; where answers are neither right nor
+    wrong, the worse half.
+    """
+    sample = setting.generator.sample(donors.rows, min(ASKED, len(donors.rows)))
+    rows = [row for row in sample if row not in prompt.demonstrations]
+    if not rows:
+        return []
+    given = answers.asked(setting.scorer, setting.task, prompt, rows)
+    offsets_C = None
+    if isinstance(given, torch.Tensor):
+        offsets_C = calibration.offsets("none" if setting.options.calibration == "none" else "batch", given, None)
+    standing = answers.judged(setting.task.metric, given, offsets_C, rows)
+    if standing.correct is None:
+        return [rows[index] for index in np.argsort(standing.margins)[: -(-len(rows) // 2)]]
+    return [rows[index] for index in wrong(standing)]
+
+
+def corrected(prompt: Prompt, donors: Donors, setting: Setting) -> list[Prompt]:
+    """The prompt with training rows that it got wrong among its demonstrations, in the place of some where it is full."""
+    rows = missed(prompt, donors, setting) if donors.most else []
+    if not rows:
+        return []
+    generator, shown, out = setting.generator, list(prompt.demonstrations), []
+    for _ in range(SHOWN):
+        least = 1 if shown else -(-donors.most // 2)
+        new = pool.draw(rows, generator.randint(least, donors.most), donors.labelled, generator)
+        old = generator.sample(shown, min(len(shown), donors.most - len(new)))
+        together = generator.sample([*old, *new], len(old) + len(new))
+        told = f"{len(new)} mistake{'s' * (len(new) > 1)} shown with the right answer"
+        out.append(replace(prompt, demonstrations=tuple(together), origin=told))
+    return out
+
+
+def written(asks: Sequence[tuple[str, str]], best: Prompt, setting: Setting) -> list[Prompt]:
+    """The best prompt with what the model answers, as far as that is an instruction; each once."""
+    found = setting.writer.write([request for request, _ in asks], tokens=requests.LONGEST)
+    read = [(requests.instruction(answer), origin) for answer, (_, origin) in zip(found, asks, strict=True)]
     fresh: dict[str, str] = {}
     for text, origin in read:
         if text is not None:
             fresh.setdefault(text, origin)
-    return [setting.with_instruction(text, origin) for text, origin in fresh.items()]
+    return [replace(best, instruction=text, origin=origin) for text, origin in fresh.items()]

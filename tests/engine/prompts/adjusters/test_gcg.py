@@ -66,18 +66,6 @@ def test_of_many_draws_the_steepest_descent_is_proposed(monkeypatch: pytest.Monk
     assert best.gain >= top[min(len(top) - 1, len(lead))] - 1e-6
 
 
-def test_rounds_that_begin_with_the_same_text_add_their_rows_to_one_slope(monkeypatch: pytest.MonkeyPatch) -> None:
-    at = setting(1, method="gcg", calibration="none")
-    vocabulary, train, together, apart = Vocabulary(at.subject, words=True), at.task.train, gcg.Slope(), gcg.Slope()
-    monkeypatch.setattr(gcg, "ROWS", len(train))
-    gcg.found(at.start, vocabulary, at, together)
-    for half in (train[::2], train[1::2]):
-        gcg.found(at.start, vocabulary, replace(at, task=replace(at.task, train=half)), apart)
-    assert (together.rounds, apart.rounds) == (1, 2)
-    assert together.mean_NV is not None
-    assert torch.allclose(apart.mean_NV, together.mean_NV, atol=1e-5)
-
-
 @pytest.mark.parametrize("form", ["soft", "prefix"])
 def test_virtual_tokens_count_for_the_swaps(form: Form) -> None:
     at = setting(1, method="gcg")
