@@ -72,7 +72,7 @@ class Task:
     @property
     def most_choices(self) -> int:
         """The most choices that any row has."""
-        return max(len(row.choices) for row in [*self.dev, *self.test])
+        return max(len(row.choices) for row in [*self.train, *self.dev, *self.test])
 
 
 def load_task(name: str, options: TaskOptions | None, seed: int) -> Task:

@@ -62,11 +62,6 @@ def weighing(sizes: Sizes, tokens: float, row: float, sequences: int, count: int
     return Needs(memory, work=work + parts.calls(sizes, texts))
 
 
-def correcting(sizes: Sizes, tokens: float, row: float, sequences: int, count: int) -> Needs:
-    """Texts, and every round some training rows to find what is answered wrongly."""
-    rounds = 1 + count // rewrite.PROPOSALS
-    asked = parts.rows(sizes, rounds * rewrite.ASKED, row, tokens, rounds)
-    return writing(sizes, tokens, row, sequences, count).then(asked)
-
-
-PROPOSING: dict[str, Proposing] = {"gcg": differentiating, "rewrite": correcting, "shorten": weighing}
+PROPOSING: dict[str, Proposing] = {"gcg": differentiating, "shorten": weighing}
+ASKS = {"rewrite": (rewrite.ASKED, rewrite.PROPOSALS + rewrite.SHOWN)}
+"""training rows that are answered in a round that may show some, and the prompts that it proposes"""

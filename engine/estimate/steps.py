@@ -130,6 +130,9 @@ def adjust_prompt(scene: Scene, options: AdjustPromptOptions) -> Needs:
     row = scene.tokens(task.train, task.template)
     sequences = max(scene.sequences(task.train[:LOOKED_AT]), default=1)
     made = making(scene.sizes, length, row, sequences, count)
+    if most and options.method in proposing.ASKS:
+        asked, proposed = proposing.ASKS[options.method]
+        made = made.then(asking(scene, task, asked * count / proposed, row, length, count / proposed))
     if options.spending.unit == "minutes":
         made = replace(made, work=Work())  # the budget's minutes pass meanwhile
     return made.then(prompt_step(scene, options, [start] * count, finalists=3))

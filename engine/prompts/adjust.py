@@ -48,7 +48,8 @@ def adjusted(contest: Contest, options: AdjustPromptOptions, start: Prompt) -> t
     seed = workspace.profile.seed
     generator = random.Random(f"adjust {seed} {workspace.step}")
     met = contest.race.rows[:rows]
-    setting = Setting(start, contest.task, met, options, workspace.subject, scorer, contest.writer(), generator)
+    asking = replace(scorer, cut={})  # training rows that do not fit are not the race's
+    setting = Setting(start, contest.task, met, options, workspace.subject, asking, contest.writer(), generator)
     adjuster = ADJUSTERS.load(options.method)
     search(contest, options, adjuster.adjust(setting), baselines, rows)
     first = baselines[-1]

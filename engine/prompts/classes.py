@@ -48,7 +48,7 @@ def shows(options: JudgedOptions) -> bool:
         case SelectPromptOptions():
             return max(options.demonstrations) > 0 or options.induction > 0
         case AdjustPromptOptions() if adjusting.shows(options.method):
-            return options.max_demonstrations > 0
+            return options.max_demonstrations > 0 or options.demonstrations > 0
         case StartedPromptOptions():
             return options.demonstrations > 0
     return False

@@ -1,8 +1,9 @@
-"""The local model rewrites its instruction from what it got wrong, and from how earlier ones did (ProTeGi, OPRO).
+"""The local model rewrites its instruction from what it got wrong and from how earlier ones did (ProTeGi, OPRO), and learns
+from mistakes that are shown with their right answers.
 
 The first candidates are induced from labelled training rows (APE) and paraphrased from the start. Small models rewrite badly,
-so that every round also shows the model some training rows that it answered wrongly, with their right answers, as
-demonstrations: mistakes teach in the prompt too (arXiv 2402.05403).
+so that every round also takes some training rows that the best prompt answered wrongly among its demonstrations, unless it may
+show none (arXiv 2402.05403 has models learn from mistakes in the prompt). Which ones, some rows beside the budget tell.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ SHOWS = True
 PROPOSALS = 3  # requests a round
 SHOWN = 3  # prompts a round that show mistakes
 ASKED = 32  # training rows a round that the best one answers, to find some
+FEW = 8  # of so few rows the mean answer is no bias of the words
 FIRST = 8  # requests before the first round
 SCORED = 5  # earlier instructions that a request shows
 PATIENCE = 8  # rounds without a better one before it ends
@@ -63,7 +65,10 @@ def again(
     """(request, origin): from different wrong answers of the best, and from the row of instructions so far."""
     prompt, standing = best
     text = prompt.instruction or setting.instruction()
-    told = {p.instruction: s.skill for p, s in scored if p.instruction}
+    told: dict[str, float] = {}
+    for p, s in scored:
+        if p.instruction:
+            told[p.instruction] = max(s.skill, told.get(p.instruction, s.skill))
     top = sorted(told.items(), key=lambda pair: -pair[1])[:SCORED]
     out = []
     for number in range(PROPOSALS):
@@ -100,27 +105,34 @@ def missed(prompt: Prompt, donors: Donors, setting: Setting) -> list[Row]:
     if not rows:
         return []
     given = answers.asked(setting.scorer, setting.task, prompt, rows)
-    offsets_C = None
-    if isinstance(given, torch.Tensor):
-        offsets_C = calibration.offsets("none" if setting.options.calibration == "none" else "batch", given, None)
+    offsets_C = offsets(prompt, rows, given, setting) if isinstance(given, torch.Tensor) else None
     standing = answers.judged(setting.task.metric, given, offsets_C, rows)
     if standing.correct is None:
         return [rows[index] for index in np.argsort(standing.margins)[: -(-len(rows) // 2)]]
     return [rows[index] for index in wrong(standing)]
 
 
+def offsets(prompt: Prompt, rows: Sequence[Row], scores_RC: torch.Tensor, setting: Setting) -> torch.Tensor:
+    """The step's calibration, on these rows; none by the mean answer to a few."""
+    kind = setting.options.calibration
+    if kind == "contextual":
+        return calibration.offsets(kind, scores_RC, calibration.content_free_scores(setting.scorer, prompt, rows[0]))
+    return calibration.offsets(kind if len(rows) >= FEW else "none", scores_RC, None)
+
+
 def corrected(prompt: Prompt, donors: Donors, setting: Setting) -> list[Prompt]:
     """The prompt with training rows that it got wrong among its demonstrations, in the place of some where it is full."""
-    rows = missed(prompt, donors, setting) if donors.most else []
+    rows = missed(prompt, donors, setting) if setting.options.max_demonstrations else []
     if not rows:
         return []
     generator, shown, out = setting.generator, list(prompt.demonstrations), []
+    most = min(donors.most, len(rows))
+    least = min(most, 1 if shown else -(-donors.most // 2))
     for _ in range(SHOWN):
-        least = 1 if shown else -(-donors.most // 2)
-        new = pool.draw(rows, generator.randint(least, donors.most), donors.labelled, generator)
+        new = pool.draw(rows, generator.randint(least, most), donors.labelled, generator)
         old = generator.sample(shown, min(len(shown), donors.most - len(new)))
         together = generator.sample([*old, *new], len(old) + len(new))
-        told = f"{len(new)} mistake{'s' * (len(new) > 1)} shown with the right answer"
+        told = f"{len(new)} training row{'s' * (len(new) > 1)} shown that it answered badly"
         out.append(replace(prompt, demonstrations=tuple(together), origin=told))
     return out
 

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from fixtures.prompting import Scripted, planted, setting, standing, with_writer
 
+from engine.data.tasks import Generation
+from engine.prompts import calibration
 from engine.prompts.adjusters import rewrite
 from engine.prompts.adjusters.capo import Donors
 from engine.prompts.adjusting import Setting
@@ -114,16 +116,71 @@ def test_what_a_better_one_shows_stays_when_it_is_rewritten() -> None:
     assert rewritten.demonstrations == better
 
 
-def test_of_answers_neither_right_nor_wrong_the_worse_half_is_shown() -> None:
+@pytest.mark.parametrize("shown", [0, 2])
+@pytest.mark.parametrize("count", [1, 2, 3, 9])
+def test_few_mistakes_are_all_there_is_to_show(count: int, shown: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = writing(Scripted([""]), demonstrations=shown, max_demonstrations=5)
+    mistakes = at.task.train[shown : shown + count]
+    monkeypatch.setattr(rewrite, "missed", lambda *_: mistakes)
+    for seed in range(10):
+        at.generator.seed(seed)
+        for prompt in rewrite.corrected(at.start, Donors.of(at), at):
+            new = [row for row in prompt.demonstrations if row not in at.start.demonstrations]
+            assert 1 <= len(new) <= min(count, 5)
+            assert all(row in mistakes for row in new)
+
+
+@pytest.mark.parametrize("shown", [0, 2])
+def test_where_none_may_be_shown_what_the_start_shows_stays(shown: int) -> None:
+    at = writing(Scripted([CLEAR]), demonstrations=shown, max_demonstrations=0)
+    adjuster = rewrite.adjust(at)
+    next(adjuster)
+    (rewritten,) = adjuster.send([wrong_at([0])])
+    assert rewritten.demonstrations == at.start.demonstrations
+    assert at.scorer.computed == 0
+
+
+def test_an_instruction_is_told_with_the_best_that_it_reached() -> None:
+    at = writing(Scripted([""]))
+    one, other = replace(at.start, instruction="Say yes."), replace(at.start, instruction="Say no.")
+    better = replace(one, demonstrations=tuple(at.task.train[:2]))
+    scored = [(other, wrong_at([0], 0.6)), (better, wrong_at([0], 0.9)), (one, wrong_at([0], 0.2))]
+    request = next(text for text, _ in rewrite.again(scored[1], scored, at) if "better" in text and "%" in text)
+    lines = [line for line in request.splitlines() if "% right" in line]
+    assert [line.partition(": ")[2] for line in lines] == ["Say no.", "Say yes."]
+
+
+def test_of_graded_answers_the_worse_half_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     at = setting(2, method="rewrite")
-    graded = replace(at, task=replace(at.task, metric="nll"))
+    graded = replace(at, task=replace(at.task, metric="token_f1", generation=Generation(4, "")))
+    said = {row.text: row.choices[row.gold] if index % 3 else "maybe" for index, row in enumerate(at.task.train)}
+    monkeypatch.setattr(rewrite.answers, "asked", lambda scorer, task, prompt, rows: tuple(said[r.text] for r in rows))
     found = rewrite.missed(at.start, Donors.of(graded), graded)
-    rest = [row for row in at.task.train if row not in found]
-    right = [
-        [
-            float(scores[row.gold])
-            for scores, row in zip(at.scorer.score(at.start, rows, 2).log_softmax(1), rows, strict=True)
-        ]
-        for rows in (found, rest)
+    bad = [row for row in Donors.of(graded).rows if said[row.text] == "maybe"]
+    assert bad
+    assert all(row in found for row in bad)
+
+
+@pytest.mark.parametrize("kind", ["none", "contextual", "batch"])
+def test_mistakes_are_those_of_the_calibrated_answers(kind: str) -> None:
+    at = setting(2, method="rewrite", calibration=kind)
+    donors = Donors.of(at)
+    found = rewrite.missed(at.start, donors, at)
+    scores_RC = at.scorer.score(at.start, donors.rows, 2)
+    content_free_RC = calibration.content_free_scores(at.scorer, at.start, donors.rows[0])
+    answered_RC = calibration.apply(scores_RC, calibration.offsets(kind, scores_RC, content_free_RC))
+    expected = [
+        row for row, guess in zip(donors.rows, answered_RC.argmax(1).tolist(), strict=True) if guess != row.gold
     ]
-    assert max(right[0]) <= min(right[1])
+    assert len(donors.rows) >= rewrite.FEW
+    assert sorted(row.text for row in found) == sorted(row.text for row in expected)
+
+
+def test_training_rows_may_have_more_choices_than_the_others() -> None:
+    at = setting(2, method="rewrite")
+    wide = [replace(row, choices=(*row.choices, " maybe")) for row in at.task.train]
+    mixed = replace(at, task=replace(at.task, labels={}, train=wide))
+    found = rewrite.missed(at.start, Donors.of(mixed), mixed)
+    scores_RC = at.scorer.score(at.start, wide, 3)
+    expected = {row.text for row, guess in zip(wide, scores_RC.argmax(1).tolist(), strict=True) if guess != row.gold}
+    assert {row.text for row in found} == expected & {row.text for row in Donors.of(mixed).rows}
