@@ -18,6 +18,7 @@ import json
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ class Task:
     metric: str = "accuracy"
     generation: Generation | None = None
 
-    @property
+    @cached_property
     def most_choices(self) -> int:
         """The most choices that any row has."""
         return max(len(row.choices) for row in [*self.train, *self.dev, *self.test])

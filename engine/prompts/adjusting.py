@@ -7,8 +7,9 @@ An adjuster is a file in `adjusters/` with
     LEADS = True            # only where the instruction must lead a plain text, and choices follow it
     SHOWS = True            # only where prompts come to show training rows, `max_demonstrations` at most
 
-It never scores, counts, writes or stops by itself: the `adjust_prompt` step owns budget, cache, events and resume (the cache
-makes a repeated search cheap, and with the seed it is the same search). An adjuster that has no more ideas returns.
+It never scores development rows, counts, writes or stops by itself: the `adjust_prompt` step owns budget, cache, events and
+resume (the cache makes a repeated search cheap, and with the seed it is the same search). Training rows that it asks about, for
+gradients or mistakes, are beside the budget. An adjuster that has no more ideas returns.
 """
 
 from __future__ import annotations

@@ -7,14 +7,14 @@ not race: every child meets all of the search's rows, and only the step's finali
 
 from __future__ import annotations
 
-import statistics
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from engine.data.rows import Row
-from engine.prompts import pool, requests
+from engine.prompts import requests
 from engine.prompts.adjusting import Adjuster, Setting
+from engine.prompts.donors import Donors
 from engine.prompts.template import Prompt
 
 SHOWS = True
@@ -23,7 +23,6 @@ CHILDREN = 4  # a generation
 TRIES = 8  # attempts for each child that a generation is to have
 REWORDED = 0.35  # share of children whose instruction is merged or rewritten too
 PHRASINGS = 4  # answers to choose a new instruction from
-LONG = 2.0  # a training row longer than so many times the median is no demonstration
 SWAPS = ("add", "drop", "swap", "swap", "reorder", "redraw")
 
 
@@ -31,26 +30,6 @@ SWAPS = ("add", "drop", "swap", "swap", "reorder", "redraw")
 class Member:
     prompt: Prompt
     fitness: float
-
-
-@dataclass(frozen=True)
-class Donors:
-    """The training rows that may be shown, and how many of them a prompt may show."""
-
-    rows: Sequence[Row]
-    labelled: bool
-    most: int
-
-    @classmethod
-    def of(cls, setting: Setting) -> Donors:
-        train = setting.task.train
-        limit = LONG * statistics.median(len(row.text) for row in train)
-        short = [row for row in train if len(row.text) <= limit]
-        most = max(setting.options.max_demonstrations, len(setting.start.demonstrations))
-        return cls(short, bool(setting.task.labels), min(most, len(short)))
-
-    def drawn(self, count: int, setting: Setting) -> tuple[Row, ...]:
-        return pool.draw(self.rows, count, self.labelled, setting.generator)
 
 
 def adjust(setting: Setting) -> Adjuster:

@@ -16,8 +16,8 @@ import torch
 
 from engine.data.rows import Row
 from engine.prompts import answers, calibration, pool, requests
-from engine.prompts.adjusters.capo import Donors
 from engine.prompts.adjusting import Adjuster, Setting
+from engine.prompts.donors import Donors
 from engine.prompts.judging import Standing
 from engine.prompts.template import Prompt
 from engine.prompts.written import EXAMPLES, inductions
@@ -65,10 +65,7 @@ def again(
     """(request, origin): from different wrong answers of the best, and from the row of instructions so far."""
     prompt, standing = best
     text = prompt.instruction or setting.instruction()
-    told: dict[str, float] = {}
-    for p, s in scored:
-        if p.instruction:
-            told[p.instruction] = max(s.skill, told.get(p.instruction, s.skill))
+    told = {p.instruction: s.skill for p, s in sorted(scored, key=lambda pair: pair[1].skill) if p.instruction}
     top = sorted(told.items(), key=lambda pair: -pair[1])[:SCORED]
     out = []
     for number in range(PROPOSALS):

@@ -13,8 +13,8 @@ from fixtures.prompting import Scripted, planted, setting, standing, with_writer
 from engine.data.tasks import Generation
 from engine.prompts import calibration
 from engine.prompts.adjusters import rewrite
-from engine.prompts.adjusters.capo import Donors
 from engine.prompts.adjusting import Setting
+from engine.prompts.donors import Donors
 from engine.prompts.judging import Standing
 from engine.prompts.template import Prompt
 
@@ -124,7 +124,9 @@ def test_few_mistakes_are_all_there_is_to_show(count: int, shown: int, monkeypat
     monkeypatch.setattr(rewrite, "missed", lambda *_: mistakes)
     for seed in range(10):
         at.generator.seed(seed)
-        for prompt in rewrite.corrected(at.start, Donors.of(at), at):
+        asked = rewrite.corrected(at.start, Donors.of(at), at)
+        assert len(asked) == rewrite.SHOWN
+        for prompt in asked:
             new = [row for row in prompt.demonstrations if row not in at.start.demonstrations]
             assert 1 <= len(new) <= min(count, 5)
             assert all(row in mistakes for row in new)
@@ -159,6 +161,7 @@ def test_of_graded_answers_the_worse_half_is_shown(monkeypatch: pytest.MonkeyPat
     bad = [row for row in Donors.of(graded).rows if said[row.text] == "maybe"]
     assert bad
     assert all(row in found for row in bad)
+    assert len(found) == -(-len(Donors.of(graded).rows) // 2)
 
 
 @pytest.mark.parametrize("kind", ["none", "contextual", "batch"])
