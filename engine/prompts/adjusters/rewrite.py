@@ -2,8 +2,9 @@
 from mistakes that are shown with their right answers.
 
 The first candidates are induced from labelled training rows (APE) and paraphrased from the start. Small models rewrite badly,
-so that every round also takes some training rows that the best prompt answered wrongly among its demonstrations, unless it may
-show none (arXiv 2402.05403 has models learn from mistakes in the prompt). Which ones, some rows beside the budget tell.
+so that most candidates are one of the best few prompts (ProTeGi's beam) with some training rows that it answered wrongly among
+its demonstrations, unless it may show none (arXiv 2402.05403 has models learn from mistakes in the prompt). Which rows these
+are is asked beside the budget.
 """
 
 from __future__ import annotations
@@ -23,33 +24,41 @@ from engine.prompts.template import Prompt
 from engine.prompts.written import EXAMPLES, inductions
 
 SHOWS = True
-PROPOSALS = 3  # requests a round
-SHOWN = 3  # prompts a round that show mistakes
-ASKED = 32  # training rows a round that the best one answers, to find some
+PROPOSALS = 2  # requests a round
+SHOWN = 6  # prompts a round that show mistakes
+BEAM = 4  # of so many of the best one is drawn whose mistakes are shown, the better of two
+ASKED = 32  # training rows a round that this one answers, to find some
 FEW = 8  # of so few rows the mean answer is no bias of the words
-FIRST = 8  # requests before the first round
+FIRST = 4  # requests before the first round
 SCORED = 5  # earlier instructions that a request shows
 PATIENCE = 8  # rounds without a better one before it ends
 
 
+Scored = tuple[Prompt, Standing]
+
+
 def adjust(setting: Setting) -> Adjuster:
-    """Rounds about the best prompt so far: requests for another instruction, and mistakes that it made shown."""
+    """Rounds about the best prompts so far: requests for another instruction, and mistakes that one of them made shown."""
     donors = Donors.of(setting)
     (standing,) = yield [setting.start]
-    best, scored, idle = (setting.start, standing), [(setting.start, standing)], 0
+    scored, idle = [(setting.start, standing)], 0
     asks = beginnings(setting)
     while idle < PATIENCE:
-        known = {prompt.text() for prompt, _ in scored}
-        tried = [*written(asks, best[0], setting), *corrected(best[0], donors, setting)]
+        known, best = {prompt.text() for prompt, _ in scored}, scored[0]
+        tried = [*written(asks, best[0], setting), *corrected(drawn(scored, setting), donors, setting)]
         asked = [p for p in tried if p.text() not in known]
         idle += 1
         if asked:
             told = yield asked
-            scored += zip(asked, told, strict=True)
-            leader = max(scored, key=lambda pair: pair[1].skill)
-            if leader[1].skill > best[1].skill:
-                best, idle = leader, 0
-        asks = again(best, scored, setting)
+            scored = sorted([*scored, *zip(asked, told, strict=True)], key=lambda pair: -pair[1].skill)
+            idle = idle if scored[0] is best else 0
+        asks = again(scored, setting)
+
+
+def drawn(scored: Sequence[Scored], setting: Setting) -> Prompt:
+    """The better of two of the best few, which come first."""
+    beam = range(min(BEAM, len(scored)))
+    return scored[min(setting.generator.choices(beam, k=2))][0]
 
 
 def beginnings(setting: Setting) -> list[tuple[str, str]]:
@@ -59,13 +68,11 @@ def beginnings(setting: Setting) -> list[tuple[str, str]]:
     return out + [(requests.paraphrase(text), "the start in other words")] * (FIRST - len(out))
 
 
-def again(
-    best: tuple[Prompt, Standing], scored: Sequence[tuple[Prompt, Standing]], setting: Setting
-) -> list[tuple[str, str]]:
-    """(request, origin): from different wrong answers of the best, and from the row of instructions so far."""
-    prompt, standing = best
+def again(scored: Sequence[Scored], setting: Setting) -> list[tuple[str, str]]:
+    """(request, origin): from different wrong answers of the best, which comes first, and from the best instructions so far."""
+    prompt, standing = scored[0]
     text = prompt.instruction or setting.instruction()
-    told = {p.instruction: s.skill for p, s in sorted(scored, key=lambda pair: pair[1].skill) if p.instruction}
+    told = {p.instruction: s.skill for p, s in reversed(scored) if p.instruction}
     top = sorted(told.items(), key=lambda pair: -pair[1])[:SCORED]
     out = []
     for number in range(PROPOSALS):
@@ -126,7 +133,8 @@ def corrected(prompt: Prompt, donors: Donors, setting: Setting) -> list[Prompt]:
     most = min(donors.most, len(rows))
     least = min(most, 1 if shown else -(-donors.most // 2))
     for _ in range(SHOWN):
-        new = pool.draw(rows, generator.randint(least, most), donors.labelled, generator)
+        count = generator.randint(least, generator.randint(least, most))  # rather few: most of what led stays
+        new = pool.draw(rows, count, donors.labelled, generator)
         old = generator.sample(shown, min(len(shown), donors.most - len(new)))
         together = generator.sample([*old, *new], len(old) + len(new))
         told = f"{len(new)} training row{'s' * (len(new) > 1)} shown that it answered badly"

@@ -38,7 +38,8 @@ def test_it_begins_with_induction_and_paraphrases_and_then_shows_errors() -> Non
     assert next(adjuster) == [at.start]
     first = adjuster.send([wrong_at([2, 5])])
     asked = list(writer.requests)
-    assert sum("What was the instruction?" in r for r in asked) == sum("other words" in r for r in asked) == 4
+    kinds = [sum(words in request for request in asked) for words in ("What was the instruction?", "other words")]
+    assert kinds == [rewrite.FIRST // 2] * 2
     assert any(row.text in asked[0] for row in at.task.train)
     rewritten = [p for p in first if p.instruction != at.start.instruction]
     assert len(rewritten) == len(asked)
@@ -103,7 +104,7 @@ def test_mistakes_are_shown_and_take_the_place_of_others_where_the_prompt_is_ful
 
 
 def test_what_a_better_one_shows_stays_when_it_is_rewritten() -> None:
-    at = writing(Scripted(["", "", "", "", "", "", "", "", CLEAR]), max_demonstrations=2)
+    at = writing(Scripted([""] * rewrite.FIRST + [CLEAR]), max_demonstrations=2)
     adjuster = rewrite.adjust(at)
     next(adjuster)
     asked = adjuster.send([wrong_at([0])])
@@ -146,8 +147,8 @@ def test_an_instruction_is_told_with_the_best_that_it_reached() -> None:
     at = writing(Scripted([""]))
     one, other = replace(at.start, instruction="Say yes."), replace(at.start, instruction="Say no.")
     better = replace(one, demonstrations=tuple(at.task.train[:2]))
-    scored = [(other, wrong_at([0], 0.6)), (better, wrong_at([0], 0.9)), (one, wrong_at([0], 0.2))]
-    request = next(text for text, _ in rewrite.again(scored[1], scored, at) if "better" in text and "%" in text)
+    scored = [(better, wrong_at([0], 0.9)), (other, wrong_at([0], 0.6)), (one, wrong_at([0], 0.2))]
+    request = next(text for text, _ in rewrite.again(scored, at) if "better" in text and "%" in text)
     lines = [line for line in request.splitlines() if "% right" in line]
     assert [line.partition(": ")[2] for line in lines] == ["Say no.", "Say yes."]
 
@@ -187,3 +188,13 @@ def test_training_rows_may_have_more_choices_than_the_others() -> None:
     scores_RC = at.scorer.score(at.start, wide, 3)
     expected = {row.text for row, guess in zip(wide, scores_RC.argmax(1).tolist(), strict=True) if guess != row.gold}
     assert {row.text for row in found} == expected & {row.text for row in Donors.of(mixed).rows}
+
+
+def test_mistakes_are_those_of_one_of_the_best_few_the_better_ones_more_often() -> None:
+    at = setting(2, method="rewrite")
+    scored = [(replace(at.start, name=str(place)), wrong_at([0])) for place in range(rewrite.BEAM + 3)]
+    names = [rewrite.drawn(scored, at).name for _ in range(400)]
+    counts = [names.count(str(place)) for place in range(rewrite.BEAM)]
+    assert sum(counts) == len(names)
+    assert counts == sorted(counts, reverse=True)
+    assert rewrite.drawn(scored[:1], at).name == "0"
