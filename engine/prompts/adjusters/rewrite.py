@@ -46,7 +46,7 @@ def adjust(setting: Setting) -> Adjuster:
     while idle < PATIENCE:
         known, best = {prompt.text() for prompt, _ in scored}, scored[0]
         tried = [*written(asks, best[0], setting), *corrected(drawn(scored, setting), donors, setting)]
-        asked = [p for p in tried if p.text() not in known]
+        asked = [prompt for text, prompt in {p.text(): p for p in tried}.items() if text not in known]
         idle += 1
         if asked:
             told = yield asked

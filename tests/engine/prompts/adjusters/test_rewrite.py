@@ -93,7 +93,7 @@ def test_mistakes_are_shown_and_take_the_place_of_others_where_the_prompt_is_ful
     adjuster = rewrite.adjust(at)
     next(adjuster)
     asked = adjuster.send([wrong_at([0])])
-    assert len(asked) == rewrite.SHOWN
+    assert rewrite.SHOWN // 2 <= len(asked) <= rewrite.SHOWN, "those drawn twice are asked once"
     for prompt in asked:
         new = {row.text for row in prompt.demonstrations} - {row.text for row in at.start.demonstrations}
         assert new
@@ -198,3 +198,23 @@ def test_mistakes_are_those_of_one_of_the_best_few_the_better_ones_more_often() 
     assert sum(counts) == len(names)
     assert counts == sorted(counts, reverse=True)
     assert rewrite.drawn(scored[:1], at).name == "0"
+
+
+def test_each_is_asked_once_and_mistakes_of_several_of_the_best_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    at = writing(Scripted([""]))
+    corrected, made = list[Prompt](), 0
+
+    def twice(prompt: Prompt, donors: Donors, setting: Setting) -> list[Prompt]:
+        nonlocal made
+        made += 1
+        corrected.append(prompt)
+        return [replace(prompt, instruction=f"Candidate {made}.")] * 2
+
+    monkeypatch.setattr(rewrite, "corrected", twice)
+    adjuster = rewrite.adjust(at)
+    asked = next(adjuster)
+    for number in range(rewrite.PATIENCE):
+        asked = adjuster.send([wrong_at([0], 0.9 - 0.01 * number)])
+        assert len(asked) == 1
+    assert at.start in corrected
+    assert {prompt.instruction for prompt in corrected} & {f"Candidate {n}." for n in range(1, rewrite.BEAM)}
