@@ -15,8 +15,8 @@ import tomlkit
 
 from engine import files
 from engine.data.options import Labels
-from engine.data.rows import Row, check_template
-from engine.errors import Unavailable
+from engine.data.rows import Row, check_template, named
+from engine.errors import Unavailable, UsageError, did_you_mean
 from engine.prompts.template import Prompt
 
 WINNER = "winner.json"
@@ -36,6 +36,11 @@ class Kept:
     calibration: str
     offsets: list[float]
     virtual: int = 0
+
+    @property
+    def by_label(self) -> dict[str, float]:
+        """Each label's offset, to be subtracted from the log-likelihood of its words; empty where nothing is calibrated."""
+        return {} if self.calibration == "none" else dict(zip(self.labels, self.offsets, strict=True))
 
 
 def write(folder: Path, kept: Kept) -> None:
@@ -63,8 +68,13 @@ def read(folder: Path) -> Kept:
 
 
 def asked(prompt: Prompt, values: Mapping[str, str]) -> Row:
-    """A row without an answer. Raises UsageError for a field of the template that has no value."""
-    check_template(prompt.template, values, where="the prompt's template")
+    """A row without an answer. Raises UsageError for a field of the template that has no value, and a value of no field."""
+    where = "the prompt's template"
+    check_template(prompt.template, values, where=where)
+    fields = named(prompt.template)
+    for name in values:
+        if name not in fields:
+            raise UsageError(f"there is no field {name!r} to fill in", where=where, hint=did_you_mean(name, fields))
     return Row("", dict(values), (), 0)
 
 
@@ -89,6 +99,16 @@ def _toml(kept: Kept) -> str:
     document["instruction"] = tomlkit.string(prompt.instruction, multiline="\n" in prompt.instruction)
     document["template"] = tomlkit.string(prompt.template, multiline="\n" in prompt.template)
     document["labels"] = kept.labels
+    if kept.by_label:
+        offsets = tomlkit.table()
+        offsets.add(
+            tomlkit.comment("subtract each from the log-likelihood of its label's words, then take the largest:")
+        )
+        offsets.add(
+            tomlkit.comment("without this calibration the answers are not those that the prompt was chosen for")
+        )
+        offsets.update(kept.by_label)
+        document["offsets"] = offsets
     shown = tomlkit.aot()
     for row in prompt.demonstrations:
         table = tomlkit.table()

@@ -43,6 +43,7 @@ def test_messages_go_to_a_chat_api(cli: Callable[..., Any]) -> None:
     ("arguments", "words"),
     [
         (["txt=fine"], "unknown field {text}"),
+        (["text=fine", "stars=5"], "no field 'stars' to fill in"),
         (["fine"], "'fine' is no FIELD=VALUE"),
         (["--task", "sst3"], "the run chose no prompt for sst3"),
     ],
@@ -75,6 +76,22 @@ def test_virtual_tokens_ahead_of_the_text_are_told(
     result = cli("prompt", "apply", "last")
     assert result.out == PROMPT.text() + "\n"
     assert result.err == f"20 virtual tokens belong ahead of this text: peft loads them from {folder}\n"
+
+
+def test_a_calibration_is_told_and_given_to_scripts(
+    cli: Callable[..., Any], record: Callable[..., Any], story: list[ev.Event]
+) -> None:
+    folder, labels = record(story).artifacts / "prompts", {"0": " bad", "1": " good"}
+    kept.write(folder, kept.Kept(PROMPT, "sst2", labels, "batch", [-0.25, -1.5]))
+    result = cli("prompt", "apply", "last", "text=fine")
+    assert result.out.endswith("fine\nSentiment:\n")
+    assert "must be calibrated: subtract" in result.err
+    assert "(0 -0.2500, 1 -1.5000)" in result.err
+    found = json.loads(cli("prompt", "apply", "last", "text=fine", "--json").out)
+    assert found["offsets"] == {"0": -0.25, "1": -1.5}
+    assert (found["labels"], found["calibration"], found["task"]) == (labels, "batch", "sst2")
+    assert found["text"] + "\n" == result.out
+    assert found["messages"][-1] == {"role": "user", "content": "fine\nSentiment:"}
 
 
 def test_a_chat_is_messages_without_being_asked_for(

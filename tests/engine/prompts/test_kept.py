@@ -46,9 +46,15 @@ def test_the_forms_for_people_say_the_same(tmp_path: Path) -> None:
         TASK.labels,
     )
     assert [d["answer"] for d in table["demonstration"]] == [row.choices[row.gold] for row in PROMPT.demonstrations]
+    assert table["offsets"] == {"0": -0.5, "1": -0.9}
     chat = json.loads((tmp_path / "messages.json").read_text())
     assert [m["role"] for m in chat] == ["system", "user", "assistant", "user", "assistant", "user"]
     assert chat[-1]["content"] == PROMPT.template
+
+
+def test_offsets_are_written_where_there_is_something_to_calibrate(tmp_path: Path) -> None:
+    kept.write(tmp_path, replace(made(tmp_path), calibration="none", offsets=[0.0, 0.0]))
+    assert "offsets" not in (tmp_path / "prompt.toml").read_text()
 
 
 def test_messages_are_filled() -> None:
@@ -59,6 +65,12 @@ def test_messages_are_filled() -> None:
 def test_a_field_without_a_value_is_refused() -> None:
     with pytest.raises(UsageError, match="unknown field {text}"):
         kept.asked(PROMPT, {"txt": "a"})
+
+
+def test_a_value_without_a_field_is_refused() -> None:
+    with pytest.raises(UsageError, match="no field 'txet' to fill in") as refused:
+        kept.asked(PROMPT, {"text": "a", "txet": "b"})
+    assert "did you mean 'text'" in str(refused.value.hint)
 
 
 WITHOUT_COUNT = """{"name": "a", "template": "{t}", "task": "t", "labels": {}, "calibration": "none", "offsets": [],
