@@ -22,7 +22,6 @@ from engine.prompts.finals import latest_winner
 from engine.prompts.judging import Standing
 from engine.prompts.optimizers import halving
 from engine.prompts.options import AdjustPromptOptions, StartedPromptOptions
-from engine.prompts.race import Race
 from engine.prompts.template import Prompt
 from engine.registry import ADJUSTERS
 from engine.workspace import Workspace
@@ -53,15 +52,9 @@ def adjusted(contest: Contest, options: AdjustPromptOptions, start: Prompt) -> t
     adjuster = ADJUSTERS.load(options.method)
     search(contest, options, adjuster.adjust(setting), baselines, rows)
     first = baselines[-1]
-    pick = partial(shortest.pick if goal(options) == "length" else best, contest.race, first)
+    race = contest.race
+    pick = partial(shortest.pick, race, first) if goal(options) == "length" else partial(race.best, first)
     return final(contest, options, first, rows), baselines, pick
-
-
-def best(race: Race, start: int, candidates: Sequence[int]) -> int:
-    """The first by rank, or the start where that is hardly ahead of it: of many that are as good, the first is the luckiest."""
-    first = race.ranked(candidates)[0]
-    common = min(race.met(first), race.met(start))
-    return first if first == start or race.standing(first, common).leads(race.standing(start, common)) else start
 
 
 def goal(options: AdjustPromptOptions) -> str:

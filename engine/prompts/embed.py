@@ -28,6 +28,7 @@ from engine.prompts.judging import Standing
 from engine.prompts.lessons import Lessons
 from engine.prompts.optimizers import exhaustive
 from engine.prompts.options import EmbedPromptOptions
+from engine.prompts.race import Race
 from engine.prompts.reading import Reading, read
 from engine.prompts.scorer import Scorer
 from engine.prompts.soft import Soft, beginning
@@ -180,15 +181,24 @@ def settle(work: Embedding, soft: Soft, reading: Reading) -> dict[str, Any]:
     files.write_folder(folder, lambda part: files.write_text(part / READING, json.dumps(asdict(reading), indent=2)))
     others, learned = work.enter(soft, reading)
     exhaustive.meet(race, [*others, learned])
-    summary = contest.settle(learned, others, folder.name)
+    pick = partial(better, race, contest.enter(work.start), learned)
+    summary = contest.settle(learned, others, folder.name, pick)
     kept = soft != work.start.soft and summary["winner"] == race.prompts[learned].name
     if soft == work.start.soft:
         workspace.log(f"nothing was learned that is better than the virtual tokens of {work.start.name}")
     elif not kept:
         skills = [f"{race.standing(i).skill:.3f} of {race.prompts[i].name}" for i in (learned, *others)]
-        message = f"{work.name} is refused, not being the best on {race.met(learned)} development rows: "
+        lead = f"not being ahead of the others by a standard error on {race.met(learned)} development rows"
+        message = f"{work.name} is refused, {lead}: "
         workspace.log(message + ", ".join(skills))
     return summary | {"form": soft.form, "virtual_tokens": soft.tokens, "kept": kept}
+
+
+def better(race: Race, start: int, learned: int, candidates: Sequence[int]) -> int:
+    """The virtual tokens where they lead the best of the other candidates, else what of these leads the start, else that."""
+    others = [index for index in candidates if index != learned]
+    rival = race.ranked(others)[0]
+    return learned if race.best(rival, (rival, learned)) == learned else race.best(start, others)
 
 
 def held_back(contest: Contest, options: EmbedPromptOptions) -> Sequence[Row]:

@@ -163,3 +163,11 @@ class Race:
         common = min(map(self.met, candidates))
         skill = {c: self.standing(c, common).skill for c in candidates}
         return sorted(candidates, key=lambda c: (-skill[c], self.tokens[c], c))
+
+    def best(self, start: int, candidates: Sequence[int]) -> int:
+        """The first by rank, or the start where that is hardly ahead of it: of many that are as good, the first is the
+        luckiest.
+        """
+        first = self.ranked(candidates)[0]
+        common = min(self.met(first), self.met(start))
+        return first if first == start or self.standing(first, common).leads(self.standing(start, common)) else start

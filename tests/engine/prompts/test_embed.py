@@ -73,6 +73,20 @@ def test_what_is_not_better_than_the_text_is_refused(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.usefixtures("learning")
+def test_what_is_as_good_as_the_text_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tokens are first by rank, but by less than chance gives."""
+    noise, chosen = margins(0.0, 0.2), options(calibration="none")
+    better = {row.text: 0.21 if index % 2 else -0.17 for index, row in enumerate(toy().dev)}
+    answering(monkeypatch, lambda prompt, row: noise(TEXT, row) + (better.get(row.text, 0.0) if prompt.soft else 0.0))
+    made = at_work(tmp_path / "run", chosen)
+    summary = embed.run(made, chosen)
+    told = [line.message for line in made.state.log if "soft is refused" in line.message]
+    skills = [float(part.split()[0]) for part in told[0].split(": ")[1].split(", ")]
+    assert skills[0] == max(skills), "the planted tokens must be the best by rank"
+    assert (summary["winner"], summary["kept"]) == ("start", False)
+
+
+@pytest.mark.usefixtures("learning")
 def test_the_dense_model_is_a_control(tmp_path: Path) -> None:
     chosen = options(control=True)
     told: list[ev.Event] = []

@@ -7,7 +7,6 @@ import pytest
 import torch
 from fixtures.races import Planted
 
-from engine.prompts import adjust
 from engine.prompts.judging import ACCURACY, Standing, of_answers, of_choices
 
 
@@ -51,7 +50,7 @@ def test_rows_that_one_alone_has_met_do_not_count() -> None:
     for row, better in enumerate((0.02, -0.01)):
         race.scores[1][row, race.rows[row].gold] += better
     assert race.ranked(range(2)) == [1, 0]
-    assert adjust.best(race, 0, range(2)) == 0
+    assert race.best(0, range(2)) == 0
     assert not standing([True, False]).leads(standing([True, False]))
 
 
@@ -68,8 +67,8 @@ def test_the_start_gives_way_to_who_is_better_and_not_to_who_is_lucky(seed: int)
     for candidate in range(5):
         race.advance(candidate, 400)
     race.scores = dict.fromkeys(range(5), race.scores[0])
-    assert adjust.best(race, 3, range(5)) == 3
+    assert race.best(3, range(5)) == 3
     race = Planted([0.6, 0.62, 0.8], 400, seed).race(4000)
     for candidate in range(3):
         race.advance(candidate, 400)
-    assert adjust.best(race, 0, range(3)) == 2
+    assert race.best(0, range(3)) == 2
