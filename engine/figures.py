@@ -44,10 +44,12 @@ def accuracy(value: float | None, low: float | None = None, high: float | None =
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 
 
-def look(task: str, number: int) -> str:
-    """What the number of a look at a task's test split says of its figures."""
+def look(task: str, number: int, seen: int = 0, rows: int = 0) -> str:
+    """What the number of a look at a task's test split says of its figures, and how many of its rows were seen before."""
     nth = f"{ORDINALS[number - 1]} look" if number <= len(ORDINALS) else f"look number {number}"
-    return f"{nth} at the test split of {task}" + (": its figures are no longer untouched" if number > 1 else "")
+    before = f", {seen} of its {rows} rows were seen before" if seen else ""
+    untouched = f": its figures are no longer untouched{before}" if number > 1 else ""
+    return f"{nth} at the test split of {task}{untouched}"
 
 
 def quality(metric: str, value: float | None, low: float | None = None, high: float | None = None) -> str:

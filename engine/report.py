@@ -125,7 +125,7 @@ def _results(state: RunState) -> str:
             "points by which it differs from the same rows as they were."
         )
     parts = [results, note] if results and "verdict" in headers else [results]
-    said = [figures.look(event.task, event.look) for event in state.tested.values() if event.look > 1]
+    said = [figures.look(e.task, e.look, e.seen, e.rows) for e in state.tested.values() if e.look > 1]
     looks = [f"{text[0].upper()}{text[1:]}." for text in said]
     return "\n\n".join(filter(None, [*parts, *looks]))
 

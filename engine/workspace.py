@@ -91,14 +91,16 @@ class Workspace:
         """Counts the run's look at the task's test split, once, and says so where another run has looked before."""
         if task.name in self.state.tested:
             return
-        number = 0
+        number, seen, rows = 0, 0, len(task.test)
         try:
-            number = looks.look(task.test, f"{self.run.name} {self.state.started}", task.name, self.subject.source)
+            number, seen = looks.look(
+                task.test, f"{self.run.name} {self.state.started}", task.name, self.subject.source
+            )
         except (OSError, sqlite3.Error) as error:
             self.log(f"looks at test splits cannot be counted: {error}", "warning")
-        self.emit(ev.SplitTested(step=self.step, task=task.name, rows=len(task.test), look=number))
+        self.emit(ev.SplitTested(step=self.step, task=task.name, rows=rows, look=number, seen=seen))
         if number > 1:
-            self.log(figures.look(task.name, number), "warning")
+            self.log(figures.look(task.name, number, seen, rows), "warning")
 
     def text(self, source: str, purpose: Purpose) -> Text:
         """A text as it is, read once."""

@@ -88,13 +88,16 @@ class PromptPerturbed(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class SplitTested(Event):
-    """The run looks at a task's test split of `rows` rows, as the `look`-th run on this machine that does (0: not counted)."""
+    """The run looks at a task's test split of `rows` rows, as the `look`-th run on this machine that does (0: not counted);
+    `seen` of them earlier runs have seen.
+    """
 
     kind: ClassVar[str] = "split_tested"
     step: int
     task: str
     rows: int
     look: int
+    seen: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
