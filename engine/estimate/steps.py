@@ -18,7 +18,7 @@ from engine.export.options import ExportOptions
 from engine.export.runtime.process import missing
 from engine.joint.options import JointOptions
 from engine.options import StepOptions
-from engine.prompts import adjusting, pool, robustness, room, writer, written
+from engine.prompts import adjusting, calibration, pool, robustness, room, writer, written
 from engine.prompts.options import AdjustPromptOptions, EmbedPromptOptions, PromptStepOptions, SelectPromptOptions
 from engine.prompts.template import Prompt
 from engine.pruning.options import PruneOptions
@@ -148,7 +148,8 @@ def embed_prompt(scene: Scene, options: EmbedPromptOptions) -> Needs:
     start = pool.named_start(task, options, scene.workspace.profile.seed)
     tokenizer: Any = scene.workspace.subject.tokenizer
     prefix = options.tokens + len(tokenizer(room.behind(options, start).head()).input_ids)
-    checked = (options.epochs + 1) * min(options.rows, len(task.dev))
+    meaningless = calibration.MEANINGLESS.get(options.calibration, 0)
+    checked = (options.epochs + 1) * (min(options.rows, len(task.dev)) + meaningless)
     checks = parts.rows(scene.sizes, checked, per_row, prefix, options.epochs + 1)
     trained = tuning.training(scene, options, rows, task.template, prefix).then(checks)
     steps = scene.workspace.profile.step
@@ -178,7 +179,8 @@ def prompt_step(scene: Scene, options: PromptStepOptions, prompts: Sequence[Prom
     everything = len(prompts) * len(dev)
     minutes = options.spending.amount if options.spending.unit == "minutes" else None
     scored = everything if minutes else min(examples(options, prefix), everything)
-    race = asking(scene, task, scored, per_row, prefix, 2 * len(prompts))
+    meaningless = calibration.MEANINGLESS.get(options.calibration, 0) * len(prompts)
+    race = asking(scene, task, scored + meaningless, per_row, prefix, 2 * len(prompts))
     if minutes:
         race = replace(race, work=Work(fixed=60 * minutes))
     trial = asking(scene, task, finalists * len(test), per_row, prefix, finalists)

@@ -48,7 +48,8 @@ def adjusted(contest: Contest, options: AdjustPromptOptions, start: Prompt) -> t
     generator = random.Random(f"adjust {seed} {workspace.step}")
     met = contest.race.rows[:rows]
     asking = replace(scorer, cut={})  # training rows that do not fit are not the race's
-    setting = Setting(start, contest.task, met, options, workspace.subject, asking, contest.writer(), generator)
+    setting = Setting(start, contest.task, met, options, workspace.subject, asking, contest.writer(), generator,
+                      contest.meaningless)  # fmt: skip
     adjuster = ADJUSTERS.load(options.method)
     search(contest, options, adjuster.adjust(setting), baselines, rows)
     first = baselines[-1]

@@ -36,7 +36,7 @@ Adjuster = Generator[Sequence[Prompt], Sequence[Standing], None]
 class Setting:
     """Where to begin and what may be used: the task's training rows for demonstrations, mistakes and gradients, the development
     `rows` that every prompt meets, the model itself, how it scores, and what it writes when asked. All chance comes from
-    `generator`.
+    `generator`; `meaningless` are the inputs that the step's calibration asks about, if any.
     """
 
     start: Prompt
@@ -47,6 +47,7 @@ class Setting:
     scorer: Scorer
     writer: Writer
     generator: random.Random
+    meaningless: Sequence[Row] = ()
 
     def instruction(self) -> str:
         """What to begin with: the start's instruction, else the task's description."""

@@ -28,20 +28,24 @@ from engine.workspace import Workspace
 
 @dataclass
 class Contest:
-    """One step's candidates on one task; every figure becomes an event."""
+    """One step's candidates on one task; every figure becomes an event. `meaningless` are the inputs that the calibration asks
+    every prompt about, if any.
+    """
 
     workspace: Workspace
     options: PromptStepOptions
     task: Task
     scorer: Scorer
     race: Race = field(init=False)
+    meaningless: list[Row] = field(init=False)
     began: float = field(default_factory=time.perf_counter)
 
     def __post_init__(self) -> None:
-        rows, budget = self.task.dev[: self.options.dev_rows], self.options.spending
+        rows, budget, seed = self.task.dev[: self.options.dev_rows], self.options.spending, self.workspace.profile.seed
+        self.meaningless = calibration.meaningless(self.options.calibration, rows, seed)
         self.race = Race(
             [], rows, budget.amount, self.options.calibration, [], self._score,
-            partial(calibration.content_free_scores, self.scorer, row=rows[0]), self._report, budget.unit,
+            partial(self.scorer.score, rows=self.meaningless), self._report, budget.unit,
             Clock(self.workspace.checkpoint("minutes.jsonl")) if budget.unit == "minutes" else None,
             f"step.{self.workspace.step}.budget", metric=self.task.metric,
         )  # fmt: skip

@@ -119,8 +119,8 @@ class Embedding:
         kind, rows, task = self.options.calibration, self.checked, self.contest.task
         prompt = replace(self.text, soft=soft)
         scores = scorer.score(prompt, rows, task.most_choices)
-        free = calibration.content_free_scores(scorer, prompt, rows[0]) if kind == "contextual" else None
-        return answers.judged(task.metric, scores, calibration.offsets(kind, scores, free), rows)
+        offsets = calibration.fitted(kind, scorer, prompt, scores, self.contest.meaningless)
+        return answers.judged(task.metric, scores, offsets, rows)
 
     def tell(self, epoch: Epoch, name: str) -> None:
         found = epoch.standing

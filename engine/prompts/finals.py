@@ -67,10 +67,13 @@ class Finals:
         Its calibration is fitted on its own development scores. Virtual tokens of other sizes than its own are left out.
         """
         scorer = Scorer.quick(self.workspace, self.workspace.dense_subject())
-        rows = self.race.rows[: self.race.met(self.indices[-1])]
+        rows, options = self.race.rows[: self.race.met(self.indices[-1])], self.options
+        inputs = calibration.meaningless(
+            options.calibration, self.task.dev[: options.dev_rows], self.workspace.profile.seed
+        )
         race = Race(self.race.prompts, rows, len(self.indices) * len(rows), self.race.kind, self.race.tokens,
                     partial(answers.asked, scorer, self.task),
-                    partial(calibration.content_free_scores, scorer, row=rows[0]), lambda *_: None,
+                    partial(scorer.score, rows=inputs), lambda *_: None,
                     metric=self.task.metric)  # fmt: skip
         indices = [index for index in self.indices if self._fits(index, scorer.subject)]
         for index in indices:

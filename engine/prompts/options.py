@@ -18,8 +18,9 @@ class JudgedOptions(StepOptions):
 
     task: str
     """the task's name: a built-in one or a [task.NAME] table of the profile"""
-    calibration: Literal["none", "contextual", "batch"] = "none"
-    """correct the label words' bias: by content-free inputs, or by their mean over the development rows"""
+    calibration: Literal["none", "contextual", "domain", "batch"] = "none"
+    """correct the label words' bias: by content-free inputs, by 20 texts of random words of the development rows, or by the
+    mean over these rows"""
     dev_rows: int | None = Field(default=None, ge=1)
     """rows of the development split to choose on; all by default"""
     test_rows: int | None = Field(default=None, ge=1)

@@ -21,8 +21,8 @@ BLOCK = 8  # rows between two looks at the clock
 
 @dataclass
 class Race:
-    """`score(prompt, rows)` gives log-likelihoods [rows, choices], or free answers; `content_free(prompt)` the former of
-    meaningless inputs; `metric` makes figures of them.
+    """`score(prompt, rows)` gives log-likelihoods [rows, choices], or free answers; `meaningless(prompt)` the former of the
+    inputs that the calibration asks about; `metric` makes figures of them.
 
     `report(candidate, standing, round, alive)` is told of every figure. Scores lie in `scores[candidate]`, row by row. The
     rows before `first` have led a search: they calibrate still, but the best on them may only be lucky there, so that figures
@@ -37,7 +37,7 @@ class Race:
     kind: str
     tokens: list[int]
     score: Callable[[Prompt, Sequence[Row]], Given]
-    content_free: Callable[[Prompt], torch.Tensor]
+    meaningless: Callable[[Prompt], torch.Tensor]
     report: Callable[[int, Standing, int, bool], None]
     unit: Unit = "examples"
     clock: Clock | None = None
@@ -46,7 +46,7 @@ class Race:
     first: int = 0
     metric: str = ACCURACY
     scores: dict[int, Given] = field(default_factory=dict)
-    _content_free: dict[int, torch.Tensor] = field(default_factory=dict)
+    _meaningless: dict[int, torch.Tensor] = field(default_factory=dict)
     _standings: dict[tuple[int, ...], Standing] = field(default_factory=dict)
 
     def enter(self, prompt: Prompt, tokens: int) -> None:
@@ -141,9 +141,9 @@ class Race:
         kind, scores = self.kind if kind is None else kind, self.scores[candidate]
         if not isinstance(scores, torch.Tensor):
             return None
-        if kind == "contextual" and candidate not in self._content_free:
-            self._content_free[candidate] = self.content_free(self.prompts[candidate])
-        return calibration.offsets(kind, scores, self._content_free.get(candidate))
+        if kind in calibration.MEANINGLESS and candidate not in self._meaningless:
+            self._meaningless[candidate] = self.meaningless(self.prompts[candidate])
+        return calibration.offsets(kind, scores, self._meaningless.get(candidate))
 
     def standing(self, candidate: int, end: int | None = None) -> Standing:
         """Figures of the rows that count, or of those of them ahead of `end`; calibrated."""

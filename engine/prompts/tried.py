@@ -44,13 +44,12 @@ class Tried:
         found = answers.asked(scorer, task, self.prompt, new)
         self.given = found if self.given is None else answers.joined(self.given, found)
 
-    def standing(self, scorer: Scorer, task: Task, rows: Sequence[Row], kind: str) -> Standing:
-        """The figures on all rows so far, calibrated on them as the step would."""
+    def standing(self, scorer: Scorer, task: Task, rows: Sequence[Row], kind: str, inputs: Sequence[Row]) -> Standing:
+        """The figures on all rows so far, calibrated on them, or on meaningless inputs, as the step would."""
         assert self.given is not None
         offsets = None
         if not isinstance(self.given, tuple):
-            empty = calibration.content_free_scores(scorer, self.prompt, rows[0]) if kind == "contextual" else None
-            offsets = calibration.offsets(kind, self.given, empty)
+            offsets = calibration.fitted(kind, scorer, self.prompt, self.given, inputs)
         return answers.judged(task.metric, self.given, offsets, rows)
 
 
@@ -65,7 +64,8 @@ def trying(
     if not isinstance(options, JudgedOptions):
         raise UsageError("this step chooses no prompt", where=f"step.{step}")
     task = load_task(options.task, profile.task.get(options.task), profile.seed)
-    rows = task.dev[: options.dev_rows][:most]
+    rows, kind = task.dev[: options.dev_rows][:most], options.calibration
+    inputs = calibration.meaningless(kind, task.dev[: options.dev_rows], profile.seed)
     if subject.tokenizer is None:
         raise UsageError("this model reads no text", where=subject.source)
     chat = rendering.placed(task, subject.tokenizer) != "off"
@@ -80,7 +80,7 @@ def trying(
         for tried in pair:
             tried.meet(scorer, task, new)
         done += len(new)
-        found = [tried.standing(scorer, task, rows[:done], options.calibration) for tried in pair]
+        found = [tried.standing(scorer, task, rows[:done], kind, inputs) for tried in pair]
         line = {"rows": done, "of": len(rows), "metric": task.metric, "seconds": round(time.monotonic() - began, 3)}
         for tried, figures, size in zip(pair, found, tokens, strict=True):
             low, high = figures.measured.interval(profile.seed)

@@ -24,7 +24,7 @@ def choose(name: str, planted: Planted, budget: int, kind: str = "none") -> tupl
 @pytest.mark.parametrize("name", NAMES)
 @given(
     accuracies=st.lists(st.floats(0.05, 0.95), min_size=1, max_size=12), rows=st.integers(1, 60), extra=st.integers(0, 300),
-    kind=st.sampled_from(["none", "batch", "contextual"]),
+    kind=st.sampled_from(["none", "batch", "contextual", "domain"]),
 )  # fmt: skip
 def test_the_budget_holds_and_everyone_meets_a_row(
     name: str, accuracies: list[float], rows: int, extra: int, kind: str

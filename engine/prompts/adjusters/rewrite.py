@@ -119,9 +119,9 @@ def missed(prompt: Prompt, donors: Donors, setting: Setting) -> list[Row]:
 def offsets(prompt: Prompt, rows: Sequence[Row], scores_RC: torch.Tensor, setting: Setting) -> torch.Tensor:
     """The step's calibration, on these rows; none by the mean answer to a few."""
     kind = setting.options.calibration
-    if kind == "contextual":
-        return calibration.offsets(kind, scores_RC, calibration.content_free_scores(setting.scorer, prompt, rows[0]))
-    return calibration.offsets(kind if len(rows) >= FEW else "none", scores_RC, None)
+    if kind == "batch" and len(rows) < FEW:
+        kind = "none"
+    return calibration.fitted(kind, setting.scorer, prompt, scores_RC, setting.meaningless)
 
 
 def corrected(prompt: Prompt, donors: Donors, setting: Setting) -> list[Prompt]:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from fixtures.prompting import WORDS, at_work, toy
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.data.rows import Row
-from engine.prompts.calibration import CONTENT_FREE, apply, content_free_scores, offsets
+from engine.errors import Cancelled, UsageError
+from engine.prompts import kept, select
+from engine.prompts.calibration import CONTENT_FREE, RANDOM_TEXTS, apply, fitted, meaningless, offsets
+from engine.prompts.options import SelectPromptOptions
+from engine.prompts.scorer import Scorer
 from engine.prompts.template import Prompt
 
-KINDS = ["none", "contextual", "batch"]
+KINDS = ["none", "contextual", "domain", "batch"]
 
 
 @st.composite
@@ -60,17 +67,78 @@ def test_batch_offsets_by_hand() -> None:
 
 
 def test_content_free_inputs_fill_every_field() -> None:
-    asked: list[Any] = []
-
-    class Fake:
-        def score(self, prompt: Prompt, rows: list[Row]) -> torch.Tensor:
-            asked.extend(prompt.fill(row) for row in rows)
-            return torch.zeros(len(rows), 2)
-
     row = Row("a", {"text": "a", "title": "b"}, (" no", " yes"), 1)
-    found = content_free_scores(Fake(), Prompt("p", "{title}: {text}?"), row)
-    assert found.shape == (3, 2)
-    assert asked == [f"{text}: {text}?" for text in CONTENT_FREE]
+    found = meaningless("contextual", [row], 0)
+    assert [Prompt("p", "{title}: {text}?").fill(r) for r in found] == [f"{text}: {text}?" for text in CONTENT_FREE]
+    assert {row.choices for row in found} == {(" no", " yes")}
+
+
+def test_random_texts_are_of_the_rows_words_and_as_long() -> None:
+    rows = [
+        Row("", {"text": "a a a b", "title": "x y", "note": ""}, (" no", " yes"), 1),
+        Row("", {"text": "a a", "title": "z", "note": ""}, (" no", " yes"), 0),
+    ]
+    found = meaningless("domain", rows, 0)
+    assert len(found) == RANDOM_TEXTS
+    assert {len(row.fields["text"].split()) for row in found} == {3}
+    assert {len(row.fields["title"].split()) for row in found} == {2}
+    assert {row.fields["note"] for row in found} == {""}
+    counts = Counter(word for row in found for word in row.fields["text"].split())
+    assert counts.keys() == {"a", "b"}
+    assert counts["a"] > 2 * counts["b"], "five of six words are a"
+    assert {word for row in found for word in row.fields["title"].split()} == {"x", "y", "z"}
+
+
+def test_random_texts_are_those_of_the_seed_and_of_no_answer() -> None:
+    rows = toy().dev
+    turned = [replace(row, gold=1 - row.gold) for row in rows]
+    first = [row.fields for row in meaningless("domain", rows, 3)]
+    assert first == [row.fields for row in meaningless("domain", turned, 3)]
+    assert first != [row.fields for row in meaningless("domain", rows, 4)]
+    assert meaningless("batch", rows, 3) == meaningless("none", rows, 3) == []
+
+
+def test_the_domains_bias_is_the_mean_answer_to_the_random_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a planted scorer: the share of a word in a text is the log odds of the second choice."""
+
+    def score(scorer: Scorer, prompt: Prompt, rows: list[Row], width: int | None = None) -> torch.Tensor:
+        share = [row.fields["text"].split().count("a") / len(row.fields["text"].split()) for row in rows]
+        return torch.tensor([[-7.0, -7.0 + value] for value in share], dtype=torch.float64)
+
+    monkeypatch.setattr(Scorer, "score", score)
+    scorer = Scorer.__new__(Scorer)
+    inputs = meaningless("domain", toy().dev, 0)
+    shares = torch.tensor([row.fields["text"].split().count("a") / len(row.fields["text"].split()) for row in inputs])
+    second = torch.sigmoid(shares.double()).mean()
+    found = fitted("domain", scorer, Prompt("p", "{text}"), torch.zeros(4, 2).double(), inputs)
+    torch.testing.assert_close(found.exp(), torch.stack([1 - second, second]))
+    assert "a" in WORDS
+
+
+STEP = SelectPromptOptions(use="select_prompt", task="toy", candidates=["Yes?", "No?"], budget=60, calibration="domain")
+
+
+def test_a_domain_calibrated_race_that_was_stopped_ends_as_a_whole_one(tmp_path: Path) -> None:
+    whole = at_work(tmp_path / "whole", STEP)
+    summary = select.run(whole, STEP)
+    offset = kept.read(whole.run.artifacts / "prompts").offsets
+    assert summary["calibration"] == "domain"
+    assert any(abs(value) > 0.01 for value in offset)
+    checks = iter(range(10_000))
+    broken = at_work(tmp_path / "broken", STEP)
+    broken.should_stop = lambda: next(checks) >= 5
+    with pytest.raises(Cancelled):
+        select.run(broken, STEP)
+    again = at_work(tmp_path / "broken", STEP)
+    assert select.run(again, STEP) == summary
+    assert kept.read(again.run.artifacts / "prompts").offsets == offset
+
+
+@pytest.mark.parametrize("kind", ["contextual", "domain", "batch"])
+def test_choices_of_a_rows_own_have_no_bias_to_correct(kind: str, tmp_path: Path) -> None:
+    step = SelectPromptOptions.model_validate(STEP.model_dump() | {"calibration": kind})
+    with pytest.raises(UsageError, match="calibration needs a task with fixed labels"):
+        select.run(at_work(tmp_path / "run", step, task=replace(toy(), labels={})), step)
 
 
 @pytest.mark.parametrize("bias", [0.0, 3.0])

@@ -165,14 +165,15 @@ def test_of_graded_answers_the_worse_half_is_shown(monkeypatch: pytest.MonkeyPat
     assert len(found) == -(-len(Donors.of(graded).rows) // 2)
 
 
-@pytest.mark.parametrize("kind", ["none", "contextual", "batch"])
+@pytest.mark.parametrize("kind", ["none", "contextual", "domain", "batch"])
 def test_mistakes_are_those_of_the_calibrated_answers(kind: str) -> None:
     at = setting(2, method="rewrite", calibration=kind)
     donors = Donors.of(at)
     found = rewrite.missed(at.start, donors, at)
     scores_RC = at.scorer.score(at.start, donors.rows, 2)
-    content_free_RC = calibration.content_free_scores(at.scorer, at.start, donors.rows[0])
-    answered_RC = calibration.apply(scores_RC, calibration.offsets(kind, scores_RC, content_free_RC))
+    inputs = calibration.meaningless(kind, at.task.dev, 2)
+    assert bool(inputs) == (kind in ("contextual", "domain"))
+    answered_RC = calibration.apply(scores_RC, calibration.fitted(kind, at.scorer, at.start, scores_RC, inputs))
     expected = [
         row for row, guess in zip(donors.rows, answered_RC.argmax(1).tolist(), strict=True) if guess != row.gold
     ]
