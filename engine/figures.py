@@ -52,6 +52,11 @@ def look(task: str, number: int, seen: int = 0, rows: int = 0) -> str:
     return f"{nth} at the test split of {task}{untouched}"
 
 
+def saved(tokens: int, before: int) -> str:
+    """How much shorter a prompt is than the one that it is compared with; empty where it is not."""
+    return f", {before - tokens} of {before} tokens saved" if tokens < before else ""
+
+
 def quality(metric: str, value: float | None, low: float | None = None, high: float | None = None) -> str:
     """What a task's metric says, with its 95% interval, as it is shown: 81.3% [77.0, 85.1], for BLEU 42.0 [39.5, 44.7], in
     nats 0.512 [0.476, 0.550].

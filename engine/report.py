@@ -142,10 +142,10 @@ def _prompts(state: RunState) -> str:
     """The text of every winner, then the pool."""
     parts = []
     for choice in outcome.winners(state):
-        known = state.candidates.get(choice["winner"])
+        known, base = (state.candidates.get(choice[role]) for role in ("winner", "baseline"))
         same = outcome.unbeaten(choice["winner"])
-        same = f": {same}" if same else ""
-        parts.append(f"Best prompt for {choice['task']} on the {choice['stage']} model, `{choice['winner']}`{same}:")
+        said = (f": {same}" if same else "") + (figures.saved(known.tokens, base.tokens) if known and base else "")
+        parts.append(f"Best prompt for {choice['task']} on the {choice['stage']} model, `{choice['winner']}`{said}:")
         parts.append(_fenced(known.text if known else ""))
     metrics = dict.fromkeys(s.metric for c in state.candidates.values() for s in c.scores.values())
     figure = f"{'/'.join(metrics) or outcome.ACCURACY} [95%]"

@@ -66,6 +66,16 @@ def above_zero(differences: NDArray[np.float64], alpha: float) -> bool:
     return bool(scipy.stats.ttest_1samp(differences, 0, alternative="greater").pvalue < alpha)
 
 
+def lower_end(differences: NDArray[np.float64]) -> float:
+    """Lower end of the one-sided 95% t-interval of the mean of paired differences. Where they are all alike, as many rows as
+    could have been alike by chance may each be one behind (exact binomial): few rows prove nothing.
+    """
+    n, mean, alpha = len(differences), float(differences.mean()), 1 - CONFIDENCE
+    if n < 2 or np.ptp(differences) < EQUAL:
+        return float(mean - (1 - alpha ** (1 / n)))
+    return mean - float(scipy.stats.t.ppf(CONFIDENCE, n - 1) * scipy.stats.sem(differences))
+
+
 Figures = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 """a figure of each of the sums [B, K] of rows' numbers"""
 

@@ -79,7 +79,10 @@ def earlier(connection: sqlite3.Connection, own: NDArray[np.uint64], run: str, b
     for split, other in connection.execute(EARLIER, (run, before)):
         if split in shared:
             runs[other] = runs.get(other, False) | shared[split]
-    return np.sum([np.zeros(len(own), dtype=np.int64), *runs.values()], axis=0)
+    counts = np.zeros(len(own), dtype=np.int64)
+    for seen in runs.values():
+        counts += seen
+    return counts
 
 
 def digests(lines: Iterable[str]) -> NDArray[np.uint64]:

@@ -54,7 +54,9 @@ def adjusted(contest: Contest, options: AdjustPromptOptions, start: Prompt) -> t
     search(contest, options, adjuster.adjust(setting), baselines, rows)
     first = baselines[-1]
     race = contest.race
-    pick = partial(shortest.pick, race, first) if goal(options) == "length" else partial(race.best, first)
+    pick = partial(race.best, first)
+    if goal(options) == "length":
+        pick = partial(shortest.pick, race, first, options.max_loss)
     return final(contest, options, first, rows), baselines, pick
 
 
@@ -180,7 +182,12 @@ def final(contest: Contest, options: AdjustPromptOptions, start: int, rows: int)
     race = contest.race
     entered = [index for index in range(len(race.prompts)) if race.met(index) >= race.met(start)]
     if goal(options) == "length":
-        return shortest.choose(race, entered, start, options.finalists, rows)
+        winner = shortest.choose(race, entered, start, options.finalists, rows, options.max_loss)
+        if winner == start and any(race.tokens[index] < race.tokens[start] for index in entered):
+            count, more = race.standing(start).rows, "more development rows or a larger max_loss may help"
+            lost = f"no shorter prompt is sure to lose at most {options.max_loss:g} by {count} rows"
+            contest.workspace.log(f"{lost}: {more}")
+        return winner
     finalists = race.ranked(entered)[: options.finalists]
     race.first = rows
     return halving.halve(race, finalists)

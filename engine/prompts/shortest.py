@@ -1,11 +1,13 @@
-"""The shortest prompt that loses nothing: not significantly behind a reference on the development rows that both have met.
+"""The shortest prompt that loses next to nothing against a reference, on the development rows that both have met.
 
-The tests are one-sided and paired, and lenient about what counts as a loss: a prompt is given up at alpha = 0.2, so that few
-rows do not let a worse one pass as equal.
+While they meet more rows, one-sided paired tests, lenient about what counts as a loss, say who is given up: at alpha = 0.2.
+That no loss was seen is no proof that there is none: in the end a prompt must also be non-inferior, the lower end of the
+one-sided 95% interval of the paired difference above a margin (Piaggio et al. 2012, CONSORT's statement on such trials).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import scipy
@@ -18,7 +20,9 @@ ALPHA = 0.2
 ROUNDS = 2
 
 
-def choose(race: Race, candidates: Sequence[int], start: int, most: int, first: int = 0) -> int:
+def choose(
+    race: Race, candidates: Sequence[int], start: int, most: int, first: int = 0, max_loss: float = math.inf
+) -> int:
     """The shortest that stays level with the start while both meet more rows, as far as the budget goes.
 
     At most `most` are in at a time, shortest first. After every round whoever is behind leaves, the next shortest take the free
@@ -34,12 +38,25 @@ def choose(race: Race, candidates: Sequence[int], start: int, most: int, first: 
         alive = [c for c in before if lasting(race, c, start)]
         for index in (start, *before):
             race.tell(index, ROUNDS - left + 1, index == start or index in alive)
-    return pick(race, start, [start, *alive])
+    return pick(race, start, max_loss, [start, *alive])
 
 
-def pick(race: Race, start: int, candidates: Sequence[int]) -> int:
-    """The shortest of the candidates that are not behind the start; the start itself when there is none."""
-    return next((c for c in by_length(race, candidates) if c == start or lasting(race, c, start)), start)
+def pick(race: Race, start: int, max_loss: float, candidates: Sequence[int]) -> int:
+    """The shortest of the candidates that are not behind the start and, by what the rows prove, lose at most `max_loss`; the
+    start itself when there is none.
+    """
+    for c in by_length(race, candidates):
+        if c == start or (lasting(race, c, start) and loss(race.standing(c), race.standing(start)) < max_loss):
+            return c
+    return start
+
+
+def loss(one: Standing, other: Standing) -> float:
+    """The most that `one` may lose against `other` on common rows, with 95% confidence; in the metric's units, of the skill
+    (of choices an estimate of the figure that is less noisy than the figure is).
+    """
+    rows = min(one.rows, other.rows)
+    return -statistics.lower_end(one.shares[:rows] - other.shares[:rows])
 
 
 def by_length(race: Race, candidates: Sequence[int]) -> list[int]:

@@ -9,7 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.statistics import Paired, compare, holm, mcnemar, mean_difference, mean_interval, regained, verdicts, wilson
+from engine.statistics import (
+    Paired,
+    compare,
+    holm,
+    lower_end,
+    mcnemar,
+    mean_difference,
+    mean_interval,
+    regained,
+    verdicts,
+    wilson,
+)
 
 Z = 1.959963984540054
 
@@ -179,3 +190,10 @@ def test_of_a_gap_inside_the_noise_nothing_is_regained() -> None:
         found = regained(ROWS < 160, BASE, top, 0)
         assert (found.value, found.low, found.high) == (None, None, None)
         assert found.gap == compare(top, BASE, 0)
+
+
+def test_the_lower_end_of_a_mean_difference() -> None:
+    # t(0.95, 3) = 2.353363; the standard error of 1, 2, 3, 4 is sqrt(5/12)
+    assert lower_end(np.array([1.0, 2.0, 3.0, 4.0])) == pytest.approx(2.5 - 2.353363 * (5 / 12) ** 0.5)
+    for rows in (1, 20, 200):
+        assert (1 + lower_end(np.zeros(rows))) ** rows == pytest.approx(0.05), "chance of no row in so many"

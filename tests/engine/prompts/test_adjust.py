@@ -137,6 +137,17 @@ def test_the_affordable_beginning_of_an_ask_enters(room: int, entered: int, tmp_
     assert warned == (entered == 0)
 
 
+@pytest.mark.parametrize("most", [0.02, 1.0])
+def test_what_few_rows_cannot_prove_is_told(most: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All prompts answer alike, on 20 rows behind the search: a shorter one may lose what could have been alike by chance."""
+    answering(monkeypatch, surely(lambda prompt, row: len(row.text) % 3 > 0))
+    chosen = options(**QUICK | {"rows": 20, "budget": 600, "max_loss": most}, method="shorten", demonstrations=3)
+    summary, told = adjusted(tmp_path / "run", chosen)
+    said = [e.message for e in told if isinstance(e, ev.Log) and "no shorter prompt is sure to lose" in e.message]
+    assert (summary["tokens"] < summary["baseline_tokens"]) == (most == 1.0)
+    assert bool(said) == (most == 0.02)
+
+
 def test_an_adjuster_without_an_idea_is_told(tmp_path: Path) -> None:
     chosen = options(**QUICK, method="shorten").model_copy(update={"instruction": ""})
     _, told = adjusted(tmp_path / "run", chosen)
@@ -210,6 +221,8 @@ def test_the_plain_prompt_that_wins_is_tested_against_the_start(
     assert (rows["start"]["against"], rows["start"]["verdict"]) == ("plain", "worse")
     assert (candidates.winner(state), candidates.baseline(state)) == ("plain", "start")
     assert list(candidates.rows(state))[:2] == ["plain", "start"]
+    short, long = (state.candidates[name].tokens for name in ("plain", "start"))
+    assert f"nothing better was found, {long - short} of {long} tokens saved:" in report.markdown(state)
 
 
 def test_another_that_wins_has_the_rows_of_both_beginnings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
