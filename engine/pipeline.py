@@ -13,7 +13,7 @@ from importlib.metadata import version
 import torch
 
 from engine import events as ev
-from engine import figures, files, foreseen, model, outcome, preflight, report, runs
+from engine import figures, files, foreseen, gates, model, outcome, preflight, report, runs
 from engine import profile as profiles
 from engine.errors import DONE, GATE_MISSED, UsageError
 from engine.estimate import check as estimate
@@ -46,7 +46,7 @@ def run(
         workspace.step = index
         one_step(workspace, options)
     missed = check_gates(workspace)
-    code = GATE_MISSED if missed else DONE
+    code = GATE_MISSED if missed or gates.unmet(workspace.state) else DONE
     seconds = round(time.monotonic() - began, 3)
     memory = machine.peak_memory(workspace.subject.device)
     finished = ev.RunFinished(seconds=seconds, exit_code=code, memory=memory, disk=files.folder_bytes(run_.path))

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from engine import artifacts, figures, grids, outcome, sections
+from engine import artifacts, figures, gates, grids, outcome, sections
 from engine import events as ev
 from engine.outcome import rows as rows
 from engine.outcome import table as table
@@ -39,7 +39,7 @@ def markdown(state: RunState, environment: Mapping[str, Any] | None = None) -> s
         sections.readings(state),
         artifacts.references(state),
         artifacts.speeds(state),
-        section("Gates", ["gate", "bound", "value", "result"], [_gate(gate) for gate in state.gates]),
+        gates.table(state),
         section("Artifacts", ["path", "format", "size"], [_artifact(a) for a in state.artifacts]),
         *[_script(artifact) for artifact in state.artifacts],
         _environment(state, environment or {}),
@@ -174,10 +174,6 @@ def _steps(state: RunState) -> str:
 def _summary(step: StepState) -> str:
     shown = {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in step.summary.items()}
     return ", ".join(f"{key} {value}" for key, value in shown.items())
-
-
-def _gate(gate: ev.GateChecked) -> list[str]:
-    return [gate.name, f"{gate.bound:g}", f"{gate.value:.4g}", "passed" if gate.passed else "missed"]
 
 
 def _artifact(artifact: ev.ArtifactWritten) -> list[str]:

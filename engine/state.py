@@ -278,7 +278,7 @@ class RunState:
         self.speeds[event.stage, event.threads] = event
 
     def _on_gate_checked(self, event: ev.GateChecked) -> None:
-        self.gates.put(event.name, event)
+        self.gates.put((event.step, event.level, event.name), event)
 
     def _on_log(self, event: ev.Log) -> None:
         self.log.append(event)

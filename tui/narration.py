@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from engine import artifacts, figures, means
+from engine import artifacts, figures, gates, means
 from engine import events as ev
 
 EVERY = 5.0
@@ -189,8 +189,10 @@ class Narrator:
         return [f"{INDENT}wrote {event.path} ({event.format}, {figures.size(event.bytes)})"]
 
     def _gate_checked(self, event: ev.GateChecked) -> list[str]:
-        mark = "✓ passed" if event.passed else "✗ missed"
-        return [f"gate {event.name}: {event.value:.4g}, bound {event.bound:g}: {mark}"]
+        told = f"gate {gates.name(event)}: {gates.value(event)}, bound {gates.bound(event)}"
+        mark = f"{'✓' if event.passed else '✗'} {gates.result(event)}"
+        tested = f" (on the test rows {gates.test(event)})" if gates.test(event) else ""
+        return [f"{INDENT if event.level else ''}{told}: {mark}{tested}"]
 
     def _log(self, event: ev.Log) -> list[str]:
         prefix = "" if event.level == "info" else f"{event.level}: "

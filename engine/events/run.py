@@ -142,13 +142,29 @@ class ArtifactWritten(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class GateChecked(Event):
-    """One bound of the profile's [gate]."""
+    """One bound of the profile's [gate], or of a `joint` step's at a `level` of its walk.
+
+    A level's `value` is of `n` development rows, with a 95% interval, and `test` the same figure of the test rows (None:
+    undefined there). `least`: the value is to reach the bound, not to stay within it. `instead` names what is bounded where the
+    figure that the gate asks for is undefined: missed only by an interval that is beyond the bound as a whole.
+    """
 
     kind: ClassVar[str] = "gate_checked"
     name: str
     bound: float
     value: float
     passed: bool
+    step: int = -1
+    level: str = ""
+    least: bool = False
+    instead: str = ""
+    n: int | None = None
+    low: float | None = None
+    high: float | None = None
+    test: float | None = None
+    test_low: float | None = None
+    test_high: float | None = None
+    test_n: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,8 +48,9 @@ class Cell:
         return {"n": n, "accuracy": right / n, "low": low, "high": high}
 
     @property
-    def dev_accuracy(self) -> float:
-        return sum(self.dev) / len(self.dev)
+    def dev_right(self) -> NDArray[np.bool_]:
+        """On the development rows."""
+        return np.array(self.dev, dtype=bool)
 
 
 @dataclass(frozen=True)

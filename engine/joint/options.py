@@ -31,10 +31,13 @@ else:
 
 
 class JointGate(Options):
-    """What a level must reach on development rows with its best prompt; the walk ends at the first that does not."""
+    """What a level must reach on development rows with its best prompt; the walk ends at the first that does not, and a run
+    whose first level does not has exit code 4.
+    """
 
     recovered: float | None = None
-    """least share of the accuracy that pruning cost which the prompt must win back; met where pruning cost nothing"""
+    """least share of the accuracy that pruning cost which the prompt must win back; where that cost's 95% interval reaches zero
+    the share is undefined, and a level misses only by a drop against the dense model whose paired 95% interval is above zero"""
     accuracy_drop: float | None = None
     """largest loss of accuracy against the dense model with the plain prompt, as a share of 1"""
 

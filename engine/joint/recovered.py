@@ -1,15 +1,12 @@
-"""What of a level's loss its prompts win back: told on the test rows, and asked of the gate on development rows."""
+"""What of a level's loss its prompts win back, on the test rows."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 from engine import events as ev
 from engine import statistics
 from engine.events.joint import CARRIED_SOFT, CARRIED_TEXT, PLAIN, SOFT, TEXT
 from engine.joint.grid import GridRow
 from engine.joint.levels import Level
-from engine.joint.options import JointGate
 from engine.workspace import Workspace
 
 CONTROLS = {CARRIED_TEXT: TEXT, CARRIED_SOFT: SOFT}
@@ -33,20 +30,3 @@ def tell(workspace: Workspace, level: Level, row: GridRow, dense: GridRow) -> No
                 control=control[0], control_low=control[1], control_high=control[2],
             )
         )  # fmt: skip
-
-
-def missed(gate: JointGate, row: GridRow, dense: GridRow) -> list[str]:
-    """What of the gate the level's chosen prompt does not reach on the development rows, in words."""
-    best, base, top = (cell.dev_accuracy for cell in (row.cells[row.chosen], row.cells[PLAIN], dense.cells[PLAIN]))
-    out = []
-    lost = top - base
-    if gate.recovered is not None and lost > 0 and (best - base) / lost < gate.recovered:
-        out.append(f"{(best - base) / lost:.2f} of the loss is recovered, at least {gate.recovered:g} is asked")
-    if gate.accuracy_drop is not None and top - best > gate.accuracy_drop:
-        out.append(f"accuracy drops by {top - best:.3f}, at most {gate.accuracy_drop:g} is asked")
-    return out
-
-
-def meets(gate: JointGate, rows: Sequence[GridRow]) -> bool:
-    """Whether the last of the rows does; the first is the dense model's, which always does."""
-    return len(rows) == 1 or not missed(gate, rows[-1], rows[0])

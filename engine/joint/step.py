@@ -13,7 +13,7 @@ from typing import Any
 from engine import files, runs
 from engine.errors import EngineError
 from engine.events.joint import LORA, PLAIN
-from engine.joint import grid, lora, recovered, transfer, tuned
+from engine.joint import gate, grid, lora, recovered, transfer, tuned
 from engine.joint.grid import GridRow, Meeting
 from engine.joint.levels import Level, Levels, levels_of
 from engine.joint.options import JointOptions
@@ -30,7 +30,9 @@ def run(workspace: Workspace, options: JointOptions) -> dict[str, Any]:
     levels = Levels(workspace, options)
     walked = walk(levels)
     transfer.matrix(levels, walked)
-    last = walked[-1] if recovered.meets(options.gate, [w.row for w in walked]) else walked[-2]
+    last = next(w for w in reversed(walked) if w.met)
+    if len(walked) > 1 and last is walked[0]:
+        workspace.log("no level meets the gate: the model stays as the step found it", "warning")
     summary = settle(levels, walked, last)
     files.write_text(workspace.checkpoint(ENDED), json.dumps({"sparsity": last.level.sparsity}))
     workspace.subject = levels.at(last.level).subject
@@ -52,15 +54,13 @@ def walk(levels: Levels) -> list[Walked]:
     for level in levels_of(options):
         before = out[-1].found if out else None
         found, row = visit(levels, level, before)
-        out.append(Walked(level, found, row))
         grid.tell(workspace, options, level, row)
-        if len(out) == 1:
-            continue
-        recovered.tell(workspace, level, row, out[0].row)
-        missed = recovered.missed(options.gate, row, out[0].row)
-        if missed:
-            rows = len(row.cells[PLAIN].dev)
-            workspace.log(f"the walk ends at {level.name}, on {rows} development rows: {'; '.join(missed)}")
+        met = True
+        if out:
+            recovered.tell(workspace, level, row, out[0].row)
+            met = gate.tell(workspace, options.gate, level, row, out[0].row)
+        out.append(Walked(level, found, row, met))
+        if not met:
             break
     return out
 

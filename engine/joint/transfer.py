@@ -23,11 +23,12 @@ CARRIED = {TEXT: CARRIED_TEXT, SOFT: CARRIED_SOFT}
 
 @dataclass(frozen=True)
 class Walked:
-    """A level with what it found and its row of the grid."""
+    """A level with what it found, its row of the grid and whether it meets the gate."""
 
     level: Level
     found: Tuned
     row: GridRow
+    met: bool = True
 
 
 def matrix(levels: Levels, walked: Sequence[Walked]) -> None:

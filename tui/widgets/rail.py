@@ -8,7 +8,7 @@ from rich.text import Text
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
-from engine import figures
+from engine import figures, gates
 from engine.state import RunState, StepState
 from tui.usage import Usage
 from tui.widgets.states import LOOKS, bar, elide, height, mark
@@ -138,7 +138,7 @@ def _facts(state: RunState, width: int) -> list[Text]:
         text.append(Text.assemble((f"{key:<7}", "bright_black"), elide(value, width - 7, keep)))
     for gate in state.gates:
         text.append(mark("gate met" if gate.passed else "gate missed"))
-        text.append(Text("  " + elide(gate.name.replace("_", " "), width - 2)))
-        told = f"{figures.number(gate.value)} of at most {figures.number(gate.bound)}"
+        text.append(Text("  " + elide(gates.name(gate).replace("_", " "), width - 2)))
+        told = gates.brief(gate)
         text.append(Text("  " + elide(told, width - 2), "bright_black"))
     return text

@@ -157,11 +157,15 @@ def test_a_finished_step_is_put_back(begin: MakeRun, whole: Run) -> None:
     assert all(torch.equal(expected[name], found[name]) for name in expected)
 
 
-def test_a_level_that_misses_the_gate_ends_the_walk(begin: MakeRun) -> None:
+def test_a_first_level_that_misses_the_gate_ends_the_walk_and_is_exit_code_4(begin: MakeRun) -> None:
     text = JOINT.partition("[step.adjust]")[0].replace("lora = true\n", "")
     run = begin(text + "[step.gate]\naccuracy_drop = -1.0\n", EXPORT)
-    assert execute(run) == 0, run.state().failure
+    assert execute(run) == 4, run.state().failure
     state = only(run)
+    (missed,) = state.gates
+    assert (missed.step, missed.level, missed.name, missed.passed) == (0, "40%", "accuracy_drop", False)
+    assert "| accuracy_drop at 40% | at most -1 |" in (run.path / "report.md").read_text()
+    assert any("no level meets the gate" in line.message for line in state.log)
     assert {level for _, level, _ in state.grid} == {"dense", "40%"}
     assert state.steps[0].summary["level"] == "dense"
     assert any("the walk ends at 40%" in line.message for line in state.log)
