@@ -100,9 +100,14 @@ def ratio(value: float | None, low: float | None, high: float | None) -> str:
     return f"{value:.2f} [{low:.2f}, {high:.2f}]"
 
 
-def disturbed(value: float, before: float, metric: str = "accuracy") -> str:
-    """A metric's figure on disturbed inputs, and what the disturbance made of it: 70.5% (-3.0)."""
-    return f"{quality(metric, value)} ({plain(metric, value - before, '+')})"
+def disturbed(
+    value: float, before: float, metric: str = "accuracy", low: float | None = None, high: float | None = None
+) -> str:
+    """A metric's figure on disturbed inputs, and what the disturbance made of it, with its 95% interval where it is known:
+    70.5% (-3.0 [-6.5, +0.5]).
+    """
+    interval = "" if low is None or high is None else f" [{plain(metric, low, '+')}, {plain(metric, high, '+')}]"
+    return f"{quality(metric, value)} ({plain(metric, value - before, '+')}{interval})"
 
 
 def metric(name: str, value: float | None, low: float | None = None, high: float | None = None) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from engine import events as ev
 from engine import figures
 from engine.events.joint import PROMPTS, SOFT, TEXT
@@ -12,9 +14,12 @@ Table = tuple[list[str], list[list[str]]]
 CHOSEN = "★"
 NOTE = (
     f"Accuracies on the same test rows; {CHOSEN} is what development rows chose among the level's texts and soft prompts. "
-    "A carried prompt was made for the level before and not changed. Recovered is the share of the accuracy lost with the "
-    "plain prompt that a prompt wins back, undefined where the loss's own interval reaches zero. Beside it stands what the "
-    "same kind of prompt gains on the dense model: so much of a gain is plain adaptation to the task."
+    "A carried prompt was made for the level before and not changed."
+)
+SHARE = (
+    "Recovered is the share of the accuracy lost with the plain prompt that a prompt wins back, on the test rows, undefined "
+    "where the loss's own interval reaches zero. Beside it stands what the same prompt gains on the dense model: so much of a "
+    "gain is plain adaptation to the task."
 )
 
 
@@ -49,13 +54,24 @@ def grid(state: RunState, step: int, intervals: bool = True) -> Table:
 
 def recovered(state: RunState, step: int) -> Table:
     """A row for every kind of prompt at every level above the first."""
-    body = [
-        [e.level, e.prompt, figures.difference(-e.gap, -e.gap_high, -e.gap_low), figures.ratio(e.value, e.low, e.high),
+    found = [event for (at, level, _), event in state.recovered.items() if level and at == step]
+    return ["level", "prompt", "lost by pruning", "recovered [95%]", "gain on dense"], _shares(found)
+
+
+def chosen(state: RunState) -> Table:
+    """What the prompts win back that steps have chosen: a row a step."""
+    found = [event for (_, level, _), event in state.recovered.items() if not level]
+    return ["stage", "prompt", "lost", "recovered [95%]", "gain on dense"], _shares(found)
+
+
+def _shares(found: Sequence[ev.Recovered]) -> list[list[str]]:
+    return [
+        [e.level or e.stage, e.prompt, figures.difference(-e.gap, -e.gap_high, -e.gap_low),
+         figures.ratio(e.value, e.low, e.high),
          figures.NOTHING if None in (e.control, e.control_low, e.control_high)
          else figures.difference(e.control or 0.0, e.control_low or 0.0, e.control_high or 0.0)]
-        for (at, _, _), e in state.recovered.items() if at == step
+        for e in found
     ]  # fmt: skip
-    return ["level", "prompt", "lost by pruning", "recovered [95%]", "gain on dense"], body
 
 
 def transfers(state: RunState, step: int, kind: str) -> Table:
@@ -76,8 +92,11 @@ def sections(state: RunState) -> str:
     for step in steps(state):
         of = f" of step {step + 1}" if len(steps(state)) > 1 else ""
         parts += [section(f"Levels and prompts{of}", *grid(state, step)), NOTE]
-        parts.append(section(f"Recovered{of}", *recovered(state, step)))
+        won = section(f"Recovered{of}", *recovered(state, step))
+        parts += [won, SHARE] if won else []
         parts += [section(f"Transfer of the {kind} prompt{of}", *transfers(state, step, kind)) for kind in (TEXT, SOFT)]
+    won = section("Recovered by chosen prompts", *chosen(state))
+    parts += [won, SHARE] if won else []
     return "\n\n".join(part for part in parts if part)
 
 

@@ -33,12 +33,16 @@ PROMPT = (
     "task", "prompt", "calibration", "metric", "accuracy", "low", "high", "n", "against", "p_value", "p_holm", "verdict",
 )  # fmt: skip
 KEYS = ("stage", *WEIGHTS, *PROMPT, "perturbed")
+CHANGE = ("change_low", "change_high")
 
 
 def _perturbed(name: str, row: Row) -> str:
     """The figure on disturbed inputs, and what the disturbance changed on the same rows."""
     found = (row["perturbed"] or {}).get(name)
-    return figures.NOTHING if found is None else figures.disturbed(found["accuracy"], found["before"], row["metric"])
+    if found is None:
+        return figures.NOTHING
+    low, high = (found[key] for key in CHANGE)
+    return figures.disturbed(found["accuracy"], found["before"], row["metric"], low, high)
 
 
 COLUMNS: dict[str, Callable[[Row], str]] = {
@@ -219,7 +223,7 @@ def _prompt_row(
 
 def _disturbances(candidate: CandidateState | None, stage: str) -> Row | None:
     """What each perturbation made of a prompt at a stage; None where there was none."""
-    keys = ("n", "changed", "accuracy", "low", "high", "before")
+    keys = ("n", "changed", "accuracy", "low", "high", "before", *CHANGE)
     told = candidate.perturbed if candidate else {}
     found = {name: asdict(event) for (at, name), event in told.items() if at == stage}
     return {name: {key: event[key] for key in keys} for name, event in found.items()} or None

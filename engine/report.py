@@ -122,7 +122,7 @@ def _results(state: RunState) -> str:
     if set(headers) & set(PERTURBATIONS.names()):
         note += (
             " Under a perturbation's name stands the figure on the first test rows with disturbed inputs, and behind it the "
-            "points by which it differs from the same rows as they were."
+            "points by which it differs from the same rows as they were, with their paired interval."
         )
     parts = [results, note] if results and "verdict" in headers else [results]
     said = [figures.look(e.task, e.look, e.seen, e.rows) for e in state.tested.values() if e.look > 1]

@@ -157,7 +157,8 @@ class Narrator:
         return [f"{INDENT}{against}: {figure}, p {p}{holm}, n {event.n}: {event.verdict}"]
 
     def _prompt_perturbed(self, event: ev.PromptPerturbed) -> list[str]:
-        figure = named(event.metric, figures.disturbed(event.accuracy, event.before, event.metric))
+        change = (event.change_low, event.change_high)
+        figure = named(event.metric, figures.disturbed(event.accuracy, event.before, event.metric, *change))
         where = f"{event.stage} with {event.candidate}, {event.perturbation}"
         return [f"{INDENT}{where}: {figure}, n {event.n}, {event.changed} of them disturbed"]
 
@@ -177,7 +178,8 @@ class Narrator:
     def _recovered(self, event: ev.Recovered) -> list[str]:
         share, lost = figures.ratio(event.value, event.low, event.high), -event.gap
         gap = figures.difference(lost, -event.gap_high, -event.gap_low)
-        return [f"{INDENT}level {event.level}, {event.prompt}: recovered {share} of {gap}"]
+        where = f"level {event.level}, {event.prompt}" if event.level else f"{event.stage} with {event.prompt}"
+        return [f"{INDENT}{where}: recovered {share} of {gap}"]
 
     def _transferred(self, event: ev.Transferred) -> list[str]:
         if event.trained_at == event.used_at:

@@ -41,7 +41,8 @@ class Recovered(Event):
     """What share of the test accuracy that a level lost (`gap`, with the plain prompt) a kind of prompt wins back: `value` with
     a 95% paired bootstrap interval, None where the gap's own interval does not leave zero behind.
 
-    `control` is what the same kind of prompt gains on the dense model, None where it was not tried there.
+    `control` is what the same kind of prompt gains on the dense model, None where it was not tried there. Of a step that
+    chooses a prompt `stage` names the model and `prompt` the one chosen; there is no `level` then.
     """
 
     kind: ClassVar[str] = "recovered"
@@ -58,6 +59,7 @@ class Recovered(Event):
     control: float | None = None
     control_low: float | None = None
     control_high: float | None = None
+    stage: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -70,6 +70,7 @@ class PromptsCompared(Event):
 class PromptPerturbed(Event):
     """A finalist's `accuracy` (by the task's `metric`) on the first `n` test rows with disturbed inputs, of which `changed` are
     other than they were, and `before` on the same rows as they were; under the calibration that its step chose with.
+    `change_low`/`change_high` are the 95% paired bootstrap interval of accuracy - before.
     """
 
     kind: ClassVar[str] = "prompt_perturbed"
@@ -84,6 +85,8 @@ class PromptPerturbed(Event):
     high: float
     before: float
     metric: str = "accuracy"
+    change_low: float | None = None
+    change_high: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

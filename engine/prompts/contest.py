@@ -9,10 +9,11 @@ from functools import partial
 from typing import Any
 
 from engine import events as ev
+from engine import figures
 from engine.data.rows import Row
 from engine.data.tasks import Task
 from engine.errors import UsageError
-from engine.prompts import answers, calibration, classes, context, rendering
+from engine.prompts import answers, calibration, classes, context, pool, rendering
 from engine.prompts.answers import Given
 from engine.prompts.cache import ScoreCache
 from engine.prompts.clock import Clock
@@ -100,20 +101,27 @@ class Contest:
         winner = self.decide(winner, baselines, pick)
         others = [index for index in baselines if index != winner]
         finals = Finals(self.workspace, self.options, self.task, race, [*others, winner])
-        figures = finals.compare(self.scorer, self.workspace.stage)
+        tested = finals.compare(self.scorer, self.workspace.stage)
         finals.write(folder)
-        if self.options.control and self.workspace.stage != "dense":
-            finals.control()
+        won = self._control(finals) if self.options.control and self.workspace.stage != "dense" else {}
         cut = context.tell(self.workspace, self.scorer)
-        base, best = (figures[finals.indices.index(index)] for index in (baselines[-1], winner))
+        base, best = (tested[finals.indices.index(index)] for index in (baselines[-1], winner))
         prompts, metric = race.prompts, self.task.metric
         return {
             "task": self.task.name, "winner": prompts[winner].name, "baseline": prompts[baselines[-1]].name,
             "stage": self.workspace.stage, "calibration": self.options.calibration, "candidates": len(prompts),
             "scored": race.scored, metric: best.quality, f"baseline_{metric}": base.quality, "rows": best.rows,
             "tokens": race.tokens[winner], "baseline_tokens": race.tokens[baselines[-1]], "prompts": folder,
-            **({"cut": cut} if cut else {}),
+            **won, **({"cut": cut} if cut else {}),
         }  # fmt: skip
+
+    def _control(self, finals: Finals) -> dict[str, str]:
+        """The finalists on the dense model. Where a row is right or wrong: what of the loss is won back, for the summary."""
+        dense, plain = finals.control(), self.find(pool.plain(self.task))
+        if plain is None or not figures.binary(self.task.metric):
+            return {}
+        found = finals.recovered(plain, dense)
+        return {"recovered": figures.ratio(found.value, found.low, found.high)}
 
     def _score(self, prompt: Prompt, new: Sequence[Row]) -> Given:
         scores = answers.asked(self.scorer, self.task, prompt, new)

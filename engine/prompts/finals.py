@@ -12,13 +12,14 @@ from engine import events as ev
 from engine import files, statistics
 from engine.data.rows import Row
 from engine.data.tasks import Task
-from engine.prompts import answers, calibration, kept, robustness, soft
+from engine.prompts import answers, calibration, kept, recovered, robustness, soft
 from engine.prompts.answers import Given
 from engine.prompts.judging import Standing
 from engine.prompts.options import PromptStepOptions
 from engine.prompts.race import Race
 from engine.prompts.scorer import Scorer
 from engine.prompts.template import Prompt
+from engine.statistics import Regained
 from engine.subject import Subject
 from engine.workspace import Workspace
 
@@ -51,7 +52,7 @@ class Finals:
         scores, scorer = [], scorer.exact
         self.workspace.look(self.task)
         for prompt in self.finalists:
-            scorer.tell = partial(self._progress, f"test split: {prompt.name}")
+            scorer.tell = partial(self.progress, f"test split: {prompt.name}")
             scores.append(answers.asked(scorer, self.task, prompt, self.rows))
         for kind in dict.fromkeys(["none", self.options.calibration]):
             offsets = [self.race.offsets(index, kind) for index in self.indices]
@@ -61,8 +62,9 @@ class Finals:
         robustness.tell(self, scorer, stage)
         return self._figures
 
-    def control(self) -> None:
-        """The same prompts on the dense model: without this a gain can be plain adaptation to the task.
+    def control(self) -> dict[int, Standing]:
+        """The same prompts on the dense model: without this a gain can be plain adaptation to the task. Returns their figures
+        on the test rows by index.
 
         Its calibration is fitted on its own development scores. Virtual tokens of other sizes than its own are left out.
         """
@@ -78,8 +80,17 @@ class Finals:
         indices = [index for index in self.indices if self._fits(index, scorer.subject)]
         for index in indices:
             race.advance(index, len(rows))
-        if indices:
-            Finals(self.workspace, self.options, self.task, race, indices).compare(scorer, "dense")
+        if not indices:
+            return {}
+        finals = Finals(self.workspace, self.options, self.task, race, indices)
+        return dict(zip(indices, finals.compare(scorer, "dense"), strict=True))
+
+    def recovered(self, plain: int, dense: dict[int, Standing]) -> Regained:
+        """Tells what the winner wins back of what the plain prompt lost, each model calibrated on its own development rows."""
+        base, best = (self._figures[self.indices.index(index)].measured.right for index in (plain, self.indices[-1]))
+        same = dense[self.indices[-1]].measured.right if self.indices[-1] in dense else None
+        name, stage = self.finalists[-1].name, self.workspace.stage
+        return recovered.tell(self.workspace, name, best, base, dense[plain].measured.right, same, stage=stage)
 
     def _fits(self, index: int, dense: Subject) -> bool:
         prompt = self.race.prompts[index]
@@ -88,7 +99,8 @@ class Finals:
             self.workspace.log(f"the dense model has other sizes: {prompt.name} cannot be tried on it", "warning")
         return fits
 
-    def _progress(self, label: str, done: int, total: int) -> None:
+    def progress(self, label: str, done: int, total: int) -> None:
+        """Of rows."""
         self.workspace.progress(label, done, total, "rows")
 
     def _tell(self, figures: list[Standing], kind: str, stage: str) -> None:

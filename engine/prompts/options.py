@@ -33,7 +33,7 @@ class PromptStepOptions(JudgedOptions):
     budget: Written = 2000
     """examples that may be scored while choosing, or "200k tokens" (of the prompt, for every row) or "10 minutes" """
     control: bool = False
-    """score the finalists on the dense model too"""
+    """score the finalists on the dense model too: what share of the right answers lost with the plain prompt is won back"""
     robustness: list[str] = []
     """score the finalists on disturbed test rows too: see `compress-tui list perturbations`"""
     robustness_rows: int = Field(default=200, ge=1)

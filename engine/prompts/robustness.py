@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -65,12 +65,14 @@ def _tell_prompt(finals: Finals, scorer: Scorer, words: Words, index: int, promp
     options, workspace = finals.options, finals.workspace
     rows, task = finals.rows[: options.robustness_rows], finals.task
     offsets = finals.race.offsets(index, options.calibration)
+    scorer.tell = partial(finals.progress, f"test split: {prompt.name}")
     clean = _standing(scorer, task, prompt, rows, offsets)
     for name in options.robustness:
         before = Asked(prompt, rows, f"{name} {workspace.profile.seed}", words.write)
         asked = PERTURBATIONS.load(name).perturb(before)
         changed = _changed(before, asked)
         if changed:
+            scorer.tell = partial(finals.progress, f"{name}: {prompt.name}")
             found = _standing(scorer, task, asked.prompt, asked.rows, offsets)
             workspace.emit(ev.PromptPerturbed(**_event(workspace, prompt, words.stage, name, changed, clean, found)))
 
@@ -90,9 +92,11 @@ def _standing(
 def _event(
     workspace: Workspace, prompt: Prompt, stage: str, name: str, changed: int, before: Standing, after: Standing
 ) -> dict[str, Any]:
-    low, high = after.measured.interval(workspace.profile.seed)
+    seed = workspace.profile.seed
+    low, high = after.measured.interval(seed)
+    change = after.measured.against(before.measured, seed)
     return {
         "step": workspace.step, "candidate": prompt.name, "stage": stage, "perturbation": name, "n": after.rows,
         "changed": changed, "accuracy": after.quality, "low": low, "high": high, "before": before.quality,
-        "metric": after.measured.metric,
+        "metric": after.measured.metric, "change_low": change.low, "change_high": change.high,
     }  # fmt: skip

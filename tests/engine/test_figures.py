@@ -27,6 +27,7 @@ def test_a_measured_figure_of_a_task() -> None:
     assert figures.metric("bleu:captions", 0.25, 0.2, 0.3) == "25.0 [20.0, 30.0]"
     assert figures.metric("accuracy_norm:piqa", 0.5) == "50.0%"
     assert figures.disturbed(0.5, 0.6, "chrf") == "50.0 (-10.0)"
+    assert figures.disturbed(0.7, 0.75, "accuracy", -0.09, -0.01) == "70.0% (-5.0 [-9.0, -1.0])"
     assert not figures.judged("perplexity")
     shares = ["accuracy:x", "exact_match:x", "accuracy_norm:x", "chrf:x", "nll:x", "bytes"]
     assert [name for name in shares if figures.share_right(name)] == ["accuracy:x", "exact_match:x"]

@@ -112,14 +112,15 @@ async def test_races_of_two_steps_stand_apart(make_run: MakeRun) -> None:
 async def test_one_prompt_in_full(make_run: MakeRun) -> None:
     run = make_run("finished")
     disturbed = ev.PromptPerturbed(step=1, candidate="c03", stage="pruned", perturbation="typos", n=200, changed=198,
-                                   accuracy=0.745, low=0.680, high=0.801, before=0.775)  # fmt: skip
+                                   accuracy=0.745, low=0.680, high=0.801, before=0.775, change_low=-0.065,
+                                   change_high=0.005)  # fmt: skip
     append(run, ev.to_json(disturbed))
     app = app_on(run)
     async with app.run_test(size=LARGE) as pilot:
         await pilot.press("3")
         await settle(pilot)
         shown = words(app)
-        assert "74.5% (-3.0) n=200, 198 disturbed" in shown
+        assert "74.5% (-3.0 [-6.5, +0.5]) n=200, 198 disturbed" in shown
         assert "Classify the movie review as positive or negative." in shown
         assert "p <0.001, n=436" in shown
         await pilot.press("y")

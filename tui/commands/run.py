@@ -118,8 +118,13 @@ def grid_tables(state: RunState) -> list[str]:
     lines: list[str] = []
     for step in grids.steps(state):
         for headers, cells in (grids.grid(state, step, intervals=False), grids.recovered(state, step)):
-            lines += ["", *output.table(headers, cells, right=set(headers) - {"level", "prompt"})] if cells else []
-    return lines
+            lines += _grid_table(headers, cells)
+    return lines + _grid_table(*grids.chosen(state))
+
+
+def _grid_table(headers: list[str], cells: list[list[str]]) -> list[str]:
+
+    return ["", *output.table(headers, cells, right=set(headers) - {"level", "stage", "prompt"})] if cells else []
 
 
 def _one_profile(of_app: str | None, of_command: str | None) -> str | None:

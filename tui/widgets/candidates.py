@@ -111,8 +111,15 @@ def detail(state: RunState, name: str) -> Text:
         text.append(f"{stage:<9}{split:<5}{metric}{figures.quality(s.metric, s.accuracy, s.low, s.high)}", "")
         text.append(f" n={s.n} {calibration}\n", "bright_black")
     for (stage, perturbation), found in candidate.perturbed.items():
-        text.append(f"{stage:<9}{perturbation:<11}{figures.disturbed(found.accuracy, found.before, found.metric)}")
+        change = (found.change_low, found.change_high)
+        shown = figures.disturbed(found.accuracy, found.before, found.metric, *change)
+        text.append(f"{stage:<9}{perturbation:<11}{shown}")
         text.append(f" n={found.n}, {found.changed} disturbed\n", "bright_black")
+    won = state.recovered.get((candidate.step, "", name))
+    if won:
+        lost = figures.difference(-won.gap, -won.gap_high, -won.gap_low)
+        text.append(f"{won.stage:<9}recovered {figures.ratio(won.value, won.low, won.high)}")
+        text.append(f" of {lost} n={won.n}\n", "bright_black")
     compared = comparison(state, name)
     if compared:
         shown = figures.difference(compared.difference, compared.low, compared.high, compared.metric)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
-from fixtures.prompting import Scripted, at_work, toy
+from fixtures.prompting import Scripted, answering, at_work, toy
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engine import events as ev
-from engine import outcome
-from engine.prompts import adjust, robustness
+from engine import outcome, statistics
+from engine.data.rows import Row
+from engine.prompts import adjust, robustness, select
 from engine.prompts.disturbing import Asked
-from engine.prompts.options import AdjustPromptOptions
+from engine.prompts.options import AdjustPromptOptions, SelectPromptOptions
 from engine.prompts.perturbations import case, typos
 from engine.prompts.template import Prompt
 from engine.registry import PERTURBATIONS
@@ -104,6 +107,15 @@ def test_finalists_are_scored_on_disturbed_rows_of_both_models(tmp_path: Path, m
     assert {e.perturbation for e in found} == {"typos", "order", "paraphrase"}
     assert all(e.n == 12 and 0 < e.changed <= 12 for e in found)
     assert not [e for e in found if e.candidate == "plain" and e.perturbation == "order"], "it shows no demonstrations"
+    for e in found:
+        assert e.change_low is not None
+        assert e.change_high is not None
+        assert e.change_low <= e.accuracy - e.before <= e.change_high
+    label = ""
+    for event in told:  # what is said to be at work is what is then told of
+        label = event.label if isinstance(event, ev.Progress) else label
+        if isinstance(event, ev.PromptPerturbed):
+            assert label == f"{event.perturbation}: {event.candidate}"
     clean = {e.candidate: e.before for e in found if (e.stage, e.perturbation) == ("pruned", "typos")}
     rows = work.task("toy").test[:12]
     state = RunState.of([ev.StepStarted(step=0, use="adjust_prompt", title=""), *told,
@@ -116,4 +128,28 @@ def test_finalists_are_scored_on_disturbed_rows_of_both_models(tmp_path: Path, m
     at = headers.index("typos")
     shown = [row[at] for row in cells if "pruned + " in row[0] and row[at] != "-"]
     assert len(shown) == len(clean)
-    assert all("%" in cell and "(" in cell for cell in shown)
+    assert all(re.fullmatch(r"[\d.]+% \([-+][\d.]+ \[[-+][\d.]+, [-+][\d.]+\]\)", cell) for cell in shown)
+
+
+def test_the_change_is_paired(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On planted answers: what was wrong before and is wrong now adds nothing to the interval."""
+
+    def margin(prompt: Prompt, row: Row) -> float:
+        text = row.fields["text"]
+        return 1.0 if len(text) % 3 and (text == text.lower() or len(text) % 2) else -1.0
+
+    step = SelectPromptOptions(use="select_prompt", task="toy", candidates=["Yes?"], budget=100, robustness=["case"])
+    told: list[ev.Event] = []
+    work = at_work(tmp_path, step, told, toy(test=200))
+    answering(monkeypatch, margin)
+    select.run(work, step)
+    rows = work.task("toy").test
+    plain = Prompt("plain", work.task("toy").template)
+    after = PERTURBATIONS.load("case").perturb(Asked(plain, rows, "case 0", lambda _: [])).rows
+    right = [np.array([margin(plain, row) > 0 for row in some]) for some in (after, rows)]
+    expected = statistics.compare(*right, 0)
+    assert expected.difference < 0
+    for e in (e for e in told if isinstance(e, ev.PromptPerturbed)):
+        assert (e.accuracy - e.before, e.change_low, e.change_high) == (
+            pytest.approx(expected.difference), expected.low, expected.high,
+        )  # fmt: skip
