@@ -42,12 +42,19 @@ def named(template: str) -> list[str]:
 
 
 def check_template(template: str, fields: Iterable[str], where: str) -> None:
-    """Raises UsageError for a template without any field, with one that is not among `fields`, or with unbalanced braces."""
+    """Raises UsageError for a template without any field, with one that is not among `fields` or says how it is to be shown,
+    or with unbalanced braces.
+    """
     try:
-        names = named(template)
+        parts = [part for part in string.Formatter().parse(template) if part[1] is not None]
     except ValueError as error:
         raise UsageError(f"template: {error}", where=where, hint="write {{ and }} for plain braces") from error
-    known = list(fields)
+    for _, name, form, conversion in parts:
+        if form or conversion:
+            written = f"{name}{f'!{conversion}' if conversion else ''}{f':{form}' if form else ''}"
+            message = f"{{{written}}} in the template: a field is shown as it is, without a format or a conversion"
+            raise UsageError(message, where=where, hint=f"write {{{name}}}, or {{{{{written}}}}} for plain braces")
+    names, known = named(template), list(fields)
     if not names:
         hint = f"name what to show of a row, as {{{known[0]}}}" if known else None
         raise UsageError("the template has no field: every row would read the same", where=where, hint=hint)

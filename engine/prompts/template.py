@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
@@ -89,5 +90,6 @@ def _row(record: Mapping[str, Any]) -> Row:
 
 
 def fill(template: str, row: Row) -> str:
-    """`template` with the row's fields; braces in the row's text stay as they are."""
-    return template.format_map(row.fields)
+    """`template` with the row's fields, whatever characters their names have; braces in the row's text stay as they are."""
+    parts = string.Formatter().parse(template)
+    return "".join(literal + ("" if name is None else row.fields[name]) for literal, name, _, _ in parts)

@@ -222,6 +222,10 @@ def test_bad_choices(tmp_path: Path, choices: str) -> None:
         ("{}", "unknown field", "known: more, text"),
         ("{label}", "unknown field {label}", "known: more, text"),
         ("{text", "template: ", "{{ and }}"),
+        ("{text:d}", "{text:d} in the template", "write {text}, or {{text:d}}"),
+        ("{text!x}", "{text!x} in the template", "write {text}"),
+        ("{text!r:>9}", "{text!r:>9} in the template", "write {text}"),
+        ("{text:{width}}", "{text:{width}} in the template", "write {text}"),
     ],
 )
 def test_bad_templates(tmp_path: Path, template: str, said: str, hint: str) -> None:

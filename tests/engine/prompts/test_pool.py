@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.data.rows import Row
+from engine.data.rows import Row, check_template
 from engine.data.tasks import Task
 from engine.errors import Unavailable, UsageError
 from engine.prompts import pool
@@ -33,6 +33,13 @@ def task(train: int = 9, labels: dict[str, str] = LABELS) -> Task:
 
 def options(**changes: Any) -> SelectPromptOptions:
     return SelectPromptOptions.model_validate({"use": "select_prompt", "task": "t", **changes})
+
+
+@pytest.mark.parametrize("name", ["a.b", "0", "on [date]", "two words"])
+def test_a_column_may_have_any_name(name: str) -> None:
+    one = Row("x", {"text": "x", name: "{y}"}, (" a", " b"), 0)
+    check_template(f"{{{name}}}: {{text}}", one.fields, "here")
+    assert fill(f"{{{{}}}} {{{name}}}: {{text}}", one) == "{} {y}: x"
 
 
 def test_the_baseline_comes_first_and_is_the_plain_template() -> None:
