@@ -73,6 +73,18 @@ class ProfileError(UsageError):
         return out
 
 
+class Several(EngineError):
+    """What fails in several places, at once; who lacks nothing but what is not there is told so by the exit code."""
+
+    def __init__(self, errors: Iterable[EngineError]) -> None:
+        self.errors = list(errors)
+        self.exit_code = min(error.exit_code for error in self.errors)
+        super().__init__(f"{len(self.errors)} problems")
+
+    def lines(self) -> list[str]:
+        return [line for error in self.errors for line in error.lines()]
+
+
 @contextmanager
 def naming(key: str, value: str = "") -> Iterator[None]:
     """Errors from inside name this key of the profile as their place, and its value."""

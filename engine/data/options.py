@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from engine.errors import UsageError
 from engine.options import Options
 from engine.registry import METRICS
 
@@ -100,8 +101,8 @@ class TaskOptions(Options):
     clean: CleanOptions | None = None
     """cleaning of the rows' text"""
     overlap: Literal["auto", "refuse", "drop", "allow"] = "auto"
-    """train and dev rows that the test split asks too: refuse the task, drop them, allow them; auto drops those of at most one
-    in a hundred test rows and refuses more"""
+    """train and dev rows that the test split asks too, and train rows that the dev split asks: refuse the task, drop them,
+    allow them; auto drops those of at most one in a hundred test or dev rows and refuses more"""
 
     @field_validator("train", "dev", "test")
     @classmethod
@@ -115,12 +116,15 @@ class TaskOptions(Options):
     def _distinct(cls, labels: Labels) -> Labels:
         told: dict[str, str] = {}
         for label, words in verbalized(labels).items():
-            if not words or "" in words:
-                raise ValueError(f"label {label!r} needs a word that is not empty")
+            if not words or not all(word.strip() for word in words):
+                raise UsageError(f"label {label!r} needs a word that is not empty", hint='as in " yes"')
             for word in words:
                 if word in told:
                     raise ValueError(f"the word {word!r} stands for {told[word]!r} and again for {label!r}")
                 told[word] = label
+        if len(labels) == 1:
+            hint = "name the other label too, with its word; free answers have an answer_column instead"
+            raise UsageError(f"{label!r} is the only label: there is nothing to choose from", hint=hint)
         return labels
 
     @field_validator("metric")

@@ -1,5 +1,6 @@
-"""Rows that are asked in the test split and in the train or dev split too: a figure on rows that a prompt shows, was trained on
-or was chosen by says little. Equal are questions that read the same, case, blanks and punctuation aside.
+"""Rows that are asked in the test split and in the train or dev split too, or in the dev split and the train split: a figure on
+rows that a prompt shows, was trained on or was chosen by says little, and so does a choice by rows that it shows. Equal are
+questions that read the same, case, blanks and punctuation aside.
 """
 
 from __future__ import annotations
@@ -13,23 +14,28 @@ from engine.data.options import TaskOptions
 from engine.data.rows import Row, named
 from engine.errors import Unavailable, UsageError
 
-FEW = 0.01  # share of the test rows: public data sets repeat a handful, more is another mistake
+FEW = 0.01  # share of the rows that are asked again: public data sets repeat a handful, more is another mistake
+BEFORE = {"test": ("train", "dev"), "dev": ("train",)}
+"""which splits are not to ask what the named one asks"""
+BIASED = {
+    "test": "its figures on the test split are too good for it",
+    "dev": "prompts that show or learned them are chosen too readily",
+}
 PUNCTUATION = re.compile(r"[^\w\s](?!\s*\d)")  # the sign ahead of a number is none: 3 - 4 is not 3 + 4
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """Train and dev rows that the test split asks too, and how many of its `tested` rows they are."""
+    """Rows of splits before it that `split` asks too, by their split, and how many of its own rows are `asked` there."""
 
-    train: list[Row]
-    dev: list[Row]
-    tested: int
+    split: str
+    copies: dict[str, list[Row]]
+    asked: int
 
     def __str__(self) -> str:
-        counts = {"train": len(self.train), "dev": len(self.dev)}
-        which = " and ".join(f"{count} {split} rows" for split, count in counts.items() if count)
-        text = [*self.train, *self.dev][0].text[:60]
-        return f"{which} are in the test split too, case, blanks and punctuation aside, as {text!r}"
+        which = " and ".join(f"{len(rows)} {split} rows" for split, rows in self.copies.items() if rows)
+        text = next(row.text for rows in self.copies.values() for row in rows)[:60]
+        return f"{which} are in the {self.split} split too, case, blanks and punctuation aside, as {text!r}"
 
 
 def question(row: Row, template: str, free: bool = False) -> str:
@@ -57,34 +63,46 @@ def together(rows: Iterable[Row], template: str, free: bool = False) -> list[lis
     return list(groups.values())
 
 
-def found(splits: Mapping[str, list[Row]], template: str, free: bool = False) -> Overlap | None:
-    """The overlap of the splits, None where there is none."""
+def found(splits: Mapping[str, list[Row]], template: str, free: bool = False, split: str = "test") -> Overlap | None:
+    """What a split shares with those before it, None where that is nothing."""
     asked = partial(question, template=template, free=free)
-    tested = set(map(asked, splits["test"]))
-    train, dev = ([r for r in splits[s] if asked(r) in tested] for s in ("train", "dev"))
-    copied = set(map(asked, [*train, *dev]))
-    count = sum(asked(row) in copied for row in splits["test"])
-    return Overlap(train, dev, count) if count else None
+    own = set(map(asked, splits[split]))
+    copies = {before: [row for row in splits[before] if asked(row) in own] for before in BEFORE[split]}
+    copied = {asked(row) for rows in copies.values() for row in rows}
+    count = sum(asked(row) in copied for row in splits[split])
+    return Overlap(split, copies, count) if count else None
 
 
-def settle(splits: Mapping[str, list[Row]], options: TaskOptions, name: str) -> tuple[dict[str, list[Row]], str]:
-    """The splits as the task's `overlap` wants them, and words on what was found.
+def settle(
+    splits: Mapping[str, list[Row]], options: TaskOptions, name: str
+) -> tuple[dict[str, list[Row]], tuple[str, ...]]:
+    """The splits as the task's `overlap` wants them, and words on what was found, first of the test split.
 
     Raises UsageError for an overlap that is refused, Unavailable where nothing else is left of a split.
     """
-    overlap = found(splits, options.template, bool(options.answer_column))
-    if overlap is None:
-        return dict(splits), ""
-    few = overlap.tested <= FEW * len(splits["test"])
+    kept, notes = dict(splits), []
+    for split in BEFORE:
+        overlap = found(kept, options.template, bool(options.answer_column), split)
+        if overlap is not None:
+            kept, what = _settled(kept, overlap, options, f"task {name}")
+            notes.append(f"task {name}: {overlap}; {what}")
+    return kept, tuple(notes)
+
+
+def _settled(
+    splits: Mapping[str, list[Row]], overlap: Overlap, options: TaskOptions, where: str
+) -> tuple[dict[str, list[Row]], str]:
+    """The splits without the copies, or with them where they are allowed, and what was done."""
+    few = overlap.asked <= FEW * len(splits[overlap.split])
     if options.overlap == "refuse" or (options.overlap == "auto" and not few):
-        hint = 'overlap = "drop" leaves them out of train and dev, "allow" keeps them'
-        raise UsageError(str(overlap), where=f"task {name}", hint=hint)
+        hint = f'overlap = "drop" leaves them out of {" and ".join(overlap.copies)}, "allow" keeps them'
+        raise UsageError(str(overlap), where=where, hint=hint)
     if options.overlap == "allow":
-        return dict(splits), f"task {name}: {overlap}; they stay, and its figures on the test split are too good for it"
-    dropped = {id(row) for row in [*overlap.train, *overlap.dev]}
+        return dict(splits), f"they stay, and {BIASED[overlap.split]}"
+    dropped = {id(row) for rows in overlap.copies.values() for row in rows}
     kept = {split: [row for row in rows if id(row) not in dropped] for split, rows in splits.items()}
     for split, rows in kept.items():
         if not rows:
             hint = "name another file for it"
-            raise Unavailable(f"every {split} row is in the test split too", where=f"task {name}", hint=hint)
-    return kept, f"task {name}: {overlap}; they are left out"
+            raise Unavailable(f"every {split} row is in the {overlap.split} split too", where=where, hint=hint)
+    return kept, "they are left out"

@@ -10,8 +10,9 @@ import gzip
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -90,11 +91,16 @@ def ranged(source: str) -> tuple[str, slice]:
     return source[: found.start()], slice(begin, end)
 
 
+def path_of(source: str) -> Path:
+    """The path of a "file:PATH" without a range; ~ is the user's home."""
+    return Path(source.removeprefix("file:")).expanduser()
+
+
 def _read(source: str) -> Table:
     scheme, _, rest = source.partition(":")
     match scheme:
         case "file":
-            table = _read_file(Path(rest).expanduser())
+            table = _read_file(path_of(rest))
         case "demo":
             table = _read_demo(rest)
         case "hub":
@@ -105,9 +111,14 @@ def _read(source: str) -> Table:
 
 
 def read_text(path: Path) -> str:
-    """A UTF-8 file as text. Raises Unavailable when it is missing or encoded otherwise."""
+    """A UTF-8 file as text, as it is. Raises Unavailable when it is missing or encoded otherwise."""
     with _readable(path):
         return path.read_text(encoding="utf-8")
+
+
+def lines_of(path: Path) -> list[str]:
+    """Its lines, without a byte order mark. Raises as `read_text`."""
+    return read_text(path).removeprefix("\ufeff").rstrip("\n").split("\n")
 
 
 def demo_path(inside: str) -> Path:
@@ -128,12 +139,24 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise Unavailable("no such file", where=str(path)) from error
+        raise Unavailable("no such file", where=str(path), hint=elsewhere(path)) from error
     except UnicodeDecodeError as error:
         hint = f"convert it: iconv -f latin1 -t utf-8 {path.name}"
         raise Unavailable(f"not UTF-8 at byte {error.start}", where=str(path), hint=hint) from error
     except (OSError, EOFError, csv.Error) as error:
-        raise Unavailable(f"cannot be read: {error}", where=str(path)) from error
+        hint = "name a file in the folder" if path.is_dir() else "is it whole, and may it be read?"
+        why = getattr(error, "strerror", None) or error
+        raise Unavailable(f"cannot be read: {why}", where=str(path), hint=hint) from error
+
+
+def elsewhere(path: Path) -> str:
+    """A hint for a missing file: those beside it whose names are like its own, else where relative paths begin."""
+    near = list[str]()
+    with suppress(OSError):
+        near = get_close_matches(path.name, [file.name for file in path.parent.iterdir()], cutoff=0.7)
+    if near:
+        return f"did you mean {' or '.join(map(repr, near))}?"
+    return "a relative path in a profile begins in the profile's own folder"
 
 
 def aligned(path: Path) -> dict[str, Path]:
@@ -147,7 +170,7 @@ def aligned(path: Path) -> dict[str, Path]:
 
 def _read_aligned(path: Path) -> Table:
     """Files with as many lines each, a column for each. Raises Unavailable where they differ, or for a line without text."""
-    columns = {name: read_text(file).rstrip("\n").split("\n") for name, file in aligned(path).items()}
+    columns = {name: lines_of(file) for name, file in aligned(path).items()}
     lengths = {name: len(lines) for name, lines in columns.items()}
     if len(set(lengths.values())) > 1:
         told = ", ".join(f"{name} {count}" for name, count in lengths.items())

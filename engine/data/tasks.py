@@ -88,12 +88,12 @@ def load_task(name: str, options: TaskOptions | None, seed: int) -> Task:
     splits = {split: _rows(source, options, name) for split in SPLITS if (source := getattr(options, split))}
     counts = _clean(splits, options)
     whole = complete(splits, seed, name, options.template, bool(options.answer_column))
-    splits, note = overlap.settle(whole, options, name)
+    splits, notes = overlap.settle(whole, options, name)
     labels = {} if options.choices_column else dict(options.labels)
     generation = Generation(options.max_new_tokens, options.stop) if options.answer_column else None
     return Task(
         name, options.description, options.template, labels, splits["train"], splits["dev"],
-        splits["test"], _fingerprint(splits, options.template), counts, (note,) if note else (), options.chat,
+        splits["test"], _fingerprint(splits, options.template), counts, notes, options.chat,
         options.judge, generation,
     )  # fmt: skip
 
@@ -134,7 +134,7 @@ def _cuts(count: int, shares: list[float]) -> list[int]:
 
 def _rows(source: str, options: TaskOptions, name: str) -> list[Row]:
     whole, part = tables.ranged(source)
-    path = Path(whole.removeprefix("file:")).expanduser()
+    path = tables.path_of(whole)
     if source.startswith("file:") and path.suffix.lower() == ".txt" and not tables.aligned(path):
         table = _labelled_lines(path, options).part(part)
     else:
@@ -159,7 +159,7 @@ def _rows(source: str, options: TaskOptions, name: str) -> list[Row]:
 def _labelled_lines(path: Path, options: TaskOptions) -> tables.Table:
     """A .txt of lines `label text`, as SST-2 is often kept."""
     rows, numbers = [], []
-    for number, line in enumerate(tables.read_text(path).split("\n"), start=1):
+    for number, line in enumerate(tables.lines_of(path), start=1):
         if not line.strip():
             continue
         label, _, text = line.strip().partition(" ")
@@ -189,7 +189,15 @@ def _choices(value: Any, place: str) -> tuple[str, ...]:
         value = value.get("text")
     if not isinstance(value, list) or len(value) < 2 or not all(isinstance(choice, str) for choice in value):
         raise Unavailable("choices must be a list of at least two texts", where=place, hint='for example ["a", "b"]')
-    return tuple(" " + choice.strip() for choice in value)
+    choices = [choice.strip() for choice in value]
+    if "" in choices:
+        hint = 'write out what the answer is, as in "none of these", or leave the row out'
+        raise Unavailable(f"choice {choices.index('')} is empty", where=place, hint=hint)
+    repeated = next((choice for choice in choices if choices.count(choice) > 1), None)
+    if repeated is not None:
+        hint = "nobody can tell equal choices apart: make them differ, or leave the row out"
+        raise Unavailable(f"the choice {repeated!r} is there twice", where=place, hint=hint)
+    return tuple(" " + choice for choice in choices)
 
 
 def _answers(value: Any, place: str) -> tuple[str, ...]:

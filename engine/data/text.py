@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from engine.data import tables
@@ -103,7 +102,7 @@ def _documents(source: str, column: str, purpose: Purpose) -> list[str]:
 
 def _file_documents(file: str, column: str) -> list[str]:
     name, part = tables.ranged(file)
-    path = Path(name).expanduser()
+    path = tables.path_of(name)
     if path.suffix.lower() not in FILE_KINDS:
         kind = path.suffix or "a file without an extension"
         raise UsageError(f"cannot read {kind} as text", where=str(path), hint=f"known: {', '.join(FILE_KINDS)}")

@@ -116,9 +116,31 @@ def test_nothing_left_of_a_split(tmp_path: Path) -> None:
         load_task("x", options(tmp_path, files), 0)
 
 
-def test_other_splits_may_share_rows(tmp_path: Path) -> None:
-    files = {"train": ["one", "four"], "dev": ["Four", "five"], "test": MANY}
-    assert load_task("x", options(tmp_path, files), 0).notes == ()
+ELSEWHERE = [text.replace("test", "dev") for text in MANY]
+
+
+def test_a_training_row_that_the_dev_split_asks_is_left_out_of_train(tmp_path: Path) -> None:
+    files = {"train": ["one", "DEV aa?"], "dev": ELSEWHERE, "test": MANY}
+    task = load_task("x", options(tmp_path, files), 0)
+    assert (texts(task.train), len(task.dev)) == (["one"], 200)
+    assert task.notes == (
+        "task x: 1 train rows are in the dev split too, case, blanks and punctuation aside, as 'DEV aa?'; they are left out",
+    )
+    both = load_task("x", options(tmp_path, {**files, "dev": [*ELSEWHERE, "Test aa"]}), 0)
+    assert [("in the test split" in note, "in the dev split" in note) for note in both.notes] == [(1, 0), (0, 1)]
+
+
+def test_training_rows_that_are_development_rows_are_refused_unless_told(tmp_path: Path) -> None:
+    files = {"train": ["one", *ELSEWHERE[:3]], "dev": ELSEWHERE, "test": MANY}
+    with pytest.raises(UsageError, match="3 train rows are in the dev split too") as refused:
+        load_task("x", options(tmp_path, files), 0)
+    assert (refused.value.where, 'out of train, "allow"' in str(refused.value.hint)) == ("task x", True)
+    assert texts(load_task("x", options(tmp_path, files, overlap="drop"), 0).train) == ["one"]
+    allowed = load_task("x", options(tmp_path, files, overlap="allow"), 0)
+    assert len(allowed.train) == 4
+    assert "chosen too readily" in allowed.notes[0]
+    with pytest.raises(Unavailable, match="every train row is in the dev split too"):
+        load_task("x", options(tmp_path, {**files, "train": ELSEWHERE}, overlap="drop"), 0)
 
 
 @given(st.lists(st.sampled_from(["a b", "A b!", "a  b", "c", "C.", "d", "e", "f"]), min_size=40, max_size=60),
@@ -126,7 +148,8 @@ def test_other_splits_may_share_rows(tmp_path: Path) -> None:
 def test_splits_that_are_cut_here_never_overlap(drawn: list[str], named: tuple[str, ...]) -> None:
     """The texts of several named splits are told apart: what is checked is how one is cut."""
     rows = {split: [row(f"{split} {text}") for text in [*drawn, "a", "c", "d", "e", "f"]] for split in named}
-    assert overlap.found(complete(rows, 0, "x", "{text}"), "{text}") is None
+    whole = complete(rows, 0, "x", "{text}")
+    assert [overlap.found(whole, "{text}", split=split) for split in overlap.BEFORE] == [None, None]
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcdefgh"), st.sampled_from("12345678")), max_size=12))
@@ -147,4 +170,5 @@ def test_groups_are_the_connected_ones(drawn: list[tuple[str, str]]) -> None:
 def test_built_in_tasks_do_not_overlap(name: str) -> None:
     task: Task = load_task(name, None, 0)
     assert task.notes == ()
-    assert overlap.found({split: getattr(task, split) for split in SPLITS}, task.template) is None
+    splits = {split: getattr(task, split) for split in SPLITS}
+    assert [overlap.found(splits, task.template, split=split) for split in overlap.BEFORE] == [None, None]

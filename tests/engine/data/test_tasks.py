@@ -215,6 +215,20 @@ def test_bad_choices(tmp_path: Path, choices: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("choices", "said", "hint"),
+    [(["yes", "no", "yes "], "'yes' is there twice", "differ"), (["yes", ""], "choice 1 is empty", "none of these")],
+)
+def test_choices_that_nobody_can_tell_apart(tmp_path: Path, choices: list[str], said: str, hint: str) -> None:
+    file = tmp_path / "rows.jsonl"
+    rows = [{"text": "q", "options": given, "label": 0} for given in (["a", "b"], choices)]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(Unavailable, match=said) as caught:
+        load_task("x", options(test=f"file:{file}", choices_column="options"), 0)
+    assert str(caught.value.where).endswith("rows.jsonl, line 2")
+    assert hint in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
     ("template", "said", "hint"),
     [
         ("{txt}:", "unknown field {txt}", "did you mean 'text'"),
