@@ -88,6 +88,11 @@ def binary(metric: str) -> bool:
     return bool(getattr(registry.metric(metric), "BINARY", False))
 
 
+def shared(metric: str) -> bool:
+    """Whether a metric's figures are shares of 1, as all are but nats."""
+    return _shown_as(metric) != NATS
+
+
 def _shown_as(metric: str) -> str:
     """As its file says; per cent where another version's run names one that is not here."""
     return str(getattr(registry.metric(metric), "SHOWN", PERCENT))

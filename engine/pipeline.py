@@ -13,7 +13,7 @@ from importlib.metadata import version
 import torch
 
 from engine import events as ev
-from engine import figures, files, foreseen, gates, model, outcome, preflight, report, runs
+from engine import figures, files, foreseen, gates, model, outcome, preflight, report, runs, strictjson
 from engine import profile as profiles
 from engine.errors import DONE, GATE_MISSED, UsageError
 from engine.estimate import check as estimate
@@ -277,5 +277,5 @@ def write_report(workspace: Workspace, finished: ev.RunFinished) -> None:
     about = environment(workspace)
     state = copy.deepcopy(workspace.state).apply(finished)
     files.write_text(workspace.run.path / "report.md", report.markdown(state, about))
-    result = json.dumps(report.result(state, about), indent=2, ensure_ascii=False)
+    result = strictjson.dumps(report.result(state, about), indent=2)
     files.write_text(workspace.run.path / "result.json", result + "\n")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
+from engine import strictjson
 from engine.state import RunState
 from tui.widgets import candidates
 from tui.widgets.columns import Shown
@@ -28,7 +28,7 @@ def text(state: RunState, name: str, suffix: str) -> str:
     if suffix == ".txt":
         return state.candidates[name].text
     if suffix == ".json":
-        return json.dumps(records(state), indent=2, ensure_ascii=False) + "\n"
+        return strictjson.dumps(records(state), indent=2) + "\n"
     if suffix == ".csv":
         from engine.prompts.paired import as_csv
 

@@ -13,6 +13,7 @@ from contextlib import suppress
 from math import isfinite
 from typing import Any
 
+from engine import strictjson
 from engine.events.base import Event, Unknown
 from engine.events.checked import PLAIN, values_of
 from engine.events.export import ReferenceMeasured, SpeedMeasured
@@ -109,9 +110,9 @@ FINAL = (RunFinished, RunFailed, RunCancelled)
 def to_json(event: Event) -> str:
     """One line without the newline: schema, kind and the fields, in the order of their declaration."""
     if isinstance(event, Unknown):
-        return json.dumps(event.data, ensure_ascii=False)
+        return strictjson.dumps(event.data)
     record = {"schema": SCHEMA, "kind": event.kind, **dataclasses.asdict(event)}
-    return json.dumps(record, ensure_ascii=False)
+    return strictjson.dumps(record)
 
 
 def from_json(line: str | bytes) -> Event:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from functools import cache
+from math import nan
 from types import UnionType
 from typing import Any, NamedTuple, NotRequired, get_args, get_origin, get_type_hints, is_typeddict
 
@@ -33,10 +34,28 @@ def values_of(cls: Callable[..., Event], record: Mapping[str, Any]) -> dict[str,
     values = {}
     for name, declared, plain in _fields(cls):
         if name in record:
-            value = values[name] = record[name]
+            value = record[name]
             if type(value) not in plain and not _fits(value, declared):
-                return None
+                value = _counted(value, declared)
+                if not _fits(value, declared):
+                    return None
+            values[name] = value
     return values
+
+
+def _counted(value: Any, declared: Any) -> Any:
+    """The value with nan for every null where a number is declared: it was written for one that is not finite."""
+    inner = get_args(declared)
+    if value is None and declared is float:
+        return nan
+    if is_typeddict(declared) and isinstance(value, dict):
+        kinds = {name: kind for name, kind, _ in _named(declared)}
+        return {name: _counted(one, kinds.get(name)) for name, one in value.items()}
+    if get_origin(declared) is list and isinstance(value, list):
+        return [_counted(one, inner[0]) for one in value]
+    if get_origin(declared) is dict and isinstance(value, dict):
+        return {name: _counted(one, inner[1]) for name, one in value.items()}
+    return value
 
 
 @cache

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from engine import events as ev
-from engine import files, statistics
+from engine import files, statistics, strictjson
 from engine.data.rows import Row
 from engine.data.tasks import Task
 from engine.prompts import answers, calibration, kept, recovered, robustness, soft
@@ -140,7 +139,7 @@ class Finals:
                 [] if offsets is None else offsets.tolist(), virtual,
             ),
         )  # fmt: skip
-        lines = [json.dumps(self._example(i), ensure_ascii=False) for i in range(len(self.rows))]
+        lines = [strictjson.dumps(self._example(i)) for i in range(len(self.rows))]
         files.write_text(folder / kept.EXAMPLES, "\n".join(lines) + "\n")
         size = files.folder_bytes(folder)
         self.workspace.emit(

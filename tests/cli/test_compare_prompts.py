@@ -61,4 +61,13 @@ def test_a_missed_gate_is_exit_code_4(cli: Callable[..., Any]) -> None:
 def test_options_of_the_prompts_alone_are_refused_without(cli: Callable[..., Any]) -> None:
     result = cli("compare", "aaaa", "bbbb", "--different")
     assert result.code == 2
-    assert "go with --prompts" in result.err
+    assert "go with --prompts\nhint: add --prompts" in result.err
+
+
+@pytest.mark.usefixtures("two")
+@pytest.mark.parametrize("drop", ["nan", "inf", "-5", "5", "1"])
+def test_a_drop_that_cannot_be_one_is_refused(drop: str, cli: Callable[..., Any]) -> None:
+    result = cli("compare", "bbbb", "aaaa", "--prompts", "--max-drop", drop)
+    assert result.code == 2
+    assert "error: --max-drop" in result.err
+    assert "hint: " in result.err

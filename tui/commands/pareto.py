@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from engine import figures
+from engine import figures, strictjson
 from engine.errors import DONE
 from tui import output
 
@@ -33,7 +32,7 @@ def pareto(
     shown.sort(key=lambda pair: pair[0].bytes)
     if as_json:
         for artifact, good in shown:
-            output.data(json.dumps({**asdict(artifact), "dominated": not good}))
+            output.data(strictjson.dumps({**asdict(artifact), "dominated": not good}))
         return DONE
     right = ("size", "perplexity", "decode tok/s")
     header, *lines = output.table(HEADERS, [_cells(artifact, good) for artifact, good in shown], right)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import math
 from dataclasses import asdict
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from engine import figures
+from engine import figures, strictjson
 from engine.errors import DONE, GATE_MISSED, Unavailable, UsageError
 from tui import output
 from tui.commands.runs import Reference
@@ -65,13 +65,15 @@ def compare(
     from engine import runs
     from tui import comparing
 
+    if max_drop is not None and not 0 <= max_drop < math.inf:
+        raise UsageError(f"--max-drop {max_drop:g} is no drop", hint="a number from 0 on, as in --max-drop 0.02")
     if len(references) < 2:
         raise UsageError("compare needs two runs or more", hint="compress-tui runs lists them")
     found = [runs.find(reference) for reference in references]
     if prompts:
         return _paired(found, Form.json if as_json else form, rows or different, different, max_drop)
     if rows or different or max_drop is not None or form != Form.text:
-        raise UsageError("--rows, --different, --format and --max-drop go with --prompts")
+        raise UsageError("--rows, --different, --format and --max-drop go with --prompts", hint="add --prompts")
     states = [run.state() for run in found]
     names = [run.name for run in found]
     if not as_json:
@@ -79,10 +81,10 @@ def compare(
         return DONE
     for (stage, name), metrics in comparing.figures_of(states).items():
         values = {run: metric and metric.value for run, metric in zip(names, metrics, strict=True)}
-        output.data(json.dumps({"stage": stage, "figure": name, "runs": values}))
+        output.data(strictjson.dumps({"stage": stage, "figure": name, "runs": values}))
     for run, state in zip(names, states, strict=True):
         for prompt in comparing.best(state):
-            output.data(json.dumps({"run": run, "prompt": prompt}, ensure_ascii=False))
+            output.data(strictjson.dumps({"run": run, "prompt": prompt}))
     return DONE
 
 
@@ -92,11 +94,15 @@ def _paired(found: list[Run], form: Form, rows: bool, different: bool, max_drop:
     from engine.prompts import paired
 
     answers = [paired.winner_of(outcome.chosen_folder(run), str(n)) for n, run in enumerate(found, start=1)]
+    metric = answers[0].metric
+    if max_drop is not None and max_drop >= 1 and figures.shared(metric):
+        hint = "of all rows 2% are --max-drop 0.02"
+        raise UsageError(f"--max-drop {max_drop:g} never misses: {metric} is a share of 1", hint=hint)
     compared = paired.differences(answers)
     records = list(paired.rows(answers, different)) if rows else [asdict(d) for d in compared]
     if form == Form.json:
         for record in records:
-            output.data(json.dumps(record, ensure_ascii=False))
+            output.data(strictjson.dumps(record))
     elif form == Form.csv:
         output.data(paired.as_csv([paired.flat(r) for r in records] if rows else records))
     else:
@@ -135,5 +141,5 @@ def _made_now(run: Run, as_json: bool) -> str:
         raise Unavailable("the run has not said anything yet", where=run.name)
     environment = runs.read_json(run.path / "environment.json")
     if as_json:
-        return json.dumps(reports.result(state, environment), indent=2, ensure_ascii=False)
+        return strictjson.dumps(reports.result(state, environment), indent=2)
     return reports.markdown(state, environment).rstrip("\n")
