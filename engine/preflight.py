@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 
 from engine import figures, foreseen
+from engine.beforehand import prompt_steps, tasks
 from engine.data.tasks import Task
 from engine.errors import UsageError
 from engine.evaluation.options import EvaluateStepOptions
@@ -19,9 +20,8 @@ from engine.foreseen import Foreseen, prunings
 from engine.joint import grid
 from engine.joint.options import JointOptions
 from engine.matrices import Matrix
-from engine.options import StepOptions
 from engine.prompts import early, verbalizers
-from engine.prompts.options import EmbedPromptOptions, JudgedOptions, PromptStepOptions
+from engine.prompts.options import EmbedPromptOptions
 from engine.pruning import step as pruning
 from engine.pruning import structured
 from engine.pruning.options import PruneOptions
@@ -31,7 +31,6 @@ from engine.registry import FORMATS
 from engine.sensitivity.options import SensitivityOptions
 from engine.training import early as trainings
 from engine.training import room
-from engine.training.material import TASK
 from engine.training.options import RecoverOptions, TrainingOptions
 from engine.workspace import Workspace
 
@@ -46,7 +45,7 @@ def check(workspace: Workspace, matrices: list[Matrix]) -> None:
     check_measured(workspace)
     steps = foreseen.steps(workspace, matrices)
     check_lengths(workspace, steps)
-    for name in tasks(workspace):
+    for name in tasks(workspace.profile):
         task, tokenizer = workspace.task(name), workspace.subject.tokenizer
         for warning in verbalizers.check(task, tokenizer) if tokenizer else ():
             workspace.log(warning, "warning")
@@ -140,13 +139,6 @@ def check_prompts(steps: Sequence[Foreseen]) -> None:
                 early.check(step.workspace, one)
 
 
-def prompt_steps(step: StepOptions) -> list[PromptStepOptions]:
-    """Every way in which a step chooses prompts."""
-    if isinstance(step, JointOptions):
-        return step.prompt_steps
-    return [step] if isinstance(step, PromptStepOptions) else []
-
-
 def check_streamed(workspace: Workspace) -> None:
     """Refuses what needs the whole model in memory."""
     profile = workspace.profile
@@ -179,19 +171,6 @@ def check_streamed(workspace: Workspace) -> None:
         if wanted:
             message = f"{what} with the whole model in memory, and this one is read block by block"
             raise UsageError(message, where=where, hint=f'{instead}, or model.memory = "resident"')
-
-
-def tasks(workspace: Workspace) -> list[str]:
-    """Every task that the run will need."""
-    names = list(workspace.profile.evaluate.tasks)
-    for step in workspace.profile.step:
-        if isinstance(step, JudgedOptions):
-            names.append(step.task)
-        elif isinstance(step, EvaluateStepOptions):
-            names += step.tasks or []
-        elif isinstance(step, TrainingOptions) and step.data.startswith(TASK):
-            names.append(step.data.removeprefix(TASK))
-    return list(dict.fromkeys(names))
 
 
 def check_measured(workspace: Workspace) -> None:

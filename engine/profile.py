@@ -23,6 +23,7 @@ from engine.data.options import CalibrationOptions, TaskOptions
 from engine.errors import Problem, ProfileError, Unavailable, did_you_mean
 from engine.evaluation.options import EvaluateOptions
 from engine.options import Options, StepOptions
+from engine.prompts.options import ALONE, MORE, SelectPromptOptions
 from engine.registry import STEPS, TASKS
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ def parse(text: str, file: str, overrides: Sequence[str] = (), base: Path | None
     except ValidationError as error:
         problems += [_problem(raw, dict(item)) for item in error.errors()]
         raise ProfileError(file, problems) from error
-    problems += _unknown_tasks(profile)
+    problems += _unknown_tasks(profile) + _empty_pools(profile)
     if problems:
         raise ProfileError(file, problems)
     return profile
@@ -278,6 +279,11 @@ def _unknown_tasks(profile: Profile) -> list[Problem]:
         names = getattr(step, "tasks", None) or [getattr(step, "task", None)]
         named += [(f"step.{index}.task", name) for name in names if name]
     return [Problem(key, f"unknown task {n!r}", did_you_mean(n, known)) for key, n in named if n not in known]
+
+
+def _empty_pools(profile: Profile) -> list[Problem]:
+    pools = {i: step for i, step in enumerate(profile.step) if isinstance(step, SelectPromptOptions)}
+    return [Problem(f"step.{i}.candidates", ALONE, MORE) for i, step in pools.items() if step.plain_alone]
 
 
 def _fill(table: Any, model: BaseModel) -> None:

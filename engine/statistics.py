@@ -60,8 +60,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def above_zero(differences: NDArray[np.float64], alpha: float) -> bool:
-    """Whether paired differences are significantly positive: one-sided t-test, their own sign where they are all alike."""
-    if len(differences) < 2 or np.ptp(differences) < EQUAL:
+    """Whether paired differences are significantly positive: one-sided t-test, their own sign where they are all alike. A
+    single one says nothing.
+    """
+    if len(differences) < 2:
+        return False
+    if np.ptp(differences) < EQUAL:
         return bool(differences.mean() > EQUAL)
     return bool(scipy.stats.ttest_1samp(differences, 0, alternative="greater").pvalue < alpha)
 

@@ -12,8 +12,7 @@ from engine.estimate.parts import FLOAT
 from engine.estimate.scene import Scene
 from engine.estimate.sizes import Sizes
 from engine.training.losses import PIECE
-from engine.training.material import TASK
-from engine.training.options import DistillOptions, TrainingOptions
+from engine.training.options import TASK, DistillOptions, TrainingOptions
 
 ADAM_PASSES = 8  # float32 numbers read or written for each weight: gradient, mask, norm, and AdamW in one pass
 TRAINED = 3  # float32 numbers for each weight beside itself: its gradient and two moments

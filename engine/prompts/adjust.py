@@ -14,10 +14,10 @@ from typing import Any
 
 from engine.data.tasks import Task
 from engine.errors import UsageError
-from engine.prompts import pool, shortest
+from engine.prompts import needs, pool, shortest
 from engine.prompts.adjusting import Adjuster, Setting
 from engine.prompts.budget import Budget
-from engine.prompts.contest import Contest, length, prefix, set_apart
+from engine.prompts.contest import Contest, length, prefix
 from engine.prompts.finals import latest_winner
 from engine.prompts.judging import Standing
 from engine.prompts.optimizers import halving
@@ -42,8 +42,9 @@ def adjusted(contest: Contest, options: AdjustPromptOptions, start: Prompt) -> t
     check_method(workspace, contest.task, options)
     plain = pool.plain(contest.task, prefix(workspace))
     baselines = list(dict.fromkeys([contest.enter(plain), contest.enter(start)]))
-    rows = set_apart(contest.task, contest.race.rows, options.rows)
-    check_budget(workspace, options, [contest.race.tokens[index] for index in baselines], rows)
+    dev = len(contest.race.rows)
+    rows = needs.set_apart(contest.task, dev, options.rows)
+    needs.check_search(options, [contest.race.tokens[i] for i in baselines], dev, rows, f"step.{workspace.step}")
     seed = workspace.profile.seed
     generator = random.Random(f"adjust {seed} {workspace.step}")
     met = contest.race.rows[:rows]
@@ -91,37 +92,20 @@ def check_method(workspace: Workspace, task: Task, options: AdjustPromptOptions)
         raise UsageError(message, where=where, hint="another method: see compress-tui list adjusters")
 
 
-def check_budget(workspace: Workspace, options: AdjustPromptOptions, lengths: Sequence[int], rows: int) -> None:
-    """Raises UsageError when the budget cannot show `rows` to the prompts to begin with, of so many tokens and the start the
-    last, and then every finalist and the start another row.
-    """
-    budget = options.spending
-    first = rows * sum(budget.price(tokens) for tokens in lengths)
-    least = first + reserve(options, lengths[-1])
-    if budget.amount < least:
-        spent = f"{first} {budget.unit}"
-        message = f"a budget of {budget}, but the prompts to begin with take {spent} before the final"
-        raise UsageError(message, where=f"step.{workspace.step}.budget",
-                         hint=f"raise the budget to at least {least}, or lower rows or finalists")  # fmt: skip
-
-
-def reserve(options: AdjustPromptOptions, tokens: int) -> int:
-    """What the final needs: a row for every finalist and the start, of so many tokens."""
-    return (options.finalists + 1) * options.spending.price(tokens)
-
-
-def limit(options: AdjustPromptOptions, tokens: int) -> float:
-    """What the search may come to, where the start has so many tokens."""
+def limit(options: AdjustPromptOptions, tokens: int, rows: int) -> float:
+    """What the search may come to, where the start has so many tokens and the final so many rows."""
     budget = options.spending
     share = budget.amount * (1 - options.final)
-    return min(share if budget.unit == "minutes" else round(share), budget.amount - reserve(options, tokens))
+    return min(
+        share if budget.unit == "minutes" else round(share), budget.amount - needs.reserve(options, tokens, rows)
+    )
 
 
 def search(contest: Contest, options: AdjustPromptOptions, adjuster: Adjuster, baselines: list[int], rows: int) -> None:
     """Lets the adjuster propose until it ends or the search has spent what it may. Warns when nothing new was scored."""
     race, number, closed = contest.race, 0, False
     tokens = race.tokens[baselines[-1]]
-    most = limit(options, tokens)
+    most = limit(options, tokens, len(race.rows) - rows)
     meet(contest, baselines, rows, number)
     ask = next(adjuster, None)
     while ask is not None:

@@ -17,19 +17,21 @@ from __future__ import annotations
 import random
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from engine.data.rows import Row
 from engine.data.tasks import Task
-from engine.prompts.judging import Standing
 from engine.prompts.options import AdjustPromptOptions
-from engine.prompts.scorer import Scorer
 from engine.prompts.template import Prompt
-from engine.prompts.writer import Writer
 from engine.registry import ADJUSTERS
-from engine.subject import Subject
 
-Adjuster = Generator[Sequence[Prompt], Sequence[Standing], None]
+if TYPE_CHECKING:  # a profile is checked without torch
+    from engine.prompts.judging import Standing
+    from engine.prompts.scorer import Scorer
+    from engine.prompts.writer import Writer
+    from engine.subject import Subject
+
+Adjuster: TypeAlias = "Generator[Sequence[Prompt], Sequence[Standing], None]"
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from pydantic import BeforeValidator, Field
 Unit = Literal["examples", "tokens", "minutes"]
 UNITS: dict[str, Unit] = {"example": "examples", "token": "tokens", "minute": "minutes"}
 TIMES = {"": 1, "k": 1_000, "m": 1_000_000}
+BLOCK = 8
+"""rows that every prompt of a race meets at least, where there are as many; and those between two looks at the clock"""
 _WRITTEN = re.compile(r"(\d+(?:\.\d+)?)\s*([km]?)\s*(example|token|minute)s?", re.IGNORECASE)
 EXPECTED = 'must be a number of examples >= 1, or a text such as "200k tokens" or "10 minutes"'
 

@@ -13,7 +13,7 @@ from engine import figures
 from engine.data.rows import Row
 from engine.data.tasks import Task
 from engine.errors import UsageError
-from engine.prompts import answers, calibration, classes, context, pool, rendering
+from engine.prompts import answers, calibration, context, needs, pool, rendering
 from engine.prompts.answers import Given
 from engine.prompts.cache import ScoreCache
 from engine.prompts.clock import Clock
@@ -79,8 +79,8 @@ class Contest:
         return Writer(workspace.subject, ScoreCache(), workspace.profile.seed, workspace.check_stop)
 
     def check_budget(self, lengths: Sequence[int]) -> None:
-        """Raises UsageError when the budget cannot show prompts of so many tokens each a single row."""
-        check_budget(self.workspace, self.options, lengths)
+        """Raises UsageError when the budget cannot show prompts of so many tokens each a block of the rows that choose."""
+        needs.check_blocks(self.options, lengths, len(self.race.rows), f"step.{self.workspace.step}")
 
     def decide(self, winner: int, baselines: list[int], pick: Callable[[Sequence[int]], int] | None = None) -> int:
         """The winner, or a baseline that is better: it meets as many rows as the winner (its calibration is fitted on them),
@@ -149,44 +149,13 @@ def fitting_task(workspace: Workspace, options: JudgedOptions) -> Task:
     if not workspace.subject.is_language_model:
         raise UsageError("prompts need a language model", where=f"step.{workspace.step}")
     task = workspace.task(options.task)
-    check_calibration(task, options)
-    classes.check(task, options)
+    needs.check_task(task, options)
     return task
 
 
 def length(workspace: Workspace, prompt: Prompt) -> int:
     """Tokens of a prompt, its virtual ones too."""
     return rendering.length(prompt, workspace.subject.tokenizer) + (prompt.soft.tokens if prompt.soft else 0)
-
-
-def check_budget(workspace: Workspace, options: PromptStepOptions, lengths: Sequence[int]) -> None:
-    """Raises UsageError when the budget cannot show prompts of so many tokens each a single row. What minutes can show is not
-    known beforehand: the race says so itself.
-    """
-    budget = options.spending
-    least = sum(budget.price(tokens) for tokens in lengths)
-    if budget.amount < least:
-        hint = f"raise the budget to at least {4 * least} {budget.unit}, or shrink the pool"
-        raise UsageError(f"a budget of {budget} for {len(lengths)} prompts",
-                         where=f"step.{workspace.step}.budget", hint=hint)  # fmt: skip
-
-
-def set_apart(task: Task, rows: Sequence[Row], most: int) -> int:
-    """How many of the development rows may lead a search or check a training: `most`, at most half. The others choose.
-
-    Raises UsageError when there is a single one.
-    """
-    if len(rows) < 2:
-        raise UsageError("one development row cannot both guide and choose", where=f"task {task.name}",
-                         hint="more dev rows, or a larger dev_rows")  # fmt: skip
-    return min(most, len(rows) // 2)
-
-
-def check_calibration(task: Task, options: JudgedOptions) -> None:
-    """Raises UsageError when the task's choices differ from row to row: then there is no bias of a word to correct."""
-    if options.calibration != "none" and not task.labels:
-        hint = 'calibration = "none"'
-        raise UsageError("calibration needs a task with fixed labels", where=f"task {task.name}", hint=hint)
 
 
 def prefix(workspace: Workspace) -> str:

@@ -7,34 +7,48 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engine.errors import UsageError
-from engine.prompts import adjust, pool, room, written
-from engine.prompts.contest import Contest, check_budget, fitting_task, length, set_apart
+from engine.prompts import adjust, embed, needs, pool, room
+from engine.prompts.contest import Contest, fitting_task, length
 from engine.prompts.context import SHORTER
 from engine.prompts.forward import positions
-from engine.prompts.options import AdjustPromptOptions, EmbedPromptOptions, PromptStepOptions, SelectPromptOptions
+from engine.prompts.options import (
+    AdjustPromptOptions,
+    EmbedPromptOptions,
+    PromptStepOptions,
+    SelectPromptOptions,
+    StartedPromptOptions,
+)
 from engine.prompts.scorer import Scorer
 from engine.prompts.template import Prompt
 from engine.workspace import Workspace
 
 
 def check(workspace: Workspace, options: PromptStepOptions) -> None:
-    """Raises UsageError or Unavailable, as the step at the workspace's index would."""
-    task, seed = fitting_task(workspace, options), workspace.profile.seed
-    dev = task.dev[: options.dev_rows]
-    match options:
-        case SelectPromptOptions():
-            written.check(task, options, f"step.{workspace.step}")
-            prompts = pool.build(task, options, seed, written=pool.awaited(options))
-            check_budget(workspace, options, check_lengths(workspace, prompts))
-        case AdjustPromptOptions():
-            adjust.check_method(workspace, task, options)
-            rows, start = set_apart(task, dev, options.rows), pool.named_start(task, options, seed)
-            begun = [start] if start.same(pool.plain(task)) else [pool.plain(task), start]
-            adjust.check_budget(workspace, options, check_lengths(workspace, begun), rows)
-        case EmbedPromptOptions():
-            set_apart(task, dev, options.rows)
-            contest = Contest(workspace, options, task, Scorer(workspace.subject))
-            room.check(contest, options, pool.named_start(task, options, seed))
+    """Raises UsageError or Unavailable, as the step at the workspace's index would. Warns of what may be a mistake."""
+    task, seed, where = fitting_task(workspace, options), workspace.profile.seed, f"step.{workspace.step}"
+    for warning in pool.literal(given(options), task):
+        workspace.log(warning, "warning")
+    if isinstance(options, AdjustPromptOptions):
+        adjust.check_method(workspace, task, options)
+    if isinstance(options, EmbedPromptOptions):
+        contest = Contest(workspace, options, task, Scorer(workspace.subject))
+        embed.held_back(contest, options)
+        room.check(contest, options, pool.named_start(task, options, seed))
+        return
+    prompts = needs.begun(task, options, seed, where)
+    needs.check_budget(task, options, check_lengths(workspace, prompts), where)
+    alone = (
+        options is workspace.profile.step[workspace.step]
+    )  # what comes of a part of another step meets other prompts
+    if alone and isinstance(options, SelectPromptOptions):
+        pool.check_several(prompts, where)
+
+
+def given(options: PromptStepOptions) -> list[str]:
+    """The instructions that the options name."""
+    if isinstance(options, SelectPromptOptions):
+        return [instruction.text for instruction in pool.given(options)]
+    return [options.instruction or ""] if isinstance(options, StartedPromptOptions) else []
 
 
 def check_lengths(workspace: Workspace, prompts: Sequence[Prompt]) -> list[int]:

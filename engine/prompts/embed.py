@@ -20,9 +20,9 @@ from engine import events as ev
 from engine import files
 from engine.data.rows import Row
 from engine.errors import EngineError
-from engine.prompts import answers, calibration, pool, room
+from engine.prompts import answers, calibration, needs, pool, room
 from engine.prompts.adjust import starting
-from engine.prompts.contest import Contest, prefix, set_apart
+from engine.prompts.contest import Contest, prefix
 from engine.prompts.forward import positions
 from engine.prompts.judging import Standing
 from engine.prompts.lessons import Lessons
@@ -204,7 +204,7 @@ def better(race: Race, start: int, learned: int, candidates: Sequence[int]) -> i
 def held_back(contest: Contest, options: EmbedPromptOptions) -> Sequence[Row]:
     """Takes development rows by seed, at most half of them, out of the race for the training's checks."""
     rows, task, seed = list(contest.race.rows), contest.task, contest.workspace.profile.seed
-    count = set_apart(task, rows, options.rows)
+    count = needs.set_apart(task, len(rows), options.rows)
     held = pool.draw(rows, count, bool(task.labels), random.Random(f"{seed} checked"))
     taken = {id(row) for row in held}  # equal rows are different ones
     contest.race.rows = [row for row in rows if id(row) not in taken]

@@ -11,6 +11,8 @@ from engine.prompts.budget import Budget, Written
 from engine.registry import ADJUSTERS, OPTIMIZERS, PERTURBATIONS
 
 Form = Literal["soft", "prefix"]
+ALONE = "the pool is the plain prompt alone: there is nothing to choose from"
+MORE = "name candidates, a pool file or templates, demonstrations such as [0, 4], or ask for rewrites or induction"
 
 
 class JudgedOptions(StepOptions):
@@ -31,7 +33,8 @@ class PromptStepOptions(JudgedOptions):
     """What every prompt step chooses on, and what it shows of its choice."""
 
     budget: Written = 2000
-    """examples that may be scored while choosing, or "200k tokens" (of the prompt, for every row) or "10 minutes" """
+    """examples that may be scored while choosing, 8 for each prompt at least, or "200k tokens" (of the prompt, for every row) or
+    "10 minutes\""""
     control: bool = False
     """score the finalists on the dense model too: what share of the right answers lost with the plain prompt is won back"""
     robustness: list[str] = []
@@ -74,6 +77,12 @@ class SelectPromptOptions(PromptStepOptions):
     """how often to ask the model which instruction leads from some labelled training rows to their answers"""
     written_tokens: int = Field(default=60, ge=1)
     """tokens that an instruction which the model writes may have; longer ones are dropped"""
+
+    @property
+    def plain_alone(self) -> bool:
+        """Whether the options name nothing but the plain prompt."""
+        named = (self.pool, self.templates, self.rewrites, self.induction, any(self.demonstrations))
+        return not any(named) and not any(text.strip() for text in self.candidates)
 
     @field_validator("method")
     @classmethod

@@ -9,14 +9,14 @@ import math
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
+from engine.data import tables
 from engine.data.clean import normalize
 from engine.data.options import CleanOptions
 from engine.data.rows import Row, check_template
 from engine.data.tasks import Task
 from engine.errors import Unavailable, UsageError
-from engine.prompts.options import SelectPromptOptions, StartedPromptOptions
+from engine.prompts.options import ALONE, MORE, SelectPromptOptions, StartedPromptOptions
 from engine.prompts.template import Prompt
 
 BASELINE, START = "plain", "start"
@@ -130,15 +130,29 @@ def draw(rows: Sequence[Row], count: int, labelled: bool, generator: random.Rand
 
 def read_pool(source: str) -> list[str]:
     """Instructions of a `file:` pool, one a line."""
-    path = Path(source.removeprefix("file:"))
+    path = tables.path_of(source)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise Unavailable(f"cannot read the prompt pool: {error}", where=str(path)) from error
+        lines = tables.lines_of(path)
+    except Unavailable as error:
+        raise Unavailable(f"the prompt pool: {error.message}", where=error.where, hint=error.hint) from error
     pool = [line.strip().replace("\\n", "\n") for line in lines if line.strip()]
     if not pool:
         raise Unavailable("the prompt pool is empty", where=str(path), hint="one instruction a line")
     return pool
+
+
+def check_several(prompts: Sequence[Prompt], where: str) -> None:
+    """Raises UsageError for the plain prompt alone: a look at the test rows would be spent on no choice."""
+    if len(prompts) == 1:
+        raise UsageError(ALONE, where=f"{where}.candidates", hint=MORE)
+
+
+def literal(texts: Iterable[str], task: Task) -> list[str]:
+    """Warnings of instructions that have a field of the task's rows in braces: it is filled in in templates alone."""
+    fields = (task.dev or task.test or task.train)[0].fields
+    shown = {text: name for text in texts for name in fields if f"{{{name}}}" in text}
+    return [f"{{{name}}} is not filled in in the instruction {text[:60]!r}: fields belong in templates"
+            for text, name in shown.items()]  # fmt: skip
 
 
 def check_templates(task: Task, templates: Sequence[str]) -> None:

@@ -11,12 +11,10 @@ from engine.data.rows import Row
 from engine.errors import UsageError
 from engine.prompts import answers, calibration
 from engine.prompts.answers import Given
-from engine.prompts.budget import Budget, Unit
+from engine.prompts.budget import BLOCK, Budget, Unit
 from engine.prompts.clock import Clock
 from engine.prompts.judging import ACCURACY, Standing
 from engine.prompts.template import Prompt
-
-BLOCK = 8  # rows between two looks at the clock
 
 
 @dataclass

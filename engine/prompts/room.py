@@ -12,7 +12,7 @@ from dataclasses import replace
 from engine.data.rows import Row
 from engine.data.tasks import Task
 from engine.errors import UsageError
-from engine.prompts import context, pool
+from engine.prompts import context, needs, pool
 from engine.prompts.contest import Contest, length
 from engine.prompts.forward import positions
 from engine.prompts.options import EmbedPromptOptions
@@ -23,8 +23,8 @@ from engine.prompts.template import Prompt
 def check(contest: Contest, options: EmbedPromptOptions, start: Prompt) -> list[Row]:
     """The rows to train on. Raises UsageError for the first thing that the training ahead of `start` lacks."""
     check_answers(contest)
-    # plain, start, projected, the virtual tokens; the text without any
-    contest.check_budget([length(contest.workspace, start)] * (4 + (start.soft is not None)))
+    # one more where the start has virtual tokens: the text without any
+    contest.check_budget([length(contest.workspace, start)] * (needs.EMBEDDED + (start.soft is not None)))
     rows = training(contest.task, options, start, contest.workspace.profile.seed)
     check_positions(contest, options, behind(options, start), rows)
     check_form(contest, options)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from engine.prompts import pool, written
-from engine.prompts.contest import Contest, prefix
+from engine.prompts.contest import Contest, length, prefix
 from engine.prompts.options import SelectPromptOptions
 from engine.prompts.pool import Instruction
 from engine.prompts.template import Prompt
@@ -17,16 +17,22 @@ from engine.workspace import Workspace
 def run(workspace: Workspace, options: SelectPromptOptions) -> dict[str, Any]:
     """Chooses a prompt for the model as it is now; returns the step's summary."""
     contest = Contest.open(workspace, options)
-    winner = choose(contest, options)
+    prompts = candidates(contest, options)
+    pool.check_several(prompts, f"step.{workspace.step}")
+    contest.check_budget([length(workspace, prompt) for prompt in prompts])
+    winner = raced(contest, options, prompts)
     return contest.settle(winner, [0], workspace.artifact("prompts").name)
 
 
 def choose(contest: Contest, options: SelectPromptOptions, more: Sequence[Prompt] = ()) -> int:
     """The one that wins the race of the pool and some `more`; the plain prompt is the first to enter it."""
-    prompts = [*candidates(contest, options), *more]
+    return raced(contest, options, [*candidates(contest, options), *more])
+
+
+def raced(contest: Contest, options: SelectPromptOptions, prompts: Sequence[Prompt]) -> int:
+    """The index of the prompt that wins the race."""
     for prompt in prompts:
         contest.enter(prompt)
-    contest.check_budget(contest.race.tokens)
     winner: int = OPTIMIZERS.load(options.method).choose(contest.race)
     return winner
 

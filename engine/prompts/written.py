@@ -8,6 +8,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from engine.data.tasks import Task
 from engine.errors import UsageError
@@ -15,7 +16,9 @@ from engine.prompts import pool, requests
 from engine.prompts.options import SelectPromptOptions
 from engine.prompts.pool import Instruction
 from engine.prompts.requests import Answer
-from engine.prompts.writer import Writer
+
+if TYPE_CHECKING:  # a profile is checked without torch
+    from engine.prompts.writer import Writer
 
 EXAMPLES = 4  # rows that a request to induce an instruction shows
 AROUND = 20  # tokens of an answer that may lead up to the instruction

@@ -11,8 +11,8 @@ from engine.errors import UsageError, naming
 from engine.model import is_local, tokenizer
 from engine.subject import Subject
 from engine.training import room, sparse
-from engine.training.material import TASK, check_features
-from engine.training.options import DistillOptions, RecoverOptions, SparseTrainOptions, TrainingOptions
+from engine.training.material import check_features
+from engine.training.options import TASK, DistillOptions, RecoverOptions, SparseTrainOptions, TrainingOptions
 from engine.training.recover import check_blockwise
 from engine.training.teacher import check_fit, check_tokenizers, subject_of
 from engine.workspace import Workspace

@@ -16,11 +16,10 @@ from engine.data.features import Features
 from engine.errors import Unavailable, UsageError
 from engine.prompts import pool
 from engine.prompts.scorer import Scorer
-from engine.training.options import TrainingOptions
+from engine.training.options import TASK, TrainingOptions
 from engine.workspace import Workspace
 
 IGNORED = -100
-TASK = "task:"
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from engine.options import StepOptions
 from engine.pruning.options import PruneOptions
 
 EVERY_SECOND = "every-second-block"
+TASK = "task:"
+"""begins data that are a task's rows"""
 
 
 class TrainingOptions(StepOptions):

@@ -27,6 +27,7 @@ sparsity = 0.5
 [[step]]
 use = "select_prompt"
 task = "sst2"
+candidates = ["Good or bad?"]
 """
 SHIPPED = [file.stem for file in profile.shipped()]
 
@@ -79,7 +80,7 @@ def test_any_values_survive_being_written(
     raw = tomli.loads(SMALL)
     raw |= {"seed": seed, "description": description, "calibration": {"length": length}}
     raw["step"][0] |= {"sparsity": sparsity, "damping": damping}
-    raw["step"][1] |= {"candidates": candidates}
+    raw["step"][1] |= {"candidates": candidates, "demonstrations": [4]}
     loaded = profile.parse(tomlkit.dumps(raw), "p.toml")
     assert loaded.step[0].sparsity == sparsity
     assert profile.parse(profile.dump(loaded), "p.toml") == loaded
@@ -108,7 +109,7 @@ def test_a_users_task_survives_being_written() -> None:
         ("[calibration]\nsample = 3\n", "calibration.sample", "unknown key", "did you mean 'samples'"),
         ("[calibration.clean]\nunicod = 'NFC'\n", "calibration.clean.unicod", "unknown key", "did you mean 'unicode'"),
         ("[task.mine]\ntst = 'file:x'\n", "task.mine.tst", "unknown key", "did you mean 'test'"),
-        ("[task.sst2]\ntest = 'file:x'\nlabels = {a = 'b'}\n", "task", "'sst2' is a built-in task", None),
+        ("[task.sst2]\ntest = 'file:x'\nlabels = {a = 'b', c = 'd'}\n", "task", "'sst2' is a built-in task", None),
         ("[evaluate]\ntasks = ['sst3']\n", "evaluate.tasks", "unknown task 'sst3'", "did you mean 'sst2'"),
         ("[gate]\nperplexity_ratio = 0\n", "gate.perplexity_ratio", "Input should be greater than 0", None),
         ("[[step]]\nuse = 'prun'\n", "step.2.use", "unknown step 'prun'", "did you mean 'prune'"),
@@ -121,7 +122,11 @@ def test_a_users_task_survives_being_written() -> None:
         ("[[step]]\nuse = 'prune'\npattern = '2:4'\nsparsity = 0.7\n", "step.2", "pattern 2:4 means", None),
         ("[[step]]\nuse = 'prune'\nthreshold = 0.1\n", "step.2", "threshold goes with criterion", None),
         ("[[step]]\nuse = 'select_prompt'\n", "step.2.task", "missing", None),
-        ("[[step]]\nuse = 'select_prompt'\ntask = 'sst3'\n", "step.2.task", "unknown task 'sst3'", "did you mean"),
+        ("[[step]]\nuse = 'select_prompt'\ntask = 'sst2'\n", "step.2.candidates", "the pool is the plain", "templates"),
+        ("[[step]]\nuse = 'select_prompt'\ntask = 'sst2'\ncandidates = ['', ' ']\n", "step.2.candidates", "the pool is", None),
+        ("[task.x]\ntest = 'file:x'\nlabels = {a = 'b'}\n", "task.x.labels", "'a' is the only label", "answer_column"),
+        ("[task.x]\ntest = 'file:x'\nlabels = {a = 'b', c = ' '}\n", "task.x.labels", "label 'c' needs a word", '" yes"'),
+        ("[[step]]\nuse = 'select_prompt'\ntask = 'sst3'\ndemonstrations = [4]\n", "step.2.task", "unknown task 'sst3'", "did you mean"),
         ("[[step]]\nuse = 'export'\nformat = 'pickle'\n", "step.2.format", "unknown export format", "known: "),
     ],
 )  # fmt: skip

@@ -418,7 +418,7 @@ REFUSED = {
     "evaluate.speed": ("speed = false", "speed = true"),
     "evaluate.tasks": ("speed = false", 'speed = false\ntasks = ["sst2"]'),
     "step.0.threshold": ('criterion = "sparsegpt"\nsparsity = 0.25', 'criterion = "importance"\nthreshold = 0.00001'),
-    "step.2.use": ('use = "recover"\nepochs = 1', 'use = "select_prompt"\ntask = "sst2"'),
+    "step.2.use": ('use = "recover"\nepochs = 1', 'use = "select_prompt"\ntask = "sst2"\ndemonstrations = [4]'),
     "calibration.source": ('[calibration]\nsource = "file:{text}"', '[calibration]\nsource = "self"'),
 }
 

@@ -47,9 +47,10 @@ def show(
 @app.command()
 def check(reference: Reference, overrides: Overrides = None) -> None:
     """Check a profile; every problem is shown at once."""
-    from engine import profile
+    from engine import beforehand, profile
 
     checked = profile.load(reference, overrides or [])
+    beforehand.check(checked)
     steps = " > ".join(step.use for step in checked.step) or "no steps"
     output.data(f"{checked.name}: ok ({steps})")
 

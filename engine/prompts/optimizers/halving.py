@@ -71,4 +71,4 @@ def _next_round(race: Race, alive: list[int], number: int) -> list[int]:
 def _behind(margins: np.ndarray, leader: np.ndarray) -> bool:
     """Whether the leader's margins are significantly higher on the rows that both have met; a single row tells nothing."""
     rows = min(len(margins), len(leader))
-    return rows > 1 and statistics.above_zero(leader[:rows] - margins[:rows], ALPHA)
+    return statistics.above_zero(leader[:rows] - margins[:rows], ALPHA)

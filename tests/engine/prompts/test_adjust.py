@@ -106,11 +106,13 @@ def surely(right: Callable[[Prompt, Row], bool]) -> Callable[[Prompt, Row], floa
     return lambda prompt, row: 4.0 if right(prompt, row) else -4.0
 
 
-LEAST = 2 * 20 + 7  # both beginnings on half of the 40 development rows, then a row for six finalists and the start
+LEAST = (
+    2 * 20 + 7 * 8
+)  # both beginnings on half of the 40 development rows, then a block for six finalists and the start
 
 
 @pytest.mark.parametrize("objective", ["accuracy", "length"])
-@pytest.mark.parametrize("budget", [1, 8, 19, 20, 21, 39, 40, LEAST - 1])
+@pytest.mark.parametrize("budget", [1, 8, 19, 20, 21, 39, 40, 47, LEAST - 1])
 def test_a_budget_below_what_the_beginnings_need_is_refused(objective: str, budget: int, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=f"a budget of {budget} examples") as refused:
         adjusted(tmp_path / "run", options(budget=budget, objective=objective))
@@ -130,7 +132,7 @@ def test_the_least_budget_ends_and_says_that_nothing_was_searched(final: float, 
 @pytest.mark.parametrize(("room", "entered"), [(0, 0), (1, 1), (2, 2), (5, 5)])
 def test_the_affordable_beginning_of_an_ask_enters(room: int, entered: int, tmp_path: Path) -> None:
     """The first ask of grips is the start itself, the second five or six edits of it."""
-    chosen = options(**{**QUICK, "final": 0.5, "budget": 2 * 8 * (2 + room)})
+    chosen = options(**{**QUICK, "final": 0.5, "finalists": 1, "budget": 2 * 8 * (2 + room)})
     summary, told = adjusted(tmp_path / "run", chosen)
     warned = any(isinstance(e, ev.Log) and "scored no new prompt" in e.message for e in told)
     assert summary["candidates"] == 2 + entered

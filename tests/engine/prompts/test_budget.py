@@ -76,6 +76,7 @@ source = "demo"
 [[step]]
 use = "select_prompt"
 task = "sst2"
+candidates = ["Good or bad?"]
 budget = {budget}
 """
 

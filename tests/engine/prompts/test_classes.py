@@ -22,7 +22,9 @@ def of_class(rows: list[Row], gold: int) -> list[Row]:
 
 
 def select(**changes: Any) -> PromptStepOptions:
-    return SelectPromptOptions.model_validate({"use": "select_prompt", "task": "toy", **changes})
+    return SelectPromptOptions.model_validate(
+        {"use": "select_prompt", "task": "toy", "candidates": ["Yes?"], **changes}
+    )
 
 
 def adjust(**changes: Any) -> PromptStepOptions:

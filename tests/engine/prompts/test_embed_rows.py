@@ -152,9 +152,11 @@ def test_a_form_that_the_model_cannot_have_is_refused_before_the_run(tmp_path: P
 @pytest.mark.parametrize(
     ("step", "least"),
     [
-        (SelectPromptOptions(use="select_prompt", task="toy", candidates=["a", "b"], budget=2), 3),
-        (AdjustPromptOptions(use="adjust_prompt", task="toy", budget=26), 27),
-        (AdjustPromptOptions(use="adjust_prompt", task="toy", instruction="a", budget=46), 47),
+        (SelectPromptOptions(use="select_prompt", task="toy", candidates=["a", "b"], budget=23), 3 * 8),
+        (SelectPromptOptions(use="select_prompt", task="toy", candidates=["a", "b"], budget=14, dev_rows=5), 3 * 5),
+        (AdjustPromptOptions(use="adjust_prompt", task="toy", budget=75), 20 + 7 * 8),
+        (AdjustPromptOptions(use="adjust_prompt", task="toy", instruction="a", budget=95), 2 * 20 + 7 * 8),
+        (options(budget=31), 4 * 8),
     ],
 )
 def test_a_budget_that_is_too_small_is_refused_before_the_run(
@@ -165,5 +167,6 @@ def test_a_budget_that_is_too_small_is_refused_before_the_run(
     with pytest.raises(UsageError, match="a budget of") as refused:
         preflight.check_prompts(foreseen.steps(made, []))
     assert refused.value.where == "step.0.budget"
+    assert f"at least {least}" in (refused.value.hint or "")
     made.profile = made.profile.model_copy(update={"step": [step.model_copy(update={"budget": least})]})
     preflight.check_prompts(foreseen.steps(made, []))

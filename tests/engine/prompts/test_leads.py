@@ -7,6 +7,7 @@ import pytest
 import torch
 from fixtures.races import Planted
 
+from engine import statistics
 from engine.prompts.judging import ACCURACY, Standing, of_answers, of_choices
 
 
@@ -52,6 +53,12 @@ def test_rows_that_one_alone_has_met_do_not_count() -> None:
     assert race.ranked(range(2)) == [1, 0]
     assert race.best(0, range(2)) == 0
     assert not standing([True, False]).leads(standing([True, False]))
+
+
+def test_a_single_row_is_no_lead() -> None:
+    assert not standing([True]).leads(standing([False]))
+    assert standing([True, True]).leads(standing([False, False]))
+    assert not statistics.above_zero(np.array([0.5]), 0.4)
 
 
 def test_of_free_answers_the_figure_leads() -> None:

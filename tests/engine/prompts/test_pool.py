@@ -132,6 +132,12 @@ def test_a_pool_file_is_one_instruction_a_line(tmp_path: Path) -> None:
     assert [prompt.instruction for prompt in found] == ["", "First.", "Say so.", "Tell me:\nnow"]
 
 
+def test_a_pool_file_may_begin_with_a_mark_and_lie_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "pool.txt").write_text("Say so.\nTell me.\n", encoding="utf-8-sig")
+    assert pool.read_pool("file:~/pool.txt") == ["Say so.", "Tell me."]
+
+
 @pytest.mark.parametrize("content", [None, b"", b" \n\n", b"\xff\xfe\x00"])
 def test_a_pool_file_that_cannot_serve(tmp_path: Path, content: bytes | None) -> None:
     file = tmp_path / "pool.txt"
@@ -140,6 +146,16 @@ def test_a_pool_file_that_cannot_serve(tmp_path: Path, content: bytes | None) ->
     with pytest.raises(Unavailable, match="prompt pool") as caught:
         pool.read_pool(f"file:{file}")
     assert caught.value.where == str(file)
+    assert str(file) not in caught.value.message
+    assert caught.value.hint
+
+
+def test_a_pool_file_that_is_misspelled_or_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("Say so.")
+    for name, hint in (("promts.txt", "did you mean 'prompts.txt'?"), ("", "name a file in the folder")):
+        with pytest.raises(Unavailable) as caught:
+            pool.read_pool(f"file:{tmp_path / name}")
+        assert caught.value.hint == hint
 
 
 def test_a_prompt_is_instruction_demonstrations_and_template() -> None:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fixtures.prompting import at_work
+from fixtures.prompting import at_work, toy
 
 from engine import events as ev
-from engine.errors import Cancelled
+from engine import foreseen, preflight
+from engine.errors import Cancelled, UsageError
 from engine.prompts.options import SelectPromptOptions
 from engine.prompts.select import run
 from engine.registry import OPTIMIZERS
@@ -46,6 +47,25 @@ def test_repetitions_are_left_out_and_counted(tmp_path: Path) -> None:
     assert "repeat" not in logged(told)
 
 
+@pytest.mark.parametrize("changes", [{}, {"candidates": ["", " "]}, {"templates": [toy().template]}])
+def test_a_pool_of_the_plain_prompt_alone_is_refused(changes: dict[str, Any], tmp_path: Path) -> None:
+    step, told = options(**changes), list[ev.Event]()
+    made = working(tmp_path / "run", step, told)
+    for refusing in (lambda: preflight.check_prompts(foreseen.steps(made, [])), lambda: run(made, step)):
+        with pytest.raises(UsageError, match="plain prompt alone") as refused:
+            refusing()
+        assert refused.value.where == "step.0.candidates"
+    assert not [event for event in told if isinstance(event, ev.SplitTested)], "no look at the test rows is spent"
+
+
+def test_an_instruction_that_has_a_field_is_warned_of(tmp_path: Path) -> None:
+    told = list[ev.Event]()
+    step = options(candidates=["Is {text} true?", "Answer as {json}."])
+    preflight.check_prompts(foreseen.steps(working(tmp_path / "run", step, told), []))
+    (warned,) = [event for event in told if isinstance(event, ev.Log) and event.level == "warning"]
+    assert "{text} is not filled in in the instruction 'Is {text} true?'" in warned.message
+
+
 def stopped(made: Workspace, step: SelectPromptOptions, after: int) -> int:
     """Runs the step until it has asked so many times whether to stop; returns how often it did."""
     asked = 0
@@ -61,7 +81,7 @@ def stopped(made: Workspace, step: SelectPromptOptions, after: int) -> int:
     return asked
 
 
-@pytest.mark.parametrize("budget", [120, "1500 tokens"])
+@pytest.mark.parametrize("budget", [240, "12k tokens"])
 @pytest.mark.parametrize("method", OPTIMIZERS.names())
 def test_cancelled_in_the_middle_of_a_race_and_run_again_it_chooses_the_same(
     method: str, budget: int | str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -46,6 +46,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> profile.Profile:
         [[step]]
         use = "select_prompt"
         task = "mood"
+        candidates = ["Yes or no?"]
         calibration = "batch"
     """
     Path("small.toml").write_text(text)
