@@ -33,8 +33,8 @@ class PromptStepOptions(JudgedOptions):
     """What every prompt step chooses on, and what it shows of its choice."""
 
     budget: Written = 2000
-    """examples that may be scored while choosing, 8 for each prompt at least, or "200k tokens" (of the prompt, for every row) or
-    "10 minutes\""""
+    """examples that may be scored while choosing, 8 for each prompt at least, or "200k tokens" (of the prompt, for every row)
+    or "10 minutes\""""
     control: bool = False
     """score the finalists on the dense model too: what share of the right answers lost with the plain prompt is won back"""
     robustness: list[str] = []

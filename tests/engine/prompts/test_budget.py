@@ -254,7 +254,9 @@ def test_an_adjusters_own_minutes_are_spent_before_it_enters_more(
 ) -> None:
     summary, met = slow_search(tmp_path / "run", monkeypatch, own, {})
     assert summary["candidates"] == len(met) == 1 + entered
-    assert summary["winner"].startswith("a")
+    assert summary["winner"].startswith("a") == (own < 300), (
+        "what is left shows the finalists a single row, which is no lead"
+    )
 
 
 def test_who_meets_a_row_only_in_part_when_the_minutes_end_is_no_finalist(
@@ -264,7 +266,7 @@ def test_who_meets_a_row_only_in_part_when_the_minutes_end_is_no_finalist(
     assert met.pop("a03") == 8, "of the 16"
     assert min(met.values()) >= 16
     assert summary["candidates"] == 4
-    assert summary["winner"] in ("a01", "a02")
+    assert summary["winner"] == "plain", "nobody is ahead on the single row that is left for the final"
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,9 @@ def test_the_model_itself_writes_and_a_repeated_step_finds_the_same_pool(tmp_pat
     for name in ("one", "two"):
         told = list[ev.Event]()
         select.run(at_work(tmp_path / name, step, told), step)
-        assert any("the model wrote 6 instructions" in e.message for e in told if isinstance(e, ev.Log))
+        assert any("the model wrote 6 instructions: 0 kept" in e.message for e in told if isinstance(e, ev.Log))
+        warned = [e.message for e in told if isinstance(e, ev.Log) and e.level == "warning"]
+        assert any("plain prompt alone" in message and "wrote nothing" in message for message in warned)
         pools.append([event.text for event in told if isinstance(event, ev.CandidateAdded)])
     assert pools[0] == pools[1]
 
