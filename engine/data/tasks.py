@@ -16,7 +16,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -151,6 +151,8 @@ def _rows(source: str, options: TaskOptions, name: str) -> list[Row]:
         if any(len(several) > 1 for several in words):
             more = tuple(several[1:] for several in words)
     golds = [0] * len(texts) if options.answer_column else _golds(table, choices, options)
+    if options.choices_column:
+        choices, golds = _distinct(choices, golds)
     fields = [{**_fields(row, options), "text": text} for text, row in zip(texts, table.rows, strict=True)]
     check_fields(options.template, fields, table.place, where=f"task {name}")
     return [Row(*about, more) for about in zip(texts, fields, choices, golds, strict=True)]
@@ -193,10 +195,9 @@ def _choices(value: Any, place: str) -> tuple[str, ...]:
     if "" in choices:
         hint = 'write out what the answer is, as in "none of these", or leave the row out'
         raise Unavailable(f"choice {choices.index('')} is empty", where=place, hint=hint)
-    repeated = next((choice for choice in choices if choices.count(choice) > 1), None)
-    if repeated is not None:
+    if len(set(choices)) < 2:
         hint = "nobody can tell equal choices apart: make them differ, or leave the row out"
-        raise Unavailable(f"the choice {repeated!r} is there twice", where=place, hint=hint)
+        raise Unavailable(f"the only choice is {choices[0]!r}", where=place, hint=hint)
     return tuple(" " + choice for choice in choices)
 
 
@@ -212,6 +213,13 @@ def _golds(table: tables.Table, choices: list[tuple[str, ...]], options: TaskOpt
     """The index of every row's right choice."""
     labels = table.column(options.label_column)
     return [_gold(label, choices[i], options, table, i) for i, label in enumerate(labels)]
+
+
+def _distinct(choices: Sequence[tuple[str, ...]], golds: Sequence[int]) -> tuple[list[tuple[str, ...]], list[int]]:
+    """Every row's choices once each, and the right one's place among them: ARC has rows in which one stands twice."""
+    once = [tuple(dict.fromkeys(several)) for several in choices]
+    rights = zip(choices, golds, strict=True)
+    return once, [own.index(several[gold]) for own, (several, gold) in zip(once, rights, strict=True)]
 
 
 def _gold(value: Any, choices: tuple[str, ...], options: TaskOptions, table: tables.Table, index: int) -> int:

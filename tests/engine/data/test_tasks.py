@@ -66,7 +66,7 @@ def test_sst2_is_split_as_the_demo_needs_it() -> None:
 def test_the_shared_sst2_files_load_in_their_order(shared_data: Path) -> None:
     folder = shared_data / "classification" / "sst2"
     task = load_task("x", options(**{split: f"file:{folder / split}.txt" for split in SPLITS}), 0)
-    assert sizes(task) == (6920 - 3, 872, 1821)
+    assert sizes(task) == (6920 - 4, 872, 1821)
     assert "3 train rows are in the test split too" in task.notes[0]
     first = (folder / "test.txt").read_text().split("\n")[0]
     assert f"{task.test[0].gold} {task.test[0].text}" == first.strip()
@@ -216,7 +216,7 @@ def test_bad_choices(tmp_path: Path, choices: str) -> None:
 
 @pytest.mark.parametrize(
     ("choices", "said", "hint"),
-    [(["yes", "no", "yes "], "'yes' is there twice", "differ"), (["yes", ""], "choice 1 is empty", "none of these")],
+    [(["yes", "yes "], "the only choice is 'yes'", "differ"), (["yes", ""], "choice 1 is empty", "none of these")],
 )
 def test_choices_that_nobody_can_tell_apart(tmp_path: Path, choices: list[str], said: str, hint: str) -> None:
     file = tmp_path / "rows.jsonl"
@@ -226,6 +226,16 @@ def test_choices_that_nobody_can_tell_apart(tmp_path: Path, choices: list[str], 
         load_task("x", options(test=f"file:{file}", choices_column="options"), 0)
     assert str(caught.value.where).endswith("rows.jsonl, line 2")
     assert hint in (caught.value.hint or "")
+
+
+def test_a_choice_that_stands_twice_is_one(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    rows = [{"text": f"q{gold}", "options": ["a", "b", "a ", "c"], "label": gold} for gold in range(4)]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    task = load_task("x", options(test=f"file:{file}", choices_column="options"), 0)
+    every = sorted([*task.train, *task.dev, *task.test], key=lambda row: row.text)
+    assert {row.choices for row in every} == {(" a", " b", " c")}
+    assert [row.gold for row in every] == [0, 1, 0, 2]
 
 
 @pytest.mark.parametrize(
