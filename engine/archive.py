@@ -2,12 +2,14 @@
 
 Artifacts are comparable when they come from the same model and were measured on the same windows of the same text, their speeds
 on the same device and number of threads. A perplexity is lower than another where the 95% interval of their paired difference
-over windows leaves zero out. No torch.
+over windows leaves zero out: of three artifacts the first may so be a tie with the second and the second with the third, but not
+the first with the third. No torch.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -60,24 +62,37 @@ def add(artifact: Measured) -> None:
         archive.commit()
 
 
-def of_model(model: str) -> list[Measured]:
-    """A model's artifacts that are still there and have a perplexity, in the order of measurement: all those on the text that
-    was used last.
+def still_there(model: str) -> list[Measured]:
+    """A model's artifacts that are still there and have a perplexity, on whatever text, in the order of measurement.
+
+    A folder that has none under its path has those that were kept under its name as seen from here, as older versions did.
     """
     with _open() as archive:
-        rows = archive.execute(
-            f"SELECT {', '.join(COLUMNS)} FROM {TABLE} WHERE model = ? AND perplexity IS NOT NULL ORDER BY time",
-            (model,),
-        ).fetchall()
-    kept = [replace(Measured(*row), losses=tuple(json.loads(row[-1]))) for row in rows]
-    artifacts = [artifact for artifact in kept if Path(artifact.run, artifact.path).exists()]
+        found = _entries(archive, model)
+        if not found and Path(model).is_absolute():
+            found = _entries(archive, os.path.relpath(model))
+    return [artifact for artifact in found if Path(artifact.run, artifact.path).exists()]
+
+
+def _entries(archive: sqlite3.Connection, model: str) -> list[Measured]:
+    rows = archive.execute(
+        f"SELECT {', '.join(COLUMNS)} FROM {TABLE} WHERE model = ? AND perplexity IS NOT NULL ORDER BY time", (model,)
+    ).fetchall()
+    return [replace(Measured(*row), losses=tuple(json.loads(row[-1]))) for row in rows]
+
+
+def of_model(model: str) -> list[Measured]:
+    """Of the artifacts that are still there all those on the text that was used last."""
+    artifacts = still_there(model)
     return [artifact for artifact in artifacts if artifact.text == artifacts[-1].text]
 
 
-def found(model: str) -> list[Measured]:
-    """`of_model` for people. Raises Unavailable where there are none, and where the file cannot be read."""
+def found(model: str) -> tuple[list[Measured], int]:
+    """`of_model` for people, and how many more are still there that were measured on other text. Raises Unavailable where there
+    are none, and where the file cannot be read.
+    """
     try:
-        artifacts, known = of_model(model), models()
+        artifacts, every, known = of_model(model), still_there(model), models()
     except (OSError, sqlite3.Error) as error:
         message = f"the archive of artifacts cannot be read: {error}"
         hint = "move it away; runs begin a new one"
@@ -88,7 +103,12 @@ def found(model: str) -> list[Measured]:
     if not artifacts:
         hint = did_you_mean(model, known)
         raise Unavailable("no exported artifact of this model was measured", where=model, hint=hint)
-    return artifacts
+    return artifacts, len(every) - len(artifacts)
+
+
+def on_text(artifacts: Sequence[Measured], more: int) -> str:
+    """What they were measured on, and how many more there are on another text or number of windows."""
+    return f"measured on {artifacts[-1].text}" + (f" ({more} more measured on other text)" if more else "")
 
 
 def models() -> list[str]:
@@ -98,8 +118,26 @@ def models() -> list[str]:
 
 
 def front(artifacts: Sequence[Measured]) -> list[bool]:
-    """For every artifact whether none of the others is at least as good in bytes, perplexity and speed, and better in one."""
-    return [not any(dominates(other, one) for other in artifacts) for one in artifacts]
+    """For every artifact whether it is in the front: the one set of artifacts that holds exactly those which no other of the set
+    dominates. What is left out is dominated by something that stays, and beats it in nothing.
+
+    (The kernel of the relation, von Neumann & Morgenstern 1944. `dominates` is not transitive: what only an artifact that is
+    itself left out dominates stays.) What nothing left dominates is taken, and what that dominates goes, until none is left. One
+    machine's artifacts dominate each other in no circle; should those of several, the smallest of it is taken.
+    """
+    left = sorted(range(len(artifacts)), key=lambda i: _rank(artifacts[i]))
+    beaten = {i: {j for j in left if dominates(artifacts[j], artifacts[i])} for i in left}
+    kept: set[int] = set()
+    while left:
+        kept.update([i for i in left if beaten[i].isdisjoint(left)] or left[:1])
+        left = [i for i in left if i not in kept and beaten[i].isdisjoint(kept)]
+    return [i in kept for i in range(len(artifacts))]
+
+
+def _rank(artifact: Measured) -> tuple[float, float, float, str, str]:
+    """An order of artifacts that does not depend on how they are given."""
+    assert artifact.perplexity is not None
+    return artifact.bytes, artifact.perplexity, -(artifact.decode or 0.0), artifact.run, artifact.path
 
 
 def dominates(one: Measured, other: Measured) -> bool:

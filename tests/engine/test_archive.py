@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 from engine import archive, files
 from engine.archive import Measured
 from engine.errors import Unavailable
+from engine.statistics import mean_difference
 
 ONE = Measured(
     model="demo", text="t", run="r", path="artifacts/model", profile="p", format="sparse", steps="prune 0.5", time=1.0,
@@ -64,6 +67,74 @@ def test_the_front_is_what_no_other_beats(artifacts: list[Measured]) -> None:
         assert (one in kept) == (not better)
 
 
+@st.composite
+def noisy(draw: st.DrawFn) -> list[Measured]:
+    """Artifacts of one machine on the same windows, some of which are so near to each other that they are ties."""
+    count, windows = draw(st.integers(1, 6)), draw(st.integers(2, 5))
+    level = st.sampled_from([3.0, 3.01, 3.03, 3.06, 3.1])
+    out = []
+    for number in range(count):
+        losses = tuple(draw(level) + draw(level) for _ in range(windows))
+        perplexity = math.exp(sum(losses) / windows)
+        size, speed = draw(SMALL), draw(st.none() | SMALL.map(float))
+        out.append(replace(ONE, run=str(number), bytes=size, decode=speed, perplexity=perplexity, losses=losses))
+    return out
+
+
+@given(noisy(), st.randoms(use_true_random=False))
+def test_inside_the_noise_the_front_is_the_only_set_of_what_no_other_of_it_beats(
+    artifacts: list[Measured], random: Any
+) -> None:
+    kept = {one.run for one, good in zip(artifacts, archive.front(artifacts), strict=True) if good}
+    fitting = []
+    for size in range(len(artifacts) + 1):
+        for members in itertools.combinations(artifacts, size):
+            free = {one.run for one in artifacts if not any(archive.dominates(other, one) for other in members)}
+            fitting += [free] if free == {one.run for one in members} else []
+    assert fitting == [kept]
+    random.shuffle(artifacts)
+    assert {one.run for one, good in zip(artifacts, archive.front(artifacts), strict=True) if good} == kept
+    for one in artifacts:  # nothing that is left out beats all that stay
+        better = [archive.gap(other, one) < 0 for other in artifacts if other.run in kept]
+        assert one.run in kept or not all(better)
+
+
+def test_what_only_a_beaten_artifact_beats_stays() -> None:
+    """Each is a tie with the next larger one, but the largest is better than the smallest."""
+    one = (3.9, 3.0, 2.95, 3.1, 3.5, 2.8)
+    losses = [one, tuple(x - d for x, d in zip(one, (0.1, -0.02, 0.08, 0.03, 0.09, -0.01), strict=True))]
+    losses.append(tuple(x - d for x, d in zip(losses[1], (-0.02, 0.1, 0.01, 0.06, -0.03, 0.09), strict=True)))
+    artifacts = [
+        replace(ONE, run=str(size), bytes=size, perplexity=math.exp(sum(found) / len(found)), losses=found)
+        for size, found in zip((50, 80, 100), losses, strict=True)
+    ]
+    assert archive.dominates(artifacts[0], artifacts[1])
+    assert archive.dominates(artifacts[1], artifacts[2])
+    difference = mean_difference(losses[0], losses[2])
+    assert difference is not None
+    assert difference[1] > 0
+    assert archive.front(artifacts) == [True, False, True]
+
+
+def test_of_several_machines_what_is_left_out_is_beaten_by_what_stays() -> None:
+    """Also where artifacts beat each other in a circle, as speeds of two machines are not compared."""
+    losses = ((3.0, 3.0, 3.0), (3.1, 3.1, 3.11), (2.5, 3.4, 2.81), (2.6, 3.5, 2.92))
+    circle = [
+        replace(ONE, run=str(i), device=device, decode=speed, perplexity=math.exp(sum(found) / 3), losses=found)
+        for i, (device, speed, found) in enumerate(
+            zip(("cpu", "cuda", "cuda", "cpu"), (1.0, 2.0, 1.0, 2.0), losses, strict=True)
+        )
+    ]
+    assert all(archive.dominates(one, other) for one, other in zip(circle, [*circle[1:], circle[0]], strict=True))
+    found = archive.front(circle)
+    kept = [one for one, good in zip(circle, found, strict=True) if good]
+    assert kept
+    assert all(
+        good or any(archive.dominates(other, one) for other in kept) for one, good in zip(circle, found, strict=True)
+    )
+    assert archive.front(circle[::-1]) == found[::-1]
+
+
 def test_after_five_runs_the_archive_holds_them_all(add: Callable[[Measured], None]) -> None:
     figures = [(100, 20.0, 10.0), (80, 21.0, 12.0), (90, 22.0, 11.0), (60, 30.0, 20.0), (60, 29.0, None)]
     for number, (size, perplexity, decode) in enumerate(figures):
@@ -86,6 +157,27 @@ def test_only_what_was_measured_on_the_same_text_is_compared(add: Callable[[Meas
     add(replace(ONE, run="other", model="else"))
     assert found("demo") == ["r"]
     assert archive.of_model("never") == []
+
+
+def test_what_was_measured_on_other_text_is_counted(add: Callable[[Measured], None]) -> None:
+    add(replace(ONE, run="old", text="another", time=0.0))
+    add(ONE)
+    add(replace(ONE, run="gone", text="another", perplexity=None))
+    artifacts, more = archive.found("demo")
+    assert ([Path(one.run).name for one in artifacts], more) == (["r"], 1)
+    assert archive.on_text(artifacts, more) == "measured on t (1 more measured on other text)"
+    assert archive.on_text(artifacts, 0) == "measured on t"
+
+
+def test_an_older_version_s_entries_of_a_folder_are_found(
+    add: Callable[[Measured], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They have the name that the profile had. Where the folder has entries of its own, these are surely of one model."""
+    add(replace(ONE, model="llama"))
+    monkeypatch.chdir(tmp_path)
+    assert found(str(tmp_path / "llama")) == ["r"]
+    add(replace(ONE, run="new", model=str(tmp_path / "llama")))
+    assert found(str(tmp_path / "llama")) == ["new"]
 
 
 def test_runs_of_one_name_in_two_folders_are_two(add: Callable[[Measured], None]) -> None:
