@@ -154,7 +154,7 @@ def parse(text: str, file: str, overrides: Sequence[str] = (), base: Path | None
 
 def source(text: str) -> str:
     """A model named on the command line as profiles have it: paths are absolute."""
-    return str(_absolute({"source": text}, Path.cwd(), [])["source"])
+    return str(_absolute(text, Path.cwd(), [], "model.source"))
 
 
 def dump(profile: BaseModel) -> str:
@@ -206,7 +206,7 @@ def _override(raw: dict[str, Any], override: str, problems: list[Problem]) -> No
         for parent in parents:
             node = node.setdefault(parent, {}) if isinstance(node, dict) else node[parent]
         place = str(last) if isinstance(node, dict) else last  # a table's key may be a number
-        node[place] = _absolute({str(last): value}, Path.cwd(), problems)[str(last)]
+        node[place] = _absolute(value, Path.cwd(), problems, key.strip())
     except (IndexError, TypeError, AttributeError):
         problems.append(Problem(key, "--set names a place that the profile does not have"))
 
@@ -219,6 +219,8 @@ def _absolute(raw: Any, base: Path, problems: list[Problem], key: str = "") -> A
         return [_absolute(v, base, problems, f"{key}.{i}") for i, v in enumerate(raw)]
     if not isinstance(raw, str):
         return raw
+    if key == "model.source" and raw not in ("", "demo") and os.path.exists(base / raw):  # a name that is a path too
+        return str((base / raw).resolve())
     local = key.endswith(("source", "teacher", "student")) and raw.startswith((".", "/", "~", "$"))
     if not raw.startswith("file:") and not local:
         return raw

@@ -42,13 +42,14 @@ class CommandingApp(FollowingApp, inherit_bindings=False):
         """Shows every measured artifact of a model; the run of one that is chosen is opened."""
         from tui.screens.artifacts import ArtifactsScreen
 
-        found = archive.found(source)
+        found, more = archive.found(source)
 
         def chosen(run: Run | None) -> None:
             if run:
                 self.attach(Follower(run))
 
-        self.push_screen(ArtifactsScreen(source, list(zip(found, archive.front(found), strict=True))), chosen)
+        shown = list(zip(found, archive.front(found), strict=True))
+        self.push_screen(ArtifactsScreen(source, shown, more), chosen)
 
     def show_profile(self, path: str) -> None:
         """Goes to a profile in the Profiles screen."""

@@ -19,6 +19,7 @@ from engine.export.format import ExportFormat, need_language_model
 from engine.export.options import ExportOptions
 from engine.export.verify import exported_stage, verify
 from engine.options import StepOptions
+from engine.profile import source
 from engine.pruning.options import PruneOptions
 from engine.quantization.grid import Format
 from engine.quantization.options import QuantizeOptions
@@ -71,7 +72,7 @@ def noted(workspace: Workspace, options: ExportOptions, stage: str, folder: Path
     perplexity, decode = (metrics.get(name) for name in ("perplexity", "decode_tokens_per_second"))
     before = [step for step in profile.step[: workspace.step] if STEPS[step.use].stage]
     return Measured(
-        model=profile.model.source, profile=profile.name,
+        model=source(profile.model.source), profile=profile.name,
         run=str(workspace.run.path.resolve()), path=f"artifacts/{folder.name}",
         text=f"{evaluate.perplexity}, {evaluate.windows} windows of {evaluate.length} from {evaluate.start}",
         format=options.format, steps=", ".join(words(step) for step in before) or "dense", time=time.time(),

@@ -48,6 +48,24 @@ def test_the_others_are_marked(cli: Callable[..., Any]) -> None:
     }
 
 
+def test_artifacts_on_another_text_are_counted(cli: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "r4" / ONE.path).mkdir(parents=True)
+    archive.add(replace(ONE, run=str(tmp_path / "r4"), text="demo, 10 windows", time=0.0))
+    result = cli("pareto", "demo")
+    assert result.err.startswith("2 of 3 artifacts, measured on demo, 20 windows (1 more measured on other text); ")
+
+
+def test_a_folder_is_found_by_any_of_its_names(
+    cli: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine" / "llama").mkdir(parents=True)
+    (tmp_path / "r4" / ONE.path).mkdir(parents=True)
+    archive.add(replace(ONE, run=str(tmp_path / "r4"), model=str(tmp_path / "mine/llama")))
+    monkeypatch.chdir(tmp_path / "mine")
+    for name in ("llama", "./llama", str(tmp_path / "mine/llama")):
+        assert cli("pareto", name).out.splitlines()[1].split()[1] == "r4"
+
+
 def test_a_model_without_artifacts_is_said_to_have_none(cli: Callable[..., Any]) -> None:
     result = cli("pareto", "demon")
     assert result.code == 3

@@ -272,3 +272,21 @@ def test_editing_keeps_comments_and_order() -> None:
         '# mine\nname = "b"  # keep\n[model]\nsource = "demo"\n\n[gate]\nsize_ratio = 0.5\n'
     )
     assert profile.edit(text, {"name": None}) == '# mine\n[model]\nsource = "demo"\n'
+
+
+def test_a_bare_name_that_is_a_path_is_that_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two folders of one name are two models; another text's name is none."""
+    for name in ("llama", "demo", "self", "org/name"):
+        (tmp_path / "here" / name).mkdir(parents=True)
+    text = '[model]\nsource = "{}"\n[calibration]\nsource = "self"\n'
+    for name, expected in (
+        ("llama", str(tmp_path / "here/llama")), ("org/name", str(tmp_path / "here/org/name")), ("demo", "demo"),
+        ("org/other", "org/other"), ("", ""),
+    ):  # fmt: skip
+        loaded = profile.parse(text.format(name), "x", base=tmp_path / "here")
+        assert (loaded.model.source, loaded.calibration.source) == (expected, "self")
+        monkeypatch.chdir(tmp_path / "here")
+        assert profile.source(name) == expected
+        overridden = profile.parse(text.format("x"), "x", [f"model.source={name}", "calibration.source=self"], tmp_path)
+        assert (overridden.model.source, overridden.calibration.source) == (expected, "self")
+    assert profile.parse(text.format("llama"), "x", base=tmp_path).model.source == "llama"

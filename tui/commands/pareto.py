@@ -26,7 +26,7 @@ def pareto(
     """The artifacts of a model that no other beats in size, perplexity and speed."""
     from engine import archive, profile
 
-    found = archive.found(profile.source(model))
+    found, more = archive.found(profile.source(model))
     best = archive.front(found)
     shown = [(artifact, good) for artifact, good in zip(found, best, strict=True) if good or all_]
     shown.sort(key=lambda pair: pair[0].bytes)
@@ -40,8 +40,8 @@ def pareto(
     for line, (_, good) in zip(lines, shown, strict=True):
         output.data(line if good else output.paint(line, output.DIM))
     output.note(
-        f"{sum(best)} of {len(found)} artifacts, measured on {found[-1].text}; each of the others is nowhere better than "
-        "another one and worse in something (perplexities whose paired difference is within the noise are a tie)"
+        f"{sum(best)} of {len(found)} artifacts, {archive.on_text(found, more)}; each of the others is nowhere better than "
+        "one of them and worse in something (perplexities whose paired difference is within the noise are a tie)"
     )
     return DONE
 

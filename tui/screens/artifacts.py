@@ -10,7 +10,7 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.widgets import DataTable, Static
 
-from engine import figures, runs
+from engine import archive, figures, runs
 from engine.archive import Measured
 from tui import actions
 from tui.screens.tables import TableDialog
@@ -35,13 +35,14 @@ COLUMNS = (
 
 
 class ArtifactsScreen(TableDialog[runs.Run]):
-    """Answers the run whose artifact was chosen."""
+    """Answers the run whose artifact was chosen. `more` artifacts were measured on other text and are not shown."""
 
     scope: ClassVar[str] = "artifacts"
     BINDINGS = actions.bindings("artifacts")
 
-    def __init__(self, model: str, artifacts: Artifacts) -> None:
+    def __init__(self, model: str, artifacts: Artifacts, more: int = 0) -> None:
         super().__init__()
+        self.more = more
         self.title_of = f"Artifacts of {model.rsplit('/', 1)[-1]}"
         self.artifacts = {str(Path(one.run, one.path)): (one, good) for one, good in artifacts}
 
@@ -55,8 +56,8 @@ class ArtifactsScreen(TableDialog[runs.Run]):
     def _said(self) -> Text:
         measured = [one for one, _ in self.artifacts.values()]
         best = sum(good for _, good in self.artifacts.values())
-        text = f"● {best} of {len(measured)}: no other is as good in size, perplexity and speed and better in one. ◆ marked. "
-        return Text(f"{text}Measured on {measured[-1].text}", "bright_black")
+        text = f"● {best} of {len(measured)}: the others are nowhere better than one of them and worse in something. ◆ marked. "
+        return Text(f"{text}All {archive.on_text(measured, self.more)}", "bright_black")
 
     def on_mount(self) -> None:
         self.target.show({key: _row(*pair) for key, pair in self.artifacts.items()})
