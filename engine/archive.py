@@ -2,8 +2,8 @@
 
 Artifacts are comparable when they come from the same model and were measured on the same windows of the same text, their speeds
 on the same device and number of threads. A perplexity is lower than another where the 95% interval of their paired difference
-over windows leaves zero out: of three artifacts the first may so be a tie with the second and the second with the third, but not
-the first with the third. No torch.
+over windows leaves zero out: of three artifacts the first may be a tie with the second and the second with the third, and the
+first not with the third. No torch.
 """
 
 from __future__ import annotations
@@ -118,12 +118,12 @@ def models() -> list[str]:
 
 
 def front(artifacts: Sequence[Measured]) -> list[bool]:
-    """For every artifact whether it is in the front: the one set of artifacts that holds exactly those which no other of the set
-    dominates. What is left out is dominated by something that stays, and beats it in nothing.
+    """For every artifact whether it is in the front: the only set that holds exactly those artifacts which none in the set
+    dominates. What is left out is dominated by something that stays, and beats that in nothing.
 
-    (The kernel of the relation, von Neumann & Morgenstern 1944. `dominates` is not transitive: what only an artifact that is
-    itself left out dominates stays.) What nothing left dominates is taken, and what that dominates goes, until none is left. One
-    machine's artifacts dominate each other in no circle; should those of several, the smallest of it is taken.
+    It is the kernel of `dominates` (von Neumann & Morgenstern 1944), which is not transitive: what only artifacts dominate that
+    are themselves left out stays. What nothing left dominates is taken, and what that dominates goes, until none is left.
+    One machine's artifacts dominate each other in no circle; should those of several, the smallest of it is taken.
     """
     left = sorted(range(len(artifacts)), key=lambda i: _rank(artifacts[i]))
     beaten = {i: {j for j in left if dominates(artifacts[j], artifacts[i])} for i in left}

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from engine import events as ev
 from engine import figures
-from engine.sections import section
+from engine.sections import fenced, section
 from engine.state import RunState
 
 SAME = 1.02
@@ -14,8 +14,9 @@ SAME = 1.02
 
 
 def references(state: RunState) -> str:
-    """Every file beside its reference, in words and figures."""
+    """Every file beside its reference, in words and figures, or why it has none."""
     said = [f"- {against(event)}{_paired(event)}." for event in state.references.values()]
+    said += [f"- {alone(event)}." for event in state.unreferenced.values()]
     return "\n".join(["## Against the dense model, only quantized", "", *said]) if said else ""
 
 
@@ -38,6 +39,11 @@ def against(event: ev.ReferenceMeasured) -> str:
         return f"{mine} dominates {other}"
     found = "is smaller and worse than" if smaller else "is larger and better than" if larger else "is worth as much as"
     return f"{mine} {found} {other}"
+
+
+def alone(event: ev.ReferenceSkipped) -> str:
+    """Why nothing stands beside a file."""
+    return f"{event.stage}: the dense model was not quantized to as many bytes, as {event.reason}"
 
 
 def _paired(event: ev.ReferenceMeasured) -> str:
@@ -63,3 +69,14 @@ def speeds(state: RunState) -> str:
         for event in found
     ]
     return section("Speed by threads", ["stage", "threads", "decode tok/s", "prefill tok/s"], body)
+
+
+def scripts(state: RunState) -> str:
+    """The programs that load artifacts without this package."""
+    return "\n\n".join(_script(artifact) for artifact in state.artifacts if artifact.script)
+
+
+def _script(artifact: ev.ArtifactWritten) -> str:
+    head = f"## Load and run {artifact.path}"
+    said = "The script lies beside the weights and works wherever the folder is taken."
+    return f"{head}\n\n{said}\n\n{fenced(artifact.script.strip(), 'python')}"

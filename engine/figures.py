@@ -35,6 +35,11 @@ def number(value: float | None, digits: int = 2) -> str:
     return f"{value:.{digits}f}" if abs(value) < 1e5 else f"{value:.1e}"
 
 
+def divergence(value: float | None) -> str:
+    """A Kullback-Leibler divergence in nats: 0.0123."""
+    return number(value, 4)
+
+
 def accuracy(value: float | None, low: float | None = None, high: float | None = None) -> str:
     """An accuracy with its 95% interval: 81.3% [77.0, 85.1]."""
     interval = f" [{100 * low:.1f}, {100 * high:.1f}]" if low is not None and high is not None else ""
@@ -119,7 +124,8 @@ def metric(name: str, value: float | None, low: float | None = None, high: float
     """A measured figure as its name asks: bytes as sizes, counts, shares, accuracies, rates."""
     if judged(name):
         return quality(name.partition(":")[0], value, low, high)
-    read = {"parameters": count, "sparsity": share, "first_token_seconds": latency, "load_seconds": latency}
+    read = {"parameters": count, "sparsity": share, "first_token_seconds": latency, "load_seconds": latency,
+            "agreement": share, "divergence": divergence}  # fmt: skip
     return read.get(name, size if name.endswith("bytes") else number)(value)
 
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 WEIGHTS = (
-    "perplexity", "bytes", "parameters", "sparsity", "decode_tokens_per_second", "prefill_tokens_per_second",
-    "first_token_seconds", "load_seconds", "peak_memory_bytes",
+    "perplexity", "divergence", "agreement", "bytes", "parameters", "sparsity", "decode_tokens_per_second",
+    "prefill_tokens_per_second", "first_token_seconds", "load_seconds", "peak_memory_bytes",
 )  # fmt: skip
 ACCURACY = "accuracy"
 FIGURE = f"{ACCURACY} [95%]"
@@ -48,6 +48,8 @@ def _perturbed(name: str, row: Row) -> str:
 COLUMNS: dict[str, Callable[[Row], str]] = {
     "stage": lambda row: str(row["stage"]),
     "perplexity": lambda row: figures.number(row["perplexity"]),
+    "KL": lambda row: figures.divergence(row["divergence"]),
+    "same top-1": lambda row: figures.share(row["agreement"]),
     "task": lambda row: row["task"] or figures.NOTHING,
     "metric": lambda row: row["metric"] or figures.NOTHING,
     FIGURE: lambda row: figures.quality(row["metric"] or ACCURACY, row["accuracy"], row["low"], row["high"]),

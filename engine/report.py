@@ -15,7 +15,7 @@ from engine.outcome import rows as rows
 from engine.outcome import table as table
 from engine.outcome import winners as winners
 from engine.registry import PERTURBATIONS
-from engine.sections import section
+from engine.sections import fenced, section
 from engine.state import CandidateState, LayerState, RunState, StepState, Used
 
 SCHEMA = 1
@@ -41,7 +41,7 @@ def markdown(state: RunState, environment: Mapping[str, Any] | None = None) -> s
         artifacts.speeds(state),
         gates.table(state),
         section("Artifacts", ["path", "format", "size"], [_artifact(a) for a in state.artifacts]),
-        *[_script(artifact) for artifact in state.artifacts],
+        artifacts.scripts(state),
         _environment(state, environment or {}),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -79,6 +79,7 @@ def result(state: RunState, environment: Mapping[str, Any] | None = None) -> dic
         "recovered": [_fields(event) for event in state.recovered.values()],
         "transfers": [_fields(event) for event in state.transfers.values()],
         "references": [_fields(event) for event in state.references.values()],
+        "unreferenced": [_fields(event) for event in state.unreferenced.values()],
         "speeds": [_fields(event) for event in state.speeds.values()],
         "gates": [_fields(gate) for gate in state.gates],
         "artifacts": [_fields(artifact) for artifact in state.artifacts],
@@ -125,6 +126,11 @@ def _results(state: RunState) -> str:
             "points by which it differs from the same rows as they were, with their paired interval."
         )
     parts = [results, note] if results and "verdict" in headers else [results]
+    if "KL" in headers:
+        parts.append(
+            "`KL` (nats a token) and `same top-1` (how often the likeliest token is the same) hold a file's answers against "
+            "those of the model in memory, over the first tokens of the text."
+        )
     said = [figures.look(e.task, e.look, e.seen, e.rows) for e in state.tested.values() if e.look > 1]
     looks = [f"{text[0].upper()}{text[1:]}." for text in said]
     return "\n\n".join(filter(None, [*parts, *looks]))
@@ -146,7 +152,7 @@ def _prompts(state: RunState) -> str:
         same = outcome.unbeaten(choice["winner"])
         said = (f": {same}" if same else "") + (figures.saved(known.tokens, base.tokens) if known and base else "")
         parts.append(f"Best prompt for {choice['task']} on the {choice['stage']} model, `{choice['winner']}`{said}:")
-        parts.append(_fenced(known.text if known else ""))
+        parts.append(fenced(known.text if known else ""))
     metrics = dict.fromkeys(s.metric for c in state.candidates.values() for s in c.scores.values())
     figure = f"{'/'.join(metrics) or outcome.ACCURACY} [95%]"
     headers = ["prompt", "origin", "tokens", "split", "stage", "calibration", figure, "n", "text"]
@@ -180,16 +186,6 @@ def _artifact(artifact: ev.ArtifactWritten) -> list[str]:
     return [artifact.path, artifact.format, figures.size(artifact.bytes)]
 
 
-def _script(artifact: ev.ArtifactWritten) -> str:
-    """The program that loads an artifact without this package."""
-    if not artifact.script:
-        return ""
-    head = (
-        f"## Load and run {artifact.path}\n\nThe script lies beside the weights and works wherever the folder is taken."
-    )
-    return f"{head}\n\n{_fenced(artifact.script.strip(), 'python')}"
-
-
 def _environment(state: RunState, environment: Mapping[str, Any]) -> str:
     known: dict[str, Any] = {}
     if state.model:
@@ -200,11 +196,6 @@ def _environment(state: RunState, environment: Mapping[str, Any]) -> str:
 
 def _plainly(value: Any) -> str:
     return ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
-
-
-def _fenced(text: str, language: str = "text") -> str:
-    fence = "```" if "```" not in text else "````"
-    return f"{fence}{language}\n{text}\n{fence}"
 
 
 def _fields(event: ev.Event) -> dict[str, Any]:

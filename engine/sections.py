@@ -30,6 +30,12 @@ def table(headers: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(line)} |" for line in lines]
 
 
+def fenced(text: str, language: str = "text") -> str:
+    """A block of text or code."""
+    fence = "```" if "```" not in text else "````"
+    return f"{fence}{language}\n{text}\n{fence}"
+
+
 def layers(state: RunState) -> str:
     """Per block the sparsity and the mean error; then the worst matrices."""
     pruned = [layer for layer in state.layers.values() if layer.sparsity is not None]

@@ -63,6 +63,7 @@ class RunState:
     transfers: dict[tuple[int, str, str, str], ev.Transferred] = field(default_factory=dict)
     speeds: dict[tuple[str, int], ev.SpeedMeasured] = field(default_factory=dict)
     references: dict[str, ev.ReferenceMeasured] = field(default_factory=dict)
+    unreferenced: dict[str, ev.ReferenceSkipped] = field(default_factory=dict)
     estimates: dict[str, ev.Estimated] = field(default_factory=dict)
     used: dict[str, Used] = field(default_factory=dict)
     log: list[ev.Log] = field(default_factory=list)
@@ -273,6 +274,11 @@ class RunState:
 
     def _on_reference_measured(self, event: ev.ReferenceMeasured) -> None:
         self.references[event.stage] = event
+        self.unreferenced.pop(event.stage, None)
+
+    def _on_reference_skipped(self, event: ev.ReferenceSkipped) -> None:
+        self.unreferenced[event.stage] = event
+        self.references.pop(event.stage, None)
 
     def _on_speed_measured(self, event: ev.SpeedMeasured) -> None:
         self.speeds[event.stage, event.threads] = event

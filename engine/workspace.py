@@ -75,8 +75,8 @@ class Workspace:
         if self.should_stop():
             raise Cancelled("stopped on request", hint=self.run.resumed_by)
 
-    def log(self, message: str, level: str = "info") -> None:
-        self.emit(ev.Log(message=message, level=level))
+    def log(self, message: str, level: str = "info", hint: str = "") -> None:
+        self.emit(ev.Log(message=message, level=level, hint=hint))
 
     def task(self, name: str) -> Task:
         """A task with its rows, loaded once."""

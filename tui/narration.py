@@ -138,6 +138,9 @@ class Narrator:
     def _reference_measured(self, event: ev.ReferenceMeasured) -> list[str]:
         return [f"{INDENT}{artifacts.against(event)}"]
 
+    def _reference_skipped(self, event: ev.ReferenceSkipped) -> list[str]:
+        return [f"{INDENT}{artifacts.alone(event)}"]
+
     def _speed_measured(self, event: ev.SpeedMeasured) -> list[str]:
         decode, prefill = figures.number(event.decode, 1), figures.number(event.prefill, 1)
         threads = "1 thread" if event.threads == 1 else f"{event.threads} threads"
@@ -198,7 +201,7 @@ class Narrator:
 
     def _log(self, event: ev.Log) -> list[str]:
         prefix = "" if event.level == "info" else f"{event.level}: "
-        return [f"{prefix}{event.message}"]
+        return [f"{prefix}{event.message}", *([f"hint: {event.hint}"] if event.hint else [])]
 
     def _run_finished(self, event: ev.RunFinished) -> list[str]:
         outcome = "✓ done" if event.exit_code == 0 else "▲ done, but a gate was missed,"

@@ -16,7 +16,7 @@ from typing import Any
 from engine import strictjson
 from engine.events.base import Event, Unknown
 from engine.events.checked import PLAIN, values_of
-from engine.events.export import ReferenceMeasured, SpeedMeasured
+from engine.events.export import ReferenceMeasured, ReferenceSkipped, SpeedMeasured
 from engine.events.joint import GridScored, Recovered, Transferred
 from engine.events.prompts import (
     CandidateAdded,
@@ -84,6 +84,7 @@ __all__ = [
     "PromptsCompared",
     "Recovered",
     "ReferenceMeasured",
+    "ReferenceSkipped",
     "RunCancelled",
     "RunFailed",
     "RunFinished",

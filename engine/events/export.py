@@ -33,6 +33,16 @@ class ReferenceMeasured(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReferenceSkipped(Event):
+    """Why an exported file (by its stage) has no dense model beside it that is only quantized to about as many bytes."""
+
+    kind: ClassVar[str] = "reference_skipped"
+    step: int
+    stage: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class SpeedMeasured(Event):
     """Tokens a second of an exported file (by its stage) in its own runtime, on so many threads."""
 

@@ -169,11 +169,12 @@ class GateChecked(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Log(Event):
-    """A line for people. `level` is info, warning or error."""
+    """A line for people. `level` is info, warning or error, `hint` the next thing to try, where there is one."""
 
     kind: ClassVar[str] = "log"
     message: str
     level: str = "info"
+    hint: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

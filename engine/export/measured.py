@@ -5,6 +5,7 @@ answers where no torch model can be read back.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -44,7 +45,8 @@ def measure(
         questions.answered(workspace, posed, scored, answer.likelihoods, stage)
         if not spec.logits:
             return {}
-        return fidelity(workspace, spec, torch.from_numpy(np.load(spec.logits)))
+        theirs_TV = torch.from_numpy(np.load(spec.logits))
+        return fidelity(workspace, stage, torch.tensor(spec.windows[0][: len(theirs_TV)]), theirs_TV)
 
 
 def asked(
@@ -71,15 +73,22 @@ def asked(
         ids = [(100 + index) % words for index in range(min(PREFILL, room))]
         about |= {"prompt": ids[:PROMPT], "decode": min(DECODE, room - PROMPT), "prefill": ids, "repeats": REPEATS}
         about["counts"] = other_counts(threads) if subject.device.type == "cpu" else []
-    if form.read is None and evaluate.perplexity not in (None, "none"):
-        tokens = workspace.evaluation_tokens(str(evaluate.perplexity), subject)
-        windows = chosen_windows(tokens, evaluate.windows, evaluate.length, evaluate.start)
+    if form.read is None and (found := windows(workspace)):
         about |= {
-            "windows": [window.tolist() for window in windows],
+            "windows": [window.tolist() for window in found],
             "kept": KEPT,
             "logits": str(scratch / "logits.npy"),
         }
     return Spec(**about)
+
+
+def windows(workspace: Workspace) -> Sequence[torch.Tensor]:
+    """Of the evaluation text, in tokens of the workspace's model; none where no perplexity is asked for."""
+    subject, evaluate = workspace.subject, workspace.profile.evaluate
+    if not subject.is_language_model or evaluate.perplexity in (None, "none"):
+        return []
+    tokens = workspace.evaluation_tokens(str(evaluate.perplexity), subject)
+    return chosen_windows(tokens, evaluate.windows, evaluate.length, evaluate.start)
 
 
 def other_counts(threads: int) -> list[int]:
@@ -111,11 +120,19 @@ def tell(workspace: Workspace, spec: Spec, answer: Answer, stage: str) -> None:
             workspace.emit(ev.SpeedMeasured(step=workspace.step, stage=stage, **about))
 
 
-def fidelity(workspace: Workspace, spec: Spec, theirs_TV: torch.Tensor) -> dict[str, float]:
+def fidelity(workspace: Workspace, stage: str, window_T: torch.Tensor, theirs_TV: torch.Tensor) -> dict[str, float]:
     """KL divergence of the file's answers from those in memory, nats a token, and how often the likeliest token is the same."""
-    window = torch.tensor(spec.windows[0][: len(theirs_TV)], device=workspace.subject.device)
-    mine_TV = next(window_logits(workspace.subject, [window], workspace.spill())).float().cpu()
+    window_T = window_T.to(workspace.subject.device)
+    mine_TV = next(window_logits(workspace.subject, [window_T], workspace.spill())).float().cpu()
     reference = Reference()
     reference.add(mine_TV)
     same = float((mine_TV.argmax(1) == theirs_TV.argmax(1)).float().mean())
-    return {"divergence": reference.divergence(0, theirs_TV), "agreement": same}
+    return tell_fidelity(workspace, stage, reference.divergence(0, theirs_TV), same, len(window_T))
+
+
+def tell_fidelity(workspace: Workspace, stage: str, divergence: float, agreement: float, n: int) -> dict[str, float]:
+    """Emits and returns both, over so many tokens."""
+    measurement = Measurement(workspace, workspace.subject, workspace.profile.evaluate, stage)
+    measurement.emit("divergence", divergence, "nats", n=n)
+    measurement.emit("agreement", agreement, n=n)
+    return {"divergence": divergence, "agreement": agreement}

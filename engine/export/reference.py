@@ -29,11 +29,29 @@ HALF = 2.0
 
 def wanted(options: ExportOptions, subject: Subject, before: Sequence[StepOptions], size: float, dense: int) -> bool:
     """Whether an artifact of so many bytes, of a model with `dense` parameters at first, is held against the reference."""
+    return unwanted(options, subject, before, size, dense) is None
+
+
+def unwanted(
+    options: ExportOptions, subject: Subject, before: Sequence[StepOptions], size: float, dense: int
+) -> str | None:
+    """Why it is not; None where it is."""
     if options.reference is not None:
-        return options.reference
-    changed = any(STEPS[step.use].stage and step.use != "quantize" for step in before)
-    cheap = subject.is_language_model and subject.stream is None and dense <= LARGEST
-    return options.verify and changed and cheap and size < HALF * dense
+        return None if options.reference else "reference is false"
+    reasons = {
+        "this is no language model": not subject.is_language_model,
+        "the file was not measured (verify = false)": not options.verify,
+        "no step but quantize changed the weights": not _changed(before),
+        "the file takes 16 bits or more for each of its weights": size >= HALF * dense,
+        "the model is read block by block": subject.stream is not None,
+        f"it has more than {LARGEST // 10**6:,} million weights": dense > LARGEST,
+    }
+    found = next((reason for reason, holds in reasons.items() if holds), None)
+    return f"{found}; reference = true does it" if found and subject.is_language_model else found
+
+
+def _changed(before: Sequence[StepOptions]) -> bool:
+    return any(STEPS[step.use].stage and step.use != "quantize" for step in before)
 
 
 def measure(workspace: Workspace, stage: str, size: int, number: float) -> None:

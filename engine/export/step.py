@@ -50,8 +50,11 @@ def run(workspace: Workspace, options: ExportOptions) -> dict[str, Any]:
     workspace.emit(ev.Metric(step=workspace.step, stage=stage, name="bytes", value=size, unit="B"))
     dense = workspace.state.metrics.get("dense", {}).get("parameters")
     parameters = int(dense.value) if dense else workspace.subject.parameters
-    if reference.wanted(options, workspace.subject, workspace.profile.step[: workspace.step], size, parameters):
+    reason = reference.unwanted(options, workspace.subject, workspace.profile.step[: workspace.step], size, parameters)
+    if reason is None:
         reference.measure(workspace, stage, size, form.bits(dtype, None, 1)[1] / 8)
+    else:
+        workspace.emit(ev.ReferenceSkipped(step=workspace.step, stage=stage, reason=reason))
     if options.verify:
         keep(workspace, noted(workspace, options, stage, folder, size))
     return summary

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from engine.errors import EngineError
+from engine.evaluation.logits import window_logits
 from engine.evaluation.measure import Measurement
 from engine.export import measured, questions
 from engine.export.format import ExportFormat
@@ -36,15 +37,28 @@ def verify(
             raise EngineError(f"{found.zeros - found.other_zeros} zeros were lost in the file", where=str(folder))
         out["identical"] = found.identical
         Measurement(workspace, again, workspace.profile.evaluate.model_copy(update={"speed": False}), stage).all()
+        out |= faithful(workspace, again, found.identical, stage)
         questions.ask(workspace, again, options, form, stage)
         del again
     hint = missing(form.runtime)
     if own and hint:
-        workspace.log(f"the file's speed is not measured, its runtime is not here: {hint}")
+        workspace.log("the file's speed is not measured: its runtime is not here", "warning", hint)
     elif own:
         out |= measured.measure(workspace, form, folder, options, dtype, stage)
     tolerance = options.tolerance or form.tolerance
     return {**out, **compare(workspace, stage, tolerance or math.inf, folder)}
+
+
+def faithful(workspace: Workspace, again: Subject, identical: bool, stage: str) -> dict[str, float]:
+    """How far the answers of a model that was read back are from those in memory; identical weights are not asked."""
+    windows = measured.windows(workspace)
+    if not windows:
+        return {}
+    window = windows[0][: measured.KEPT]
+    if identical:
+        return measured.tell_fidelity(workspace, stage, 0.0, 1.0, len(window))
+    theirs_TV = next(window_logits(again, [window.to(again.device)], workspace.spill())).float().cpu()
+    return measured.fidelity(workspace, stage, window, theirs_TV)
 
 
 def exported_stage(workspace: Workspace, options: ExportOptions) -> str:

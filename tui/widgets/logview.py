@@ -71,8 +71,9 @@ class LogView(RichLog, Scrolled, inherit_bindings=False):
         return "\n".join(line.plain for event in self._events if (line := self._line(event)))
 
     def _line(self, event: ev.Log) -> Text | None:
-        if self.filter_text.lower() not in f"{event.level}: {event.message}".lower():
+        said = f"{event.message}; {event.hint}" if event.hint else event.message
+        if self.filter_text.lower() not in f"{event.level}: {said}".lower():
             return None
         clock = time.strftime("%H:%M:%S", time.localtime(event.time))
         word = "" if event.level == "info" else f"{event.level}: "
-        return Text.assemble((f"{clock} ", "bright_black"), (word, COLOURS.get(event.level, "")), event.message)
+        return Text.assemble((f"{clock} ", "bright_black"), (word, COLOURS.get(event.level, "")), said)

@@ -7,6 +7,7 @@ packed along the columns; `quantization_config` in config.json says which layers
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from engine.quantization.grid import Codes, Format
 from engine.subject import Subject
 
 NAME = "compressed-tensors"
+SCRIPT = Path(__file__).parents[1] / "run_compressed_tensors.py"
 
 
 def check(subject: Subject, form: Format | None) -> None:
@@ -43,6 +45,7 @@ def write(subject: Subject, folder: Path, dtype: torch.dtype) -> None:
     config = json.loads(file.read_text(encoding="utf-8"))
     config["quantization_config"] = quantization_config(subject.module, subject.quantized.formats)
     files.write_text(file, json.dumps(config, indent=2) + "\n")
+    shutil.copyfile(SCRIPT, folder / SCRIPT.name)
 
 
 def packed_state(subject: Subject, state: coded.State) -> coded.State:
@@ -99,4 +102,4 @@ def weights(form: Format) -> dict[str, Any]:
     }  # fmt: skip
 
 
-FORMAT = ExportFormat(write=write, read=reload, check=check, codes=True)
+FORMAT = ExportFormat(write=write, read=reload, check=check, codes=True, script=SCRIPT)

@@ -7,6 +7,7 @@ llama.cpp rotates neighbouring dimensions of a head where transformers rotates i
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from engine.subject import DTYPES, Subject
 from engine.weights import weights_hash
 
 FILE = "model.gguf"
+SCRIPT = Path(__file__).with_name("run_gguf.py")
 FAMILY = ("llama", "mistral")
 BITS = {"F16": 16.0, "Q8_0": 8.5, "Q4_0": 4.5, "Q4_1": 5.0}
 """of a weight, with its share of a block's scale"""
@@ -41,6 +43,7 @@ def gguf_format(kind: str) -> ExportFormat:
         codes=kind not in FLOATS,
         inside=BITS[kind],
         outside=BITS[kind if kind in FLOATS else "Q8_0"],
+        script=SCRIPT,
     )
 
 
@@ -80,7 +83,7 @@ def oddities(module: Any) -> list[str]:
 
 
 def write(subject: Subject, folder: Path, kind: str) -> None:
-    """Writes model.gguf into the (new, empty) folder."""
+    """Writes model.gguf, and the script that runs it, into the (new, empty) folder."""
     import gguf
 
     module: Any = subject.module
@@ -96,6 +99,7 @@ def write(subject: Subject, folder: Path, kind: str) -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+    shutil.copyfile(SCRIPT, folder / SCRIPT.name)
 
 
 def add_hyperparameters(writer: Any, subject: Subject, kind: str) -> None:

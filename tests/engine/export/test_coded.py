@@ -23,6 +23,8 @@ from engine.errors import UsageError
 from engine.export.formats import compressed_tensors, sparse
 from engine.export.load_sparse import bits, load
 from engine.profile import ModelOptions
+from engine.pruning import step as prune
+from engine.pruning.options import PruneOptions
 from engine.quantization import step
 from engine.quantization.grid import Format
 from engine.quantization.options import QuantizeOptions
@@ -55,6 +57,37 @@ def test_transformers_reads_the_codes(values: tuple[int, int, bool], tmp_path: P
     compressed_tensors.write(mine, target, torch.float32)
     again = AutoModelForCausalLM.from_pretrained(target, dtype=torch.float32)
     assert torch.equal(logits(Subject(again.eval(), "x", "x", tokenizer())), logits(mine))
+
+
+def test_transformers_reads_two_of_four_in_four_bits(tmp_path: Path) -> None:
+    mine, target = subject("llama", tie_word_embeddings=True), folder(tmp_path)
+    pruning = PruneOptions(use="prune", criterion="magnitude", pattern="2:4")
+    prune.run(workspace(tmp_path / "pruning", mine), pruning)
+    step.run(workspace(tmp_path / "quantizing", mine), QuantizeOptions(use="quantize", method="gptq", bits=4, group=32))
+    compressed_tensors.write(mine, target, torch.float32)
+    again = AutoModelForCausalLM.from_pretrained(target, dtype=torch.float32).eval()
+    found = Subject(again, "x", "x", tokenizer())
+    torch.testing.assert_close(logits(found), logits(mine), atol=1e-3, rtol=0)
+    weight = again.model.layers[1].mlp.up_proj.weight
+    assert ((weight.reshape(-1, 4) == 0).sum(1) >= 2).all()
+    assert (weight != 0).any()
+
+
+def test_the_script_beside_the_codes_needs_only_the_runtime(tmp_path: Path) -> None:
+    mine, target = quantized(tmp_path / "run"), folder(tmp_path)
+    compressed_tensors.write(mine, target, torch.float32)
+    script = target / str(compressed_tensors.FORMAT.script and compressed_tensors.FORMAT.script.name)
+    prompt = "a text, with yes and no"
+    code = (
+        "import runpy, sys; sys.modules['engine'] = None\n"
+        f"sys.argv = ['run', {prompt!r}, '8']\nrunpy.run_path({str(script)!r}, run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", code], cwd="/", capture_output=True, text=True)
+    ids = tokenizer()(prompt).input_ids
+    out = mine.module.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=8, pad_token_id=0)
+    expected = tokenizer().decode(out[0, len(ids) :])
+    assert expected.strip()
+    assert done.stdout.strip().startswith(expected.split("\ufffd")[0].strip()), done.stderr
 
 
 def test_the_configuration_is_the_library_s_own(tmp_path: Path) -> None:

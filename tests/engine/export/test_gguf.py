@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gguf
@@ -20,6 +23,7 @@ from engine.export.gguf import blocks, model, vocabulary
 from engine.export.runtime import process
 from engine.export.runtime.spec import Spec
 from engine.gguf_header import read_header
+from engine.inspection import demo_model
 from engine.profile import ModelOptions
 from engine.quantization import step
 from engine.quantization.grid import Codes, Format, span
@@ -181,15 +185,95 @@ def test_llama_cpp_goes_on_as_transformers_does(tmp_path: Path) -> None:
     folder = written(mine, tmp_path, "F16")
     prompt = list(range(100, 112))
     spec = Spec(
-        runtime="llamacpp", form="gguf_f16", folder=str(folder), threads=1, prompt=prompt, decode=8, prefill=prompt, counts=[2]
+        runtime="llamacpp", form="gguf_f16", folder=str(folder), threads=1, prompt=prompt, decode=32, prefill=prompt, counts=[2]
     )  # fmt: skip
     answer = process.run(spec)
     out = mine.module.generate(
-        torch.tensor([prompt]), do_sample=False, max_new_tokens=8, min_new_tokens=8, pad_token_id=0
+        torch.tensor([prompt]), do_sample=False, max_new_tokens=32, min_new_tokens=32, pad_token_id=0
     )
+    assert len(answer.tokens) == 32
     assert answer.tokens == out[0, len(prompt) :].tolist()
     assert answer.decode
     [(threads, decode, prefill)] = answer.speeds
     assert threads == 2
     assert min(decode, prefill) > 0
     assert answer.memory > 0
+
+
+def test_the_script_beside_the_weights_asks_llama_cpp_of_this_file(tmp_path: Path) -> None:
+    """A stand-in for llama-cpp-python, which is no part of the project, says what it is asked."""
+    folder = written(llama(), tmp_path, "F16")
+    (tmp_path / "llama_cpp.py").write_text(
+        "class Llama:\n"
+        "    def __init__(self, model_path, verbose):\n        print(model_path)\n"
+        "    def create_completion(self, prompt, max_tokens, temperature, stream):\n"
+        "        assert (temperature, stream) == (0.0, True)\n"
+        "        return [{'choices': [{'text': f'{prompt} {i}'}]} for i in range(max_tokens)]\n"
+    )
+    script = folder / FORMATS.load("gguf_f16").FORMAT.script.name
+    code = (
+        "import runpy, sys; sys.modules['torch'] = sys.modules['engine'] = sys.modules['transformers'] = None\n"
+        f"sys.path.insert(0, {str(tmp_path)!r}); sys.argv = ['run', 'on', '2']\n"
+        f"runpy.run_path({str(script)!r}, run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", code], cwd="/", capture_output=True, text=True)
+    assert done.stdout == f"{folder / model.FILE}\non 0on 1\n", done.stderr
+
+
+class Recorder:
+    """A writer that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.stored: dict[str, tuple[Any, Any]] = {}
+
+    def add_tensor(self, name: str, values: Any, raw_dtype: Any = gguf.GGMLQuantizationType.F32) -> None:
+        self.stored[name] = (values, raw_dtype)
+
+
+def test_the_demo_model_s_own_weights_are_reproduced_exactly() -> None:
+    """Its file is Q4_1: all of the first, a middle and the last block, the last norm, and rows of the embeddings."""
+    file = demo_model()
+    header = read_header(file)
+    kept = {"token_embd", "output_norm", "blk.0", "blk.14", "blk.29"}
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, 30)
+    theirs = {
+        f"{names.get_name(name)}.weight": f"{name}.weight"
+        for name in ("model.embed_tokens", "model.norm", *(f"model.layers.{block}.{part}" for block in range(30) for part in (
+            "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj",
+            "mlp.down_proj", "input_layernorm", "post_attention_layernorm")))
+    }  # fmt: skip
+    config = SimpleNamespace(num_attention_heads=header.metadata["llama.attention.head_count"],
+                             num_key_value_heads=header.metadata["llama.attention.head_count_kv"])  # fmt: skip
+    mine: Any = SimpleNamespace(module=SimpleNamespace(config=config), quantized=None)
+    writer, seen = Recorder(), set()
+    for tensor in header.tensors:
+        if kept.isdisjoint((tensor.name.split(".")[0], tensor.name.rpartition(".")[0].rpartition(".")[0])):
+            continue
+        weight = _weight(file, header.begin, tensor)
+        name = theirs[tensor.name]
+        seen.add(name.split(".")[-2])
+        heads = model.heads_of(mine, name)
+        if heads:  # as transformers has it: the halves of a head, not its neighbours
+            weight = weight.reshape(heads, -1, 2, weight.shape[1]).swapaxes(1, 2).reshape(weight.shape)
+        model.add_tensor(writer, mine, name, torch.from_numpy(weight), tensor.name, "Q4_1")
+        stored, kind = writer.stored[tensor.name]
+        back = stored if kind == gguf.GGMLQuantizationType.F32 else gguf.quants.dequantize(stored, kind)
+        assert kind.name == tensor.dtype
+        assert np.array_equal(back, _weight(file, header.begin, tensor)), tensor.name
+    assert len(writer.stored) == 3 * 9 + 2
+    assert len(seen) == 11
+
+
+def _weight(file: Path, begin: int, tensor: Any) -> Any:
+    """A tensor of the file in float32; of the embeddings the first rows."""
+    kind = gguf.GGMLQuantizationType[tensor.dtype]
+    of_block, size = gguf.GGML_QUANT_SIZES[kind]
+    rows, columns = ([*tensor.shape[:-1], 1][0], tensor.shape[-1])
+    rows = min(rows, 4096)
+    width = columns // of_block * size
+    with file.open("rb") as opened:
+        opened.seek(begin + tensor.offset)
+        raw = np.frombuffer(opened.read(rows * width), dtype=np.uint8).reshape(rows, width)
+    if kind == gguf.GGMLQuantizationType.F32:
+        return raw.reshape(-1).view(np.float32).copy()
+    return gguf.quants.dequantize(raw, kind)

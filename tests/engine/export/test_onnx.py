@@ -150,7 +150,10 @@ def test_a_run_measures_the_file_in_a_process_of_its_own(tmp_path: Path, monkeyp
     assert sorted(counts) == sorted({1, *measured.other_counts(1)})
     assert {stage for stage, _ in state.speeds} == {"exported onnx_int4"}
     assert min(min(event.decode, event.prefill) for event in state.speeds.values()) > 0
-    assert any("node-llama-cpp" in log.message for log in state.log)
+    [log] = [log for log in state.log if "its runtime is not here" in log.message]
+    assert log.level == "warning"
+    assert "npm install node-llama-cpp" in log.hint
+    assert process.LLAMACPP_FOLDER in log.hint
     assert found["peak_memory_bytes"].value < state.metrics["quantized"]["peak_memory_bytes"].value, (
         "no torch is loaded"
     )
@@ -160,6 +163,18 @@ def test_a_run_measures_the_file_in_a_process_of_its_own(tmp_path: Path, monkeyp
     assert [artifact.format for artifact in state.artifacts] == ["onnx_int4", "gguf_q4_1"]
     report = (run.path / "report.md").read_text()
     assert "## Load and run artifacts/model\n" in report
+    assert "from llama_cpp import Llama" in report
+    for stage in ("exported onnx_int4", "exported gguf_q4_1"):
+        divergence, agreement = (state.metrics[stage][name] for name in ("divergence", "agreement"))
+        assert 0 <= divergence.value < 0.01
+        assert agreement.value > 0.9
+        assert divergence.n == agreement.n == 64
+        assert (
+            f"- {stage}: the dense model was not quantized to as many bytes, as no step but quantize changed" in report
+        )
+    header = next(line for line in report.splitlines() if line.startswith("| stage |"))
+    assert "| perplexity | KL | same top-1 |" in header
+    assert "hold a file's answers against those of the model in memory" in report
     assert "| exported onnx_int4 | 1 |" in report.partition("## Speed by threads")[2]
     assert "import onnxruntime_genai as genai" in report
     assert json.loads((run.path / "result.json").read_text())["rows"][-2]["load_seconds"] > 0

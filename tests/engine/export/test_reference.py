@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from fixtures.models import TEXT, save, subject
 from fixtures.workspaces import workspace
 
@@ -19,8 +20,10 @@ from engine.pruning.options import PruneOptions
 from engine.quantization.grid import Format
 from engine.quantization.options import QuantizeOptions
 from engine.state import RunState
+from engine.subject import Subject
 from engine.worker import execute
 from engine.workspace import Workspace
+from tui.narration import Narrator
 
 PROFILE = """
 name = "tiny"
@@ -107,6 +110,43 @@ def test_one_reference_serves_exports_of_the_same_bytes(tmp_path: Path, monkeypa
     assert list(run.state().references) == ["exported safetensors", "exported safetensors-2"]
     first, second = run.state().references.values()
     assert (first.reference, first.reference_bytes) == (second.reference, second.reference_bytes)
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "size", "dense", "changes", "said"),
+    [("llama", ["quantize"], 600, 1000, {}, "no step but quantize changed"),
+     ("llama", [], 600, 1000, {}, "no step but quantize changed"),
+     ("llama", ["prune"], 2000, 1000, {}, "16 bits or more"),
+     ("llama", ["prune"], 600, 1000, {"verify": False}, "verify = false"),
+     ("llama", ["prune"], 600, 1000, {"reference": False}, "reference is false"),
+     ("llama", ["prune"], 10**6, 10**9 + 1, {}, "more than 1,000 million weights"),
+     ("stream", ["prune"], 600, 1000, {}, "read block by block"), ("linear", ["prune"], 600, 1000, {}, "no language model"),
+     ("llama", ["prune"], 600, 1000, {}, None), ("llama", ["quantize"], 2000, 1000, {"reference": True}, None)],
+)  # fmt: skip
+def test_it_is_said_why_there_is_none(
+    name: str, steps: list[str], size: int, dense: int, changes: dict[str, bool], said: str | None
+) -> None:
+    mine = subject("llama") if name != "linear" else Subject(torch.nn.Linear(2, 1), "x", "x")
+    mine.stream = object() if name == "stream" else None  # type: ignore[assignment]
+    before = [{"prune": PRUNE, "quantize": QUANTIZE}[step] for step in steps]
+    options = ExportOptions.model_validate({"use": "export", **changes})
+    reason = reference.unwanted(options, mine, before, size, dense)
+    assert (reason is None) == (said is None)
+    if said and reason:
+        assert said in reason
+        assert reason.endswith("; reference = true does it") == (name != "linear" and changes != {"reference": False})
+        event = ev.ReferenceSkipped(step=0, stage="exported", reason=reason)
+        text = artifacts.references(RunState.of([event]))
+        assert text.endswith(f"\n\n- exported: the dense model was not quantized to as many bytes, as {reason}.")
+        assert Narrator("")(event) == [f"      {artifacts.alone(event)}"]
+
+
+def test_a_reference_that_is_made_later_takes_the_reason_s_place() -> None:
+    skipped = ev.ReferenceSkipped(step=0, stage="exported", reason="x")
+    measured = ev.ReferenceMeasured(step=0, stage="exported", bytes=1, perplexity=None, reference="dense int4 g32",
+                                    reference_bytes=1, reference_perplexity=None)  # fmt: skip
+    assert list(RunState.of([skipped, measured]).unreferenced) == []
+    assert list(RunState.of([measured, skipped]).references) == []
 
 
 PRUNE, QUANTIZE = PruneOptions(use="prune"), QuantizeOptions(use="quantize")
