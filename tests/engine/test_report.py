@@ -89,7 +89,7 @@ def test_result_is_json_with_stable_keys(state: RunState) -> None:
         "schema", "run", "profile", "description", "source", "status", "exit_code", "seconds", "failure", "model",
         "rows", "stages", "steps", "winners", "prompts", "comparisons", "layers", "sensitivities",
         "removals", "recoveries", "losses", "trainings", "readings", "tested", "grid", "recovered", "transfers",
-        "references", "speeds", "gates", "artifacts", "estimates", "unread", "environment",
+        "references", "unreferenced", "speeds", "gates", "artifacts", "estimates", "unread", "environment",
     ]  # fmt: skip
     assert result["winners"] == [
         {"step": 1, "task": "sst2", "stage": "pruned", "winner": "c01", "baseline": "plain", "calibration": "batch"}
