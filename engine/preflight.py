@@ -100,8 +100,12 @@ def check_pruning(steps: Sequence[Foreseen]) -> None:
 
 
 def check_quantizing(steps: Sequence[Foreseen]) -> None:
-    """Refuses groups that do not fit the matrices; a step after one that takes parts out checks for itself."""
-    for step in steps:
+    """Refuses groups that do not fit the matrices (a step after one that takes parts out checks for itself), and changes to
+    weights whose layers round their inputs.
+    """
+    for number, step in enumerate(steps):
+        if isinstance(step.options, QuantizeOptions) and step.options.activations != "none":
+            quantization.check_last(number, [later.options for later in steps[number + 1 :]])
         if isinstance(step.options, QuantizeOptions) and step.matrices is not None:
             quantization.check_options(step.workspace.subject, step.matrices, step.options)
 

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from engine.errors import EngineError, Unavailable
+from engine.quantization import inputs
 from engine.subject import Subject
 
 BOOKKEEPING = {"transformers_version", "dtype", "architectures"}
@@ -90,11 +91,14 @@ def converted(state: dict[str, torch.Tensor], dtype: torch.dtype) -> dict[str, t
 def weights_hash(
     module: nn.Module, tokenizer: Any | None = None, tensors: Iterable[tuple[str, torch.Tensor]] | None = None
 ) -> str:
-    """A hash of everything that decides what the model answers: weights, buffers, configuration, tokenizer.
+    """A hash of everything that decides what the model answers: weights, buffers, configuration, tokenizer,
+    inputs that are rounded.
 
     `tensors` gives parameters and buffers where they are not all in the module.
     """
     digest = hashlib.blake2b(digest_size=16)
+    for name, layer in module.named_modules():
+        digest.update(f"rounded {name}".encode() if inputs.rounds(layer) else b"")
     for name, tensor in tensors or [*module.named_parameters(), *module.named_buffers()]:
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)

@@ -32,7 +32,8 @@ class ExportFormat:
     Perplexity may change by `tolerance` (relative), by any amount where writing rounds (None). Without `zeros` what pruning
     removed comes out as nearly zero. `inside` and `outside` are about the bits of a weight in the blocks' matrices and of any
     other; None where these have the dtype asked for. `codes` of a quantize step go in as they are; `sparse`: a zero is one bit.
-    What a format that `streams` wrote can be read block by block.
+    What a format that `streams` wrote can be read block by block. Where a quantize step rounds the layers' `inputs` too, who
+    runs the file does that.
     `script` is a program that loads the artifact without this package; `write` leaves it beside the weights.
     """
 
@@ -48,6 +49,7 @@ class ExportFormat:
     codes: bool = False
     sparse: bool = False
     streams: bool = False
+    inputs: bool = False
     script: Path | None = None
 
     @property

@@ -33,8 +33,7 @@ def run(workspace: Workspace, options: ExportOptions) -> dict[str, Any]:
     """Writes artifacts/model; returns its size and what verification found."""
     dtype = DTYPES[workspace.profile.model.dtype if options.dtype == "auto" else options.dtype]
     folder = workspace.artifact("model")
-    form: ExportFormat = FORMATS.load(options.format).FORMAT
-    form.check(workspace.subject, quantized_format(workspace.profile.step[: workspace.step]))
+    form = check_format(workspace, options, workspace.profile.step[: workspace.step])
     if not form.zeros and any(isinstance(step, PruneOptions) for step in workspace.profile.step[: workspace.step]):
         workspace.log(f"{options.format} holds no exact zeros: removed weights come out as nearly zero", "warning")
     files.write_folder(folder, lambda part: form.write(workspace.subject, part, dtype))
@@ -94,9 +93,8 @@ def words(step: StepOptions) -> str:
 
 def check_options(workspace: Workspace, index: int, options: ExportOptions) -> None:
     """Raises UsageError, before any work, when the format cannot hold what the steps before this one make."""
-    form: ExportFormat = FORMATS.load(options.format).FORMAT
     before = workspace.profile.step[:index]
-    form.check(workspace.subject, quantized_format(before))
+    form = check_format(workspace, options, before)
     if form.codes and workspace.subject.is_language_model:
         check_codes(before)
     if options.reference:
@@ -105,6 +103,18 @@ def check_options(workspace: Workspace, index: int, options: ExportOptions) -> N
         message = f"{options.format} is read back whole, and this model is read block by block"
         hint = 'verify = false, or model.memory = "resident"'
         raise UsageError(message, where=f"step.{index}.verify", hint=hint)
+
+
+def check_format(workspace: Workspace, options: ExportOptions, before: Sequence[StepOptions]) -> ExportFormat:
+    """The step's format. Raises UsageError when it cannot hold the model that these steps make."""
+    form: ExportFormat = FORMATS.load(options.format).FORMAT
+    codes = quantized_format(before)
+    if codes is not None and codes.inputs and not form.inputs:
+        message = f"{options.format} cannot say that the layers' inputs are rounded"
+        hint = 'format = "compressed_tensors", or activations = "none" in the quantize step'
+        raise UsageError(message, where="step.format", hint=hint)
+    form.check(workspace.subject, codes)
+    return form
 
 
 def check_codes(before: Sequence[StepOptions]) -> None:

@@ -23,12 +23,13 @@ TINY = 2.0**-100  # a scale is no smaller: far below any weight that matters, fa
 @dataclass(frozen=True)
 class Format:
     """`bits` of a code (0: different in the matrices), `group` columns that share a scale (0: all of a row), whether the code
-    of zero is in the middle.
+    of zero is in the middle, bits to which the layer's `inputs` are rounded when it runs (0: they are not).
     """
 
     bits: int
     group: int
     symmetric: bool
+    inputs: int = 0
 
     @property
     def top(self) -> int:

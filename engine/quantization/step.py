@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,16 @@ from engine import events as ev
 from engine import grams
 from engine.calibration import Visit, Walk
 from engine.checkpoints import BlockCheckpoints
-from engine.errors import EngineError
+from engine.errors import EngineError, UsageError
 from engine.matrices import Matrix, Statistics, output_error
-from engine.quantization import store, widths
+from engine.options import StepOptions
+from engine.quantization import inputs, store, widths
 from engine.quantization.folding import Maker, Probe
 from engine.quantization.grid import Codes, Format
 from engine.quantization.method import Method, Settings
 from engine.quantization.options import QuantizeOptions
 from engine.quantization.store import Quantized
-from engine.registry import METHODS
+from engine.registry import METHODS, STEPS
 from engine.subject import Subject
 from engine.workspace import Workspace
 
@@ -113,7 +115,7 @@ def run(workspace: Workspace, options: QuantizeOptions) -> dict[str, Any]:
             quantizing.made = {}
         kept.save(block, weights(walk, block, method))  # last: who finds it finds the codes
         workspace.progress("quantizing", block + 1, walk.blocks(), "blocks")
-    workspace.subject.quantized = quantized(workspace, walk)
+    finish(workspace, walk)
     return summary(workspace, walk.matrices, options, formats)
 
 
@@ -121,20 +123,39 @@ def restore(workspace: Workspace, options: QuantizeOptions) -> None:
     """Puts the weights of a finished quantize step back."""
     walk, method = Walk.over(workspace), METHODS.load(options.method).METHOD
     BlockCheckpoints(workspace).restore([weights(walk, block, method) for block in range(walk.blocks())])
-    workspace.subject.quantized = quantized(workspace, walk)
+    finish(workspace, walk)
+
+
+def finish(workspace: Workspace, walk: Walk) -> None:
+    """Gives the model its codes; where inputs are to be rounded, they are from now on: the walk has seen them as they are."""
+    found = workspace.subject.quantized = quantized(workspace, walk)
+    inputs.install(workspace.subject.module, [name for name, form in found.formats.items() if form.inputs])
 
 
 def format_of(options: QuantizeOptions) -> Format:
     """What all matrices have in common."""
-    return Format(options.bits if options.size_ratio is None else 0, options.group, options.symmetric)
+    return widths.form(options, options.bits if options.size_ratio is None else 0)
 
 
 def check_options(subject: Subject, matrices: list[Matrix], options: QuantizeOptions) -> None:
-    """Raises UsageError, before anything is changed, when the groups do not fit a matrix or the bytes are too few."""
+    """Raises UsageError, before anything is changed, when the groups do not fit a matrix, the bytes are too few, or a
+    matrix has no layer of its own whose inputs could be rounded.
+    """
     for matrix in matrices:
         format_of(options).check(matrix.name, matrix.shape)
+    if format_of(options).inputs:
+        inputs.check(subject.module, matrices)
     if options.size_ratio is not None:
         widths.budget(subject, matrices, options)
+
+
+def check_last(index: int, later: Sequence[StepOptions]) -> None:
+    """Raises UsageError where one of these steps, those after step `index`, changes weights."""
+    for number, options in enumerate(later, index + 1):
+        if STEPS[options.use].stage:
+            message = f"{options.use} changes weights of the layers whose inputs step {index + 1} rounds"
+            hint = 'let quantize be the last step that changes weights, or activations = "none" there'
+            raise UsageError(message, where=f"step.{number}.use", hint=hint)
 
 
 def prepared(workspace: Workspace, walk: Walk) -> Probe | None:

@@ -23,6 +23,7 @@ from engine.grams import Grams
 from engine.matrices import Matrix
 from engine.pruning.allocations.sensitivity import hull
 from engine.pruning.quadratic import energy
+from engine.quantization import inputs
 from engine.quantization.grid import Codes, Format, span
 from engine.quantization.options import WIDTHS, QuantizeOptions
 from engine.subject import Subject
@@ -37,7 +38,7 @@ Costs = Mapping[str, Sequence[float]]
 def plan(workspace: Workspace, walk: Walk, options: QuantizeOptions) -> dict[str, Format]:
     """Every matrix's format: as an earlier process planned it, or planned now and kept; told either way where they differ."""
     if options.size_ratio is None:
-        return {matrix.name: Format(options.bits, options.group, options.symmetric) for matrix in walk.matrices}
+        return {matrix.name: form(options, options.bits) for matrix in walk.matrices}
     file = workspace.checkpoint("plan.json")
     bits = runs.read_json(file)
     if not bits:
@@ -45,7 +46,7 @@ def plan(workspace: Workspace, walk: Walk, options: QuantizeOptions) -> dict[str
         bits = cheapest(costs(workspace, walk, options), walk.matrices, options, room)
         files.write_text(file, json.dumps(bits))
     workspace.emit(ev.BitsPlanned(step=workspace.step, size_ratio=options.size_ratio, bits=bits))
-    return {name: Format(width, options.group, options.symmetric) for name, width in bits.items()}
+    return {name: form(options, width) for name, width in bits.items()}
 
 
 def costs(workspace: Workspace, walk: Walk, options: QuantizeOptions) -> dict[str, list[float]]:
@@ -60,7 +61,7 @@ def costs(workspace: Workspace, walk: Walk, options: QuantizeOptions) -> dict[st
         for matrices, statistics in grams.groups(block):
             assert statistics.gram is not None
             for matrix in matrices:
-                values = [nearest(matrix.weight, Format(width, options.group, options.symmetric)) for width in WIDTHS]
+                values = [nearest(matrix.weight, form(options, width)) for width in WIDTHS]
                 errors[matrix.name] = [energy(matrix.weight - value, statistics.gram) for value in values]
                 kinds.setdefault(NUMBER.sub("", matrix.name), {})[matrix.name] = values[0]
         for rounded in kinds.values():
@@ -84,10 +85,16 @@ def alone(walk: Walk, trial: Trial, block: int, rounded: Mapping[str, torch.Tens
             weights[name].copy_(weight)
 
 
-def nearest(weight_OI: torch.Tensor, form: Format) -> torch.Tensor:
+def form(options: QuantizeOptions, bits: int) -> Format:
+    """What the step makes of a matrix that has so many bits."""
+    rounded = inputs.BITS if options.activations == "dynamic" else 0
+    return Format(bits, options.group, options.symmetric, rounded)
+
+
+def nearest(weight_OI: torch.Tensor, target: Format) -> torch.Tensor:
     """The weight rounded to the nearest."""
     weight_OI = weight_OI.float()
-    return Codes.nearest(weight_OI, span(weight_OI, form)).values()
+    return Codes.nearest(weight_OI, span(weight_OI, target)).values()
 
 
 def cheapest(found: Costs, matrices: Sequence[Matrix], options: QuantizeOptions, room: float) -> dict[str, int]:
@@ -109,8 +116,7 @@ def cheapest(found: Costs, matrices: Sequence[Matrix], options: QuantizeOptions,
 
 def bytes_of(matrix: Matrix, width: int, options: QuantizeOptions) -> float:
     """Of a matrix's codes, scales and codes of zero."""
-    form = Format(width, options.group, options.symmetric)
-    return form.bits_a_weight(matrix.shape[1]) * matrix.weight.numel() / 8
+    return form(options, width).bits_a_weight(matrix.shape[1]) * matrix.weight.numel() / 8
 
 
 def budget(subject: Subject, matrices: Sequence[Matrix], options: QuantizeOptions) -> float:

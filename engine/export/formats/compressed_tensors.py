@@ -1,7 +1,8 @@
-"""Integer codes in the layout that transformers and vLLM load (compressed-tensors, "pack-quantized").
+"""Integer codes as compressed-tensors folders: "pack-quantized", or where inputs are rounded too "int-quantized".
 
 Per Linear layer: codes packed into 32-bit words along a row, scales, and, where zero is not the middle code, the codes of zero
-packed along the columns; `quantization_config` in config.json says which layers have which format. Codes there are signed.
+packed along the columns; beside rounded inputs codes of eight bits as they are. `quantization_config` in config.json says
+which layers have which format. Codes there are signed.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from engine.errors import UsageError
 from engine.export import coded
 from engine.export.format import ExportFormat, need_codes, need_language_model
 from engine.model import reload
+from engine.profile import ModelOptions
 from engine.quantization.grid import Codes, Format
 from engine.subject import Subject
 
@@ -62,8 +64,11 @@ def packed(name: str, codes: Codes) -> coded.State:
     from compressed_tensors.compressors.pack_quantized import pack_to_int32
 
     form, middle = codes.grid.format, 1 << (codes.grid.format.bits - 1)
+    signed_OI = (codes.codes_OI.int() - middle).to(torch.int8)
+    if form.inputs:
+        return {name: signed_OI, f"{name}_scale": codes.grid.scale_OG}
     out = {
-        f"{name}_packed": pack_to_int32((codes.codes_OI.int() - middle).to(torch.int8), form.bits),
+        f"{name}_packed": pack_to_int32(signed_OI, form.bits),
         f"{name}_scale": codes.grid.scale_OG,
         f"{name}_shape": torch.tensor(codes.codes_OI.shape),
     }
@@ -81,11 +86,12 @@ def quantization_config(module: nn.Module, formats: dict[str, Format]) -> dict[s
         if f"{name}.weight" in formats:
             groups.setdefault(formats[f"{name}.weight"], []).append(name)
     asymmetric = any(not form.symmetric for form in groups)
+    rounded = any(form.inputs for form in groups)
     return {
-        "quant_method": NAME, "format": "pack-quantized", "quantization_status": "compressed",
+        "quant_method": NAME, "format": "int-quantized" if rounded else "pack-quantized", "quantization_status": "compressed",
         "config_groups": {
             f"group_{index}": {"targets": ["Linear"] if len(groups) == 1 else names, "weights": weights(form),
-                               "input_activations": None, "output_activations": None}
+                               "input_activations": inputs(form), "output_activations": None}
             for index, (form, names) in enumerate(groups.items())
         },
         "ignore": [name for name in layers if f"{name}.weight" not in formats],
@@ -102,4 +108,20 @@ def weights(form: Format) -> dict[str, Any]:
     }  # fmt: skip
 
 
-FORMAT = ExportFormat(write=write, read=reload, check=check, codes=True, script=SCRIPT)
+def inputs(form: Format) -> dict[str, Any] | None:
+    """A scale for every token, found while the model runs."""
+    if not form.inputs:
+        return None
+    return {"num_bits": form.inputs, "type": "int", "symmetric": True, "dynamic": True, "strategy": "token"}
+
+
+def read(options: ModelOptions, folder: Path) -> Subject:
+    """The model as transformers has it once it runs: with weights in place of their codes."""
+    subject = reload(options, folder)
+    quantizer: Any = getattr(subject.module, "hf_quantizer", None)
+    if quantizer is not None:
+        quantizer.compressor.decompress_model(subject.module)
+    return subject
+
+
+FORMAT = ExportFormat(write=write, read=read, check=check, codes=True, inputs=True, script=SCRIPT)

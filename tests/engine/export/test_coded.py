@@ -22,6 +22,7 @@ from engine.calibration import Walk
 from engine.errors import UsageError
 from engine.export.formats import compressed_tensors, sparse
 from engine.export.load_sparse import bits, load
+from engine.export.verify import compared
 from engine.profile import ModelOptions
 from engine.pruning import step as prune
 from engine.pruning.options import PruneOptions
@@ -34,14 +35,15 @@ FORMATS = [(4, 32, False), (4, 32, True), (3, 32, False), (3, 0, True), (8, 0, F
 READING = ModelOptions(source="x", device="cpu", dtype="float32")
 
 
-def quantized(folder: Path, bits: int = 4, group: int = 32, symmetric: bool = False, pruned: float = 0.0) -> Subject:
+def quantized(folder: Path, bits: int = 4, group: int = 32, symmetric: bool = False, pruned: float = 0.0,
+              activations: str = "none") -> Subject:  # fmt: skip
     """A tiny Llama, perhaps pruned, with codes by rounding."""
     mine = subject("llama", tie_word_embeddings=True)
     at = workspace(folder, mine)
     for matrix in Walk.over(at).matrices:
         matrix.weight[torch.rand(matrix.shape, generator=torch.Generator().manual_seed(0)) < pruned] = 0
-    options = QuantizeOptions(use="quantize", method="rtn", bits=bits, group=group, symmetric=symmetric)
-    step.run(at, options)
+    about = {"method": "rtn", "bits": bits, "group": group, "symmetric": symmetric, "activations": activations}
+    step.run(at, QuantizeOptions.model_validate({"use": "quantize", **about}))
     return mine
 
 
@@ -88,6 +90,51 @@ def test_the_script_beside_the_codes_needs_only_the_runtime(tmp_path: Path) -> N
     expected = tokenizer().decode(out[0, len(ids) :])
     assert expected.strip()
     assert done.stdout.strip().startswith(expected.split("\ufffd")[0].strip()), done.stderr
+
+
+@pytest.mark.parametrize("activations", ["none", "dynamic"])
+def test_zeros_of_a_pruned_model_are_there_when_it_is_read_back(activations: str, tmp_path: Path) -> None:
+    mine = quantized(tmp_path / "run", 8, 0, True, pruned=0.5, activations=activations)
+    target = folder(tmp_path)
+    compressed_tensors.write(mine, target, torch.float32)
+    again = compressed_tensors.read(READING, target)
+    assert compared(mine, again).other_zeros >= compared(mine, again).zeros
+    assert torch.equal(logits(again), logits(mine))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("pruned", [0.0, 0.5])
+def test_transformers_rounds_the_inputs_of_a_folder_that_says_so(
+    pruned: float, dtype: torch.dtype, tmp_path: Path
+) -> None:
+    mine, target = quantized(tmp_path / "run", 8, 0, True, pruned, activations="dynamic"), folder(tmp_path)
+    compressed_tensors.write(mine, target, dtype)
+    for parameter in mine.module.parameters():  # buffers stay in float32, as transformers leaves them
+        parameter.data = parameter.data.to(dtype)
+    again = Subject(AutoModelForCausalLM.from_pretrained(target, dtype=dtype).eval(), "x", "x", tokenizer())
+    found, expected = logits(again), logits(mine)
+    assert (found - expected).norm() <= 1e-3 * expected.norm()
+    for layer in mine.module.modules():
+        layer._forward_pre_hooks.clear()
+    assert (found - logits(mine)).norm() > 5e-3 * expected.norm(), "without rounding the answers are others"
+
+
+def test_a_folder_with_rounded_inputs_is_the_library_s_own_scheme(tmp_path: Path) -> None:
+    from compressed_tensors.compressors.format import infer_module_format
+    from compressed_tensors.quantization import QuantizationConfig, preset_name_to_scheme
+
+    mine, target = quantized(tmp_path / "run", 8, 0, True, activations="dynamic"), folder(tmp_path)
+    compressed_tensors.write(mine, target, torch.bfloat16)
+    said = json.loads((target / "config.json").read_text())["quantization_config"]
+    [scheme] = QuantizationConfig.model_validate(said).config_groups.values()
+    library = preset_name_to_scheme("W8A8", ["Linear"])
+    assert (scheme.weights, scheme.input_activations) == (library.weights, library.input_activations)
+    assert said["format"] == infer_module_format(torch.nn.Linear, scheme).value == "int-quantized"
+    with safe_open(target / "model.safetensors", "pt") as stored:
+        names = [name for name in stored.keys() if "up_proj" in name and "layers.1" in name]  # noqa: SIM118
+        found = {name.rpartition(".")[2]: stored.get_tensor(name) for name in names}
+    shapes = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in found.items()}
+    assert shapes == {"weight": (torch.int8, (64, 32)), "weight_scale": (torch.bfloat16, (64, 1))}
 
 
 def test_the_configuration_is_the_library_s_own(tmp_path: Path) -> None:

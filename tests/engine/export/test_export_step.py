@@ -19,6 +19,7 @@ from engine.options import StepOptions
 from engine.profile import ModelOptions
 from engine.pruning.options import PruneOptions
 from engine.quantization.options import QuantizeOptions
+from engine.registry import FORMATS
 from engine.subject import Subject
 from engine.training.options import RecoverOptions
 from engine.workspace import Workspace
@@ -55,6 +56,18 @@ def test_codes_of_weights_that_a_later_step_changes_are_refused(name: str, later
     check(space, export("safetensors"))
     space.profile = space.profile.model_copy(update={"step": [QUANTIZE, later, QUANTIZE]})
     check(space, export(name))
+
+
+@pytest.mark.parametrize("name", FORMATS.names())
+def test_only_one_format_says_that_inputs_are_rounded(name: str, tmp_path: Path) -> None:
+    about = {"use": "quantize", "bits": 8, "group": 0, "symmetric": True, "activations": "dynamic"}
+    space = before(tmp_path, subject("llama"), QuantizeOptions.model_validate(about))
+    if name == "compressed_tensors":
+        check(space, export(name))
+        return
+    with pytest.raises(UsageError, match=f"{name} cannot say that the layers' inputs are rounded") as error:
+        check(space, export(name))
+    assert (error.value.where, "compressed_tensors" in str(error.value.hint)) == ("step.format", True)
 
 
 @pytest.mark.parametrize("name", CODED)
