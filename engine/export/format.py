@@ -33,13 +33,14 @@ class ExportFormat:
     removed comes out as nearly zero. `inside` and `outside` are about the bits of a weight in the blocks' matrices and of any
     other; None where these have the dtype asked for. `codes` of a quantize step go in as they are; `sparse`: a zero is one bit.
     What a format that `streams` wrote can be read block by block. Where a quantize step rounds the layers' `inputs` too, who
-    runs the file does that.
+    runs the file does that. `doubts(subject)` is what is known of other readers that would refuse the written file.
     `script` is a program that loads the artifact without this package; `write` leaves it beside the weights.
     """
 
     write: Write
     read: Read | None
     check: Check = anything
+    doubts: Callable[[Subject], list[str]] = lambda subject: []
     weights: str = "*.safetensors"
     runtime: str = "torch"
     tolerance: float | None = 0.01

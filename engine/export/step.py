@@ -37,6 +37,8 @@ def run(workspace: Workspace, options: ExportOptions) -> dict[str, Any]:
     if not form.zeros and any(isinstance(step, PruneOptions) for step in workspace.profile.step[: workspace.step]):
         workspace.log(f"{options.format} holds no exact zeros: removed weights come out as nearly zero", "warning")
     files.write_folder(folder, lambda part: form.write(workspace.subject, part, dtype))
+    for doubt in form.doubts(workspace.subject):
+        workspace.log(doubt, "warning")
     size = form.bytes(folder)
     beside = folder / form.script.name if form.script else None
     script = beside.read_text(encoding="utf-8") if beside and beside.is_file() else ""

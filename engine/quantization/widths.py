@@ -3,7 +3,8 @@
 For each matrix the divergence from the dense model is measured with that matrix alone rounded to three bits, and scaled to
 other widths by its output errors tr((W - W')G(W - W')ᵀ). Experts of a block are rounded together, since they are many, and the
 loss is divided among those of one kind by the same errors. Upgrades that save most a byte are then taken in turn (convex
-costs, as in `sensitivity`). Rounding here is to the nearest.
+costs, as in `sensitivity`). Rounding here is to the nearest. Before an export to compressed-tensors matrices that share an
+input (q/k/v, gate/up) get one width: vLLM makes one layer of them. Elsewhere that would cost and gain nothing.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -43,7 +45,7 @@ def plan(workspace: Workspace, walk: Walk, options: QuantizeOptions) -> dict[str
     bits = runs.read_json(file)
     if not bits:
         room = budget(workspace.subject, walk.matrices, options)
-        bits = cheapest(costs(workspace, walk, options), walk.matrices, options, room)
+        bits = cheapest(costs(workspace, walk, options), walk.matrices, options, room, fused(workspace))
         files.write_text(file, json.dumps(bits))
     workspace.emit(ev.BitsPlanned(step=workspace.step, size_ratio=options.size_ratio, bits=bits))
     return {name: form(options, width) for name, width in bits.items()}
@@ -97,21 +99,37 @@ def nearest(weight_OI: torch.Tensor, target: Format) -> torch.Tensor:
     return Codes.nearest(weight_OI, span(weight_OI, target)).values()
 
 
-def cheapest(found: Costs, matrices: Sequence[Matrix], options: QuantizeOptions, room: float) -> dict[str, int]:
-    """The widths with about the least sum of costs whose matrices take at most `room` bytes."""
-    sizes = {matrix.name: [bytes_of(matrix, width, options) for width in WIDTHS] for matrix in matrices}
+def fused(workspace: Workspace) -> bool:
+    """Whether the profile goes on to export a folder whose readers compute matrices that share an input as one layer."""
+    later = workspace.profile.step[workspace.step + 1 :]
+    return any(getattr(step, "format", None) == "compressed_tensors" for step in later)
+
+
+def cheapest(
+    found: Costs, matrices: Sequence[Matrix], options: QuantizeOptions, room: float, together: bool = False
+) -> dict[str, int]:
+    """The widths with about the least sum of costs whose matrices take at most `room` bytes; `together`: one width for
+    those that share an input.
+    """
+    units: dict[Any, list[Matrix]] = {}
+    for matrix in matrices:
+        units.setdefault((matrix.block, matrix.group) if together else matrix.name, []).append(matrix)
+    sizes = {unit: [sum(bytes_of(m, width, options) for m in some) for width in WIDTHS] for unit, some in units.items()}
+    losses = {
+        unit: [sum(of) for of in zip(*(found[m.name] for m in some), strict=True)] for unit, some in units.items()
+    }
     chosen = dict.fromkeys(sizes, 0)
     left = room - sum(size[0] for size in sizes.values())
     steps = []
-    for order, (name, size) in enumerate(sizes.items()):
-        corners = hull(size, found[name])
+    for order, (unit, size) in enumerate(sizes.items()):
+        corners = hull(size, losses[unit])
         for number, (a, b) in enumerate(zip(corners, corners[1:], strict=False)):
-            steps.append(((found[name][b] - found[name][a]) / (size[b] - size[a]), order, number, name, a, b))
-    for _, _, _, name, a, b in sorted(steps):
-        price = sizes[name][b] - sizes[name][a]
-        if chosen[name] == a and price <= left:
-            chosen[name], left = b, left - price
-    return {name: WIDTHS[index] for name, index in chosen.items()}
+            steps.append(((losses[unit][b] - losses[unit][a]) / (size[b] - size[a]), order, number, unit, a, b))
+    for _, _, _, unit, a, b in sorted(steps):
+        price = sizes[unit][b] - sizes[unit][a]
+        if chosen[unit] == a and price <= left:
+            chosen[unit], left = b, left - price
+    return {matrix.name: WIDTHS[chosen[unit]] for unit, some in units.items() for matrix in some}
 
 
 def bytes_of(matrix: Matrix, width: int, options: QuantizeOptions) -> float:

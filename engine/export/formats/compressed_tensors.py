@@ -17,7 +17,7 @@ from torch import nn
 
 from engine import files
 from engine.errors import UsageError
-from engine.export import coded
+from engine.export import coded, served
 from engine.export.format import ExportFormat, need_codes, need_language_model
 from engine.model import reload
 from engine.profile import ModelOptions
@@ -115,6 +115,11 @@ def inputs(form: Format) -> dict[str, Any] | None:
     return {"num_bits": form.inputs, "type": "int", "symmetric": True, "dynamic": True, "strategy": "token"}
 
 
+def doubts(subject: Subject) -> list[str]:
+    assert subject.quantized is not None
+    return served.doubts(subject.quantized.formats)
+
+
 def read(options: ModelOptions, folder: Path) -> Subject:
     """The model as transformers has it once it runs: with weights in place of their codes."""
     subject = reload(options, folder)
@@ -124,4 +129,4 @@ def read(options: ModelOptions, folder: Path) -> Subject:
     return subject
 
 
-FORMAT = ExportFormat(write=write, read=read, check=check, codes=True, inputs=True, script=SCRIPT)
+FORMAT = ExportFormat(write=write, read=read, check=check, codes=True, inputs=True, doubts=doubts, script=SCRIPT)

@@ -202,7 +202,10 @@ def test_a_task_with_labels_has_every_metric_of_choices(metric: str | None) -> N
     ("changes", "said"),
     [
         ({"choices_column": "c", "metric": "macro_f1"}, "macro_f1 is for a task with labels, and this one has choices"),
-        ({"labels": {"0": " a", "1": " b"}, "metric": "chrf"}, "chrf is for a task with answers, and this one has labels"),
+        (
+            {"labels": {"0": " a", "1": " b"}, "metric": "chrf"},
+            "chrf is for a task with answers, and this one has labels",
+        ),
     ],
 )
 def test_a_metric_that_does_not_fit(changes: Any, said: str) -> None:

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from engine import events as ev
 from engine.calibration import Walk
 from engine.errors import UsageError
+from engine.export import served
 from engine.export.formats import compressed_tensors, sparse
+from engine.export.options import ExportOptions
 from engine.matrices import Matrix
 from engine.profile import ModelOptions
 from engine.quantization import step, widths
@@ -129,6 +131,29 @@ def test_layers_of_different_bits_are_read_back(tmp_path: Path) -> None:
     assert torch.equal(logits(Subject(packed, "x", "x", tokenizer())), logits(mine))
     reading = ModelOptions(source="x", device="cpu", dtype="float32")
     assert torch.equal(logits(sparse.read(reading, tmp_path / sparse.NAME)), logits(mine))
+
+
+@pytest.mark.parametrize("later", ["compressed_tensors", "sparse"])
+def test_layers_that_a_reader_fuses_get_the_same_bits_where_it_is_to_read_them(later: str, tmp_path: Path) -> None:
+    mine = subject("llama")
+    for name, parameter in mine.module.named_parameters():
+        parameter.mul_(1e-3 if "q_proj" in name or "gate_proj" in name else 1.0)  # v and up matter most by far
+    at = workspace(tmp_path / "run", mine)
+    asked, ratio = options(0.70), 0.70
+    at.profile = at.profile.model_copy(update={"step": [asked, ExportOptions(use="export", format=later)]})
+    whole, matrices = mine.bytes, Walk.over(at).matrices
+    step.run(at, asked)
+    assert mine.quantized is not None
+    bits = {name: form.bits for name, form in mine.quantized.formats.items()}
+    groups: dict[tuple[int, int], set[int]] = {}
+    for matrix in matrices:
+        groups.setdefault((matrix.block, matrix.group), set()).add(bits[matrix.name])
+    assert any(len(found) > 1 for found in groups.values()) == (later == "sparse")
+    assert len(set(bits.values())) > 1
+    assert bool(served.doubts(mine.quantized.formats)) == (later == "sparse" or 3 in bits.values())
+    other = whole - sum(4 * matrix.weight.numel() for matrix in matrices)
+    taken = other + sum(widths.bytes_of(matrix, bits[matrix.name], asked) for matrix in matrices)
+    assert taken <= ratio * whole
 
 
 def test_what_transformers_cannot_read_is_refused() -> None:
