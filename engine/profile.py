@@ -240,6 +240,9 @@ def _problem(raw: Any, error: dict[str, Any]) -> Problem:
             return Problem(key, "unknown key", did_you_mean(str(loc[-1]), _known_keys(raw, loc[:-1])))
         case "missing":
             return Problem(key, "missing")
+        case "literal_error":
+            message, given = f"{error['msg']}, not {json.dumps(error['input'], default=str)}", error["input"]
+            return Problem(key, message, _nearest(str(loc[-1]), given, error["ctx"]["expected"]))
         case "union_tag_invalid":
             return Problem(
                 f"{key}.use",
@@ -252,6 +255,19 @@ def _problem(raw: Any, error: dict[str, Any]) -> Problem:
     message = error["msg"].removeprefix("Value error, ")
     shown = "" if isinstance(error["input"], dict) else f", not {json.dumps(error['input'], default=str)}"
     return Problem(key, message + ("" if cause else shown), getattr(cause, "hint", None))
+
+
+def _nearest(name: str, given: Any, expected: str) -> str:
+    """A hint that names those of the values, as pydantic lists them, that are nearest to the given one."""
+    if words := re.findall(r"'([^']*)'", expected):
+        return did_you_mean(str(given), words)
+    numbers = [int(number) for number in re.findall(r"\d+", expected)]
+    try:
+        away = [abs(number - float(given)) for number in numbers]
+    except (TypeError, ValueError):
+        away = [0.0] * len(numbers)
+    near = [str(number) for number, far in zip(numbers, away, strict=True) if far == min(away)]
+    return f"{name} = {' or '.join(near)}"
 
 
 def _known_keys(raw: Any, loc: Sequence[str | int]) -> list[str]:
