@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import platformdirs
 
@@ -69,6 +71,23 @@ def write_folder(path: Path, write: Callable[[Path], object]) -> None:
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def scratch(folder: Path) -> Iterator[Path]:
+    """A folder in `folder` for what nobody needs afterwards, named as what is half-written is."""
+    with TemporaryDirectory(dir=folder, prefix=".scratch.", suffix=".part") as made:
+        yield Path(made)
+
+
+def remove_leftovers(folder: Path, spared: str) -> None:
+    """Deletes all in `folder` that a process which is gone was writing; not what belongs to the file named `spared`."""
+    for pattern in (".*.part", ".*.old"):
+        for path in list(folder.rglob(pattern)):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif not path.name.startswith(f".{spared}."):
+                path.unlink(missing_ok=True)
 
 
 def folder_bytes(path: Path) -> int:

@@ -18,7 +18,7 @@ from engine.errors import Cancelled, UsageError
 from engine.runs import Run
 
 POLL = 1.0
-MARK = "queued"
+MARK = runs.QUEUED
 """the file of a run that waits, or that is to wait when a worker takes it up; in it since when (seconds since the epoch)"""
 
 

@@ -34,6 +34,8 @@ from engine.owners import Owner
 from engine.state import RunState
 
 HEARTBEAT = 2.0
+QUEUED = "queued"
+"""the mark of a run in the queue, which others may write (see queueing)"""
 LOG_READ = 65536
 """bytes of a worker's output that are looked at: the stacks of all its threads, and what stands above them"""
 
@@ -215,7 +217,10 @@ def send_signal(run: Run, signal: int = signals.SIGINT) -> None:
 
 @contextmanager
 def lock(run: Run) -> Iterator[None]:
-    """Holds the run for this process and keeps state.json's heartbeat fresh. Raises UsageError when it is taken."""
+    """Holds the run for this process, without what a killed one was writing, and keeps state.json's heartbeat fresh.
+
+    Raises UsageError when it is taken.
+    """
     with (run.path / "lock").open("w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -224,6 +229,7 @@ def lock(run: Run) -> Iterator[None]:
                 raise
             hint = f"compress-tui attach {run.name} shows it"
             raise UsageError("another process is working on this run", where=str(run.path), hint=hint) from error
+        files.remove_leftovers(run.path, spared=QUEUED)
         stop, log_from = threading.Event(), run.log_file.stat().st_size if run.log_file.is_file() else 0
         _beat(run, log_from)
         thread = threading.Thread(target=_keep_beating, args=(run, stop, log_from), daemon=True)

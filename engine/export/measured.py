@@ -8,7 +8,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from engine import events as ev
+from engine import files
 from engine.evaluation.divergence import Reference
 from engine.evaluation.logits import window_logits
 from engine.evaluation.measure import Measurement
@@ -35,10 +35,10 @@ def measure(
     workspace: Workspace, form: ExportFormat, folder: Path, options: ExportOptions, dtype: str, stage: str
 ) -> dict[str, float]:
     """Emits the figures as this stage's; returns how far the answers are from those of the model in memory."""
-    with TemporaryDirectory(dir=workspace.run.path) as scratch:
+    with files.scratch(workspace.run.path) as scratch:
         posed = questions.posed(workspace, options, form) if form.read is None else []
         scored = questions.sequences(workspace, posed)
-        spec = asked(workspace, form, folder, options, dtype, Path(scratch))
+        spec = asked(workspace, form, folder, options, dtype, scratch)
         answer = run(replace(spec, asked=questions.as_asked(scored)))
         workspace.check_stop()
         tell(workspace, spec, answer, stage)

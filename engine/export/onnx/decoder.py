@@ -7,15 +7,14 @@ Weights that a step has quantized go in as MatMulNBits with these codes; activat
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
+from engine import children, files
 from engine.errors import EngineError, Unavailable, UsageError
 from engine.export import coded
 from engine.export.format import need_codes, need_language_model
@@ -64,15 +63,15 @@ def check(subject: Subject, form: Format | None, bits: int | None) -> None:
 
 def write(subject: Subject, folder: Path, bits: int | None) -> None:
     """Writes the model into the (new, empty) folder. Raises EngineError with what the builder said last when it failed."""
-    with TemporaryDirectory(dir=folder.parent) as scratch:
-        given = Path(scratch) / "given"
+    with files.scratch(folder) as scratch:
+        given = scratch / "given"
         given.mkdir()
         if bits is None:
             safetensors.write(subject, given, torch.float32)
         else:
             assert subject.quantized is not None
             gptq.write(subject, given, next(iter(subject.quantized.formats.values())))
-        build(given, folder, Path(scratch) / "cache", bits)
+        build(given, folder, scratch / "cache", bits)
 
 
 def build(given: Path, folder: Path, cache: Path, bits: int | None) -> None:
@@ -84,7 +83,7 @@ def build(given: Path, folder: Path, cache: Path, bits: int | None) -> None:
     if bits:
         command += ["--extra_options", *QUANTIZED]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = children.run(command, env=environment)
     if done.returncode or not (folder / "model.onnx").is_file():
         last = (done.stderr.strip() or "no file was written").splitlines()[-1]
         raise EngineError(f"the ONNX builder failed: {last}", where=str(folder), hint='format = "safetensors"')

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 
+from engine import files
 from engine.errors import EngineError, UsageError
 from engine.export.onnx.decoder import need_runtime
 from engine.subject import Subject
@@ -30,8 +30,8 @@ def write(subject: Subject, folder: Path, bits: int | None) -> None:
     """Writes model.onnx, for any number of rows, into the (new, empty) folder; in float32, or with weights of eight bits."""
     assert subject.features is not None
     rows = torch.from_numpy(subject.features.x[:4]).to(subject.device, subject.dtype)
-    with TemporaryDirectory(dir=folder.parent) as scratch:
-        plain = Path(scratch) / FILE if bits else folder / FILE
+    with files.scratch(folder) as scratch:
+        plain = scratch / FILE if bits else folder / FILE
         try:
             torch.onnx.export(
                 subject.module, (rows,), str(plain), input_names=[INPUT], output_names=[OUTPUT], dynamo=True,

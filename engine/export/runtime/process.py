@@ -6,10 +6,10 @@ import dataclasses
 import json
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
+from engine import children
 from engine.errors import EngineError
 from engine.export.runtime.spec import Answer, Spec
 
@@ -33,7 +33,7 @@ def run(spec: Spec) -> Answer:
     if spec.runtime == LLAMACPP:
         command, place = ["node", str(Path(__file__).with_name("llamacpp.mjs"))], os.environ[LLAMACPP_FOLDER]
     said = json.dumps(dataclasses.asdict(spec))
-    done = subprocess.run(command, input=said, cwd=place, capture_output=True, text=True, check=False)
+    done = children.run(command, input=said, cwd=place)
     if done.returncode:
         lines = (done.stderr.strip() or f"it ended with {done.returncode}").splitlines()
         last = next((line for line in reversed(lines) if "Error" in line), lines[-1])
