@@ -5,6 +5,7 @@ prompt steps, trainings, and what a model that is read block by block cannot do.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 
@@ -23,7 +24,6 @@ from engine.matrices import Matrix
 from engine.prompts import early, verbalizers
 from engine.prompts.options import EmbedPromptOptions
 from engine.pruning import step as pruning
-from engine.pruning import structured
 from engine.pruning.options import PruneOptions
 from engine.quantization import step as quantization
 from engine.quantization.options import QuantizeOptions
@@ -96,25 +96,31 @@ def check_pruning(steps: Sequence[Foreseen]) -> None:
             if step.matrices is not None:
                 pruning.check_options(step.matrices, how)
                 if how.structure:
-                    structured.check(step.workspace, how)
+                    step.changes(how)
 
 
 def check_quantizing(steps: Sequence[Foreseen]) -> None:
-    """Refuses groups that do not fit the matrices (a step after one that takes parts out checks for itself), and changes to
-    weights whose layers round their inputs.
+    """Refuses groups that do not fit the matrices that a step will meet (where these are not known it checks for itself), and
+    changes to weights whose layers round their inputs.
     """
     for number, step in enumerate(steps):
-        if isinstance(step.options, QuantizeOptions) and step.options.activations != "none":
+        if not isinstance(step.options, QuantizeOptions):
+            continue
+        if step.options.activations != "none":
             quantization.check_last(number, [later.options for later in steps[number + 1 :]])
-        if isinstance(step.options, QuantizeOptions) and step.matrices is not None:
-            quantization.check_options(step.workspace.subject, step.matrices, step.options)
+        if (met := step.met) is not None:
+            with met.hinting():
+                quantization.check_options(met.subject, met.matrices, step.options)
 
 
 def check_exports(steps: Sequence[Foreseen]) -> None:
     """Refuses formats that cannot hold the model that they are to hold."""
     for step in steps:
         if isinstance(step.options, ExportOptions):
-            exporting.check_options(step.workspace, step.workspace.step, step.options)
+            met = step.met
+            made = None if met is None else met.subject
+            with nullcontext() if met is None else met.hinting():
+                exporting.check_options(step.workspace, step.workspace.step, step.options, made)
 
 
 def check_virtual_tokens(workspace: Workspace) -> None:

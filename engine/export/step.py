@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,11 @@ from engine.export.verify import exported_stage, verify
 from engine.options import StepOptions
 from engine.profile import source
 from engine.pruning.options import PruneOptions
-from engine.quantization.grid import Format
+from engine.quantization.grid import Format, Indivisible
 from engine.quantization.options import QuantizeOptions
 from engine.quantization.step import format_of
 from engine.registry import FORMATS, STEPS
-from engine.subject import DTYPES
+from engine.subject import DTYPES, Subject
 from engine.workspace import Workspace
 
 
@@ -33,7 +34,7 @@ def run(workspace: Workspace, options: ExportOptions) -> dict[str, Any]:
     """Writes artifacts/model; returns its size and what verification found."""
     dtype = DTYPES[workspace.profile.model.dtype if options.dtype == "auto" else options.dtype]
     folder = workspace.artifact("model")
-    form = check_format(workspace, options, workspace.profile.step[: workspace.step])
+    form = check_format(workspace.subject, options, workspace.profile.step[: workspace.step])
     if not form.zeros and any(isinstance(step, PruneOptions) for step in workspace.profile.step[: workspace.step]):
         workspace.log(f"{options.format} holds no exact zeros: removed weights come out as nearly zero", "warning")
     files.write_folder(folder, lambda part: form.write(workspace.subject, part, dtype))
@@ -93,10 +94,15 @@ def words(step: StepOptions) -> str:
     return " ".join([step.use, *(str(value) for value in chosen.values() if isinstance(value, str | int | float))])
 
 
-def check_options(workspace: Workspace, index: int, options: ExportOptions) -> None:
-    """Raises UsageError, before any work, when the format cannot hold what the steps before this one make."""
+def check_options(workspace: Workspace, index: int, options: ExportOptions, made: Subject | None) -> None:
+    """Raises UsageError, before any work, when the format cannot hold what the steps before this one make.
+
+    `made` has the shapes that this model will have; None where they are not known.
+    """
     before = workspace.profile.step[:index]
-    form = check_format(workspace, options, before)
+    form: ExportFormat = FORMATS.load(options.format).FORMAT
+    with suppress(Indivisible) if made is None else nullcontext():
+        check_format(made or workspace.subject, options, before)
     if form.codes and workspace.subject.is_language_model:
         check_codes(before)
     if options.reference:
@@ -107,7 +113,7 @@ def check_options(workspace: Workspace, index: int, options: ExportOptions) -> N
         raise UsageError(message, where=f"step.{index}.verify", hint=hint)
 
 
-def check_format(workspace: Workspace, options: ExportOptions, before: Sequence[StepOptions]) -> ExportFormat:
+def check_format(subject: Subject, options: ExportOptions, before: Sequence[StepOptions]) -> ExportFormat:
     """The step's format. Raises UsageError when it cannot hold the model that these steps make."""
     form: ExportFormat = FORMATS.load(options.format).FORMAT
     codes = quantized_format(before)
@@ -115,7 +121,7 @@ def check_format(workspace: Workspace, options: ExportOptions, before: Sequence[
         message = f"{options.format} cannot say that the layers' inputs are rounded"
         hint = 'format = "compressed_tensors", or activations = "none" in the quantize step'
         raise UsageError(message, where="step.format", hint=hint)
-    form.check(workspace.subject, codes)
+    form.check(subject, codes)
     return form
 
 

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from engine import files, runs
 from engine.errors import EngineError, UsageError
 from engine.model import watchable
-from engine.pruning.configs import changed, shapes_of
+from engine.pruning.configs import Changes, changed, shapes_of
 from engine.pruning.criterion import generator
 from engine.pruning.evidence import Score, missing
 from engine.pruning.options import PruneOptions
@@ -93,15 +93,17 @@ def block_parameters(subject: Subject) -> int:
     return sum(p.numel() for block in subject.blocks() for p in block.parameters())
 
 
-def check(workspace: Workspace, options: PruneOptions) -> None:
-    """Raises UsageError, before any work, when this model cannot have the structured pattern."""
+def check(workspace: Workspace, options: PruneOptions) -> Changes:
+    """The configuration's keys that the step will change. Raises UsageError, before any work, when this model cannot have the
+    structured pattern.
+    """
     if not workspace.subject.is_language_model:
         raise UsageError(f"pattern {options.pattern} needs a language model", where="step.pattern")
     pattern, job = STRUCTURES.load(options.pattern), Job(workspace, options)
     if hasattr(pattern, "SCORE"):
         job.score()
-    if hasattr(pattern, "check"):
-        pattern.check(job)
+    changes: Changes = pattern.check(job)
+    return changes
 
 
 def check_same(old: Subject, new: Subject, pattern: str) -> None:

@@ -20,6 +20,14 @@ SCALE_BITS = 16
 TINY = 2.0**-100  # a scale is no smaller: far below any weight that matters, far above where rounding ends
 
 
+class Indivisible(UsageError):
+    """A matrix whose width is not a multiple of `size`."""
+
+    def __init__(self, message: str, *, where: str | None = None, hint: str | None = None, size: int = 1) -> None:
+        super().__init__(message, where=where, hint=hint)
+        self.size = size
+
+
 @dataclass(frozen=True)
 class Format:
     """`bits` of a code (0: different in the matrices), `group` columns that share a scale (0: all of a row), whether the code
@@ -45,12 +53,12 @@ class Format:
         return self.bits + (SCALE_BITS + (0 if self.symmetric else self.bits)) / self.width(columns)
 
     def check(self, name: str, shape: tuple[int, int]) -> None:
-        """Raises UsageError when a matrix of this shape has no whole number of groups."""
+        """Raises Indivisible when a matrix of this shape has no whole number of groups."""
         if shape[1] % self.width(shape[1]):
             fitting = [str(group) for group in GROUPS if shape[1] % group == 0]
             hint = f"group = {' or '.join([*fitting, '0'])} (0: a scale for every row)"
             message = f"groups of {self.group} do not fit: {self.group} does not divide the width {shape[1]}"
-            raise UsageError(message, where=name, hint=hint)
+            raise Indivisible(message, where=name, hint=hint, size=self.width(shape[1]))
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from engine.export import coded
 from engine.export.format import ExportFormat, need_language_model
 from engine.export.gguf import vocabulary
 from engine.profile import ModelOptions
-from engine.quantization.grid import Format
+from engine.quantization.grid import Format, Indivisible
 from engine.subject import DTYPES, Subject
 from engine.weights import weights_hash
 
@@ -68,7 +68,7 @@ def check(subject: Subject, form: Format | None, kind: str) -> None:
     for name, parameter in module.named_parameters():
         if parameter.ndim == 2 and parameter.shape[1] % BLOCK:
             message = f"{kind} has blocks of {BLOCK}, which do not divide the width {parameter.shape[1]}"
-            raise UsageError(message, where=name, hint='format = "gguf_f16"')
+            raise Indivisible(message, where=name, hint='format = "gguf_f16"', size=BLOCK)
 
 
 def oddities(module: Any) -> list[str]:

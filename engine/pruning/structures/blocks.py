@@ -20,12 +20,14 @@ from engine.subject import Origin, Subject
 SCORE = "influence"
 
 
-def check(job: Job) -> None:
-    """Raises UsageError when no configuration describes the model with fewer blocks."""
+def check(job: Job) -> Changes:
+    """The keys that will change, if the first blocks stay. Raises UsageError when no configuration describes the model with
+    fewer blocks.
+    """
     subject = job.workspace.subject
     blocks = len(subject.blocks())
     count = counts(blocks, job.options.amount, 1)[0]
-    configuration(subject, list(range(count)))
+    return configuration(subject, list(range(count)))
 
 
 def shrink(job: Job) -> Smaller:

@@ -41,10 +41,10 @@ def shrink(job: Job) -> Smaller:
     return Smaller(settings, weights, Origin(), summary)
 
 
-def check(job: Job) -> None:
-    """Raises UsageError when the model, as it is, cannot lose these experts."""
+def check(job: Job) -> Changes:
+    """The keys that will change. Raises UsageError when the model, as it is, cannot lose these experts."""
     layers = expert_layers(job)
-    configuration(job, layers, remaining(job, layers, groups_of(job.workspace.subject)))
+    return configuration(job, layers, remaining(job, layers, groups_of(job.workspace.subject)))
 
 
 def expert_layers(job: Job) -> list[Layer]:

@@ -126,9 +126,11 @@ class Stream:
                 self.walk.subject.module.get_parameter(name).data.index_fill_(axis, gone, 0)
 
 
-def check(job: Job) -> None:
-    """Raises UsageError when the stream cannot be told from the rest, or no configuration describes a narrower one."""
-    plan(job)
+def check(job: Job) -> Changes:
+    """The keys that will change. Raises UsageError when the stream cannot be told from the rest, or no configuration describes
+    a narrower one.
+    """
+    return plan(job).config
 
 
 def shrink(job: Job) -> Smaller:

@@ -43,7 +43,7 @@ def before(folder: Path, mine: Subject, *steps: StepOptions) -> Workspace:
 
 
 def check(space: Workspace, options: ExportOptions) -> None:
-    step.check_options(space, len(space.profile.step), options)
+    step.check_options(space, len(space.profile.step), options, space.subject)
 
 
 @pytest.mark.parametrize("name", CODED)

@@ -33,6 +33,7 @@ BUILDER = """
 import os, signal, sys
 from pathlib import Path
 (Path(sys.argv[sys.argv.index("-o") + 1]) / "model.onnx").write_bytes(b"half of it")
+signal.alarm(600)
 with open(os.environ["AT_WORK"], "w") as told:
     told.write("at work")
     told.flush()
