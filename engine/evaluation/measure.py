@@ -31,6 +31,17 @@ from engine.subject import Subject
 from engine.workspace import Workspace
 
 
+def sparsity(subject: Subject) -> float:
+    """The share of zeros in the blocks' matrices."""
+    zeros = total = 0
+    for index, block in enumerate(subject.blocks()):
+        with subject.holding(index):
+            matrices = [p for p in block.parameters() if p.ndim >= 2]
+            zeros += sum(int((p == 0).sum()) for p in matrices)
+            total += sum(p.numel() for p in matrices)
+    return zeros / max(1, total)
+
+
 @dataclass
 class Measurement:
     """One model at one stage."""
@@ -69,14 +80,8 @@ class Measurement:
 
     def size(self) -> None:
         """Parameters, the share of zeros in the blocks' matrices, the bytes of the weights as this run would store them."""
-        zeros = total = 0
-        for index, block in enumerate(self.subject.blocks()):
-            with self.subject.holding(index):
-                matrices = [p for p in block.parameters() if p.ndim >= 2]
-                zeros += sum(int((p == 0).sum()) for p in matrices)
-                total += sum(p.numel() for p in matrices)
         self.emit("parameters", self.subject.parameters)
-        self.emit("sparsity", zeros / max(1, total))
+        self.emit("sparsity", sparsity(self.subject))
         self.emit("bytes", self.subject.bytes, "B")
 
     def perplexity(self) -> None:

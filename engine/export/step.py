@@ -11,17 +11,17 @@ from typing import Any
 
 import torch
 
-from engine import archive, files
+from engine import archive, figures, files
 from engine import events as ev
 from engine.archive import Measured
 from engine.errors import UsageError
+from engine.evaluation.measure import sparsity
 from engine.export import reference
 from engine.export.format import ExportFormat, need_language_model
 from engine.export.options import ExportOptions
 from engine.export.verify import exported_stage, verify
 from engine.options import StepOptions
 from engine.profile import source
-from engine.pruning.options import PruneOptions
 from engine.quantization.grid import Format, Indivisible
 from engine.quantization.options import QuantizeOptions
 from engine.quantization.step import format_of
@@ -29,14 +29,16 @@ from engine.registry import FORMATS, STEPS
 from engine.subject import DTYPES, Subject
 from engine.workspace import Workspace
 
+SPARSE = 0.01
+"""share of zeros from which on a model is taken for a pruned one; dense ones have a few by chance (the demo 0.03%)"""
+
 
 def run(workspace: Workspace, options: ExportOptions) -> dict[str, Any]:
     """Writes artifacts/model; returns its size and what verification found."""
     dtype = DTYPES[workspace.profile.model.dtype if options.dtype == "auto" else options.dtype]
     folder = workspace.artifact("model")
     form = check_format(workspace.subject, options, workspace.profile.step[: workspace.step])
-    if not form.zeros and any(isinstance(step, PruneOptions) for step in workspace.profile.step[: workspace.step]):
-        workspace.log(f"{options.format} holds no exact zeros: removed weights come out as nearly zero", "warning")
+    warn_of_zeros(workspace, form, options)
     files.write_folder(folder, lambda part: form.write(workspace.subject, part, dtype))
     for doubt in form.doubts(workspace.subject):
         workspace.log(doubt, "warning")
@@ -60,6 +62,24 @@ def run(workspace: Workspace, options: ExportOptions) -> dict[str, Any]:
     if options.verify:
         keep(workspace, noted(workspace, options, stage, folder, size))
     return summary
+
+
+def warn_of_zeros(workspace: Workspace, form: ExportFormat, options: ExportOptions) -> None:
+    """Says, once, that the format does not hold the zeros that the model has by pruning, in this run or before it."""
+    share = 0.0 if form.zeros else pruned_share(workspace)
+    what = f"the {figures.share(share)} of the weights that are zero come out as nearly zero"
+    message = f"{options.format} holds no exact zeros: {what}"
+    if share >= SPARSE and message not in {log.message for log in workspace.state.log}:
+        workspace.log(message, "warning")
+
+
+def pruned_share(workspace: Workspace) -> float:
+    """Of zeros in the model; in a quantized one, where a code of zero is common, as it was before that."""
+    if workspace.subject.quantized is None:
+        return sparsity(workspace.subject)
+    metrics, stages = workspace.state.metrics, {"dense", *(entry.stage for entry in STEPS.values())} - {"quantized"}
+    found = [metrics[stage]["sparsity"].value for stage in metrics if stage.partition("-")[0] in stages]
+    return found[-1] if found else 0.0
 
 
 def keep(workspace: Workspace, artifact: Measured) -> None:
@@ -103,6 +123,7 @@ def check_options(workspace: Workspace, index: int, options: ExportOptions, made
     form: ExportFormat = FORMATS.load(options.format).FORMAT
     with suppress(Indivisible) if made is None else nullcontext():
         check_format(made or workspace.subject, options, before)
+    warn_of_zeros(workspace, form, options)
     if form.codes and workspace.subject.is_language_model:
         check_codes(before)
     if options.reference:

@@ -12,12 +12,14 @@ from fixtures.workspaces import workspace
 from engine import archive, files, model
 from engine.archive import Measured
 from engine.errors import UsageError
+from engine.evaluation.measure import Measurement, sparsity
 from engine.export import step
 from engine.export.options import ExportOptions
 from engine.export.verify import exported_stage
 from engine.options import StepOptions
 from engine.profile import ModelOptions
 from engine.pruning.options import PruneOptions
+from engine.quantization import step as quantization
 from engine.quantization.options import QuantizeOptions
 from engine.registry import FORMATS
 from engine.subject import Subject
@@ -84,6 +86,58 @@ def test_a_file_that_is_read_back_whole_is_not_verified_against_a_streamed_model
         with pytest.raises(UsageError, match="read back whole") as error:
             check(space, export(name))
         assert "verify = false" in str(error.value.hint)
+
+
+def zeroed(mine: Subject, share: float) -> Subject:
+    """With the smallest weights of every row of a matrix gone."""
+    for block in mine.blocks():
+        for weight in (p for p in block.parameters() if p.ndim == 2):
+            gone = round(share * weight.shape[1])
+            weight.scatter_(1, weight.abs().argsort(1)[:, :gone], 0.0)
+    return mine
+
+
+def wide() -> Subject:
+    return subject("llama", hidden_size=64, intermediate_size=96)
+
+
+def warnings(space: Workspace) -> list[str]:
+    return [log.message for log in space.state.log if log.level == "warning"]
+
+
+def test_q4_1_of_a_source_that_is_sparse_already_is_warned_of_before_the_work_and_once(tmp_path: Path) -> None:
+    options = export("gguf_q4_1", verify=False, dtype="float32")
+    space = before(tmp_path, zeroed(wide(), 0.5), options)
+    step.check_options(space, 0, options, space.subject)
+    [message] = warnings(space)
+    assert message.startswith(
+        "gguf_q4_1 holds no exact zeros: the 50.0% of the weights that are zero come out as nearly"
+    )
+    step.run(space, options)
+    assert len(warnings(space)) == 1
+    for name in ("gguf_q8_0", "safetensors"):
+        check(space, export(name))
+    assert len(warnings(space)) == 1, "these hold zeros"
+
+
+@pytest.mark.parametrize("share", [0.0, 0.005, 0.25])
+@pytest.mark.parametrize("coded", [False, True])
+def test_q4_1_counts_the_zeros_of_the_model_that_is_exported(share: float, coded: bool, tmp_path: Path) -> None:
+    """Whatever step has made them; codes of zero that rounding alone made are none."""
+    quantize = QuantizeOptions(use="quantize", method="rtn", bits=4, group=32)
+    options = export("gguf_q4_1", verify=False, dtype="float32")
+    space = before(tmp_path, wide(), quantize, options)
+    step.check_options(space, 1, options, space.subject)
+    zeroed(space.subject, share)
+    Measurement(space, space.subject, space.profile.evaluate, "sparse").size()
+    if coded:
+        quantization.run(space, quantize)
+        Measurement(space, space.subject, space.profile.evaluate, "quantized").size()
+        assert sparsity(space.subject) > 0.02
+    space.step = 1
+    assert not warnings(space)
+    step.run(space, options)
+    assert len(warnings(space)) == (share >= 0.01)
 
 
 def test_an_archive_that_cannot_be_written_ends_no_run(tmp_path: Path) -> None:
