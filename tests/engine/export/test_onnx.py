@@ -15,9 +15,9 @@ from fixtures.models import TEXT, save, subject, tokenizer
 from fixtures.workspaces import logits, tokens, workspace
 
 from engine import builtin, runs
-from engine.errors import EngineError, UsageError
+from engine.errors import EngineError, Unavailable, UsageError
 from engine.export import measured
-from engine.export.onnx import gptq
+from engine.export.onnx import decoder, gptq
 from engine.export.runtime import onnx as runtime
 from engine.export.runtime import process
 from engine.export.runtime.spec import Spec
@@ -101,6 +101,19 @@ def test_what_the_file_cannot_hold_is_refused(case: str) -> None:
     with pytest.raises(UsageError, match=message) as error:
         FORMATS.load(name).FORMAT.check(make(), form)
     assert error.value.hint
+
+
+@pytest.mark.parametrize("package", decoder.NEEDED)
+@pytest.mark.parametrize("make", [lambda: subject("llama"), lambda: classifier()], ids=["llama", "classifier"])
+def test_a_runtime_that_is_missing_is_named_with_what_installs_it(
+    package: str, make: Callable[[], Subject], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = decoder.find_spec
+    monkeypatch.setattr(decoder, "find_spec", lambda name: None if name == package else plain(name))
+    with pytest.raises(Unavailable, match=f"ONNX exports need {package}$") as error:
+        FORMATS.load("onnx_fp32").FORMAT.check(make(), None)
+    assert error.value.exit_code == 3
+    assert error.value.hint == "pip install 'compress-tui[onnx]'"
 
 
 PROFILE = """

@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 from fixtures.models import subject
+from fixtures.workspaces import workspace
 
 from engine import events as ev
 from engine.errors import EngineError
-from engine.export.verify import compare, compared
+from engine.export.format import ExportFormat
+from engine.export.options import ExportOptions
+from engine.export.verify import compare, compared, verify
 
 
 def measured(memory: float, file: float, name: str = "perplexity") -> Any:
@@ -39,6 +42,23 @@ def test_zeros_are_counted() -> None:
     model.module.model.layers[0].mlp.up_proj.weight[:5] = 0
     assert compared(model, other).zeros == before.zeros + 5 * 32
     assert compared(other, model).other_zeros == before.zeros + 5 * 32
+
+
+@pytest.mark.parametrize("holds", [True, False])
+def test_a_file_that_lost_zeros_fails_unless_its_format_holds_none(holds: bool, tmp_path: Path) -> None:
+    pruned = subject("llama")
+    pruned.module.model.layers[0].mlp.up_proj.weight[:5] = 0
+    space = workspace(tmp_path / "run", pruned)
+    quiet = space.profile.evaluate.model_copy(update={"perplexity": "none", "speed": False})
+    options = ExportOptions(use="export")
+    space.profile = space.profile.model_copy(update={"evaluate": quiet, "step": [options]})
+    form = ExportFormat(write=lambda *_: None, read=lambda *_: subject("llama"), zeros=holds)
+    if not holds:
+        assert not verify(space, form, tmp_path / "model", options, "float32")["identical"]
+        return
+    with pytest.raises(EngineError, match="^160 zeros were lost in the file$") as error:
+        verify(space, form, tmp_path / "model", options, "float32")
+    assert (error.value.where, error.value.exit_code) == (str(tmp_path / "model"), 1)
 
 
 def test_both_models_are_read_once() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from engine import events as ev
 from engine import runs
 from engine.errors import UsageError
 from engine.quantization import step
+from engine.quantization.grid import Codes
 from engine.quantization.options import QuantizeOptions
 from engine.registry import METHODS
 from engine.runs import Run
@@ -137,6 +140,40 @@ def test_what_pruning_removed_stays_removed(method: str, begin: Callable[..., Ru
         assert int((weight == 0).sum()) == weight.numel() // 2
         assert (final[name][weight == 0] == 0).all()
         assert not torch.equal(final[name], weight)
+
+
+def off_by_a_code(codes: Codes) -> Codes:
+    return replace(codes, codes_OI=codes.codes_OI ^ 1)
+
+
+def without_a_scale(codes: Codes) -> Codes:
+    return replace(codes, grid=replace(codes.grid, scale_OG=codes.grid.scale_OG * torch.nan))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words", "hint"),
+    [
+        (off_by_a_code, r"^\d+ zeros did not stay zero$", None),
+        (without_a_scale, "produced NaN or infinite weights", "raise the damping"),
+    ],
+)
+def test_a_method_that_breaks_what_pruning_left_ends_the_run(
+    wrong: Callable[[Codes], Codes],
+    words: str,
+    hint: str | None,
+    begin: Callable[..., Run],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = METHODS.load("rtn")
+    broken = replace(module.METHOD, quantize=lambda *given: wrong(module.quantize(*given)))
+    monkeypatch.setattr(module, "METHOD", broken)
+    run = begin(method="rtn")
+    assert execute(run) == 1
+    failure = run.state().failure
+    assert failure is not None
+    assert re.search(words, failure.message)
+    assert (failure.where, failure.hint) == ("model.layers.0.self_attn.q_proj.weight", hint)
+    assert not list(run.checkpoints.glob("step-1-*.safetensors")), "no weights of it are kept"
 
 
 @pytest.mark.parametrize("statistics", ["sequential", "dense"])
