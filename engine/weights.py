@@ -17,6 +17,7 @@ from engine.quantization import inputs
 from engine.subject import Subject
 
 BOOKKEEPING = {"transformers_version", "dtype", "architectures"}
+WIDER = 'dtype = "bfloat16" or "float32" in the export step'
 
 
 def check_finite(subject: Subject) -> None:
@@ -36,6 +37,8 @@ def finite_weights(
     for name, tensor in tensors:
         if name in weights and not is_finite(tensor):
             hint = "the checkpoint is damaged; fetch it again"
+            if tensor.dtype == torch.float16:
+                hint = f'float16 may not hold them: model.dtype = "float32"; if it says the same, {hint}'
             raise Unavailable(f"weight {name} holds NaN or infinite values", where=source, hint=hint)
         yield name, tensor
 
@@ -45,6 +48,14 @@ def is_finite(tensor: torch.Tensor) -> bool:
     if not tensor.numel() or not tensor.is_floating_point():
         return True
     return all(bool(torch.isfinite(extreme)) for extreme in tensor.aminmax())
+
+
+def as_dtype(name: str, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """The tensor in another number format. Raises EngineError where that cannot hold one of its numbers."""
+    made = tensor.to(dtype)
+    if made.dtype != tensor.dtype and not is_finite(made) and is_finite(tensor):
+        raise EngineError(f"{str(dtype).removeprefix('torch.')} cannot hold the weight", where=name, hint=WIDER)
+    return made
 
 
 def save_language_model(subject: Subject, folder: Path, dtype: torch.dtype) -> None:
@@ -81,10 +92,10 @@ def writing(path: Path) -> Iterator[None]:
 def converted(state: dict[str, torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:
     """The tensors in another number format; tied ones stay one tensor, so that they are stored once."""
     made: dict[tuple[int, torch.Size], torch.Tensor] = {}
-    for tensor in state.values():
+    for name, tensor in state.items():
         key = (tensor.data_ptr(), tensor.shape)
         if key not in made:
-            made[key] = tensor.to(dtype)
+            made[key] = as_dtype(name, tensor, dtype)
     return {name: made[tensor.data_ptr(), tensor.shape] for name, tensor in state.items()}
 
 

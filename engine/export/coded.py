@@ -15,7 +15,7 @@ from engine.inspection import WEIGHTS
 from engine.quantization.grid import Codes
 from engine.streaming import name_of
 from engine.subject import Subject
-from engine.weights import save_settings, writing
+from engine.weights import as_dtype, save_settings, writing
 
 State = dict[str, torch.Tensor]
 
@@ -50,7 +50,7 @@ def write(subject: Subject, folder: Path, dtype: torch.dtype, change: Callable[[
     with writing(folder):
         if subject.stream is None:
             whole = {name: tensor for state in states(subject) for name, tensor in change(state).items()}
-            stored = {n: (t.to(dtype) if t.is_floating_point() else t).contiguous() for n, t in whole.items()}
+            stored = {n: (as_dtype(n, t, dtype) if t.is_floating_point() else t).contiguous() for n, t in whole.items()}
             save_file(stored, folder / WEIGHTS, metadata={"format": "pt"})
         else:
             with ShardWriter(folder) as writer:

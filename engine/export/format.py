@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +13,26 @@ from engine.errors import UsageError
 from engine.profile import ModelOptions
 from engine.quantization.grid import Format
 from engine.subject import Subject
+from engine.weights import WIDER
 
 Write = Callable[[Subject, Path, torch.dtype], None]
 Check = Callable[[Subject, Format | None], None]
 Read = Callable[[ModelOptions, Path], Subject]
+Largest = Callable[[str, torch.Tensor, torch.dtype], float]
 
 
 def anything(subject: Subject, form: Format | None) -> None:
     """Refuses nothing."""
+
+
+def of_dtype(name: str, tensor: torch.Tensor, dtype: torch.dtype) -> float:
+    """The largest number in the dtype asked for."""
+    return torch.finfo(dtype).max
+
+
+def of_any_size(name: str, tensor: torch.Tensor, dtype: torch.dtype) -> float:
+    """No limit, in a file of float32."""
+    return math.inf
 
 
 @dataclass(frozen=True)
@@ -29,7 +42,9 @@ class ExportFormat:
     where that is no torch model.
 
     Files that match `weights` are what the artifact's size counts. `runtime`, in engine/export/runtime, runs it.
-    Perplexity may change by `tolerance` (relative), by any amount where writing rounds (None). Without `zeros` what pruning
+    Perplexity may change by `tolerance` (relative), and another runtime's answers be `divergence` (nats a token) from those in
+    memory; either by any amount where writing rounds (None). `largest(name, weight, dtype asked for)` is the largest magnitude
+    that the file can hold of a weight. Without `zeros` what pruning
     removed comes out as nearly zero. `inside` and `outside` are about the bits of a weight in the blocks' matrices and of any
     other; None where these have the dtype asked for. `codes` of a quantize step go in as they are; `sparse`: a zero is one bit.
     What a format that `streams` wrote can be read block by block. Where a quantize step rounds the layers' `inputs` too, who
@@ -44,6 +59,8 @@ class ExportFormat:
     weights: str = "*.safetensors"
     runtime: str = "torch"
     tolerance: float | None = 0.01
+    divergence: float | None = None
+    largest: Largest = of_dtype
     zeros: bool = True
     inside: float | None = None
     outside: float | None = None
@@ -84,3 +101,20 @@ def need_codes(form: Format | None, name: str) -> Format:
             f"{name} holds quantized models, and no step before it quantizes", where="step.format", hint=hint
         )
     return form
+
+
+def check_range(subject: Subject, form: ExportFormat, name: str, dtype: torch.dtype) -> None:
+    """Raises UsageError for a weight that is too large for the file. Weights are read only where the file holds less than the
+    model's number format (float32 taken for bfloat16, which has its exponents).
+    """
+    reach = min(torch.finfo(subject.dtype).max, torch.finfo(torch.bfloat16).max)
+    known = {which: form.largest(which, weight, dtype) for which, weight in subject.module.named_parameters()}
+    limits = {which: limit for which, limit in known.items() if limit < reach}
+    for which, weight in subject.tensors() if limits else ():
+        limit = limits.get(which, math.inf)
+        size = max(abs(float(extreme)) for extreme in weight.aminmax()) if limit < math.inf and weight.numel() else 0.0
+        if size > limit:
+            plain = form.largest is of_dtype
+            holder, hint = (str(dtype).removeprefix("torch."), WIDER) if plain else (name, 'format = "safetensors"')
+            message = f"{holder} holds numbers up to {limit:.3g} here, and a weight has {size:.3g}"
+            raise UsageError(message, where=which, hint=hint)

@@ -16,7 +16,7 @@ import torch
 from engine.inspection import INDEX, WEIGHTS
 from engine.shards import STORED
 from engine.subject import Subject
-from engine.weights import save_settings
+from engine.weights import as_dtype, save_settings
 
 HEADER = 1 << 20  # bytes kept free for a shard's header, which is known when its last tensor is
 ENTRY = 200  # bytes that a tensor's entry takes besides its name, at most
@@ -114,4 +114,4 @@ def add_part(writer: ShardWriter, state: dict[str, torch.Tensor], dtype: torch.d
     stored = {name: (dtype if tensor.is_floating_point() else tensor.dtype).itemsize for name, tensor in state.items()}
     for name in sorted(state, key=lambda name: (-stored[name], name)):
         tensor = state[name]
-        writer.add(name, tensor.to(dtype) if tensor.is_floating_point() else tensor)
+        writer.add(name, as_dtype(name, tensor, dtype) if tensor.is_floating_point() else tensor)

@@ -17,7 +17,7 @@ from engine.archive import Measured
 from engine.errors import UsageError
 from engine.evaluation.measure import sparsity
 from engine.export import reference
-from engine.export.format import ExportFormat, need_language_model
+from engine.export.format import ExportFormat, check_range, need_language_model
 from engine.export.options import ExportOptions
 from engine.export.verify import exported_stage, verify
 from engine.options import StepOptions
@@ -126,6 +126,8 @@ def check_options(workspace: Workspace, index: int, options: ExportOptions, made
     warn_of_zeros(workspace, form, options)
     if form.codes and workspace.subject.is_language_model:
         check_codes(before)
+    wanted = workspace.subject.dtype if options.dtype == "auto" else DTYPES[options.dtype]
+    check_range(workspace.subject, form, options.format, wanted)
     if options.reference:
         need_language_model(workspace.subject, "a reference")
     if options.verify and workspace.subject.stream is not None and form.read is not None and not form.streams:

@@ -11,7 +11,7 @@ from engine.export.format import ExportFormat
 from engine.export.sharded import write_streamed
 from engine.model import reload
 from engine.subject import Subject
-from engine.weights import save_language_model, writing
+from engine.weights import as_dtype, save_language_model, writing
 
 
 def write(subject: Subject, folder: Path, dtype: torch.dtype) -> None:
@@ -22,7 +22,9 @@ def write(subject: Subject, folder: Path, dtype: torch.dtype) -> None:
     elif subject.is_language_model:
         save_language_model(subject, folder, dtype)
     else:
-        state = {name: tensor.to(dtype).contiguous() for name, tensor in subject.module.state_dict().items()}
+        state = {
+            name: as_dtype(name, tensor, dtype).contiguous() for name, tensor in subject.module.state_dict().items()
+        }
         with writing(folder):
             save_file(state, folder / "model.safetensors")
 

@@ -19,20 +19,40 @@ BLOCK = 32
 TOP = 15  # the largest code of four bits
 MATCHING = {"Q8_0": Format(8, BLOCK, True), "Q4_0": Format(4, BLOCK, True), "Q4_1": Format(4, BLOCK, False)}
 """the formats of codes that the types hold"""
+HALVES = {"Q8_0": 1, "Q4_0": 1, "Q4_1": 2}
+"""numbers in float16 that a block begins with: its scale, and the least weight"""
+SPAN = {"Q8_0": 127, "Q4_0": 8, "Q4_1": TOP + 1}
+"""scales that a weight's magnitude can be at most; of Q4_1 also the least weight"""
 Array = Any
 """a numpy array; gguf works on these"""
+QUIET = np.errstate(over="ignore", invalid="ignore")
+"""what float16 does not hold is found by `finite`"""
 
 
+def largest(kind: str) -> float:
+    """A weight of a greater magnitude has no block of this type."""
+    return SPAN[kind] * float(np.finfo(np.float16).max)
+
+
+def finite(rows: Array, kind: str) -> bool:
+    """Whether the scales, and least weights, of these rows of blocks are numbers."""
+    _, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[kind]]
+    halves = np.ascontiguousarray(rows.reshape(-1, size)[:, : 2 * HALVES[kind]]).view(np.float16)
+    return bool(np.isfinite(halves).all())
+
+
+@QUIET
 def rounded(weight: Array, kind: str) -> Array:
-    """Weights [O, I] in float32 as rows of blocks of bytes."""
+    """Weights [O, I] in float32 as rows of blocks of bytes; see `finite`."""
     kinds = gguf.GGMLQuantizationType
     if kind == "Q4_1":
         return _q4_1(weight)
     return gguf.quants.quantize(weight, kinds[kind])
 
 
+@QUIET
 def coded(codes: Codes, kind: str) -> Array:
-    """Codes in the format that the type holds, as rows of blocks of bytes."""
+    """Codes in the format that the type holds, as rows of blocks of bytes; see `finite`."""
     rows = len(codes.codes_OI)
     scale = codes.grid.scale_OG.numpy().reshape(-1, 1)
     values = codes.codes_OI.numpy().reshape(-1, BLOCK)

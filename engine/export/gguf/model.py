@@ -6,6 +6,7 @@ llama.cpp rotates neighbouring dimensions of a head where transformers rotates i
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 from pathlib import Path
@@ -41,6 +42,7 @@ def gguf_format(kind: str) -> ExportFormat:
         tolerance=0.01 if kind in FLOATS else None,
         zeros=kind != "Q4_1",
         codes=kind not in FLOATS,
+        largest=lambda name, weight, dtype: largest(name, weight, kind),
         inside=BITS[kind],
         outside=BITS[kind if kind in FLOATS else "Q8_0"],
         script=SCRIPT,
@@ -58,7 +60,7 @@ def check(subject: Subject, form: Format | None, kind: str) -> None:
         raise UsageError(f"gguf holds plain Llama-family models, not {odd[0]}", where=subject.source, hint=hint)
     if len({tuple(p.shape for p in block.parameters()) for block in subject.blocks()}) > 1:
         raise UsageError("gguf is written for blocks of equal widths only", where=subject.source, hint=hint)
-    vocabulary.check(subject)
+    vocabulary.check(subject, module.config.vocab_size)
     if kind in FLOATS:
         return
     if form not in (None, MATCHING[kind]):
@@ -141,14 +143,29 @@ def add_tensor(writer: Any, subject: Subject, name: str, tensor: torch.Tensor, s
             raise EngineError("the weights exceed float16", where=name, hint='format = "safetensors"')
         writer.add_tensor(stored, half.numpy())
         return
-    inside = ".layers." in name
+    stored_as = type_of(name, kind)
     codes = coded.codes_of(subject, name, tensor)
-    if codes is not None:
-        blocks = ggufblocks.coded(codes, kind)
-    else:
-        blocks = ggufblocks.rounded(tensor.float().cpu().numpy(), kind if inside else "Q8_0")
+    plain = tensor.float().cpu()
+    blocks = ggufblocks.rounded(plain.numpy(), stored_as) if codes is None else ggufblocks.coded(codes, kind)
+    if not ggufblocks.finite(blocks, stored_as):
+        message = f"the scales of {stored_as} are float16, which is too small for the weights"
+        raise EngineError(message, where=name, hint='format = "safetensors"')
     blocks = ordered(torch.from_numpy(blocks), heads).numpy()
-    writer.add_tensor(stored, blocks, raw_dtype=gguf.GGMLQuantizationType[kind if inside else "Q8_0"])
+    writer.add_tensor(stored, blocks, raw_dtype=gguf.GGMLQuantizationType[stored_as])
+
+
+def type_of(name: str, kind: str) -> str:
+    """In which type a matrix is stored."""
+    return kind if kind in FLOATS or ".layers." in name else "Q8_0"
+
+
+def largest(name: str, weight: torch.Tensor, kind: str) -> float:
+    """The largest magnitude that the file can hold of a weight."""
+    from engine.export.gguf import blocks
+
+    if weight.ndim == 1:
+        return math.inf
+    return torch.finfo(FLOATS[kind]).max if kind in FLOATS else blocks.largest(type_of(name, kind))
 
 
 def heads_of(subject: Subject, name: str) -> int:

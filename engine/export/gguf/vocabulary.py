@@ -21,9 +21,17 @@ SPLITS = {CONTRACTIONS + r"\p{N}{1,3}" + REST: "llama-bpe", CONTRACTIONS + r"\p{
 NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
 
 
-def check(subject: Subject) -> None:
-    """Raises UsageError for a tokenizer that this file cannot describe."""
+def check(subject: Subject, size: int) -> None:
+    """Raises UsageError for a tokenizer that this file cannot describe beside embeddings of so many tokens."""
     pre(subject)
+    tokenizer: Any = subject.tokenizer
+    last = max(tokenizer.get_vocab().values())
+    if last >= size:
+        message = (
+            f"the tokenizer has tokens up to number {last}, and the model embeddings of {size}; gguf has one of each"
+        )
+        hint = 'model.resize_token_embeddings in transformers, or format = "safetensors"'
+        raise UsageError(message, where=subject.source, hint=hint)
 
 
 def add(writer: Any, subject: Subject, size: int) -> None:

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from engine.errors import UsageError
-from engine.export.format import ExportFormat
+from engine.export.format import ExportFormat, of_any_size
 from engine.export.onnx import decoder, module
 from engine.quantization.grid import Format
 from engine.subject import Subject
@@ -40,5 +40,5 @@ def onnx_format(bits: int | None) -> ExportFormat:
     return ExportFormat(
         write=write, read=None, check=check, weights="model.onnx*", runtime="onnx", codes=bits is not None,
         inside=bits or OUTSIDE[None], outside=OUTSIDE[bits],
-        tolerance=0.02 if bits else 0.01, script=SCRIPT,
+        tolerance=0.02 if bits else 0.01, divergence=None if bits else 1e-3, largest=of_any_size, script=SCRIPT,
     )  # fmt: skip

@@ -139,6 +139,12 @@ REFUSED = {
     "biases": (lambda: subject("llama", mlp_bias=True), None, "gguf_f16", "bias"),
     "other codes": (lambda: llama(), Format(3, 32, True), "gguf_q4_0", "round once more"),
     "a width": (lambda: subject("llama", intermediate_size=72), None, "gguf_q8_0", "do not divide the width 72"),
+    "more tokens than embeddings": (
+        lambda: subject("llama", vocab_size=500),
+        None,
+        "gguf_f16",
+        "tokens up to number 511, and the model embeddings of 500",
+    ),
     "a sliding window": (
         lambda: subject("llama", sliding_window=16),
         None,
