@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,9 +14,11 @@ from fixtures.workspaces import workspace
 
 from engine import events as ev
 from engine.errors import EngineError
+from engine.export import verify
 from engine.export.format import ExportFormat
 from engine.export.options import ExportOptions
-from engine.export.verify import compare, compared, verify
+from engine.export.verify import compare, compared
+from engine.subject import DTYPES
 
 
 def measured(memory: float, file: float, name: str = "perplexity") -> Any:
@@ -54,10 +57,10 @@ def test_a_file_that_lost_zeros_fails_unless_its_format_holds_none(holds: bool, 
     space.profile = space.profile.model_copy(update={"evaluate": quiet, "step": [options]})
     form = ExportFormat(write=lambda *_: None, read=lambda *_: subject("llama"), zeros=holds)
     if not holds:
-        assert not verify(space, form, tmp_path / "model", options, "float32")["identical"]
+        assert not verify.verify(space, form, tmp_path / "model", options, "float32")["identical"]
         return
     with pytest.raises(EngineError, match="^160 zeros were lost in the file$") as error:
-        verify(space, form, tmp_path / "model", options, "float32")
+        verify.verify(space, form, tmp_path / "model", options, "float32")
     assert (error.value.where, error.value.exit_code) == (str(tmp_path / "model"), 1)
 
 
@@ -85,6 +88,31 @@ def test_figures_within_the_tolerance_pass(memory: float, file: float, change: f
 def test_figures_beyond_it_fail(memory: float, file: float) -> None:
     with pytest.raises(EngineError, match="after reload and was"):
         compare(measured(memory, file), "exported", 0.01, Path("m"))
+
+
+@pytest.mark.parametrize("file", [math.inf, math.nan])
+def test_a_file_that_answers_nothing_fails_under_any_tolerance(file: float) -> None:
+    with pytest.raises(EngineError, match="after reload and was"):
+        compare(measured(20.0, file), "exported", math.inf, Path("m"))
+
+
+@pytest.mark.parametrize(("dtype", "most"), [("float32", 1e-3), ("bfloat16", 0.02)])
+def test_a_float_file_with_other_answers_fails(dtype: str, most: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However near its perplexity is; codes round."""
+    workspace, options = measured(20.0, 20.1), ExportOptions(use="export", format="onnx_fp32")
+    workspace.subject = SimpleNamespace(dtype=DTYPES[dtype])
+    workspace.profile = SimpleNamespace(step=[options])
+    form = ExportFormat(write=lambda *_: None, read=None, divergence=1e-3)
+    for found in (0.0, most * 0.9, most * 1.1, math.nan):
+        monkeypatch.setattr(verify.measured, "measure", lambda *_, found=found: {"divergence": found})
+        if found <= most:
+            out = verify.verify(workspace, form, Path("m"), options, "float32")
+            assert out["divergence"] == found
+            continue
+        with pytest.raises(EngineError, match="nats a token from those in memory") as error:
+            verify.verify(workspace, form, Path("m"), options, "float32")
+        assert error.value.hint
+        verify.verify(workspace, replace(form, divergence=None), Path("m"), options, "float32")
 
 
 def test_what_was_not_measured_is_not_compared() -> None:
