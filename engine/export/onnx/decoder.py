@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,15 +25,21 @@ from engine.quantization.grid import Format
 from engine.subject import Subject
 
 FAMILY = ("llama", "mistral", "qwen2")
+ROPE = {"llama": ("default", "llama3", "dynamic"), "mistral": ("default", "linear"), "qwen2": ("default", "linear")}
+"""rotary embeddings that the builder writes right. On others it fails or writes other ones: for llama's linear ones default
+ones, for qwen2's yarn ones yarn with other constants
+"""
+HEAD = 16
+"""GroupQueryAttention rotates heads of multiples of so many dimensions"""
 BUILDER = "onnxruntime_genai.models.builder"
 NEEDED = ("onnxruntime", "onnxruntime_genai", "onnx", "onnx_ir")
 HINT = "pip install 'compress-tui[onnx]'"
 QUANTIZED = ("accuracy_level=4", "algo_config=k_quant", "matmul_mixed_precision=last_matmul:int8")
 
 
-def need_runtime() -> None:
+def need(packages: Iterable[str]) -> None:
     """Raises Unavailable where a package that writes or runs the file is missing."""
-    for package in NEEDED:
+    for package in packages:
         if find_spec(package) is None:
             raise Unavailable(f"ONNX exports need {package}", where="step.format", hint=HINT)
 
@@ -41,7 +48,7 @@ def check(subject: Subject, form: Format | None, bits: int | None) -> None:
     """Raises UsageError for a model that the builder does not take with codes of so many bits, or in float32 (None)."""
     name = f"onnx_int{bits}" if bits else "onnx_fp32"
     need_language_model(subject, name)
-    need_runtime()
+    need(NEEDED)
     module: Any = subject.module
     if module.config.model_type not in FAMILY:
         message = f"{name} is written for {', '.join(FAMILY)}, not {module.config.model_type}"
@@ -49,6 +56,8 @@ def check(subject: Subject, form: Format | None, bits: int | None) -> None:
     if len({tuple(p.shape for p in block.parameters()) for block in subject.blocks()}) > 1:
         message = f"{name} is written for blocks of equal widths only"
         raise UsageError(message, where=subject.source, hint='format = "safetensors"')
+    for what in limits(module.config):
+        raise UsageError(f"{name} cannot be written with {what}", where=subject.source, hint='format = "safetensors"')
     if bits is None:
         return
     coded.check_linear(subject, name)
@@ -59,6 +68,22 @@ def check(subject: Subject, form: Format | None, bits: int | None) -> None:
             "; ONNX packs 4 or 8 bits" if found.bits == 3 else ""
         )
         raise UsageError(f"{name} cannot hold codes with {what}", where="step.format", hint=hint)
+
+
+def limits(config: Any) -> Iterator[str]:
+    """What the builder or the runtime cannot do in a model of the family."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    if (kind := rope.get("rope_type", "default")) not in ROPE[config.model_type]:
+        yield f"{kind} rotary embeddings of {config.model_type}"
+    if rope.get("partial_rotary_factor", 1.0) != 1.0:
+        yield "rotary embeddings of a part of each head"
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    if size % HEAD:
+        yield f"heads of {size} dimensions, which are no multiple of {HEAD}"
+    window = getattr(config, "sliding_window", None)
+    dropped = config.model_type == "mistral" and window and window < config.max_position_embeddings
+    if dropped or "sliding_attention" in (getattr(config, "layer_types", None) or ()):
+        yield f"a sliding window of {window} tokens"
 
 
 def write(subject: Subject, folder: Path, bits: int | None) -> None:

@@ -9,16 +9,17 @@ import torch
 
 from engine import files
 from engine.errors import EngineError, UsageError
-from engine.export.onnx.decoder import need_runtime
+from engine.export.onnx.decoder import need
 from engine.subject import Subject
 
 FILE = "model.onnx"
 INPUT, OUTPUT = "features", "answers"
+NEEDED = ("onnxruntime", "onnx", "onnx_ir", "onnxscript")
 
 
 def check(subject: Subject) -> None:
     """Raises UsageError for a module without data to trace it with."""
-    need_runtime()
+    need(NEEDED)
     if subject.features is None:
         message = "an ONNX file is traced from data, and this module brings none"
         raise UsageError(

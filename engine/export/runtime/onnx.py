@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-import onnxruntime_genai as genai
 
 from engine.export.runtime.spec import Spec
 
@@ -22,6 +21,8 @@ class Runner:
         settings = Path(spec.folder) / "genai_config.json"
         if settings.is_file():
             self.decoder: dict[str, Any] = json.loads(settings.read_text(encoding="utf-8"))["model"]["decoder"]
+            import onnxruntime_genai as genai  # of which other modules need nothing
+
             config = genai.Config(spec.folder)
             session = {"intra_op_num_threads": spec.threads}
             config.overlay(json.dumps({"model": {"decoder": {"session_options": session}}}))
@@ -48,6 +49,8 @@ class Runner:
         return self.session().run(["logits"], given)[0][0]
 
     def generate(self, ids: list[int], count: int) -> tuple[list[int], float, float]:
+        import onnxruntime_genai as genai
+
         length = len(ids) + count
         parameters = genai.GeneratorParams(self.model)
         parameters.set_search_options(do_sample=False, min_length=length, max_length=length)

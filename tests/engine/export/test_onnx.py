@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,10 @@ import torch
 from fixtures.models import TEXT, save, subject, tokenizer
 from fixtures.workspaces import logits, tokens, workspace
 
-from engine import builtin, runs
-from engine.errors import EngineError, Unavailable, UsageError
+from engine import runs
+from engine.errors import EngineError
 from engine.export import measured
-from engine.export.onnx import decoder, gptq
+from engine.export.onnx import gptq
 from engine.export.runtime import onnx as runtime
 from engine.export.runtime import process
 from engine.export.runtime.spec import Spec
@@ -79,41 +78,6 @@ def test_words_hold_every_code_lowest_bits_first(bits: int, symmetric: bool) -> 
     zeros = (unpacked(stored["layer.qzeros"].T).T + 1) & codes.grid.format.top
     assert torch.equal(zeros, codes.grid.zero_OG.T.long() & codes.grid.format.top)
     assert stored["layer.g_idx"].tolist() == [0] * 32 + [1] * 32
-
-
-REFUSED: dict[str, tuple[Callable[[], Subject], Format | None, str, str]] = {
-    "three bits": (lambda: subject("llama"), Format(3, 32, True), "onnx_int4", "3 bits"),
-    "a scale a row": (lambda: subject("llama"), Format(4, 0, True), "onnx_int4", "a scale for every row"),
-    "no codes": (lambda: subject("llama"), None, "onnx_int4", "no step before it quantizes"),
-    "another architecture": (lambda: subject("gpt2"), None, "onnx_fp32", "not gpt2"),
-    "a classifier in four bits": (lambda: classifier(), None, "onnx_int4", "language models only"),
-}
-
-
-def classifier() -> Subject:
-    module, features = builtin.MODELS["linear"](0)
-    return Subject(module.eval(), "builtin:linear", "linear", features=features)
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_what_the_file_cannot_hold_is_refused(case: str) -> None:
-    make, form, name, message = REFUSED[case]
-    with pytest.raises(UsageError, match=message) as error:
-        FORMATS.load(name).FORMAT.check(make(), form)
-    assert error.value.hint
-
-
-@pytest.mark.parametrize("package", decoder.NEEDED)
-@pytest.mark.parametrize("make", [lambda: subject("llama"), lambda: classifier()], ids=["llama", "classifier"])
-def test_a_runtime_that_is_missing_is_named_with_what_installs_it(
-    package: str, make: Callable[[], Subject], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plain = decoder.find_spec
-    monkeypatch.setattr(decoder, "find_spec", lambda name: None if name == package else plain(name))
-    with pytest.raises(Unavailable, match=f"ONNX exports need {package}$") as error:
-        FORMATS.load("onnx_fp32").FORMAT.check(make(), None)
-    assert error.value.exit_code == 3
-    assert error.value.hint == "pip install 'compress-tui[onnx]'"
 
 
 PROFILE = """
