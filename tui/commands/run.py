@@ -123,7 +123,6 @@ def grid_tables(state: RunState) -> list[str]:
 
 
 def _grid_table(headers: list[str], cells: list[list[str]]) -> list[str]:
-
     return ["", *output.table(headers, cells, right=set(headers) - {"level", "stage", "prompt"})] if cells else []
 
 

@@ -78,8 +78,8 @@ def test_a_type_of_gguf_without_room_for_a_weight_is_refused(name: str, held: fl
 def test_the_export_step_refuses_it_before_any_work(tmp_path: Path) -> None:
     space = workspace(tmp_path / "run", large(1e5))
     with pytest.raises(UsageError, match="float16 holds"):
-        step.check_options(space, 0, ExportOptions(use="export", dtype="float16"))
-    step.check_options(space, 0, ExportOptions(use="export"))
+        step.check_options(space, 0, ExportOptions(use="export", dtype="float16"), None)
+    step.check_options(space, 0, ExportOptions(use="export"), None)
 
 
 def test_weights_are_not_read_where_the_file_holds_all_of_them() -> None:
