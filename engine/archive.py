@@ -83,7 +83,11 @@ def _entries(archive: sqlite3.Connection, model: str) -> list[Measured]:
 
 def of_model(model: str) -> list[Measured]:
     """Of the artifacts that are still there all those on the text that was used last."""
-    artifacts = still_there(model)
+    return on_last_text(still_there(model))
+
+
+def on_last_text(artifacts: Sequence[Measured]) -> list[Measured]:
+    """Those on the text that was used last."""
     return [artifact for artifact in artifacts if artifact.text == artifacts[-1].text]
 
 
@@ -92,11 +96,12 @@ def found(model: str) -> tuple[list[Measured], int]:
     are none, and where the file cannot be read.
     """
     try:
-        artifacts, every, known = of_model(model), still_there(model), models()
+        every, known = still_there(model), models()
     except (OSError, sqlite3.Error) as error:
         message = f"the archive of artifacts cannot be read: {error}"
         hint = "move it away; runs begin a new one"
         raise Unavailable(message, where=str(files.archive_file()), hint=hint) from error
+    artifacts = on_last_text(every)
     if not artifacts and model in known:
         hint = "export it anew: compress-tui run with a step `export`"
         raise Unavailable("no artifact of this model that has a perplexity is still there", where=model, hint=hint)

@@ -37,9 +37,7 @@ def check(workspace: Workspace, options: PromptStepOptions) -> None:
         return
     prompts = needs.begun(task, options, seed, where)
     needs.check_budget(task, options, check_lengths(workspace, prompts), where)
-    alone = (
-        options is workspace.profile.step[workspace.step]
-    )  # what comes of a part of another step meets other prompts
+    alone = options is workspace.profile.step[workspace.step]  # a part of another step has prompts besides its own
     if alone and isinstance(options, SelectPromptOptions):
         pool.check_several(prompts, where)
 

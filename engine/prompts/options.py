@@ -124,10 +124,10 @@ class AdjustPromptOptions(StartedPromptOptions):
     final: float = Field(default=0.4, gt=0.0, lt=1.0)
     """share of the budget that is kept for them"""
     objective: Literal["auto", "accuracy", "length"] = "auto"
-    """what wins: accuracy, or the shortest prompt not significantly worse than the start; auto: what the method is for"""
+    """what wins: accuracy, or the shortest prompt that is sure to lose next to nothing; auto: what the method is for"""
     max_loss: float = Field(default=0.02, ge=0.0)
     """objective length: what the shortest prompt may lose against the start, in the metric's units (0.02: two points of
-    accuracy); it wins when the one-sided 95% interval of the paired difference on development rows is above that"""
+    accuracy); it wins when the one-sided 95% interval of the paired difference on development rows leaves out a larger loss"""
     max_demonstrations: int = Field(default=5, ge=0)
     """capo, rewrite: labelled examples that a prompt may show"""
     length_penalty: float = Field(default=0.02, ge=0.0)

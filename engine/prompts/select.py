@@ -18,9 +18,7 @@ def run(workspace: Workspace, options: SelectPromptOptions) -> dict[str, Any]:
     """Chooses a prompt for the model as it is now; returns the step's summary."""
     contest = Contest.open(workspace, options)
     prompts = candidates(contest, options)
-    if (
-        len(prompts) == 1
-    ):  # known beforehand but for what the model writes: what it was compressed for is not lost for that
+    if len(prompts) == 1:  # all but this is known beforehand, and what the model was compressed for is not lost for it
         workspace.log(f"{ALONE}, the model wrote nothing that can serve", "warning")
     contest.check_budget([length(workspace, prompt) for prompt in prompts])
     winner = raced(contest, options, prompts)

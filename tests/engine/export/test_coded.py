@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from fixtures.models import subject, tiny, tokenizer
+from fixtures.scripts import continued, said
 from fixtures.workspaces import logits, workspace
 from hypothesis import given
 from hypothesis import strategies as st
@@ -80,16 +81,10 @@ def test_the_script_beside_the_codes_needs_only_the_runtime(tmp_path: Path) -> N
     compressed_tensors.write(mine, target, torch.float32)
     script = target / str(compressed_tensors.FORMAT.script and compressed_tensors.FORMAT.script.name)
     prompt = "a text, with yes and no"
-    code = (
-        "import runpy, sys; sys.modules['engine'] = None\n"
-        f"sys.argv = ['run', {prompt!r}, '8']\nrunpy.run_path({str(script)!r}, run_name='__main__')"
-    )
-    done = subprocess.run([sys.executable, "-P", "-c", code], cwd="/", capture_output=True, text=True)
-    ids = tokenizer()(prompt).input_ids
-    out = mine.module.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=8, pad_token_id=0)
-    expected = tokenizer().decode(out[0, len(ids) :])
-    assert expected.strip()
-    assert done.stdout.strip().startswith(expected.split("\ufffd")[0].strip()), done.stderr
+    output, errors = said(script, prompt, "8", without=[])
+    expected = continued(mine, prompt, 8)
+    assert expected
+    assert output.strip().startswith(expected), errors
 
 
 @pytest.mark.parametrize("activations", ["none", "dynamic"])

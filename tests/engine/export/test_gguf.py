@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from fixtures.models import subject, tokenizer
+from fixtures.scripts import said
 from fixtures.workspaces import logits, workspace
 from hypothesis import given
 from hypothesis import strategies as st
@@ -217,13 +216,8 @@ def test_the_script_beside_the_weights_asks_llama_cpp_of_this_file(tmp_path: Pat
         "        return [{'choices': [{'text': f'{prompt} {i}'}]} for i in range(max_tokens)]\n"
     )
     script = folder / FORMATS.load("gguf_f16").FORMAT.script.name
-    code = (
-        "import runpy, sys; sys.modules['torch'] = sys.modules['engine'] = sys.modules['transformers'] = None\n"
-        f"sys.path.insert(0, {str(tmp_path)!r}); sys.argv = ['run', 'on', '2']\n"
-        f"runpy.run_path({str(script)!r}, run_name='__main__')"
-    )
-    done = subprocess.run([sys.executable, "-P", "-c", code], cwd="/", capture_output=True, text=True)
-    assert done.stdout == f"{folder / model.FILE}\non 0on 1\n", done.stderr
+    output, errors = said(script, "on", "2", without=["torch", "transformers"], beside=tmp_path)
+    assert output == f"{folder / model.FILE}\non 0on 1\n", errors
 
 
 class Recorder:

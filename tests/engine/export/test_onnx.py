@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from fixtures.models import TEXT, save, subject, tokenizer
+from fixtures.models import TEXT, save, subject
+from fixtures.scripts import continued, said
 from fixtures.workspaces import logits, tokens, workspace
 
 from engine import runs
@@ -194,15 +193,10 @@ def test_the_script_beside_the_weights_needs_only_the_runtime(tmp_path: Path) ->
     form = FORMATS.load("onnx_fp32").FORMAT
     form.write(mine, folder, torch.float32)
     prompt = "a text, with yes and no"
-    code = (
-        "import runpy, sys; sys.modules['torch'] = sys.modules['engine'] = sys.modules['transformers'] = None\n"
-        f"sys.argv = ['run', {prompt!r}, '8']\nrunpy.run_path({str(folder / form.script.name)!r}, run_name='__main__')"
-    )
-    done = subprocess.run([sys.executable, "-P", "-c", code], cwd="/", capture_output=True, text=True)
-    ids = tokenizer()(prompt).input_ids
-    out = mine.module.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=8, pad_token_id=0)
-    expected = tokenizer().decode(out[0, len(ids) :])
-    assert done.stdout.strip().startswith(expected.split("\ufffd")[0].strip()), done.stderr
+    output, errors = said(folder / form.script.name, prompt, "8", without=["torch", "transformers"])
+    expected = continued(mine, prompt, 8)
+    assert expected
+    assert output.strip().startswith(expected), errors
 
 
 def test_an_artifact_that_does_not_run_says_why(tmp_path: Path) -> None:

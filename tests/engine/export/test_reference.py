@@ -124,10 +124,11 @@ def test_one_reference_serves_exports_of_the_same_bytes(tmp_path: Path, monkeypa
      ("llama", ["prune"], 600, 1000, {}, None), ("llama", ["quantize"], 2000, 1000, {"reference": True}, None)],
 )  # fmt: skip
 def test_it_is_said_why_there_is_none(
-    name: str, steps: list[str], size: int, dense: int, changes: dict[str, bool], said: str | None
-) -> None:
+    name: str, steps: list[str], size: int, dense: int, changes: dict[str, bool], said: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     mine = subject("llama") if name != "linear" else Subject(torch.nn.Linear(2, 1), "x", "x")
-    mine.stream = object() if name == "stream" else None  # type: ignore[assignment]
+    monkeypatch.setattr(mine, "stream", object() if name == "stream" else None)
     before = [{"prune": PRUNE, "quantize": QUANTIZE}[step] for step in steps]
     options = ExportOptions.model_validate({"use": "export", **changes})
     reason = reference.unwanted(options, mine, before, size, dense)

@@ -14,7 +14,7 @@ from compressed_tensors.quantization.lifecycle.forward import fake_quantize
 from compressed_tensors.quantization.utils import compute_dynamic_scales_and_zp
 from fixtures.killing import Killed, die_when, nth
 from fixtures.models import TEXT, save, subject
-from fixtures.workspaces import logits, workspace
+from fixtures.workspaces import ON_FOLDER, logits, workspace
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -33,16 +33,9 @@ from engine.weights import weights_hash
 from engine.worker import execute
 
 TOKEN = QuantizationArgs(num_bits=8, type="int", symmetric=True, strategy="token", dynamic=True)
-PROFILE = """
-name = "tiny"
-threads = 1
-[model]
-source = "{folder}/llama"
-device = "cpu"
-dtype = "float32"
-[calibration]
-source = "file:{folder}/text.txt"
-samples = 4
+PROFILE = (
+    ON_FOLDER
+    + """samples = 4
 length = 48
 compute = "float32"
 [evaluate]
@@ -64,6 +57,7 @@ activations = "{activations}"
 use = "export"
 format = "compressed_tensors"
 """
+)
 
 
 def options(method: str = "rtn", **changes: Any) -> QuantizeOptions:
@@ -104,10 +98,10 @@ def test_the_model_in_memory_rounds_the_inputs_of_its_quantized_layers(method: s
 
 
 def run(folder: Path, activations: str = "dynamic", number: int = 0) -> runs.Run:
-    if not (folder / "llama").is_dir():
-        save("llama", folder / "llama")
+    if not (folder / "model").is_dir():
+        save("llama", folder / "model")
         (folder / "text.txt").write_text(TEXT)
-    text = PROFILE.format(folder=folder, activations=activations)
+    text = PROFILE.format(folder=folder, dtype="float32", activations=activations)
     return runs.create("tiny", text, folder / f"run-{activations}-{number}")
 
 
