@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from engine.data import tables
 from engine.data.options import TaskOptions
-from engine.data.tasks import SPLITS, Task, load_task
+from engine.data.tasks import EVERY, Task, load_task
 from engine.errors import EngineError, Several, Unavailable
 from engine.evaluation.options import EvaluateStepOptions
 from engine.joint.options import JointOptions
@@ -93,7 +93,7 @@ def check_there(source: str, key: str) -> None:
 
 def at_hand(options: TaskOptions) -> bool:
     """Whether all of a task's rows are in files."""
-    named = [source for split in SPLITS if (source := getattr(options, split))]
+    named = [source for split in EVERY if (source := getattr(options, split))]
     return all(source.startswith("file:") for source in named)
 
 

@@ -90,7 +90,7 @@ def opened(
     """The workspace of the run with its model loaded; nothing is written."""
     texts = [profile.calibration.source, str(profile.evaluate.perplexity)]
     texts += [str(getattr(step, key, None)) for step in profile.step for key in ("perplexity", "data")]
-    texts += [str(s) for t in profile.task.values() for s in (t.train, t.dev, t.test)]
+    texts += [str(s) for t in profile.task.values() for s in (t.train, t.dev, t.test, t.confirm)]
     models = [source for step in profile.step if isinstance(step, DistillOptions) for source in step.models]
     model.go_offline([profile.model.source, *models], texts)
     threads = profile.threads or torch.get_num_threads()

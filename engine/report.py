@@ -120,6 +120,8 @@ def _results(state: RunState) -> str:
         "and Holm's p-value over the step's comparisons must agree on it."
     )
     results = section("Result", headers, cells)
+    if any(compared.split == "confirm" for compared in state.comparisons):
+        note += " A verdict that the task's confirm rows did not repeat is a tie too."
     if set(headers) & set(PERTURBATIONS.names()):
         note += (
             " Under a perturbation's name stands the figure on the first test rows with disturbed inputs, and behind it the "

@@ -76,6 +76,8 @@ class TaskOptions(Options):
     """rows that choices are made on; split off the training rows when missing"""
     test: str | None = None
     """rows that are only reported on; split off the development rows when missing"""
+    confirm: str | None = None
+    """rows that nothing else of a run sees: a prompt is called better or worse than another only where they say so too"""
     template: str = "{text}"
     """the text of one row with its fields in braces; the choice follows directly"""
     chat: Literal["off", "on", "auto"] = "off"
@@ -101,10 +103,10 @@ class TaskOptions(Options):
     clean: CleanOptions | None = None
     """cleaning of the rows' text"""
     overlap: Literal["auto", "refuse", "drop", "allow"] = "auto"
-    """train and dev rows that the test split asks too, and train rows that the dev split asks: refuse the task, drop them,
-    allow them; auto drops those of at most one in a hundred test or dev rows and refuses more"""
+    """train and dev rows that the test split asks too, train rows that the dev split asks, and confirm rows that any of these
+    ask: refuse the task, drop them, allow them; auto drops those of at most one in a hundred rows asked again, refuses more"""
 
-    @field_validator("train", "dev", "test")
+    @field_validator("train", "dev", "test", "confirm")
     @classmethod
     def _source(cls, source: str | None) -> str | None:
         if source is not None and not source.startswith(("file:", "hub:", "demo:")):

@@ -1,6 +1,6 @@
 """Rows that are asked in the test split and in the train or dev split too, or in the dev split and the train split: a figure on
-rows that a prompt shows, was trained on or was chosen by says little, and so does a choice by rows that it shows. Equal are
-questions that read the same, case, blanks and punctuation aside.
+rows that a prompt shows, was trained on or was chosen by says little, and so does a choice by rows that it shows. Confirm rows
+are to be none of these. Equal are questions that read the same, case, blanks and punctuation aside.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from engine.data.rows import Row, named
 from engine.errors import Unavailable, UsageError
 
 FEW = 0.01  # share of the rows that are asked again: public data sets repeat a handful, more is another mistake
-BEFORE = {"test": ("train", "dev"), "dev": ("train",)}
+BEFORE = {"test": ("train", "dev", "confirm"), "dev": ("train", "confirm"), "train": ("confirm",)}
 """which splits are not to ask what the named one asks"""
 BIASED = {
     "test": "its figures on the test split are too good for it",
     "dev": "prompts that show or learned them are chosen too readily",
+    "train": "they confirm what was learned from them",
 }
 PUNCTUATION = re.compile(r"[^\w\s](?!\s*\d)")  # the sign ahead of a number is none: 3 - 4 is not 3 + 4
 
@@ -66,8 +67,9 @@ def together(rows: Iterable[Row], template: str, free: bool = False) -> list[lis
 def found(splits: Mapping[str, list[Row]], template: str, free: bool = False, split: str = "test") -> Overlap | None:
     """What a split shares with those before it, None where that is nothing."""
     asked = partial(question, template=template, free=free)
-    own = set(map(asked, splits[split]))
-    copies = {before: [row for row in splits[before] if asked(row) in own] for before in BEFORE[split]}
+    others = [before for before in BEFORE[split] if before in splits]
+    own = set(map(asked, splits[split])) if others else set()
+    copies = {before: [row for row in splits[before] if asked(row) in own] for before in others}
     copied = {asked(row) for rows in copies.values() for row in rows}
     count = sum(asked(row) in copied for row in splits[split])
     return Overlap(split, copies, count) if count else None

@@ -1,4 +1,4 @@
-"""Tasks: labelled rows with their choices, in disjoint train, dev and test splits.
+"""Tasks: labelled rows with their choices, in disjoint train, dev and test splits, and rows to confirm a verdict by, if named.
 
 Rows come from files, hub data sets and the demo package (see tables.py). A split that no source is named for is cut
 off another's rows by seed, rows of equal text or question staying together:
@@ -31,6 +31,8 @@ from engine.errors import Unavailable
 from engine.registry import TASKS
 
 SPLITS = ("train", "dev", "test")
+EVERY = ("train", "dev", "confirm", "test")
+"""the splits, and the rows beside them, which are never cut off another's"""
 SHARES: dict[tuple[str, ...], tuple[str, dict[str, float]]] = {
     ("train",): ("train", {"train": 0.10, "dev": 0.35, "test": 0.55}),
     ("dev",): ("dev", {"train": 0.10, "dev": 0.35, "test": 0.55}),
@@ -69,11 +71,13 @@ class Task:
     chat: str = "off"
     metric: str = "accuracy"
     generation: Generation | None = None
+    confirm: list[Row] = field(default_factory=list)
+    """rows that a verdict on test rows is tried on once more; none where the options name none"""
 
     @cached_property
     def most_choices(self) -> int:
         """The most choices that any row has."""
-        return max(len(row.choices) for row in [*self.train, *self.dev, *self.test])
+        return max(len(row.choices) for row in [*self.train, *self.dev, *self.test, *self.confirm])
 
 
 def load_task(name: str, options: TaskOptions | None, seed: int) -> Task:
@@ -85,7 +89,7 @@ def load_task(name: str, options: TaskOptions | None, seed: int) -> Task:
     if options is None:
         built_in: TaskOptions = TASKS.load(name).TASK
         options = built_in
-    splits = {split: _rows(source, options, name) for split in SPLITS if (source := getattr(options, split))}
+    splits = {split: _rows(source, options, name) for split in EVERY if (source := getattr(options, split))}
     counts = _clean(splits, options)
     whole = complete(splits, seed, name, options.template, bool(options.answer_column))
     splits, notes = overlap.settle(whole, options, name)
@@ -94,7 +98,7 @@ def load_task(name: str, options: TaskOptions | None, seed: int) -> Task:
     return Task(
         name, options.description, options.template, labels, splits["train"], splits["dev"],
         splits["test"], _fingerprint(splits, options.template), counts, notes, options.chat,
-        options.judge, generation,
+        options.judge, generation, splits.get("confirm", []),
     )  # fmt: skip
 
 
@@ -250,10 +254,10 @@ def label_text(value: Any) -> str:
 
 
 def _clean(splits: dict[str, list[Row]], options: TaskOptions) -> CleanCounts | None:
-    """Cleans in place, over all splits at once: of duplicates the test row stays, then the dev row."""
+    """Cleans in place, over all splits at once: of duplicates the test row stays, then the confirm row, then the dev row."""
     if options.clean is None:
         return None
-    backwards = [(split, row) for split in reversed(SPLITS) for row in splits.get(split, [])]
+    backwards = [(split, row) for split in reversed(EVERY) for row in splits.get(split, [])]
     kept, counts = select([row.text for _, row in backwards], options.clean)
     for split in splits:
         splits[split] = [_cleaned(backwards[i][1], options) for i in kept if backwards[i][0] == split]
@@ -269,5 +273,7 @@ def _cleaned(row: Row, options: TaskOptions) -> Row:
 
 
 def _fingerprint(splits: Mapping[str, list[Row]], template: str) -> str:
-    rows = (json.dumps([s, r.fields, r.choices, r.gold, *r.more], sort_keys=True) for s in SPLITS for r in splits[s])
+    rows = (
+        json.dumps([s, r.fields, r.choices, r.gold, *r.more], sort_keys=True) for s in EVERY for r in splits.get(s, [])
+    )
     return fingerprint([template, *rows])

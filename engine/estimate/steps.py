@@ -183,7 +183,7 @@ def prompt_step(scene: Scene, options: PromptStepOptions, prompts: Sequence[Prom
     race = asking(scene, task, scored + meaningless, per_row, prefix, 2 * len(prompts))
     if minutes:
         race = replace(race, work=Work(fixed=60 * minutes))
-    trial = asking(scene, task, finalists * len(test), per_row, prefix, finalists)
+    trial = asking(scene, task, finalists * (len(test) + len(task.confirm)), per_row, prefix, finalists)
     written = sum(len(row.text) + EXAMPLE for row in test)
     disturbed = disturbances(scene, options, len(test), per_row, prefix, finalists)
     trial = trial.then(disturbed)

@@ -25,6 +25,8 @@ def check(task: Task, options: JudgedOptions) -> None:
     used = {"dev": task.dev[: options.dev_rows], "test": task.test[: options.test_rows]}
     if shows(options):
         used["train"] = task.train
+    if task.confirm:
+        used["confirm"] = task.confirm
     everywhere = present(task, [row for split in SPLITS for row in getattr(task, split)])
     for split, rows in used.items():
         there = present(task, rows)

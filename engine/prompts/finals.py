@@ -13,12 +13,13 @@ from engine.data.rows import Row
 from engine.data.tasks import Task
 from engine.prompts import answers, calibration, kept, recovered, robustness, soft
 from engine.prompts.answers import Given
+from engine.prompts.confirming import Confirming, Judged
 from engine.prompts.judging import Standing
 from engine.prompts.options import PromptStepOptions
 from engine.prompts.race import Race
 from engine.prompts.scorer import Scorer
 from engine.prompts.template import Prompt
-from engine.statistics import Regained
+from engine.statistics import Paired, Regained
 from engine.subject import Subject
 from engine.workspace import Workspace
 
@@ -53,11 +54,12 @@ class Finals:
         for prompt in self.finalists:
             scorer.tell = partial(self.progress, f"test split: {prompt.name}")
             scores.append(answers.asked(scorer, self.task, prompt, self.rows))
+        confirming = Confirming(self, scorer, stage)
         for kind in dict.fromkeys(["none", self.options.calibration]):
             offsets = [self.race.offsets(index, kind) for index in self.indices]
             self._calibrated = [answers.calibrated(*pair) for pair in zip(scores, offsets, strict=True)]
             self._figures = [answers.standing(self.task.metric, found, self.rows) for found in self._calibrated]
-            self._tell(self._figures, kind, stage)
+            self._tell(self._figures, kind, confirming)
         robustness.tell(self, scorer, stage)
         return self._figures
 
@@ -102,26 +104,30 @@ class Finals:
         """Of rows."""
         self.workspace.progress(label, done, total, "rows")
 
-    def _tell(self, figures: list[Standing], kind: str, stage: str) -> None:
+    def _tell(self, figures: list[Standing], kind: str, confirming: Confirming) -> None:
         """Every finalist's figures, and the winner's difference to each of the others."""
-        told = dict(zip(self.indices, zip(self.finalists, figures, strict=True), strict=True))
+        stage, told = confirming.stage, dict(zip(self.indices, zip(self.finalists, figures, strict=True), strict=True))
         for prompt, one in told.values():
             self.workspace.emit(
                 ev.CandidateScored(**scored_event(self.workspace, prompt.name, stage, "test", kind, one))
             )
-        *others, winner = self.finalists
         *bases, best = figures
         seed = self.workspace.profile.seed
         compared = [best.measured.against(base.measured, seed) for base in bases]
-        judged = statistics.verdicts(compared, best.measured.lower)
-        for prompt, paired, (p_holm, verdict) in zip(others, compared, judged, strict=True):
-            self.workspace.emit(
-                ev.PromptsCompared(
-                    step=self.workspace.step, a=winner.name, b=prompt.name, stage=stage, split="test",
-                    calibration=kind, n=paired.n, difference=paired.difference, low=paired.low, high=paired.high,
-                    p_value=paired.p_value, verdict=verdict, p_holm=p_holm, metric=self.task.metric,
-                )
-            )  # fmt: skip
+        judged = confirming.settled(statistics.verdicts(compared, best.measured.lower), kind)
+        for index, paired, verdict in zip(self.indices[:-1], compared, judged, strict=True):
+            self.tell(index, stage, "test", kind, paired, verdict)
+
+    def tell(self, other: int, stage: str, split: str, kind: str, paired: Paired, judged: Judged) -> None:
+        """The winner's difference to another finalist."""
+        p_holm, verdict = judged
+        self.workspace.emit(
+            ev.PromptsCompared(
+                step=self.workspace.step, a=self.finalists[-1].name, b=self.race.prompts[other].name, stage=stage,
+                split=split, calibration=kind, n=paired.n, difference=paired.difference, low=paired.low,
+                high=paired.high, p_value=paired.p_value, verdict=verdict, p_holm=p_holm, metric=self.task.metric,
+            )
+        )  # fmt: skip
 
     def write(self, name: str) -> None:
         """Winner, its text and the compared finalists' answers per row under artifacts/NAME/."""

@@ -51,7 +51,7 @@ def needed(contest: Contest, prompt: Prompt, rows: Sequence[Row]) -> int:
     """Tokens that the prompt's text needs with these rows and those that it will be judged on: for half of them whole, and for
     all of them cut as far as rows can be.
     """
-    everything = [*rows, *contest.task.dev, *contest.task.test[: contest.options.test_rows]]
+    everything = [*rows, *contest.task.dev, *contest.task.test[: contest.options.test_rows], *contest.task.confirm]
     text, width = replace(prompt, soft=None), contest.task.most_choices
     whole, bare = (
         [len(s.tokens) for s in contest.scorer.sequences(text, some, width)]

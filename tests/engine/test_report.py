@@ -53,6 +53,16 @@ def test_the_best_prompt_carries_the_test_against_the_plain_one(state: RunState)
     assert find(state, "pruned + best prompt", "none")["verdict"] == "tie"
 
 
+def test_a_verdict_that_confirm_rows_decided_says_so(story: list[ev.Event]) -> None:
+    told = "A verdict that the task's confirm rows did not repeat is a tie too."
+    assert told not in report.markdown(RunState.of(story))
+    (test,) = [e for e in story if isinstance(e, ev.PromptsCompared) and e.calibration == "batch"]
+    confirm = replace(test, split="confirm", verdict="tie", difference=0.01, seq=0)
+    state = RunState.of([*story[: story.index(test)], confirm, *story[story.index(test) :]])
+    assert told in report.markdown(state)
+    assert find(state, "pruned + best prompt", "batch") == find(RunState.of(story), "pruned + best prompt", "batch")
+
+
 def test_a_search_that_found_nothing_says_so(story: list[ev.Event]) -> None:
     kept = []
     for event in story:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from recorded import LARGE, SMALL, MakeRun, app_on, notices, settle, words
@@ -43,6 +44,22 @@ def test_every_form_holds_every_prompt_in_the_order_of_the_table(state: RunState
     assert [line.split(" | ")[0].removeprefix("| ").removeprefix("★ ") for line in body] == names
     assert "76.8%" in body[0]
     assert exporting.text(state, "c03", ".txt") == state.candidates["c03"].text
+
+
+def test_what_confirm_rows_say_of_a_prompt_stands_beside_the_test_rows_verdict(state: RunState) -> None:
+    test = candidates.comparison(state, "c03")
+    assert test is not None
+    before, row = candidates.detail(state, "c03").plain, candidates.rows(state)["c03"]
+    assert "on confirm rows" not in before
+    confirm = replace(
+        test, split="confirm", seq=state.seq + 1, n=500, difference=0.021, low=-0.01, high=0.05, verdict="tie"
+    )
+    state.apply(confirm)
+    assert candidates.rows(state)["c03"] == row
+    after = candidates.detail(state, "c03").plain
+    assert "tie against plain on confirm rows: +2.1 [-1.0, +5.0] points" in after
+    assert "n=500" in after
+    assert "better against plain: +13.9 [+9.4, +18.6] points" in after
 
 
 @SIZES

@@ -46,11 +46,13 @@ def score(candidate: CandidateState, dense: bool) -> ev.CandidateScored | None:
     return max(scores, key=lambda s: (s.split == "test", s.seq), default=None)
 
 
-def comparison(state: RunState, name: str) -> ev.PromptsCompared | None:
-    """The paired comparison of a prompt with the baseline on the compressed model, on test rows where there is one."""
+def comparison(state: RunState, name: str, confirm: bool = False) -> ev.PromptsCompared | None:
+    """The paired comparison of a prompt with the baseline on the compressed model, on test rows where there is one, or on
+    the rows that are to `confirm` it.
+    """
     pair = {name, baseline(state)}
     told = [c for c in state.comparisons if {c.a, c.b} == pair and len(pair) == 2 and c.stage != "dense"]
-    found = [c if c.a == name else outcome.turned(c) for c in told]
+    found = [c if c.a == name else outcome.turned(c) for c in told if (c.split == "confirm") == confirm]
     return max(found, key=lambda c: (c.split == "test", c.seq), default=None)
 
 
@@ -120,10 +122,10 @@ def detail(state: RunState, name: str) -> Text:
         lost = figures.difference(-won.gap, -won.gap_high, -won.gap_low)
         text.append(f"{won.stage:<9}recovered {figures.ratio(won.value, won.low, won.high)}")
         text.append(f" of {lost} n={won.n}\n", "bright_black")
-    compared = comparison(state, name)
-    if compared:
-        shown = figures.difference(compared.difference, compared.low, compared.high, compared.metric)
-        text.append_text(mark(compared.verdict))
-        text.append(f" against {compared.b}: {shown}, p {figures.p_value(compared.p_value)}, n={compared.n}\n")
+    for confirm, on in ((False, ""), (True, " on confirm rows")):
+        if compared := comparison(state, name, confirm):
+            shown = figures.difference(compared.difference, compared.low, compared.high, compared.metric)
+            text.append_text(mark(compared.verdict))
+            text.append(f" against {compared.b}{on}: {shown}, p {figures.p_value(compared.p_value)}, n={compared.n}\n")
     text.append("\n" + candidate.text)
     return text

@@ -143,13 +143,35 @@ def test_training_rows_that_are_development_rows_are_refused_unless_told(tmp_pat
         load_task("x", options(tmp_path, {**files, "train": ELSEWHERE}, overlap="drop"), 0)
 
 
+def test_confirm_rows_that_another_split_asks_are_left_out_and_nothing_else_is(tmp_path: Path) -> None:
+    files = {"train": MANY, "dev": ELSEWHERE, "test": [text.replace("test", "last") for text in MANY]}
+    without = load_task("x", options(tmp_path, files), 0)
+    assert (without.confirm, without.notes) == ([], ())
+    fresh = ["new", "TEST ab.", "Dev ac", "last ad", "newer"]
+    task = load_task("x", options(tmp_path, {**files, "confirm": fresh}), 0)
+    assert texts(task.confirm) == ["new", "newer"]
+    assert [len(getattr(task, split)) for split in SPLITS] == [200, 200, 200]
+    assert [f"1 confirm rows are in the {split} split too" in note for split, note in
+            zip(("test", "dev", "train"), task.notes, strict=True)] == [True] * 3  # fmt: skip
+    assert task.fingerprint != without.fingerprint
+
+
+def test_confirm_rows_that_are_training_rows_are_refused_unless_told(tmp_path: Path) -> None:
+    files = {"train": MANY, "dev": ["a", "b"], "test": ["c", "d"], "confirm": ["new", *MANY[:3]]}
+    with pytest.raises(UsageError, match="3 confirm rows are in the train split too"):
+        load_task("x", options(tmp_path, files), 0)
+    assert texts(load_task("x", options(tmp_path, files, overlap="drop"), 0).confirm) == ["new"]
+    allowed = load_task("x", options(tmp_path, files, overlap="allow"), 0)
+    assert "they stay, and they confirm what was learned from them" in allowed.notes[0]
+
+
 @given(st.lists(st.sampled_from(["a b", "A b!", "a  b", "c", "C.", "d", "e", "f"]), min_size=40, max_size=60),
        st.sampled_from([("test",), ("train", "dev"), ("dev", "test"), ("train", "test")]))  # fmt: skip
 def test_splits_that_are_cut_here_never_overlap(drawn: list[str], named: tuple[str, ...]) -> None:
     """The texts of several named splits are told apart: what is checked is how one is cut."""
     rows = {split: [row(f"{split} {text}") for text in [*drawn, "a", "c", "d", "e", "f"]] for split in named}
     whole = complete(rows, 0, "x", "{text}")
-    assert [overlap.found(whole, "{text}", split=split) for split in overlap.BEFORE] == [None, None]
+    assert [overlap.found(whole, "{text}", split=split) for split in overlap.BEFORE] == [None] * 3
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcdefgh"), st.sampled_from("12345678")), max_size=12))
@@ -171,4 +193,4 @@ def test_built_in_tasks_do_not_overlap(name: str) -> None:
     task: Task = load_task(name, None, 0)
     assert task.notes == ()
     splits = {split: getattr(task, split) for split in SPLITS}
-    assert [overlap.found(splits, task.template, split=split) for split in overlap.BEFORE] == [None, None]
+    assert [overlap.found(splits, task.template, split=split) for split in overlap.BEFORE] == [None] * 3

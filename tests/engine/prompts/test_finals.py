@@ -10,9 +10,11 @@ from fixtures.prompting import at_work, toy
 from fixtures.races import Planted
 
 from engine import events as ev
+from engine.prompts.confirming import Confirming
 from engine.prompts.finals import Finals
 from engine.prompts.judging import ACCURACY, Standing, of_choices
 from engine.prompts.options import SelectPromptOptions
+from engine.prompts.scorer import Scorer
 
 STEP = SelectPromptOptions(use="select_prompt", task="toy")
 ROWS = 60
@@ -29,7 +31,7 @@ def told(folder: Path, rights: list[int]) -> dict[str, ev.PromptsCompared]:
     made = at_work(folder, STEP, heard)
     race = Planted([0.5] * len(rights)).race(10)
     finals = Finals(made, STEP, toy(), race, list(range(len(rights))))
-    finals._tell([standing(right) for right in rights], "none", "pruned")
+    finals._tell([standing(right) for right in rights], "none", Confirming(finals, Scorer(made.subject), "pruned"))
     return {event.b: event for event in heard if isinstance(event, ev.PromptsCompared)}
 
 
