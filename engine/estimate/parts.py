@@ -19,7 +19,6 @@ from engine.pruning.options import PruneOptions
 FLOAT = 4  # bytes of a float32
 PASSES_HIDDEN, PASSES_WIDE = 24, 8  # numbers read or written for each of a token in a block, beside the products
 KEPT_HIDDEN, KEPT_WIDE = 6, 4  # numbers held at one time for each of a token in a block
-BACKWARD_HIDDEN, BACKWARD_WIDE = 14, 8  # the same with what the backward pass needs
 SELECT = 400  # bytes passed over to sort a weight among its competitors and to check the result
 GRAM = 5 / 8  # of a full product: the lower blocks are mirrored
 READING = Work(fixed=1.5)  # a text of a megabyte read and tokenized

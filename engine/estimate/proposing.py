@@ -13,9 +13,10 @@ from engine.estimate import parts
 from engine.estimate.needs import Needs, Work
 from engine.estimate.parts import FLOAT
 from engine.estimate.sizes import Sizes
-from engine.prompts import gradient, requests, surprise
+from engine.prompts import requests, surprise
 from engine.prompts.adjusters import gcg, rewrite
 from engine.prompts.adjusters.grips import PHRASINGS
+from engine.prompts.bounds import BACKWARD_HIDDEN, BACKWARD_WIDE
 
 LINEAR = 2  # forwards' products in a forward and a backward pass: the weights get no gradient
 TRIED = 2  # texts cut for each that is proposed
@@ -46,9 +47,9 @@ def differentiating(sizes: Sizes, tokens: float, row: float, sequences: int, cou
     swaps = rounds * (gcg.SAMPLES + 1 + LINEAR)
     weighed = parts.forward(sizes, swaps * tokens, tokens, sizes.dtype, swaps * tokens)
     scored = parts.rows(sizes, rounds * gcg.ROWS, row, tokens, rounds)
-    batches = rounds * (2 + seen // gradient.BATCH_TOKENS + gcg.SAMPLES // surprise.BATCH)
-    kept = max(gradient.BATCH_TOKENS, question) * len(sizes.blocks)
-    kept *= FLOAT * (parts.BACKWARD_HIDDEN * sizes.hidden + parts.BACKWARD_WIDE * sizes.widest)
+    batches = rounds * (2 + seen // sizes.learning.tokens + gcg.SAMPLES // surprise.BATCH)
+    kept = max(min(sizes.learning.tokens, seen), question) * len(sizes.blocks)
+    kept *= FLOAT * (BACKWARD_HIDDEN * sizes.hidden + BACKWARD_WIDE * sizes.widest)
     logits = surprise.BATCH * tokens * sizes.vocabulary * 2 * FLOAT
     memory = max(kept, logits) + 3 * tokens * sizes.vocabulary * FLOAT
     return scored.then(Needs(memory, work=passes + compared + weighed + parts.calls(sizes, batches)))

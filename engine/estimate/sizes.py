@@ -8,7 +8,7 @@ from typing import Any
 
 from engine.data.options import CalibrationOptions
 from engine.matrices import Matrix
-from engine.prompts.bounds import Bounds, numbers_held
+from engine.prompts.bounds import KEPT, Bounds, numbers_held
 from engine.subject import DTYPES, Subject
 
 Group = tuple[tuple[int, int], ...]
@@ -39,6 +39,7 @@ class Sizes:
     length: int
     chunk: int
     scored: Bounds = Bounds()
+    learning: Bounds = KEPT
     streamed: bool = False
     spilled: bool = False
 
@@ -54,7 +55,9 @@ class Sizes:
             hidden=hidden, widest=max([hidden, *(max(m.shape) for m in matrices)]), vocabulary=vocabulary,
             keys=numbers_held(subject, hidden), active=_active(subject, matrices), samples=samples,
             length=calibration.length if subject.is_language_model else 1, chunk=min(samples, calibration.chunk or samples),
-            scored=Bounds.of(subject) if subject.is_language_model else Bounds(), streamed=subject.stream is not None,
+            scored=Bounds.of(subject) if subject.is_language_model else Bounds(),
+            learning=Bounds.learning(subject) if subject.is_language_model else KEPT,
+            streamed=subject.stream is not None,
             spilled=calibration.states == "disk",
         )  # fmt: skip
 

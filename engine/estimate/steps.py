@@ -19,6 +19,7 @@ from engine.export.runtime.process import missing
 from engine.joint.options import JointOptions
 from engine.options import StepOptions
 from engine.prompts import adjusting, calibration, pool, robustness, room, writer, written
+from engine.prompts.bounds import BACKWARD_HIDDEN, BACKWARD_WIDE
 from engine.prompts.options import AdjustPromptOptions, EmbedPromptOptions, PromptStepOptions, SelectPromptOptions
 from engine.prompts.template import Prompt
 from engine.pruning.options import PruneOptions
@@ -94,7 +95,7 @@ def recover(scene: Scene, options: RecoverOptions) -> Needs:
     optimizer = Work(traffic=FLOAT * ADAM_PASSES * everything * steps)
     batch = min(options.batch, sizes.samples) * sizes.length
     number = 2 if sizes.compute == "bfloat16" else FLOAT
-    backward = batch * (parts.BACKWARD_HIDDEN * sizes.hidden * FLOAT + parts.BACKWARD_WIDE * sizes.widest * number)
+    backward = batch * (BACKWARD_HIDDEN * sizes.hidden * FLOAT + BACKWARD_WIDE * sizes.widest * number)
     # in float32 the trained copy is the weight itself; then its gradient, two moments, the old weights and the mask
     block = largest * (4 * FLOAT + 1 + (FLOAT if sizes.number != FLOAT else 0))
     hidden = parts.waiting(sizes, 2 * sizes.tokens)

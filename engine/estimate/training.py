@@ -11,6 +11,7 @@ from engine.estimate.needs import Needs, Work
 from engine.estimate.parts import FLOAT
 from engine.estimate.scene import Scene
 from engine.estimate.sizes import Sizes
+from engine.prompts.bounds import BACKWARD_HIDDEN, BACKWARD_WIDE
 from engine.training.losses import PIECE
 from engine.training.options import TASK, DistillOptions, TrainingOptions
 
@@ -77,7 +78,7 @@ def distill(scene: Scene, options: DistillOptions) -> Needs:
 
 def activations(sizes: Sizes, options: TrainingOptions, places: float, number: int) -> float:
     """What a backward pass keeps for so many tokens; of checkpointed blocks their inputs, and all of one."""
-    block = places * (parts.BACKWARD_HIDDEN * sizes.hidden * FLOAT + parts.BACKWARD_WIDE * sizes.widest * number)
+    block = places * (BACKWARD_HIDDEN * sizes.hidden * FLOAT + BACKWARD_WIDE * sizes.widest * number)
     blocks = len(sizes.blocks) * block
     if options.gradient_checkpointing:
         blocks = len(sizes.blocks) * places * sizes.hidden * FLOAT + block

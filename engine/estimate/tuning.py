@@ -14,7 +14,7 @@ from engine.estimate import parts
 from engine.estimate.needs import Needs, Work
 from engine.estimate.parts import FLOAT
 from engine.estimate.scene import Asked, Scene
-from engine.prompts.lessons import BATCH_CACHE, BATCH_TOKENS
+from engine.prompts.bounds import BACKWARD_HIDDEN, BACKWARD_WIDE, Bounds
 from engine.prompts.options import EmbedPromptOptions
 
 TRAINED = 4  # numbers kept for each of a virtual token: itself, the best so far, two moments
@@ -25,10 +25,10 @@ CALLS = 3  # of the model for a part of a batch: the virtual tokens, what the ro
 def training(scene: Scene, options: EmbedPromptOptions, rows: Sequence[Row], template: str, prefix: float) -> Needs:
     """Of these rows behind `prefix` tokens, the virtual ones included."""
     sizes, asked, batch = scene.sizes, scene.asked(rows, template), min(options.batch, len(rows))
-    together = sequences(asked, batch, prefix)
+    together = sequences(asked, batch, prefix, sizes.learning)
     number = 2 if sizes.compute == "bfloat16" else FLOAT
     tokens = together * asked.longest + prefix
-    kept = tokens * (parts.BACKWARD_HIDDEN * sizes.hidden * FLOAT + parts.BACKWARD_WIDE * sizes.widest * number)
+    kept = tokens * (BACKWARD_HIDDEN * sizes.hidden * FLOAT + BACKWARD_WIDE * sizes.widest * number)
     keys = parts.REPEATED * together * (prefix + asked.longest) * sizes.keys * number
     logits = LOGITS * FLOAT * together * asked.answer * sizes.vocabulary
     virtual = options.tokens * (sizes.hidden if options.form == "soft" else sizes.keys * len(sizes.blocks))
@@ -37,9 +37,9 @@ def training(scene: Scene, options: EmbedPromptOptions, rows: Sequence[Row], tem
     return Needs(memory, disk=FLOAT * virtual * (TRAINED + 1), work=work)
 
 
-def sequences(asked: Asked, batch: int, prefix: float) -> float:
+def sequences(asked: Asked, batch: int, prefix: float, most: Bounds) -> float:
     """How many go through the model together, all of the longest kind: those of a row at least, those of a batch at most."""
-    bounds = BATCH_TOKENS / asked.longest, BATCH_CACHE / (prefix + asked.longest)
+    bounds = most.tokens / asked.longest, most.cached / (prefix + asked.longest)
     return max(asked.sequences, min(batch * asked.sequences, *bounds))
 
 

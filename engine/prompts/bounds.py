@@ -1,9 +1,9 @@
-"""How much the scorer sends through a model together."""
+"""How much goes through a model together, to be scored or to be learned from."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self, TypeVar
 
 import torch
@@ -16,6 +16,8 @@ R = TypeVar("R")
 
 WIDER = 16  # times as much on a graphics card, which takes as long to begin with little
 SHARE = 8  # of the card's memory for keys and values, and for predictions: one part in so many
+FLOAT = 4
+BACKWARD_HIDDEN, BACKWARD_WIDE = 14, 8  # numbers of a token that a block keeps for a backward pass, for each of these
 PREDICTED = 8  # bytes of an entry of the vocabulary: its logit and its log-probability in float32
 
 
@@ -31,20 +33,37 @@ class Bounds:
     @classmethod
     def of(cls, subject: Subject) -> Self:
         """The model's, where it is. They do not depend on what is free, so that a resumed run cuts the same batches."""
+        return cls().on(subject, lambda hidden, vocabulary: PREDICTED * vocabulary)
+
+    @staticmethod
+    def learning(subject: Subject) -> Bounds:
+        """The model's, where activations are kept for a backward pass."""
+        block = subject.blocks()[0]
+        widest = max(size for weight in block.parameters() for size in weight.shape)
+        each = FLOAT * len(subject.blocks())
+        return KEPT.on(subject, lambda hidden, vocabulary: each * (BACKWARD_HIDDEN * hidden + BACKWARD_WIDE * widest))
+
+    def on(self, subject: Subject, taken: Callable[[int, int], int]) -> Self:
+        """These on a processor, wider ones on a card; `taken` are a token's bytes by the model's hidden size and vocabulary."""
         if subject.device.type != "cuda":
-            return cls()
+            return self
         module: Any = subject.module
         config = module.config.get_text_config()
         held = numbers_held(subject, config.hidden_size) * len(subject.blocks()) * subject.dtype.itemsize
         memory = torch.cuda.get_device_properties(subject.device).total_memory
-        return cls.wide(memory, held, PREDICTED * config.vocab_size)
+        return self.wider(memory, held, taken(config.hidden_size, config.vocab_size))
 
-    @classmethod
-    def wide(cls, memory: int, held: int, predicted: int) -> Self:
-        """Of a card with so many bytes; `held` of them take the keys and values of a token, `predicted` what may follow it."""
+    def wider(self, memory: int, held: int, taken: int) -> Self:
+        """On a card with so many bytes; `held` of them take the keys and values of a token, `taken` what else is there of it
+        (scored: what may follow it; learned from: its activations).
+        """
         room = memory // SHARE
-        tokens = max(cls.tokens, min(WIDER * cls.tokens, room // predicted))
-        return cls(tokens, max(cls.cached, min(WIDER * cls.cached, room // held)))
+        tokens = max(self.tokens, min(WIDER * self.tokens, room // taken))
+        return replace(self, tokens=tokens, cached=max(self.cached, min(WIDER * self.cached, room // held)))
+
+
+KEPT = Bounds(512, 8192)
+"""of a batch whose activations are kept for a backward pass, on a processor"""
 
 
 def in_halves(work: Callable[[list[T]], list[R]], batch: list[T]) -> list[R]:

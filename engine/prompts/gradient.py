@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 
+from engine.prompts.bounds import Bounds
 from engine.prompts.forward import Beginning, Sequence_, begin, behind, folded, may_be_padded, target_values
 from engine.prompts.soft import Soft
 from engine.prompts.surprise import opening
 from engine.subject import Subject
 
-BATCH_TOKENS = 512  # tokens whose activations are kept for a backward pass
 CHUNK = 8192  # entries of the vocabulary that are compared together
 
 
@@ -47,7 +47,7 @@ def task_gradient(
     begun = beginning(subject, soft)
     lead_ND = embedded(subject, lead).requires_grad_()
     total_ND = torch.zeros_like(lead_ND)
-    for batch in batches(questions):
+    for batch in batches(questions, Bounds.learning(subject).tokens):
         with torch.enable_grad():
             loss = losses(subject, lead_ND, batch, offsets_C, begun).sum() / len(questions)
         total_ND += torch.autograd.grad(loss, lead_ND)[0]
@@ -142,11 +142,11 @@ def wide(logits: torch.Tensor) -> torch.Tensor:
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
-def batches(questions: Sequence[Question]) -> Iterator[list[Question]]:
-    """Questions in order, together while their tokens fit."""
+def batches(questions: Sequence[Question], most: int) -> Iterator[list[Question]]:
+    """Questions in order, together while they have at most so many tokens."""
     batch: list[Question] = []
     for question in questions:
-        if batch and sum(q.tokens for q in [*batch, question]) > BATCH_TOKENS:
+        if batch and sum(q.tokens for q in [*batch, question]) > most:
             yield batch
             batch = []
         batch.append(question)

@@ -16,6 +16,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from engine.data.rows import Row
+from engine.prompts.bounds import Bounds
 from engine.prompts.forward import (
     SHORTEST_PREFIX,
     Sequence_,
@@ -30,8 +31,6 @@ from engine.prompts.soft import Soft
 from engine.prompts.template import Prompt
 from engine.subject import Subject
 
-BATCH_TOKENS = 512  # tokens of a batch whose activations are kept for a backward pass
-BATCH_CACHE = 8192  # tokens of a batch whose keys and values are, the repeated beginning included
 ABSENT = -1e9  # the log-likelihood of a choice that a row does not have: finite, so that its gradient is 0 and not NaN
 
 
@@ -49,6 +48,7 @@ class Lessons:
     alpha: float
     temperature: float
     compute: torch.dtype
+    bounds: Bounds
 
     @classmethod
     def of(cls, scorer: Scorer, text: Prompt, rows: Sequence[Row], virtual: int, teacher_RC: torch.Tensor | None,
@@ -64,7 +64,8 @@ class Lessons:
         prefix = shared_prefix([s.sharable for s in everything])
         padded = may_be_padded(scorer.subject, virtual + max(len(s.tokens) for s in everything))
         gold = [row.gold for row in rows]
-        return cls(scorer.subject, by_row, gold, width, prefix, padded, teacher_RC, alpha, temperature, compute)
+        return cls(scorer.subject, by_row, gold, width, prefix, padded, teacher_RC, alpha, temperature, compute,
+                   Bounds.learning(scorer.subject))  # fmt: skip
 
     def loss(self, soft: Soft | None, indices: Sequence[int]) -> torch.Tensor:
         """The mean loss of these rows."""
@@ -102,7 +103,8 @@ class Lessons:
     def _fit(self, indices: Sequence[int], virtual: int) -> bool:
         lengths = [len(sequence.tokens) for index in indices for sequence in self.sequences[index]]
         own = max(lengths) - (len(self.prefix) if len(self.prefix) >= SHORTEST_PREFIX else 0)
-        return len(lengths) * own <= BATCH_TOKENS and len(lengths) * (virtual + max(lengths)) <= BATCH_CACHE
+        together = len(lengths) * (virtual + max(lengths))
+        return len(lengths) * own <= self.bounds.tokens and together <= self.bounds.cached
 
     def _groups(self, indices: Sequence[int]) -> Iterator[list[tuple[int, Sequence_]]]:
         """(place in the batch, sequence) of what goes through the model together: all, or what is of one length."""

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from engine.prompts.bounds import in_halves
 from engine.prompts.judging import Standing
 from engine.prompts.lessons import Lessons
 from engine.prompts.options import EmbedPromptOptions
@@ -176,10 +177,15 @@ class Tuning:
         """The batch's mean loss and its gradients, summed over parts whose activations fit in memory together."""
         trainee = memory.trainee
         total, gradients = 0.0, [torch.zeros_like(weight) for weight in trainee.weights]
-        for part in self.lessons.parts(batch, trainee.tokens):
+
+        def learned(part: list[int]) -> list[tuple[float, tuple[torch.Tensor, ...]]]:
             with torch.enable_grad():
                 loss = self.lessons.loss(trainee.live, part) * (len(part) / len(batch))
-            for gradient, new in zip(gradients, torch.autograd.grad(loss, trainee.weights), strict=True):
-                gradient += new
-            total += float(loss.detach())
+            return [(float(loss.detach()), torch.autograd.grad(loss, trainee.weights))]
+
+        for part in self.lessons.parts(batch, trainee.tokens):
+            for loss, found in in_halves(learned, part):
+                for gradient, new in zip(gradients, found, strict=True):
+                    gradient += new
+                total += loss
         return total, gradients

@@ -8,14 +8,14 @@ from fixtures.models import subject
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.prompts.bounds import PREDICTED, SHARE, WIDER, Bounds, in_halves, numbers_held
+from engine.prompts.bounds import KEPT, PREDICTED, SHARE, WIDER, Bounds, in_halves, numbers_held
 
 LEAST = Bounds()
 
 
 @given(st.integers(2**30, 2**38), st.integers(1, 2**21), st.integers(2**10, 2**22))
 def test_a_batch_takes_its_share_of_the_card_and_no_more(memory: int, held: int, predicted: int) -> None:
-    found = Bounds.wide(memory, held, predicted)
+    found = LEAST.wider(memory, held, predicted)
     assert LEAST.tokens <= found.tokens <= WIDER * LEAST.tokens
     assert LEAST.cached <= found.cached <= WIDER * LEAST.cached
     assert found.cached * held <= memory / SHARE or found.cached == LEAST.cached
@@ -25,11 +25,11 @@ def test_a_batch_takes_its_share_of_the_card_and_no_more(memory: int, held: int,
 
 def test_a_small_model_on_a_large_card_gets_more_than_ten_times_as_much() -> None:
     """SmolLM2-135M in float32 on 80 GB."""
-    assert Bounds.wide(80 * 10**9, 2 * 3 * 64 * 30 * 4, PREDICTED * 49152) == Bounds(25_431, 217_013)
+    assert LEAST.wider(80 * 10**9, 2 * 3 * 64 * 30 * 4, PREDICTED * 49152) == Bounds(25_431, 217_013)
 
 
 def test_a_model_with_a_large_vocabulary_on_a_small_card_goes_as_on_a_processor() -> None:
-    assert Bounds.wide(8 * 10**9, 131_072, PREDICTED * 262_144) == Bounds(2048, 16384)
+    assert LEAST.wider(8 * 10**9, 131_072, PREDICTED * 262_144) == Bounds(2048, 16384)
 
 
 @given(st.lists(st.integers(), min_size=1), st.integers(1, 9))
@@ -66,3 +66,16 @@ def test_keys_and_values_are_counted_as_a_cache_holds_them() -> None:
         numbers = sum(layer.keys.numel() + layer.values.numel() for layer in past.layers)
         assert numbers == 3 * len(model.blocks()) * numbers_held(model, model.module.config.hidden_size), name
     assert Bounds.of(subject("llama")) == LEAST
+
+
+def test_learning_takes_what_a_backward_pass_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SmolLM2-135M on 80 GB: 30 blocks, 14 numbers of each of 576 and 8 of each of 1,536, in float32."""
+    assert Bounds.learning(subject("llama")) == KEPT
+    taken = 4 * 30 * (14 * 576 + 8 * 1536)
+    assert KEPT.wider(80 * 10**9, 2 * 3 * 64 * 30 * 4, taken) == Bounds(4094, 131_072)
+    assert Bounds.of(model := subject("llama")).tokens == 2048
+    heard: list[int] = []
+    monkeypatch.setattr(Bounds, "on", lambda self, model, taken: heard.append(taken(10, 1000)) or self)
+    Bounds.learning(model)
+    widest = max(size for weight in model.blocks()[0].parameters() for size in weight.shape)
+    assert heard == [4 * len(model.blocks()) * (14 * 10 + 8 * widest)]

@@ -131,9 +131,9 @@ def test_small_batches_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     _, _, lead, questions = asked(model, SEVERAL)
     offsets = torch.zeros(3, dtype=torch.float64)
     whole = gradient.task_gradient(model, lead, questions, offsets)
-    monkeypatch.setattr(gradient, "BATCH_TOKENS", 1)
+    monkeypatch.setattr(gradient.Bounds, "learning", lambda model: gradient.Bounds(tokens=1))
     monkeypatch.setattr(gradient, "CHUNK", 100)
-    assert [len(batch) for batch in gradient.batches(questions)] == [1] * len(questions)
+    assert [len(batch) for batch in gradient.batches(questions, 1)] == [1] * len(questions)
     torch.testing.assert_close(gradient.task_gradient(model, lead, questions, offsets), whole)
 
 

@@ -12,7 +12,7 @@ import torch
 from fixtures.models import subject
 from fixtures.prompting import TEMPLATE, standing, toy
 
-from engine.prompts import lessons as lessons_module
+from engine.prompts.bounds import Bounds
 from engine.prompts.judging import Standing
 from engine.prompts.lessons import Lessons, choice_loss
 from engine.prompts.options import EmbedPromptOptions, Form
@@ -122,26 +122,46 @@ def test_rows_with_fewer_choices_have_a_finite_gradient() -> None:
 
 
 @pytest.mark.parametrize("choices", [None, (" a very long choice", " no", " yes indeed")], ids=["one-token", "several"])
-def test_a_batch_in_parts_has_the_same_gradient(choices: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_batch_in_parts_has_the_same_gradient(choices: Any, tmp_path: Path) -> None:
     model, batch = subject("llama"), [7, 2, 9, 0, 4]
     made = tuning(tmp_path / "t", model, [], [], [])
-    made.lessons = lessons(model, choices=choices)
+    made.lessons = replace(lessons(model, choices=choices), bounds=Bounds(10**6, 10**6))
     memory = Memory(trainee(model))
-    monkeypatch.setattr(lessons_module, "BATCH_TOKENS", 10**6)
     assert list(made.lessons.parts(batch, 6)) == [batch]
     whole, (gradient,) = made._gradient(memory, batch)
-    for name in ("BATCH_TOKENS", "BATCH_CACHE"):
-        with monkeypatch.context() as patched:
-            patched.setattr(lessons_module, name, 130)
-            cut = list(made.lessons.parts(batch, 6))
-            assert len(cut) > 1
-            assert [i for part in cut for i in part] == batch
-            for part in cut:
-                lengths = [len(s.tokens) for i in part for s in made.lessons.sequences[i]]
-                assert len(part) == 1 or len(lengths) * max(lengths) <= 130 + len(lengths) * len(made.lessons.prefix)
-            loss, (found,) = made._gradient(memory, batch)
-            assert loss == pytest.approx(whole, rel=1e-5)
-            torch.testing.assert_close(found, gradient, atol=1e-6, rtol=1e-3)
+    for bounds in (Bounds(130, 8192), Bounds(512, 130)):
+        made.lessons = replace(made.lessons, bounds=bounds)
+        cut = list(made.lessons.parts(batch, 6))
+        assert len(cut) > 1
+        assert [i for part in cut for i in part] == batch
+        for part in cut:
+            lengths = [len(s.tokens) for i in part for s in made.lessons.sequences[i]]
+            assert len(part) == 1 or len(lengths) * max(lengths) <= 130 + len(lengths) * len(made.lessons.prefix)
+        loss, (found,) = made._gradient(memory, batch)
+        assert loss == pytest.approx(whole, rel=1e-5)
+        torch.testing.assert_close(found, gradient, atol=1e-6, rtol=1e-3)
+
+
+def test_where_memory_runs_out_halves_of_a_batch_have_the_same_gradient(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    model, batch = subject("llama"), [7, 2, 9, 0, 4]
+    made = tuning(tmp_path / "t", model, [], [], [])
+    memory, loss_of, learned = Memory(trainee(model)), Lessons.loss, list[int]()
+    whole, (gradient,) = made._gradient(memory, batch)
+
+    def scarce(self: Lessons, soft: Soft | None, part: list[int]) -> torch.Tensor:
+        loss = loss_of(self, soft, part)
+        if len(part) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        learned.extend(part)
+        return loss
+
+    monkeypatch.setattr(Lessons, "loss", scarce)
+    loss, (found,) = made._gradient(memory, batch)
+    assert learned == batch
+    assert loss == pytest.approx(whole, rel=1e-5)
+    torch.testing.assert_close(found, gradient, atol=1e-6, rtol=1e-3)
 
 
 def judged(skill: float) -> Standing:
