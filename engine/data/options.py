@@ -10,6 +10,7 @@ from engine.errors import UsageError
 from engine.options import Options
 from engine.registry import METRICS
 
+Scores = Literal["sum", "norm", "pmi"]
 Labels = dict[str, str | list[str]]
 """a file's label -> the word that stands for it, or several of them"""
 FILE_KINDS = (".txt", ".json", ".jsonl", ".csv", ".tsv", ".parquet")
@@ -94,6 +95,9 @@ class TaskOptions(Options):
     """multiple choice: the column with the list of answers; the label is then an index"""
     answer_column: str | None = None
     """free answers: the column with the right one, or a list of right ones; the model writes, and no choices are scored"""
+    scores: Scores = "sum"
+    """what a choice counts: its log-likelihood; norm: that for each of its characters (acc_norm), pmi: that minus its
+    log-likelihood where all fields are empty, so that what is likely anyway is not ahead (pointwise mutual information)"""
     max_new_tokens: int = Field(default=32, ge=1)
     """free answers: tokens that the model may write"""
     stop: str = "\n"
@@ -142,6 +146,10 @@ class TaskOptions(Options):
             raise ValueError("needs labels, choices_column for multiple choice, or answer_column for free answers")
         if self.answer_column and (self.labels or self.choices_column):
             raise ValueError("answer_column is for free answers, which have no labels and no choices_column")
+        if self.answer_column and self.scores != "sum":
+            raise ValueError(f'scores = "{self.scores}" is for choices, and free answers have none')
+        if self.scores == "norm" and not self.choices_column:
+            raise ValueError('scores = "norm" is for the choices of a choices_column, which differ in length')
         wanted = METRICS.load(self.judge).FOR
         if wanted not in self.kinds:
             raise ValueError(f"the metric {self.judge} is for a task with {wanted}, and this one has {self.kinds[-1]}")

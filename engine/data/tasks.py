@@ -24,7 +24,7 @@ from typing import Any
 
 from engine.data import overlap, tables
 from engine.data.clean import CleanCounts, normalize, select
-from engine.data.options import Labels, TaskOptions, verbalized
+from engine.data.options import Labels, Scores, TaskOptions, verbalized
 from engine.data.rows import Row, check_fields
 from engine.data.text import fingerprint
 from engine.errors import Unavailable
@@ -73,6 +73,7 @@ class Task:
     generation: Generation | None = None
     confirm: list[Row] = field(default_factory=list)
     """rows that a verdict on test rows is tried on once more; none where the options name none"""
+    scores: Scores = "sum"
 
     @cached_property
     def most_choices(self) -> int:
@@ -98,7 +99,7 @@ def load_task(name: str, options: TaskOptions | None, seed: int) -> Task:
     return Task(
         name, options.description, options.template, labels, splits["train"], splits["dev"],
         splits["test"], _fingerprint(splits, options.template), counts, notes, options.chat,
-        options.judge, generation, splits.get("confirm", []),
+        options.judge, generation, splits.get("confirm", []), options.scores,
     )  # fmt: skip
 
 

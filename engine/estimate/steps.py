@@ -166,7 +166,7 @@ def asking(scene: Scene, task: Task, count: float, tokens: float, prefix: float 
     """Rows of a task: their choices scored, or their answers written."""
     if task.generation:
         return parts.answers(scene.sizes, count, tokens, prefix, prompts, task.generation.tokens)
-    return parts.rows(scene.sizes, count, tokens, prefix, prompts)
+    return parts.rows(scene.sizes, count * (2 if task.scores == "pmi" else 1), tokens, prefix, prompts)
 
 
 def prompt_step(scene: Scene, options: PromptStepOptions, prompts: Sequence[Prompt], finalists: int) -> Needs:

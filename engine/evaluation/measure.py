@@ -95,8 +95,8 @@ class Measurement:
         self.tell_perplexity(found)
 
     def task(self, name: str) -> None:
-        """Accuracy with the task's plain template on its test rows, length-normalized too where choices are texts; and the
-        task's own metric where that is another one."""
+        """Accuracy with the task's plain template on its test rows, length-normalized too where choices are texts that count as
+        they are; and the task's own metric where that is another one."""
         task = self.workspace.task(name)
         rows = task.test[: self.options.rows]
         self.workspace.look(task)
@@ -109,17 +109,16 @@ class Measurement:
             self._judged(name, answers.judged(task.metric, given, None, rows))
 
     def choices(self, task: Task, scores: torch.Tensor, rows: Sequence[Row]) -> None:
-        """The figures of log-likelihoods [rows, choices] under the plain template."""
+        """The figures of what the choices count [rows, choices] under the plain template."""
         name = task.name
         gold = torch.tensor([row.gold for row in rows])
         self._accuracy(f"{ACCURACY}:{name}", scores.argmax(1) == gold)
         if task.metric != ACCURACY:
             offsets = calibration.offsets("none", scores, None)
             self._judged(name, answers.judged(task.metric, scores, offsets, rows))
-        if not task.labels:
-            lengths = torch.tensor([[len(c) for c in row.choices] + [1] * (scores.shape[1] - len(row.choices))
-                                    for row in rows])  # fmt: skip
-            self._accuracy(f"accuracy_norm:{name}", (scores / lengths).argmax(1) == gold)
+        if not task.labels and task.scores == "sum":
+            normalized = scores / answers.lengths(rows, scores.shape[1])
+            self._accuracy(f"accuracy_norm:{name}", normalized.argmax(1) == gold)
 
     def _judged(self, task: str, found: Standing) -> None:
         """A task's figure by its own metric."""

@@ -98,7 +98,7 @@ def _with_room(
 def sequences(workspace: Workspace, questions: Sequence[Question]) -> list[list[Sequence_]]:
     """What is scored of every question, in tokens of the workspace's model."""
     scorer = Scorer(workspace.subject)
-    out = [scorer.fitting(q.prompt, q.rows, q.task.most_choices) for q in questions]
+    out = [scorer.fitting(q.prompt, answers.scored(q.task, q.rows), q.task.most_choices) for q in questions]
     context.tell(workspace, scorer)
     return out
 
@@ -120,7 +120,9 @@ def answered(
     for question, some in zip(questions, scored, strict=True):
         workspace.look(question.task)
         values = [value for _ in some for value in next(left)]
-        tell(workspace, question, arranged(some, values, len(question.rows), question.task.most_choices), stage)
+        task, rows = question.task, question.rows
+        found = arranged(some, values, len(answers.scored(task, rows)), task.most_choices)
+        tell(workspace, question, answers.weighed(task, rows, found), stage)
 
 
 def tell(workspace: Workspace, question: Question, given: Given, stage: str) -> None:

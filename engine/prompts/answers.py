@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -27,7 +28,36 @@ def asked(scorer: Scorer, task: Task, prompt: Prompt, rows: Sequence[Row]) -> Gi
     """
     if task.generation:
         return generated(scorer, task.generation, prompt, rows)
-    return scorer.score(prompt, rows, task.most_choices)
+    return chosen(scorer, task, prompt, rows)
+
+
+def chosen(scorer: Scorer, task: Task, prompt: Prompt, rows: Sequence[Row]) -> torch.Tensor:
+    """What the rows' choices count [R, C]."""
+    return weighed(task, rows, scorer.score(prompt, scored(task, rows), task.most_choices))
+
+
+def scored(task: Task, rows: Sequence[Row]) -> list[Row]:
+    """The rows whose choices are scored so that the given ones can be weighed: of PMI each with empty fields too, behind."""
+    return [
+        *rows,
+        *(replace(row, text="", fields=dict.fromkeys(row.fields, "")) for row in rows if task.scores == "pmi"),
+    ]
+
+
+def weighed(task: Task, rows: Sequence[Row], scores_SC: torch.Tensor) -> torch.Tensor:
+    """What the choices count [R, C], from the log-likelihoods of the rows that are `scored`: their own, that for each of their
+    characters (acc_norm; Gao et al., lm-evaluation-harness), or PMI_DC, minus that with empty fields (Holtzman et al. 2021,
+    arXiv 2104.08315, equation 3).
+    """
+    count = len(rows)
+    if task.scores == "pmi":
+        return torch.where(scores_SC[:count].isneginf(), -torch.inf, scores_SC[:count] - scores_SC[count:])
+    return scores_SC / lengths(rows, scores_SC.shape[1]) if task.scores == "norm" else scores_SC
+
+
+def lengths(rows: Sequence[Row], width: int) -> torch.Tensor:
+    """Characters of every choice [R, C]; 1 where a row has no more of them."""
+    return torch.tensor([[len(c) for c in row.choices] + [1] * (width - len(row.choices)) for row in rows])
 
 
 def joined(one: Given, other: Given) -> Given:

@@ -118,7 +118,7 @@ class Embedding:
         """How the virtual tokens, or the scorer's model, do on the checked rows, calibrated as the step is."""
         kind, rows, task = self.options.calibration, self.checked, self.contest.task
         prompt = replace(self.text, soft=soft)
-        scores = scorer.score(prompt, rows, task.most_choices)
+        scores = answers.chosen(scorer, task, prompt, rows)
         offsets = calibration.fitted(kind, scorer, prompt, scores, self.contest.meaningless)
         return answers.judged(task.metric, scores, offsets, rows)
 

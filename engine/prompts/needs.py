@@ -31,10 +31,14 @@ def check_task(task: Task, options: JudgedOptions) -> None:
 
 
 def check_calibration(task: Task, options: JudgedOptions) -> None:
-    """Raises UsageError when the task's choices differ from row to row: then there is no bias of a word to correct."""
+    """Raises UsageError when the task's choices differ from row to row, or count by PMI: then there is no bias of a word to
+    correct.
+    """
+    hint = 'calibration = "none"'
     if options.calibration != "none" and not task.labels:
-        hint = 'calibration = "none"'
         raise UsageError("calibration needs a task with fixed labels", where=f"task {task.name}", hint=hint)
+    if options.calibration != "none" and task.scores == "pmi":
+        raise UsageError("PMI corrects the words' bias by itself", where=f"task {task.name}.scores", hint=hint)
 
 
 def begun(task: Task, options: PromptStepOptions, seed: int, where: str) -> list[Prompt]:

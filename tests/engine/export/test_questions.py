@@ -13,6 +13,7 @@ from fixtures.moods import run_maker
 from fixtures.prompting import at_work, toy
 from fixtures.workspaces import logits
 
+from engine.data.options import Scores
 from engine.evaluation.measure import Measurement
 from engine.export import questions
 from engine.export.options import ExportOptions
@@ -37,8 +38,8 @@ class Torch:
         return logits(self.subject, torch.tensor([ids]))[0].numpy()
 
 
-def space_of(folder: Path, *, texts: bool) -> Workspace:
-    task = toy()
+def space_of(folder: Path, *, texts: bool, scores: Scores = "sum") -> Workspace:
+    task = replace(toy(), scores=scores)
     if texts:
         task = replace(task, labels={}, test=[replace(row, choices=TEXTS) for row in task.test])
     space = at_work(folder / "run", task=task)
@@ -47,9 +48,11 @@ def space_of(folder: Path, *, texts: bool) -> Workspace:
     return space
 
 
-@pytest.mark.parametrize("texts", [False, True], ids=["words", "texts"])
-def test_a_runtime_s_answers_are_the_scorer_s(texts: bool, tmp_path: Path) -> None:
-    space = space_of(tmp_path, texts=texts)
+@pytest.mark.parametrize(
+    ("texts", "scores"), [(False, "sum"), (True, "sum"), (True, "norm"), (False, "pmi"), (True, "pmi")]
+)
+def test_a_runtime_s_answers_are_the_scorer_s(texts: bool, scores: Scores, tmp_path: Path) -> None:
+    space = space_of(tmp_path, texts=texts, scores=scores)
     posed = questions.posed(space, ExportOptions(use="export", rows=25), FORMATS.load("onnx_fp32").FORMAT)
     assert [len(question.rows) for question in posed] == [25]
     scored = questions.sequences(space, posed)
