@@ -120,8 +120,10 @@ def _results(state: RunState) -> str:
         "and Holm's p-value over the step's comparisons must agree on it."
     )
     results = section("Result", headers, cells)
-    if any(compared.split == "confirm" for compared in state.comparisons):
-        note += " A verdict that the task's confirm rows did not repeat is a tie too."
+    if confirmed := [_confirmed(compared) for compared in state.comparisons if compared.split == "confirm"]:
+        note += (
+            f" A verdict that the task's confirm rows did not repeat is a tie too; on these: {'; '.join(confirmed)}."
+        )
     if set(headers) & set(PERTURBATIONS.names()):
         note += (
             " Under a perturbation's name stands the figure on the first test rows with disturbed inputs, and behind it the "
@@ -136,6 +138,12 @@ def _results(state: RunState) -> str:
     said = [figures.look(e.task, e.look, e.seen, e.rows) for e in state.tested.values() if e.look > 1]
     looks = [f"{text[0].upper()}{text[1:]}." for text in said]
     return "\n\n".join(filter(None, [*parts, *looks]))
+
+
+def _confirmed(compared: ev.PromptsCompared) -> str:
+    shown = figures.difference(compared.difference, compared.low, compared.high, compared.metric)
+    about = f"{compared.a} against {compared.b} ({compared.stage}, {compared.calibration})"
+    return f"{about} {shown}, n {compared.n}, {compared.verdict}"
 
 
 def _tests(state: RunState) -> str:

@@ -88,13 +88,16 @@ class Workspace:
         return self._tasks[name]
 
     def look(self, task: Task) -> None:
-        """Counts the run's look at the task's test split, once, and says so where another run has looked before."""
+        """Counts the run's look at the task's test split, its confirm rows included, once, and says so where another run has
+        looked before.
+        """
         if task.name in self.state.tested:
             return
-        number, seen, rows = 0, 0, len(task.test)
+        everything = [*task.test, *task.confirm]
+        number, seen, rows = 0, 0, len(everything)
         try:
             number, seen = looks.look(
-                task.test, f"{self.run.name} {self.state.started}", task.name, self.subject.source
+                everything, f"{self.run.name} {self.state.started}", task.name, self.subject.source
             )
         except (OSError, sqlite3.Error) as error:
             self.log(f"looks at test splits cannot be counted: {error}", "warning")

@@ -66,7 +66,7 @@ class CalibrationOptions(Options):
 
 
 class TaskOptions(Options):
-    """A task of labelled rows, answered by the choice with the highest log-likelihood, or by what the model writes."""
+    """A task of labelled rows, answered by the choice with the highest score, or by what the model writes."""
 
     description: str = ""
     """one line on what is asked"""
@@ -78,7 +78,7 @@ class TaskOptions(Options):
     test: str | None = None
     """rows that are only reported on; split off the development rows when missing"""
     confirm: str | None = None
-    """rows that nothing else of a run sees: a prompt is called better or worse than another only where they say so too"""
+    """rows that nothing else of a run sees: a step calls a prompt better or worse than another only where they say so too"""
     template: str = "{text}"
     """the text of one row with its fields in braces; the choice follows directly"""
     chat: Literal["off", "on", "auto"] = "off"
@@ -96,8 +96,8 @@ class TaskOptions(Options):
     answer_column: str | None = None
     """free answers: the column with the right one, or a list of right ones; the model writes, and no choices are scored"""
     scores: Scores = "sum"
-    """what a choice counts: its log-likelihood; norm: that for each of its characters (acc_norm), pmi: that minus its
-    log-likelihood where all fields are empty, so that what is likely anyway is not ahead (pointwise mutual information)"""
+    """how a choice is scored; sum: by its log-likelihood, norm: that divided by its characters (acc_norm), pmi: that minus its
+    log-likelihood with all fields empty (pointwise mutual information); gcg and embed_prompt learn from log-likelihoods"""
     max_new_tokens: int = Field(default=32, ge=1)
     """free answers: tokens that the model may write"""
     stop: str = "\n"
@@ -108,7 +108,7 @@ class TaskOptions(Options):
     """cleaning of the rows' text"""
     overlap: Literal["auto", "refuse", "drop", "allow"] = "auto"
     """train and dev rows that the test split asks too, train rows that the dev split asks, and confirm rows that any of these
-    ask: refuse the task, drop them, allow them; auto drops those of at most one in a hundred rows asked again, refuses more"""
+    ask: refuse the task, drop them, allow them; auto drops them where at most one in a hundred of the rows repeats"""
 
     @field_validator("train", "dev", "test", "confirm")
     @classmethod
@@ -150,6 +150,8 @@ class TaskOptions(Options):
             raise ValueError(f'scores = "{self.scores}" is for choices, and free answers have none')
         if self.scores == "norm" and not self.choices_column:
             raise ValueError('scores = "norm" is for the choices of a choices_column, which differ in length')
+        if self.judge == "nll" and self.scores != "sum":
+            raise ValueError(f'the metric nll is of log-likelihoods, and scores = "{self.scores}" are none')
         wanted = METRICS.load(self.judge).FOR
         if wanted not in self.kinds:
             raise ValueError(f"the metric {self.judge} is for a task with {wanted}, and this one has {self.kinds[-1]}")

@@ -20,7 +20,6 @@ BEFORE = {"test": ("train", "dev", "confirm"), "dev": ("train", "confirm"), "tra
 BIASED = {
     "test": "its figures on the test split are too good for it",
     "dev": "prompts that show or learned them are chosen too readily",
-    "train": "they confirm what was learned from them",
 }
 PUNCTUATION = re.compile(r"[^\w\s](?!\s*\d)")  # the sign ahead of a number is none: 3 - 4 is not 3 + 4
 
@@ -95,12 +94,15 @@ def _settled(
     splits: Mapping[str, list[Row]], overlap: Overlap, options: TaskOptions, where: str
 ) -> tuple[dict[str, list[Row]], str]:
     """The splits without the copies, or with them where they are allowed, and what was done."""
-    few = overlap.asked <= FEW * len(splits[overlap.split])
+    fresh = len(overlap.copies.get("confirm", []))
+    few = overlap.asked <= FEW * len(splits[overlap.split]) and fresh <= FEW * len(splits.get("confirm", []))
     if options.overlap == "refuse" or (options.overlap == "auto" and not few):
         hint = f'overlap = "drop" leaves them out of {" and ".join(overlap.copies)}, "allow" keeps them'
         raise UsageError(str(overlap), where=where, hint=hint)
     if options.overlap == "allow":
-        return dict(splits), f"they stay, and {BIASED[overlap.split]}"
+        learned = any(rows for split, rows in overlap.copies.items() if split != "confirm")
+        why = [*([BIASED[overlap.split]] if learned else []), *(["what is confirmed was seen before"] if fresh else [])]
+        return dict(splits), f"they stay, and {', '.join(why)}"
     dropped = {id(row) for rows in overlap.copies.values() for row in rows}
     kept = {split: [row for row in rows if id(row) not in dropped] for split, rows in splits.items()}
     for split, rows in kept.items():

@@ -31,7 +31,7 @@ from engine.errors import Unavailable
 from engine.registry import TASKS
 
 SPLITS = ("train", "dev", "test")
-EVERY = ("train", "dev", "confirm", "test")
+EVERY = ("confirm", "train", "dev", "test")
 """the splits, and the rows beside them, which are never cut off another's"""
 SHARES: dict[tuple[str, ...], tuple[str, dict[str, float]]] = {
     ("train",): ("train", {"train": 0.10, "dev": 0.35, "test": 0.55}),
@@ -255,7 +255,7 @@ def label_text(value: Any) -> str:
 
 
 def _clean(splits: dict[str, list[Row]], options: TaskOptions) -> CleanCounts | None:
-    """Cleans in place, over all splits at once: of duplicates the test row stays, then the confirm row, then the dev row."""
+    """Cleans in place, over all splits at once: of duplicates the test row stays, then the dev row, and a confirm row never."""
     if options.clean is None:
         return None
     backwards = [(split, row) for split in reversed(EVERY) for row in splits.get(split, [])]

@@ -32,13 +32,14 @@ class Asked:
 @dataclass(frozen=True)
 class Scene:
     """`changed`: a step before has changed the weights; `collected`: one has left the statistics of the model as it is in the
-    cache.
+    cache; `confirms`: finalists may be asked about the task's confirm rows.
     """
 
     workspace: Workspace
     sizes: Sizes
     changed: bool = False
     collected: bool = False
+    confirms: bool = True
 
     def tokens(self, rows: Sequence[Row], template: str) -> float:
         """Tokens of a row in the template, on the mean, times the sequences that its choices take."""

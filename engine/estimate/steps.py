@@ -166,7 +166,9 @@ def asking(scene: Scene, task: Task, count: float, tokens: float, prefix: float 
     """Rows of a task: their choices scored, or their answers written."""
     if task.generation:
         return parts.answers(scene.sizes, count, tokens, prefix, prompts, task.generation.tokens)
-    return parts.rows(scene.sizes, count * (2 if task.scores == "pmi" else 1), tokens, prefix, prompts)
+    return parts.rows(
+        scene.sizes, count * (2 if task.scores == "pmi" and not task.labels else 1), tokens, prefix, prompts
+    )
 
 
 def prompt_step(scene: Scene, options: PromptStepOptions, prompts: Sequence[Prompt], finalists: int) -> Needs:
@@ -184,7 +186,8 @@ def prompt_step(scene: Scene, options: PromptStepOptions, prompts: Sequence[Prom
     race = asking(scene, task, scored + meaningless, per_row, prefix, 2 * len(prompts))
     if minutes:
         race = replace(race, work=Work(fixed=60 * minutes))
-    trial = asking(scene, task, finalists * (len(test) + len(task.confirm)), per_row, prefix, finalists)
+    tested = len(test) + (len(task.confirm) if scene.confirms else 0)
+    trial = asking(scene, task, finalists * tested, per_row, prefix, finalists)
     written = sum(len(row.text) + EXAMPLE for row in test)
     disturbed = disturbances(scene, options, len(test), per_row, prefix, finalists)
     trial = trial.then(disturbed)
@@ -219,11 +222,15 @@ def joint(scene: Scene, options: JointOptions) -> Needs:
     for step in options.prompt_steps:
         again = 2 if options.lora and isinstance(step, EmbedPromptOptions) else 1
         for _ in range(again):
-            per_level = per_level.then(of_step(scene, step.model_copy(update={"test_rows": 1})))
+            per_level = per_level.then(
+                of_step(replace(scene, confirms=False), step.model_copy(update={"test_rows": 1}))
+            )
     kinds = len(options.prompt_steps) + 2 + options.lora
     cells = levels * kinds + (1 + (options.embed is not None)) * (levels - 1) ** 2
     met = selecting.model_copy(update={"budget": cells * len(task.dev)})
-    out = prompt_step(scene, met, [longest] * cells, finalists=cells)
+    out = prompt_step(replace(scene, confirms=False), met, [longest] * cells, finalists=cells)
+    confirmed = levels * kinds * len(task.confirm)
+    out = out.then(asking(scene, task, confirmed, scene.tokens(task.dev, task.template), prompts=levels * kinds))
     for _ in range(levels):
         out = out.then(per_level)
     for how in options.prunings:

@@ -14,11 +14,10 @@ from engine.estimate import parts
 from engine.estimate.needs import Needs, Work
 from engine.estimate.parts import FLOAT
 from engine.estimate.scene import Asked, Scene
-from engine.prompts.bounds import BACKWARD_HIDDEN, BACKWARD_WIDE, Bounds
+from engine.prompts.bounds import BACKWARD_HIDDEN, BACKWARD_WIDE, LOGITS, Bounds
 from engine.prompts.options import EmbedPromptOptions
 
 TRAINED = 4  # numbers kept for each of a virtual token: itself, the best so far, two moments
-LOGITS = 4  # copies of the predictions: the model's own, in float32, as log-probabilities, and a gradient
 CALLS = 3  # of the model for a part of a batch: the virtual tokens, what the rows share, the rows
 
 

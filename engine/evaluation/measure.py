@@ -184,7 +184,8 @@ def _file(workspace: Workspace) -> Path:
 def _key(workspace: Workspace) -> str:
     """Everything that a dense figure depends on."""
     profile, options = workspace.profile, workspace.profile.evaluate
-    data = [workspace.task(name).fingerprint for name in options.tasks]
+    tasks = [workspace.task(name) for name in options.tasks]
+    data = [repr((t.fingerprint, t.scores, t.metric, t.chat, t.generation)) for t in tasks]
     if workspace.subject.is_language_model and options.perplexity not in (None, "none"):
         data.append(workspace.text(str(options.perplexity), "evaluation").fingerprint)
     if workspace.subject.features is not None:

@@ -47,7 +47,7 @@ class PromptsCompared(Event):
 
     `p_value` is exact McNemar where rows are right or wrong, else approximate randomization, `p_holm` Holm's over all that `a`
     is compared with at once (None: not adjusted), `low`/`high` a 95% paired bootstrap interval, `verdict` better / worse / tie.
-    Of the test `split` the verdict is that of the task's confirm rows too, where it has some: their own comparison goes ahead.
+    On the test `split` a verdict that the task's confirm rows do not repeat is a tie; their own comparison is told first.
     """
 
     kind: ClassVar[str] = "prompts_compared"

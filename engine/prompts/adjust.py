@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from engine.data.rows import Row
 from engine.data.tasks import Task
 from engine.errors import UsageError
 from engine.prompts import needs, pool, shortest
@@ -131,6 +132,7 @@ def afforded(contest: Contest, ask: Sequence[Prompt], rows: int, most: float, nu
     costs nothing. Each enters when the ones before it have met their rows: what minutes are left is not known earlier.
     """
     race, out = contest.race, list[Standing]()
+    foresee(contest, ask, rows, most)
     for prompt in ask:
         known = contest.find(prompt)
         cost = rows * race.price(length(contest.workspace, prompt)) if known is None else 0
@@ -138,6 +140,18 @@ def afforded(contest: Contest, ask: Sequence[Prompt], rows: int, most: float, nu
             break
         out += meet(contest, [contest.enter(named(contest, prompt))], rows, number)
     return out
+
+
+def foresee(contest: Contest, ask: Sequence[Prompt], rows: int, most: float) -> None:
+    """Tells the race's `ahead` which new prompts will be afforded; of minutes nobody knows."""
+    race, several, left = contest.race, list[tuple[Prompt, Sequence[Row]]](), most - contest.race.spent
+    for prompt in ask if race.clock is None else ():
+        cost = 0 if contest.find(prompt) is not None else rows * race.price(length(contest.workspace, prompt))
+        if cost > left:
+            break
+        several += [(prompt, race.rows[:rows])] if cost else []
+        left -= cost
+    race.ahead(several)
 
 
 def named(contest: Contest, prompt: Prompt) -> Prompt:

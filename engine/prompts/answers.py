@@ -17,7 +17,7 @@ from engine.prompts.scorer import Scorer
 from engine.prompts.template import Prompt
 
 Given = torch.Tensor | tuple[str, ...]
-"""log-likelihoods [rows, choices], or an answer a row"""
+"""what the choices count [rows, choices], log-likelihoods by default, or an answer a row"""
 
 
 def asked(scorer: Scorer, task: Task, prompt: Prompt, rows: Sequence[Row]) -> Given:
@@ -37,11 +37,11 @@ def chosen(scorer: Scorer, task: Task, prompt: Prompt, rows: Sequence[Row]) -> t
 
 
 def scored(task: Task, rows: Sequence[Row]) -> list[Row]:
-    """The rows whose choices are scored so that the given ones can be weighed: of PMI each with empty fields too, behind."""
-    return [
-        *rows,
-        *(replace(row, text="", fields=dict.fromkeys(row.fields, "")) for row in rows if task.scores == "pmi"),
-    ]
+    """The rows whose choices are scored so that the given ones can be weighed: of PMI each with empty fields too, behind, or
+    one where all have the same choices.
+    """
+    some = [] if task.scores != "pmi" else rows[:1] if task.labels else rows
+    return [*rows, *(replace(row, text="", fields=dict.fromkeys(row.fields, "")) for row in some)]
 
 
 def weighed(task: Task, rows: Sequence[Row], scores_SC: torch.Tensor) -> torch.Tensor:
@@ -56,8 +56,8 @@ def weighed(task: Task, rows: Sequence[Row], scores_SC: torch.Tensor) -> torch.T
 
 
 def lengths(rows: Sequence[Row], width: int) -> torch.Tensor:
-    """Characters of every choice [R, C]; 1 where a row has no more of them."""
-    return torch.tensor([[len(c) for c in row.choices] + [1] * (width - len(row.choices)) for row in rows])
+    """Characters of every choice [R, C], the blank ahead of it left out; 1 where a row has no more of them."""
+    return torch.tensor([[len(c.strip()) for c in row.choices] + [1] * (width - len(row.choices)) for row in rows])
 
 
 def joined(one: Given, other: Given) -> Given:

@@ -15,9 +15,10 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 WIDER = 16  # times as much on a graphics card, which takes as long to begin with little
-SHARE = 8  # of the card's memory for keys and values, and for predictions: one part in so many
+SHARE = 8  # of the card's memory for keys and values, and for predictions or activations: one part in so many
 FLOAT = 4
 BACKWARD_HIDDEN, BACKWARD_WIDE = 14, 8  # numbers of a token that a block keeps for a backward pass, for each of these
+LOGITS = 4  # copies of a prediction in training: the model's own, in float32, as log-probabilities, and a gradient
 PREDICTED = 8  # bytes of an entry of the vocabulary: its logit and its log-probability in float32
 
 
@@ -38,10 +39,13 @@ class Bounds:
     @staticmethod
     def learning(subject: Subject) -> Bounds:
         """The model's, where activations are kept for a backward pass."""
-        block = subject.blocks()[0]
-        widest = max(size for weight in block.parameters() for size in weight.shape)
-        each = FLOAT * len(subject.blocks())
-        return KEPT.on(subject, lambda hidden, vocabulary: each * (BACKWARD_HIDDEN * hidden + BACKWARD_WIDE * widest))
+        widest = max(size for block in subject.blocks() for weight in block.parameters() for size in weight.shape)
+        blocks = len(subject.blocks())
+
+        def taken(hidden: int, vocabulary: int) -> int:
+            return FLOAT * (blocks * (BACKWARD_HIDDEN * hidden + BACKWARD_WIDE * widest) + LOGITS * vocabulary)
+
+        return KEPT.on(subject, taken)
 
     def on(self, subject: Subject, taken: Callable[[int, int], int]) -> Self:
         """These on a processor, wider ones on a card; `taken` are a token's bytes by the model's hidden size and vocabulary."""

@@ -37,13 +37,10 @@ class Confirming:
         Every comparison that is tried is told. Without confirm rows nothing is.
         """
         *others, winner = self.finals.indices
-        tried = [at for at, (_, verdict) in enumerate(judged) if verdict != "tie"] if self.finals.task.confirm else []
-        best, bases = (
-            self._standing(winner, kind) if tried else None,
-            [self._standing(others[at], kind) for at in tried],
-        )
-        if best is None:
+        tried = [at for at, (_, verdict) in enumerate(judged) if verdict != "tie"]
+        if not tried or not self.finals.task.confirm:
             return list(judged)
+        best, bases = self._standing(winner, kind), [self._standing(others[at], kind) for at in tried]
         compared = [best.measured.against(base.measured, self.finals.workspace.profile.seed) for base in bases]
         out, again = list(judged), statistics.verdicts(compared, best.measured.lower)
         for at, paired, (p_holm, verdict) in zip(tried, compared, again, strict=True):
@@ -51,14 +48,15 @@ class Confirming:
             p_test, said = out[at]
             if verdict != said:
                 out[at] = p_test, "tie"
-                self._withdraw(others[at], said, paired)
+                self._withdraw(others[at], said, kind, paired)
         return out
 
-    def _withdraw(self, other: int, said: str, paired: statistics.Paired) -> None:
+    def _withdraw(self, other: int, said: str, kind: str, paired: statistics.Paired) -> None:
         race, metric = self.finals.race, self.finals.task.metric
-        names = f"{race.prompts[self.finals.indices[-1]].name} is {said} than {race.prompts[other].name} on test rows"
+        names = f"{race.prompts[self.finals.indices[-1]].name} is {said} than {race.prompts[other].name}"
         shown = figures.difference(paired.difference, paired.low, paired.high, metric)
-        self.finals.workspace.log(f"{names}, which {paired.n} confirm rows do not repeat ({shown}): a tie")
+        where = f"({self.stage}, {kind}) on test rows"
+        self.finals.workspace.log(f"{names} {where}, which {paired.n} confirm rows do not repeat ({shown}): a tie")
 
     def _standing(self, index: int, kind: str) -> Standing:
         finals = self.finals

@@ -13,7 +13,7 @@ from engine import figures
 from engine.data.rows import Row
 from engine.data.tasks import Task
 from engine.errors import UsageError
-from engine.prompts import answers, calibration, context, needs, pool, rendering
+from engine.prompts import answers, calibration, context, needs, packing, pool, rendering
 from engine.prompts.answers import Given
 from engine.prompts.cache import ScoreCache
 from engine.prompts.clock import Clock
@@ -48,7 +48,7 @@ class Contest:
             [], rows, budget.amount, self.options.calibration, [], self._score,
             partial(self.scorer.score, rows=self.meaningless), self._report, budget.unit,
             Clock(self.workspace.checkpoint("minutes.jsonl")) if budget.unit == "minutes" else None,
-            f"step.{self.workspace.step}.budget", metric=self.task.metric,
+            f"step.{self.workspace.step}.budget", metric=self.task.metric, ahead=self._ahead,
         )  # fmt: skip
 
     @classmethod
@@ -122,6 +122,12 @@ class Contest:
             return {}
         found = finals.recovered(plain, dense)
         return {"recovered": figures.ratio(found.value, found.low, found.high)}
+
+    def _ahead(self, several: Sequence[tuple[Prompt, Sequence[Row]]]) -> None:
+        """Scores of choices go through the model for several prompts together, and wait in the cache."""
+        if packing.pays(self.scorer.subject) and not self.task.generation:
+            asked = [(prompt, answers.scored(self.task, rows)) for prompt, rows in several]
+            packing.score(self.scorer, asked, self.task.most_choices)
 
     def _score(self, prompt: Prompt, new: Sequence[Row]) -> Given:
         scores = answers.asked(self.scorer, self.task, prompt, new)

@@ -142,7 +142,7 @@ class Finals:
             folder,
             kept.Kept(
                 winner, self.task.name, self.task.labels, self.options.calibration,
-                [] if offsets is None else offsets.tolist(), virtual,
+                [] if offsets is None else offsets.tolist(), virtual, self.task.scores,
             ),
         )  # fmt: skip
         lines = [strictjson.dumps(self._example(i)) for i in range(len(self.rows))]

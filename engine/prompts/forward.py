@@ -63,21 +63,30 @@ def begin(subject: Subject, tokens: tuple[int, ...], soft: Soft | None) -> Begin
 
 def predictions(subject: Subject, sequences: Sequence[Sequence_], begun: Beginning) -> torch.Tensor:
     """Log-probabilities [R, K, V] in float32 at the last positions; rows are padded on the left, behind the beginning."""
-    module: Any = subject.module
-    device = subject.device
     rows = [s.tokens[begun.skip :] for s in sequences]
-    length = max(len(row) for row in rows)
-    pad = torch.tensor([length - len(row) for row in rows], device=device)
-    ids = torch.tensor([[0] * (length - len(row)) + list(row) for row in rows], device=device)
-    real = torch.arange(length, device=device) >= pad[:, None]
-    before = torch.ones(len(rows), begun.length, device=device, dtype=torch.bool)
-    positions = (torch.arange(length, device=device) - pad[:, None]).clamp_min(0) + begun.length
-    logits = module(
-        ids, attention_mask=torch.cat([before, real], dim=1).long(), position_ids=positions,
-        logits_to_keep=max(s.positions for s in sequences), **behind(begun, len(rows)),
-    ).logits  # fmt: skip
-    found: torch.Tensor = logits.float().log_softmax(-1)
-    return found
+    last, before = max(s.positions for s in sequences), [begun.length] * len(rows)
+    found: torch.Tensor = onward(subject, rows, before, begun.length, last, **behind(begun, len(rows))).logits
+    return found.float().log_softmax(-1)
+
+
+def onward(
+    subject: Subject, rows: Sequence[Sequence[int]], before: Sequence[int], held: int, last: int, **how: Any
+) -> Any:
+    """What the model makes of rows, each padded on the left, behind as many positions of its own as `before` says: the last
+    ones of the `held` ones in its cache.
+    """
+    module: Any = subject.module
+    device, length = subject.device, max(map(len, rows))
+    pad_R1 = torch.tensor([[length - len(row)] for row in rows], device=device)
+    before_R1 = torch.tensor(before, device=device)[:, None]
+    ids_RT = torch.tensor([[0] * (length - len(row)) + list(row) for row in rows], device=device)
+    real_RT = torch.arange(length, device=device) >= pad_R1
+    held_RT = torch.arange(held, device=device) >= held - before_R1
+    places_RT = (torch.arange(length, device=device) - pad_R1).clamp_min(0) + before_R1
+    return module(
+        ids_RT, attention_mask=torch.cat([held_RT, real_RT], dim=1).long(), position_ids=places_RT,
+        logits_to_keep=last, **how,
+    )  # fmt: skip
 
 
 def behind(begun: Beginning, rows: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from engine.prompts.bounds import Bounds
+from engine.prompts.bounds import Bounds, in_halves
 from engine.prompts.forward import Beginning, Sequence_, begin, behind, folded, may_be_padded, target_values
 from engine.prompts.soft import Soft
 from engine.prompts.surprise import opening
@@ -31,10 +31,6 @@ class Question:
     choices: int
     gold: int
 
-    @property
-    def tokens(self) -> int:
-        return sum(len(s.tokens) for s in self.sequences)
-
 
 def task_gradient(
     subject: Subject,
@@ -47,10 +43,15 @@ def task_gradient(
     begun = beginning(subject, soft)
     lead_ND = embedded(subject, lead).requires_grad_()
     total_ND = torch.zeros_like(lead_ND)
-    for batch in batches(questions, Bounds.learning(subject).tokens):
+
+    def learned(batch: list[Question]) -> list[torch.Tensor]:
         with torch.enable_grad():
             loss = losses(subject, lead_ND, batch, offsets_C, begun).sum() / len(questions)
-        total_ND += torch.autograd.grad(loss, lead_ND)[0]
+        return [torch.autograd.grad(loss, lead_ND)[0]]
+
+    for batch in batches(questions, Bounds.learning(subject), begun.length):
+        for found_ND in in_halves(learned, batch):
+            total_ND += found_ND
     return by_token(subject, total_ND)
 
 
@@ -142,11 +143,16 @@ def wide(logits: torch.Tensor) -> torch.Tensor:
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
-def batches(questions: Sequence[Question], most: int) -> Iterator[list[Question]]:
-    """Questions in order, together while they have at most so many tokens."""
+def batches(questions: Sequence[Question], most: Bounds, virtual: int = 0) -> Iterator[list[Question]]:
+    """Questions in order, together while their sequences, each as long as the longest, are within bounds behind so many virtual
+    tokens.
+    """
     batch: list[Question] = []
     for question in questions:
-        if batch and sum(q.tokens for q in [*batch, question]) > most:
+        lengths = [len(sequence.tokens) for q in [*batch, question] for sequence in q.sequences]
+        longest = max(lengths)
+        full = len(lengths) * longest > most.tokens or len(lengths) * (virtual + longest) > most.cached
+        if batch and full:
             yield batch
             batch = []
         batch.append(question)

@@ -20,6 +20,10 @@ from engine.errors import Unavailable, UsageError, did_you_mean
 from engine.prompts.template import Prompt
 
 WINNER = "winner.json"
+HOW = {
+    "norm": "divide it by the characters of the choice",
+    "pmi": "subtract that of the same choice with all fields empty",
+}
 EXAMPLES = "examples.jsonl"  # beside it: what the finalists answered, row by row
 
 
@@ -27,7 +31,7 @@ EXAMPLES = "examples.jsonl"  # beside it: what the finalists answered, row by ro
 class Kept:
     """The prompt, the task it was chosen for with its label words, and how its scores are calibrated (offsets a choice).
 
-    `virtual` tokens stand ahead of it; they lie beside it as an adapter for peft.
+    `virtual` tokens stand ahead of it; they lie beside it as an adapter for peft. `scores` are as the task's options have them.
     """
 
     prompt: Prompt
@@ -36,11 +40,17 @@ class Kept:
     calibration: str
     offsets: list[float]
     virtual: int = 0
+    scores: str = "sum"
 
     @property
     def by_label(self) -> dict[str, float]:
         """Each label's offset, to be subtracted from the log-likelihood of its words; empty where nothing is calibrated."""
         return {} if self.calibration == "none" else dict(zip(self.labels, self.offsets, strict=True))
+
+    @property
+    def scored(self) -> dict[str, str]:
+        """How choices are scored, where that is not by their log-likelihood."""
+        return {} if self.scores == "sum" else {"scores": self.scores}
 
 
 def write(folder: Path, kept: Kept) -> None:
@@ -51,8 +61,8 @@ def write(folder: Path, kept: Kept) -> None:
     text = json.dumps(kept.prompt.messages(), indent=2, ensure_ascii=False)
     files.write_text(folder / "messages.json", text + "\n")
     about = {"task": kept.task, "labels": kept.labels, "calibration": kept.calibration, "offsets": kept.offsets}
-    virtual = {"virtual_tokens": kept.virtual} if kept.virtual else {}
-    record = {**kept.prompt.as_json(), **virtual, **about}
+    more = {**({"virtual_tokens": kept.virtual} if kept.virtual else {}), **kept.scored}
+    record = {**kept.prompt.as_json(), **more, **about}
     files.write_text(folder / WINNER, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
 
@@ -62,7 +72,8 @@ def read(folder: Path) -> Kept:
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
         about = {key: record[key] for key in ("task", "labels", "calibration", "offsets")}
-        return Kept(prompt=Prompt.from_json(record), **about, virtual=int(record.get("virtual_tokens", 0)))
+        virtual, scores = int(record.get("virtual_tokens", 0)), str(record.get("scores", "sum"))
+        return Kept(prompt=Prompt.from_json(record), **about, virtual=virtual, scores=scores)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Unavailable(f"cannot read the prompt: {error}", where=str(file)) from error
 
@@ -93,6 +104,9 @@ def _toml(kept: Kept) -> str:
     }
     for key, value in plain.items():
         document[key] = value
+    if kept.scored:
+        document.add(tomlkit.comment(f"the largest log-likelihood is not the answer: {HOW[kept.scores]}"))
+        document.update(kept.scored)
     if kept.virtual:
         document.add(tomlkit.comment("virtual tokens stand ahead of the text: peft loads them from this folder"))
         document["virtual_tokens"] = kept.virtual

@@ -26,7 +26,8 @@ class Race:
     rows before `first` have led a search: they calibrate still, but the best on them may only be lucky there, so that figures
     are of the rows behind them; one row of these everybody meets, whatever is left.
 
-    `budget` and `spent` are in the `unit`; minutes are the `clock`'s.
+    `budget` and `spent` are in the `unit`; minutes are the `clock`'s. `ahead(several)` hears of prompts that are about to be
+    scored with their rows, one after the other.
     """
 
     prompts: list[Prompt]
@@ -44,6 +45,7 @@ class Race:
     first: int = 0
     metric: str = ACCURACY
     scores: dict[int, Given] = field(default_factory=dict)
+    ahead: Callable[[Sequence[tuple[Prompt, Sequence[Row]]]], None] = lambda several: None
     _meaningless: dict[int, torch.Tensor] = field(default_factory=dict)
     _standings: dict[tuple[int, ...], Standing] = field(default_factory=dict)
 
@@ -86,9 +88,20 @@ class Race:
         """Lets all of the group meet the same rows, as many as so much more is enough for, one that counts at least."""
         end, met, rows = self.spent + amount, 0, max(self.first + 1, self.reach(group, amount))
         while rows > met:
+            self.foresee(group, rows)
             for candidate in group:
                 self.advance(candidate, rows)
             met, rows = rows, self.reach(group, end - self.spent)
+
+    def foresee(self, group: Sequence[int], rows: int) -> None:
+        """Tells `ahead` what the group is about to meet, as far as the budget goes; of minutes nobody knows."""
+        several, left = list[tuple[Prompt, Sequence[Row]]](), self.left
+        for candidate in group if self.clock is None else ():
+            price = self.price(self.tokens[candidate])
+            new = self.rows[self.met(candidate) : rows][: int(left // price)]
+            several += [(self.prompts[candidate], new)] if new else []
+            left -= len(new) * price
+        self.ahead(several)
 
     def advance(self, candidate: int, rows: int) -> Standing:
         """Lets a candidate meet development rows until it has met `rows` (fewer when the budget ends).

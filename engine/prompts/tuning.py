@@ -111,6 +111,7 @@ class Tuning:
     tell: Callable[[Epoch], None]
     step: Callable[[int, int], None]
     warn: Callable[[str], None]
+    halved: bool = False
 
     def run(self, trainee: Trainee) -> list[torch.Tensor]:
         """The best numbers of the start and all epochs, by skill on the checked rows; of equal ones the earliest. The
@@ -184,7 +185,11 @@ class Tuning:
             return [(float(loss.detach()), torch.autograd.grad(loss, trainee.weights))]
 
         for part in self.lessons.parts(batch, trainee.tokens):
-            for loss, found in in_halves(learned, part):
+            halves = in_halves(learned, part)
+            if len(halves) > 1 and not self.halved:
+                self.halved = True
+                self.warn("memory ran out: parts of a batch are halved, which another run may not do to the last bit")
+            for loss, found in halves:
                 for gradient, new in zip(gradients, found, strict=True):
                     gradient += new
                 total += loss

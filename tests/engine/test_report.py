@@ -54,7 +54,7 @@ def test_the_best_prompt_carries_the_test_against_the_plain_one(state: RunState)
 
 
 def test_a_verdict_that_confirm_rows_decided_says_so(story: list[ev.Event]) -> None:
-    told = "A verdict that the task's confirm rows did not repeat is a tie too."
+    told = "the task's confirm rows did not repeat is a tie too; on these: c01 against plain (pruned, batch) +1.0 "
     assert told not in report.markdown(RunState.of(story))
     (test,) = [e for e in story if isinstance(e, ev.PromptsCompared) and e.calibration == "batch"]
     confirm = replace(test, split="confirm", verdict="tie", difference=0.01, seq=0)

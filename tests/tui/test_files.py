@@ -59,6 +59,8 @@ def test_what_confirm_rows_say_of_a_prompt_stands_beside_the_test_rows_verdict(s
     after = candidates.detail(state, "c03").plain
     assert "tie against plain on confirm rows: +2.1 [-1.0, +5.0] points" in after
     assert "n=500" in after
+    state.apply(replace(confirm, seq=state.seq + 1, calibration="none", verdict="better", difference=0.3))
+    assert candidates.detail(state, "c03").plain == after, "of another calibration"
     assert "better against plain: +13.9 [+9.4, +18.6] points" in after
 
 

@@ -51,6 +51,8 @@ def apply(
         output.data(found.prompt.fill(row) if row else found.prompt.text())
     if found.virtual:
         output.note(f"{found.virtual} virtual tokens belong ahead of this text: peft loads them from {folder}")
+    if found.scored:
+        output.note(f"the largest log-likelihood is not the answer: {kept.HOW[found.scores]}")
     if found.by_label:
         listed = ", ".join(f"{label} {offset:.4f}" for label, offset in found.by_label.items())
         output.note(f"answers must be calibrated: subtract from each label's log-likelihood its offset ({listed})")
@@ -63,7 +65,7 @@ def _record(found: Kept, row: Row | None) -> dict[str, Any]:
     virtual = {"virtual_tokens": found.virtual} if found.virtual else {}
     return {
         "task": found.task, "name": prompt.name, "text": text, "messages": prompt.messages(row), "labels": found.labels,
-        "calibration": found.calibration, "offsets": found.by_label, **virtual,
+        "calibration": found.calibration, "offsets": found.by_label, **found.scored, **virtual,
     }  # fmt: skip
 
 

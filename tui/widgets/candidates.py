@@ -46,14 +46,21 @@ def score(candidate: CandidateState, dense: bool) -> ev.CandidateScored | None:
     return max(scores, key=lambda s: (s.split == "test", s.seq), default=None)
 
 
-def comparison(state: RunState, name: str, confirm: bool = False) -> ev.PromptsCompared | None:
-    """The paired comparison of a prompt with the baseline on the compressed model, on test rows where there is one, or on
-    the rows that are to `confirm` it.
-    """
+def comparison(state: RunState, name: str) -> ev.PromptsCompared | None:
+    """The paired comparison of a prompt with the baseline on the compressed model, on test rows where there is one."""
     pair = {name, baseline(state)}
     told = [c for c in state.comparisons if {c.a, c.b} == pair and len(pair) == 2 and c.stage != "dense"]
-    found = [c if c.a == name else outcome.turned(c) for c in told if (c.split == "confirm") == confirm]
+    found = [c if c.a == name else outcome.turned(c) for c in told if c.split != "confirm"]
     return max(found, key=lambda c: (c.split == "test", c.seq), default=None)
+
+
+def confirmation(state: RunState, compared: ev.PromptsCompared) -> ev.PromptsCompared | None:
+    """The same comparison on the task's confirm rows, where it was tried there."""
+    about = {compared.a, compared.b}, compared.step, compared.stage, compared.calibration
+    told = [
+        c for c in state.comparisons if ({c.a, c.b}, c.step, c.stage, c.calibration) == about and c.split == "confirm"
+    ]
+    return next((c if c.a == compared.a else outcome.turned(c) for c in told), None)
 
 
 def rows(state: RunState) -> dict[str, dict[str, Any]]:
@@ -122,10 +129,11 @@ def detail(state: RunState, name: str) -> Text:
         lost = figures.difference(-won.gap, -won.gap_high, -won.gap_low)
         text.append(f"{won.stage:<9}recovered {figures.ratio(won.value, won.low, won.high)}")
         text.append(f" of {lost} n={won.n}\n", "bright_black")
-    for confirm, on in ((False, ""), (True, " on confirm rows")):
-        if compared := comparison(state, name, confirm):
-            shown = figures.difference(compared.difference, compared.low, compared.high, compared.metric)
-            text.append_text(mark(compared.verdict))
-            text.append(f" against {compared.b}{on}: {shown}, p {figures.p_value(compared.p_value)}, n={compared.n}\n")
+    compared = comparison(state, name)
+    for told, on in ((compared, ""), (compared and confirmation(state, compared), " on confirm rows")):
+        if told:
+            shown = figures.difference(told.difference, told.low, told.high, told.metric)
+            text.append_text(mark(told.verdict))
+            text.append(f" against {told.b}{on}: {shown}, p {figures.p_value(told.p_value)}, n={told.n}\n")
     text.append("\n" + candidate.text)
     return text

@@ -147,13 +147,18 @@ def test_confirm_rows_that_another_split_asks_are_left_out_and_nothing_else_is(t
     files = {"train": MANY, "dev": ELSEWHERE, "test": [text.replace("test", "last") for text in MANY]}
     without = load_task("x", options(tmp_path, files), 0)
     assert (without.confirm, without.notes) == ([], ())
-    fresh = ["new", "TEST ab.", "Dev ac", "last ad", "newer"]
+    new = [text.replace("test", "new") for text in MANY]
+    fresh = ["TEST ab.", *new, "Dev ac", "last ad"]
     task = load_task("x", options(tmp_path, {**files, "confirm": fresh}), 0)
-    assert texts(task.confirm) == ["new", "newer"]
+    assert texts(task.confirm) == new
     assert [len(getattr(task, split)) for split in SPLITS] == [200, 200, 200]
     assert [f"1 confirm rows are in the {split} split too" in note for split, note in
             zip(("test", "dev", "train"), task.notes, strict=True)] == [True] * 3  # fmt: skip
     assert task.fingerprint != without.fingerprint
+    with pytest.raises(UsageError, match="1 confirm rows are in the test split too"):
+        load_task("x", options(tmp_path, {**files, "confirm": fresh[-9:]}), 0)
+    cleaned = load_task("x", options(tmp_path, {**files, "confirm": [*new, MANY[3], ELSEWHERE[4]]}, clean={}), 0)
+    assert ([len(getattr(cleaned, split)) for split in SPLITS], texts(cleaned.confirm)) == ([200, 200, 200], new)
 
 
 def test_confirm_rows_that_are_training_rows_are_refused_unless_told(tmp_path: Path) -> None:
@@ -162,7 +167,10 @@ def test_confirm_rows_that_are_training_rows_are_refused_unless_told(tmp_path: P
         load_task("x", options(tmp_path, files), 0)
     assert texts(load_task("x", options(tmp_path, files, overlap="drop"), 0).confirm) == ["new"]
     allowed = load_task("x", options(tmp_path, files, overlap="allow"), 0)
-    assert "they stay, and they confirm what was learned from them" in allowed.notes[0]
+    assert allowed.notes == (
+        "task x: 3 confirm rows are in the train split too, case, blanks and punctuation aside, as 'test aa'; they stay, and "
+        "what is confirmed was seen before",
+    )
 
 
 @given(st.lists(st.sampled_from(["a b", "A b!", "a  b", "c", "C.", "d", "e", "f"]), min_size=40, max_size=60),

@@ -69,13 +69,13 @@ def test_keys_and_values_are_counted_as_a_cache_holds_them() -> None:
 
 
 def test_learning_takes_what_a_backward_pass_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """SmolLM2-135M on 80 GB: 30 blocks, 14 numbers of each of 576 and 8 of each of 1,536, in float32."""
+    """SmolLM2-135M on 80 GB: 30 blocks, 14 numbers of each of 576 and 8 of each of 1,536, 4 of each of 49,152, float32."""
     assert Bounds.learning(subject("llama")) == KEPT
-    taken = 4 * 30 * (14 * 576 + 8 * 1536)
-    assert KEPT.wider(80 * 10**9, 2 * 3 * 64 * 30 * 4, taken) == Bounds(4094, 131_072)
+    taken = 4 * (30 * (14 * 576 + 8 * 1536) + 4 * 49152)
+    assert KEPT.wider(80 * 10**9, 2 * 3 * 64 * 30 * 4, taken) == Bounds(3097, 131_072)
     assert Bounds.of(model := subject("llama")).tokens == 2048
     heard: list[int] = []
     monkeypatch.setattr(Bounds, "on", lambda self, model, taken: heard.append(taken(10, 1000)) or self)
     Bounds.learning(model)
-    widest = max(size for weight in model.blocks()[0].parameters() for size in weight.shape)
-    assert heard == [4 * len(model.blocks()) * (14 * 10 + 8 * widest)]
+    widest = max(size for block in model.blocks() for weight in block.parameters() for size in weight.shape)
+    assert heard == [4 * (len(model.blocks()) * (14 * 10 + 8 * widest) + 4 * 1000)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from fixtures.prompting import INSTRUCTION, TEMPLATE, WORDS
 from engine.data.rows import Row
 from engine.prompts import gradient
 from engine.prompts import soft as soft_prompts
+from engine.prompts.forward import Sequence_
 from engine.prompts.gradient import Question
 from engine.prompts.options import Form
 from engine.prompts.scorer import Scorer
@@ -133,7 +135,35 @@ def test_small_batches_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = gradient.task_gradient(model, lead, questions, offsets)
     monkeypatch.setattr(gradient.Bounds, "learning", lambda model: gradient.Bounds(tokens=1))
     monkeypatch.setattr(gradient, "CHUNK", 100)
-    assert [len(batch) for batch in gradient.batches(questions, 1)] == [1] * len(questions)
+    assert [len(batch) for batch in gradient.batches(questions, gradient.Bounds(tokens=1))] == [1] * len(questions)
+    torch.testing.assert_close(gradient.task_gradient(model, lead, questions, offsets), whole)
+
+
+def test_batches_count_the_padding_and_the_virtual_tokens() -> None:
+    long, short = Question((sequence(90),), 0, 1, 0), Question((sequence(10), sequence(12)), 0, 2, 0)
+    sizes = lambda most, virtual: [len(b) for b in gradient.batches([short, short, long, short], most, virtual)]  # noqa: E731
+    assert sizes(gradient.Bounds(500, 10**6), 0) == [3, 1]
+    assert sizes(gradient.Bounds(100, 10**6), 0) == [2, 1, 1]
+    assert sizes(gradient.Bounds(10**6, 560), 20) == [3, 1]
+    assert sizes(gradient.Bounds(10**6, 100), 20) == [1, 1, 1, 1]
+
+
+def sequence(tokens: int) -> Sequence_:
+    return Sequence_((1,) * tokens, ((0, (2,)),))
+
+
+def test_where_memory_runs_out_halves_give_the_same_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = exact("llama")
+    _, _, lead, questions = asked(model, SEVERAL)
+    offsets, losses = torch.zeros(3, dtype=torch.float64), gradient.losses
+    whole = gradient.task_gradient(model, lead, questions, offsets)
+
+    def scarce(*given: Any) -> torch.Tensor:
+        if len(given[2]) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return losses(*given)
+
+    monkeypatch.setattr(gradient, "losses", scarce)
     torch.testing.assert_close(gradient.task_gradient(model, lead, questions, offsets), whole)
 
 

@@ -142,6 +142,11 @@ def test_a_batch_in_parts_has_the_same_gradient(choices: Any, tmp_path: Path) ->
         torch.testing.assert_close(found, gradient, atol=1e-6, rtol=1e-3)
 
 
+def test_lessons_are_cut_by_what_a_backward_pass_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Bounds, "learning", lambda model: Bounds(77, 99))
+    assert lessons(subject("llama")).bounds == Bounds(77, 99)
+
+
 def test_where_memory_runs_out_halves_of_a_batch_have_the_same_gradient(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -157,9 +162,13 @@ def test_where_memory_runs_out_halves_of_a_batch_have_the_same_gradient(
         learned.extend(part)
         return loss
 
+    warned = list[str]()
+    made.warn = warned.append
     monkeypatch.setattr(Lessons, "loss", scarce)
     loss, (found,) = made._gradient(memory, batch)
     assert learned == batch
+    made._gradient(memory, batch)
+    assert ["memory ran out" in warning for warning in warned] == [True], "once"
     assert loss == pytest.approx(whole, rel=1e-5)
     torch.testing.assert_close(found, gradient, atol=1e-6, rtol=1e-3)
 
