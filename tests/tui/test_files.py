@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 from recorded import LARGE, SMALL, MakeRun, app_on, notices, settle, words
 
+from engine.records import Latest
 from engine.state import RunState
 from tui import exporting
 from tui.screens.dialogs import Ask, Choice, Reader, printed
@@ -44,6 +45,28 @@ def test_every_form_holds_every_prompt_in_the_order_of_the_table(state: RunState
     assert [line.split(" | ")[0].removeprefix("| ").removeprefix("★ ") for line in body] == names
     assert "76.8%" in body[0]
     assert exporting.text(state, "c03", ".txt") == state.candidates["c03"].text
+
+
+def test_a_run_without_compression_compares_its_prompts_all_the_same(state: RunState) -> None:
+    compressed = candidates.rows(state)
+    for candidate in state.candidates.values():
+        scores = {
+            ("dense", *key[1:]): replace(s, stage="dense") for key, s in candidate.scores.items() if key[0] != "dense"
+        }
+        candidate.scores = scores
+    told = [replace(c, stage="dense") for c in state.comparisons if c.stage != "dense"]
+    state.comparisons = Latest()
+    for at, compared in enumerate(told):
+        state.comparisons.put(at, compared)
+    assert candidates.uncompressed(state)
+    rows = candidates.rows(state)
+    assert list(rows) == list(compressed)
+    for name, row in rows.items():
+        kept = ("difference", "interval", "verdict", "rows")
+        assert [row[key] for key in kept] == [compressed[name][key] for key in kept]
+        assert (row["dense"], row["compressed"]) == (compressed[name]["compressed"], None)
+    assert rows["c03"]["verdict"] == "better"
+    assert "better against plain" in candidates.detail(state, "c03").plain
 
 
 def test_what_confirm_rows_say_of_a_prompt_stands_beside_the_test_rows_verdict(state: RunState) -> None:

@@ -46,10 +46,15 @@ def score(candidate: CandidateState, dense: bool) -> ev.CandidateScored | None:
     return max(scores, key=lambda s: (s.split == "test", s.seq), default=None)
 
 
+def uncompressed(state: RunState) -> bool:
+    """Whether all prompts met the model as it was loaded and no other: then its figures are those that are compared."""
+    return all(score(candidate, False) is None for candidate in state.candidates.values())
+
+
 def comparison(state: RunState, name: str) -> ev.PromptsCompared | None:
-    """The paired comparison of a prompt with the baseline on the compressed model, on test rows where there is one."""
-    pair = {name, baseline(state)}
-    told = [c for c in state.comparisons if {c.a, c.b} == pair and len(pair) == 2 and c.stage != "dense"]
+    """The paired comparison of a prompt with the baseline on the compressed model, if any, on test rows where there is one."""
+    pair, dense = {name, baseline(state)}, uncompressed(state)
+    told = [c for c in state.comparisons if {c.a, c.b} == pair and len(pair) == 2 and (c.stage == "dense") == dense]
     found = [c if c.a == name else outcome.turned(c) for c in told if c.split != "confirm"]
     return max(found, key=lambda c: (c.split == "test", c.seq), default=None)
 
@@ -65,21 +70,21 @@ def confirmation(state: RunState, compared: ev.PromptsCompared) -> ev.PromptsCom
 
 def rows(state: RunState) -> dict[str, dict[str, Any]]:
     """One row a prompt: the chosen one, the baseline, then those that lasted longest and did best."""
-    best, base = winner(state), baseline(state)
+    best, base, dense = winner(state), baseline(state), uncompressed(state)
     first = [best, base]
 
     def rank(name: str) -> tuple[int, int, float]:
-        scored = score(state.candidates[name], False)
+        scored = score(state.candidates[name], dense)
         place = first.index(name) if name in first else len(first)
         better = 0.0 if scored is None else scored.accuracy if figures.lower(scored.metric) else -scored.accuracy
         return place, -state.candidates[name].round, better
 
-    of_base = score(state.candidates[base], False) if base else None
+    of_base = score(state.candidates[base], dense) if base else None
     out = {}
     for name in sorted(state.candidates, key=rank):
         compared = None if name == base else comparison(state, name)
         out[name] = {
-            **_row(state.candidates[name], compared, of_base),
+            **_row(state.candidates[name], compared, of_base, dense),
             "candidate": ("★ " if name == best else "") + name,
         }
         if name == base:
@@ -88,12 +93,13 @@ def rows(state: RunState) -> dict[str, dict[str, Any]]:
 
 
 def _row(
-    candidate: CandidateState, compared: ev.PromptsCompared | None, base: ev.CandidateScored | None
+    candidate: CandidateState, compared: ev.PromptsCompared | None, base: ev.CandidateScored | None, alone: bool
 ) -> dict[str, Any]:
-    """The cells of a prompt, beside the baseline's figure `base`."""
+    """The cells of a prompt, beside the baseline's figure `base`; the dense figure is what is compared where it is `alone`."""
     dense, compressed = score(candidate, True), score(candidate, False)
-    same = compressed and base and (compressed.split, compressed.n) == (base.split, base.n)
-    difference = compressed.accuracy - base.accuracy if same and compressed and base else None
+    judged = dense if alone else compressed
+    same = judged and base and (judged.split, judged.n) == (base.split, base.n)
+    difference = judged.accuracy - base.accuracy if same and judged and base else None
     difference = compared.difference if compared else difference
     metric = next((figure.metric for figure in (compressed, dense) if figure), "")
     return {
@@ -106,7 +112,7 @@ def _row(
         "tokens": candidate.tokens or None,
         "ms": max((s.ms for s in candidate.scores.values()), default=0.0) or None,
         "round": Shown((candidate.round, candidate.alive), f"{candidate.round} {'in' if candidate.alive else 'out'}"),
-        "rows": Shown((compressed.n, compressed.split), f"{compressed.split} {compressed.n}") if compressed else None,
+        "rows": Shown((judged.n, judged.split), f"{judged.split} {judged.n}") if judged else None,
     }
 
 
