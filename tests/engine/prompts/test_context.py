@@ -86,7 +86,8 @@ def test_a_gradient_is_of_rows_that_fit(monkeypatch: pytest.MonkeyPatch) -> None
     gradient = gcg.task_gradient
     monkeypatch.setattr(gcg, "task_gradient", lambda *about: (followed.extend(about[2]), gradient(*about))[1])
     assert gcg.found(at.start, Vocabulary(at.subject, words=True), at)
-    assert POSITIONS - 2 <= max(question.tokens for question in followed) <= POSITIONS
+    lengths = [len(sequence.tokens) for question in followed for sequence in question.sequences]
+    assert POSITIONS - 2 <= max(lengths) <= POSITIONS
 
 
 def test_a_row_that_is_too_long_does_not_refuse_virtual_tokens(tmp_path: Path) -> None:
