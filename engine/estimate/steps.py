@@ -166,9 +166,8 @@ def asking(scene: Scene, task: Task, count: float, tokens: float, prefix: float 
     """Rows of a task: their choices scored, or their answers written."""
     if task.generation:
         return parts.answers(scene.sizes, count, tokens, prefix, prompts, task.generation.tokens)
-    return parts.rows(
-        scene.sizes, count * (2 if task.scores == "pmi" and not task.labels else 1), tokens, prefix, prompts
-    )
+    twice = task.scores == "pmi" and not task.labels  # with empty fields too
+    return parts.rows(scene.sizes, (1 + twice) * count, tokens, prefix, prompts)
 
 
 def prompt_step(scene: Scene, options: PromptStepOptions, prompts: Sequence[Prompt], finalists: int) -> Needs:
@@ -218,17 +217,15 @@ def joint(scene: Scene, options: JointOptions) -> Needs:
         pool.build(task, selecting, scene.workspace.profile.seed, written=pool.awaited(selecting)),
         key=lambda prompt: len(prompt.text()),
     )
-    per_level = Needs()
+    per_level, unconfirmed = Needs(), replace(scene, confirms=False)
     for step in options.prompt_steps:
         again = 2 if options.lora and isinstance(step, EmbedPromptOptions) else 1
         for _ in range(again):
-            per_level = per_level.then(
-                of_step(replace(scene, confirms=False), step.model_copy(update={"test_rows": 1}))
-            )
+            per_level = per_level.then(of_step(unconfirmed, step.model_copy(update={"test_rows": 1})))
     kinds = len(options.prompt_steps) + 2 + options.lora
     cells = levels * kinds + (1 + (options.embed is not None)) * (levels - 1) ** 2
     met = selecting.model_copy(update={"budget": cells * len(task.dev)})
-    out = prompt_step(replace(scene, confirms=False), met, [longest] * cells, finalists=cells)
+    out = prompt_step(unconfirmed, met, [longest] * cells, finalists=cells)
     confirmed = levels * kinds * len(task.confirm)
     out = out.then(asking(scene, task, confirmed, scene.tokens(task.dev, task.template), prompts=levels * kinds))
     for _ in range(levels):

@@ -144,8 +144,11 @@ def afforded(contest: Contest, ask: Sequence[Prompt], rows: int, most: float, nu
 
 def foresee(contest: Contest, ask: Sequence[Prompt], rows: int, most: float) -> None:
     """Tells the race's `ahead` which new prompts will be afforded; of minutes nobody knows."""
-    race, several, left = contest.race, list[tuple[Prompt, Sequence[Row]]](), most - contest.race.spent
-    for prompt in ask if race.clock is None else ():
+    race = contest.race
+    if not race.ahead or race.clock:
+        return
+    several, left = list[tuple[Prompt, Sequence[Row]]](), most - race.spent
+    for prompt in ask:
         cost = 0 if contest.find(prompt) is not None else rows * race.price(length(contest.workspace, prompt))
         if cost > left:
             break

@@ -48,7 +48,8 @@ class Contest:
             [], rows, budget.amount, self.options.calibration, [], self._score,
             partial(self.scorer.score, rows=self.meaningless), self._report, budget.unit,
             Clock(self.workspace.checkpoint("minutes.jsonl")) if budget.unit == "minutes" else None,
-            f"step.{self.workspace.step}.budget", metric=self.task.metric, ahead=self._ahead,
+            f"step.{self.workspace.step}.budget", metric=self.task.metric,
+            ahead=self._ahead if packing.pays(self.scorer.subject) and not self.task.generation else None,
         )  # fmt: skip
 
     @classmethod
@@ -125,9 +126,8 @@ class Contest:
 
     def _ahead(self, several: Sequence[tuple[Prompt, Sequence[Row]]]) -> None:
         """Scores of choices go through the model for several prompts together, and wait in the cache."""
-        if packing.pays(self.scorer.subject) and not self.task.generation:
-            asked = [(prompt, answers.scored(self.task, rows)) for prompt, rows in several]
-            packing.score(self.scorer, asked, self.task.most_choices)
+        asked = [(prompt, answers.scored(self.task, rows)) for prompt, rows in several]
+        packing.score(self.scorer, asked, self.task.most_choices)
 
     def _score(self, prompt: Prompt, new: Sequence[Row]) -> Given:
         scores = answers.asked(self.scorer, self.task, prompt, new)

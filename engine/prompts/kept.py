@@ -73,6 +73,8 @@ def read(folder: Path) -> Kept:
         record = json.loads(file.read_text(encoding="utf-8"))
         about = {key: record[key] for key in ("task", "labels", "calibration", "offsets")}
         virtual, scores = int(record.get("virtual_tokens", 0)), str(record.get("scores", "sum"))
+        if scores not in ("sum", *HOW):
+            raise ValueError(f"choices are scored by {scores!r}, which is not known here")
         return Kept(prompt=Prompt.from_json(record), **about, virtual=virtual, scores=scores)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Unavailable(f"cannot read the prompt: {error}", where=str(file)) from error

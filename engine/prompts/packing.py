@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -82,7 +83,7 @@ def together(parts: Sequence[Part], most: int) -> Iterator[list[Part]]:
         yield group
 
 
-def _score(scorer: Scorer, parts: list[Part], known: Any, most: Bounds) -> None:
+def _score(scorer: Scorer, parts: list[Part], known: AbstractSet[str], most: Bounds) -> None:
     """Batches are cut from all rows and the known ones left out of them, as the scorer does."""
     missing = {key for part in parts for _, key in part.items} - known
     if not missing:

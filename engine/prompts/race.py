@@ -26,8 +26,8 @@ class Race:
     rows before `first` have led a search: they calibrate still, but the best on them may only be lucky there, so that figures
     are of the rows behind them; one row of these everybody meets, whatever is left.
 
-    `budget` and `spent` are in the `unit`; minutes are the `clock`'s. `ahead(several)` hears of prompts that are about to be
-    scored with their rows, one after the other.
+    `budget` and `spent` are in the `unit`; minutes are the `clock`'s. `ahead(several)`, if any, hears of prompts that are about
+    to be scored with their rows, one after the other.
     """
 
     prompts: list[Prompt]
@@ -45,7 +45,7 @@ class Race:
     first: int = 0
     metric: str = ACCURACY
     scores: dict[int, Given] = field(default_factory=dict)
-    ahead: Callable[[Sequence[tuple[Prompt, Sequence[Row]]]], None] = lambda several: None
+    ahead: Callable[[Sequence[tuple[Prompt, Sequence[Row]]]], None] | None = None
     _meaningless: dict[int, torch.Tensor] = field(default_factory=dict)
     _standings: dict[tuple[int, ...], Standing] = field(default_factory=dict)
 
@@ -95,8 +95,10 @@ class Race:
 
     def foresee(self, group: Sequence[int], rows: int) -> None:
         """Tells `ahead` what the group is about to meet, as far as the budget goes; of minutes nobody knows."""
+        if not self.ahead or self.clock:
+            return
         several, left = list[tuple[Prompt, Sequence[Row]]](), self.left
-        for candidate in group if self.clock is None else ():
+        for candidate in group:
             price = self.price(self.tokens[candidate])
             new = self.rows[self.met(candidate) : rows][: int(left // price)]
             several += [(self.prompts[candidate], new)] if new else []

@@ -53,7 +53,11 @@ def uncompressed(state: RunState) -> bool:
 
 def comparison(state: RunState, name: str) -> ev.PromptsCompared | None:
     """The paired comparison of a prompt with the baseline on the compressed model, if any, on test rows where there is one."""
-    pair, dense = {name, baseline(state)}, uncompressed(state)
+    return _against(state, name, baseline(state), uncompressed(state))
+
+
+def _against(state: RunState, name: str, base: str | None, dense: bool) -> ev.PromptsCompared | None:
+    pair = {name, base}
     told = [c for c in state.comparisons if {c.a, c.b} == pair and len(pair) == 2 and (c.stage == "dense") == dense]
     found = [c if c.a == name else outcome.turned(c) for c in told if c.split != "confirm"]
     return max(found, key=lambda c: (c.split == "test", c.seq), default=None)
@@ -82,7 +86,7 @@ def rows(state: RunState) -> dict[str, dict[str, Any]]:
     of_base = score(state.candidates[base], dense) if base else None
     out = {}
     for name in sorted(state.candidates, key=rank):
-        compared = None if name == base else comparison(state, name)
+        compared = None if name == base else _against(state, name, base, dense)
         out[name] = {
             **_row(state.candidates[name], compared, of_base, dense),
             "candidate": ("★ " if name == best else "") + name,

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from engine.data.options import Scores, TaskOptions
 from engine.data.rows import Row
 from engine.data.tasks import Task, load_task
-from engine.errors import UsageError
+from engine.errors import Unavailable, UsageError
 from engine.evaluation.measure import Measurement, measure_dense
 from engine.prompts import answers, kept, needs
 from engine.prompts.contest import Contest
@@ -47,13 +47,13 @@ def test_each_is_what_its_formula_says_of_every_row_alone(device: str) -> None:
     scorer = Scorer(model)
     for row in task("sum").test:
         own = scorer.score(PROMPT, [row])[0]
-        expected = {
+        expected: dict[Scores, torch.Tensor] = {
             "sum": own,
             "norm": own / torch.tensor([LENGTHS[choice] for choice in row.choices]),
             "pmi": own - scorer.score(PROMPT, [empty(row)])[0],
         }
         for scores, right in expected.items():
-            made = task(scores)  # type: ignore[arg-type]
+            made = task(scores)
             at = task("sum").test.index(row)
             found = answers.chosen(scorer, made, PROMPT, made.test)
             assert found.shape == (9, 3)
@@ -79,8 +79,9 @@ def test_of_choices_that_all_rows_share_empty_fields_are_asked_once() -> None:
 
 def test_dense_figures_from_the_cache_are_of_the_same_scores(tmp_path: Path) -> None:
     found = []
-    for at, scores in enumerate(("sum", "norm", "pmi", "norm")):
-        space = at_work(tmp_path / str(at), task=task(scores))  # type: ignore[arg-type]
+    several: list[Scores] = ["sum", "norm", "pmi", "norm"]
+    for at, scores in enumerate(several):
+        space = at_work(tmp_path / str(at), task=task(scores))
         evaluate = space.profile.evaluate.model_copy(update={"tasks": ["toy"], "perplexity": "none", "speed": False})
         space.profile = space.profile.model_copy(update={"evaluate": evaluate})
         measure_dense(space)
@@ -101,8 +102,9 @@ def test_a_profile_s_scores_reach_the_task(scores: str, tmp_path: Path) -> None:
 def test_checks_of_a_training_count_as_the_task_does(tmp_path: Path) -> None:
     step = EmbedPromptOptions(use="embed_prompt", task="toy", rows=9, tokens=4)
     found = {}
-    for scores in ("sum", "pmi"):
-        made = replace(toy(), scores=scores)  # type: ignore[arg-type]
+    several: list[Scores] = ["sum", "pmi"]
+    for scores in several:
+        made = replace(toy(), scores=scores)
         contest = Contest.open(at_work(tmp_path / scores, step, task=made), step)
         work = Embedding.of(contest, step, PROMPT)
         found[scores] = work.check(None, contest.scorer)
@@ -119,11 +121,17 @@ def test_what_a_prompt_was_scored_by_is_kept_with_it(tmp_path: Path) -> None:
         assert kept.read(tmp_path / scores) == made
         text = (tmp_path / scores / "prompt.toml").read_text()
         assert ("scores" in text, said in text) == (scores != "sum", True)
+    kept.write(tmp_path / "other", made)
+    file = tmp_path / "other" / kept.WINNER
+    file.write_text(file.read_text().replace('"pmi"', '"guess"'))
+    with pytest.raises(Unavailable, match="scored by 'guess', which is not known here"):
+        kept.read(file.parent)
 
 
 def test_an_evaluation_counts_as_the_task_does(tmp_path: Path) -> None:
     found = dict[str, dict[str, float]]()
-    for scores in ("sum", "norm", "pmi"):
+    several: list[Scores] = ["sum", "norm", "pmi"]
+    for scores in several:
         space = at_work(tmp_path / scores, task=task(scores))
         Measurement(space, space.subject, space.profile.evaluate, "dense").task("toy")
         found[scores] = {name: metric.value for name, metric in space.state.metrics["dense"].items()}
