@@ -20,9 +20,11 @@ from engine.matrices import Matrix
 from engine.profile import ModelOptions
 from engine.registry import STEPS
 from engine.subject import DTYPES
+from engine.training.options import TrainingOptions
 from engine.workspace import Workspace
 
 NEARLY = 0.8  # of what is there: a warning
+SLOW = 2  # times slower than float32: a warning
 NOTES = 64_000  # bytes of profile, report and the events that every run has
 EVENTS = 900  # bytes of events and results for each matrix
 HINTS = {
@@ -129,10 +131,28 @@ def check_disks(workspace: Workspace, found: Sequence[Piece], matrices: int) -> 
 
 
 def tell_time(workspace: Workspace, found: Sequence[Piece]) -> None:
-    formats = (workspace.profile.calibration.compute, str(workspace.subject.dtype).removeprefix("torch."), "float32")
-    rates = machine.rates(formats, workspace.subject.device)
+    """The time at this machine's rates; warns of number formats that it has to emulate."""
+    asked = formats(workspace)
+    rates = machine.rates(("float32", *asked.values()), workspace.subject.device)
     seconds = sum(piece.needs.work.seconds(rates) for piece in found)
     workspace.emit(ev.Estimated(name="time", value=seconds, unit="s"))
+    for where, name in asked.items():
+        times = rates.products["float32"] / rates.products[name]
+        if times > SLOW:
+            message = f"{where}: this machine multiplies {name} {times:.0f} times more slowly than float32"
+            workspace.log(message, "warning", f'{where} = "float32"')
+
+
+def formats(workspace: Workspace) -> dict[str, str]:
+    """{where a profile names a number format that products of this run are made in: the format}."""
+    profile = workspace.profile
+    named = {"model.dtype": str(workspace.subject.dtype).removeprefix("torch.")}
+    if workspace.subject.is_language_model:
+        named["calibration.compute"] = profile.calibration.compute
+    for index, step in enumerate(profile.step):
+        if isinstance(step, TrainingOptions) and step.compute != "auto" and workspace.finished(index) is None:
+            named[f"step.{index}.compute"] = step.compute
+    return named
 
 
 def weigh(workspace: Workspace, name: str, value: float, available: float, where: str, hint: str) -> None:

@@ -14,6 +14,7 @@ from engine import files, inspection, memory, model, pipeline, runs
 from engine import profile as profiles
 from engine.errors import UsageError
 from engine.estimate import check, machine
+from engine.estimate.machine import Rates
 from engine.profile import ModelOptions
 from engine.runs import Run
 from engine.summary import ModelSummary
@@ -115,6 +116,25 @@ def test_a_resumed_run_needs_only_what_is_left(begin: Callable[..., Run]) -> Non
     assert after["time"].value == 0
     assert after["memory"].value < before["memory"].value + GB
     assert after["disk"].value == pytest.approx(files.folder_bytes(run.path), rel=0.1)
+
+
+def test_a_number_format_that_the_machine_emulates_is_a_warning(
+    begin: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half = DISTILL + 'compute = "bfloat16"\n'
+    speeds = {"float32": 6e10, "bfloat16": 1e9}
+    monkeypatch.setattr(machine, "rates", lambda names, device: Rates({name: speeds[name] for name in names}, 1e9))
+    run = begin(half)
+    assert execute(run) == 0, run.state().failure
+    (warning,) = [log for log in run.state().log if log.level == "warning" and "float32" in log.message]
+    assert warning.message == "step.0.compute: this machine multiplies bfloat16 60 times more slowly than float32"
+    assert warning.hint == 'step.0.compute = "float32"'
+    assert execute(run) == 0  # what is done already is no reason
+    assert len([log for log in run.state().log if "float32" in log.message]) == 1
+    speeds["bfloat16"] = 4e10
+    fast = begin(half)
+    assert execute(fast) == 0
+    assert not [log for log in fast.state().log if "more slowly" in log.message]
 
 
 # Refused
