@@ -83,6 +83,11 @@ def difference(value: float, low: float, high: float, metric: str = "accuracy") 
     return f"{plain(metric, value, '+')} [{plain(metric, low, '+')}, {plain(metric, high, '+')}] {unit}"
 
 
+def change(value: float, low: float, high: float) -> str:
+    """A change as a share of what it is compared with, with its 95% interval: +12.3% [+9.0, +15.5]."""
+    return f"{100 * value:+.1f}% [{100 * low:+.1f}, {100 * high:+.1f}]"
+
+
 def lower(metric: str) -> bool:
     """Whether less of a metric is better."""
     return bool(getattr(registry.metric(metric), "LOWER", False))

@@ -126,6 +126,16 @@ def compare(a: NDArray[np.bool_], b: NDArray[np.bool_], seed: int) -> Paired:
     return Paired(len(a), mean, float(interval.low), float(interval.high), p_value)
 
 
+def compare_means(a: Sequence[float], b: Sequence[float]) -> Paired:
+    """Paired comparison of means over the same windows: t-interval and t-test of a - b."""
+    differences = np.subtract(a, b)
+    mean = float(differences.mean())
+    if len(a) > 1 and np.ptp(differences) < EQUAL:  # no test can use what is rounding
+        return Paired(len(a), mean, mean, mean, 1.0 if abs(mean) < EQUAL else 0.0)
+    low, high = mean_interval(differences.tolist())
+    return Paired(len(a), mean, low, high, float(scipy.stats.ttest_rel(a, b).pvalue) if len(a) > 1 else 1.0)
+
+
 def interval(rows_RK: NDArray[np.float64], figures: Figures, seed: int) -> tuple[float, float]:
     """95% percentile interval of the figure of the rows' sums, from a bootstrap that draws rows."""
     return percentiles(figures(redrawn(rows_RK, DRAWS, seed)))

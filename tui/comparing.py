@@ -1,25 +1,43 @@
-"""What runs amounted to, side by side: their figures and their winning prompts, as lines and as records."""
+"""What runs amounted to, side by side: their figures, what their models differ by, and their winning prompts, as lines and as
+records.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine import events as ev
 from engine import figures, outcome
 from engine.state import RunState
 from tui import output
 
+if TYPE_CHECKING:
+    from engine.versus import Difference
+
+HEADERS = ("figure", "stage", "difference", "n", "p Holm", "verdict")
+
 
 def lines(states: Sequence[RunState], names: Sequence[str]) -> list[str]:
-    """A table of the figures with a column a run, then every run's winning prompts."""
+    """A table of the figures with a column a run, each one's differences from the first, then every run's winning prompts."""
     cells = [["", "state", *map(output.status, states)]]
     cells += [[stage, name, *(_shown(name, m) for m in found)] for (stage, name), found in figures_of(states).items()]
     said = output.table(["stage", "figure", *names], cells)
+    found = differences(states, names)
+    for run in dict.fromkeys(d.a for d in found):
+        said += ["", f"{run} against {names[0]}, of the same windows or rows"]
+        said += output.table(HEADERS, [_cells(d) for d in found if d.a == run])
     for run, state in zip(names, states, strict=True):
         for prompt in best(state):
             said += ["", *_prompt_lines(run, prompt)]
     return said
+
+
+def differences(states: Sequence[RunState], names: Sequence[str]) -> list[Difference]:
+    """The runs' last models against the first run's, paired."""
+    from engine import versus  # loads scipy
+
+    return versus.differences(states, names)
 
 
 def best(state: RunState) -> list[dict[str, Any]]:
@@ -39,6 +57,12 @@ def _shown(name: str, metric: ev.Metric | None) -> str:
     if metric is None:
         return figures.NOTHING
     return figures.metric(name, metric.value, metric.low, metric.high)
+
+
+def _cells(d: Difference) -> list[str]:
+    stages = d.stage_a if d.stage_a == d.stage_b else f"{d.stage_a} against {d.stage_b}"
+    shown = figures.change if d.figure == "perplexity" else figures.difference
+    return [d.figure, stages, shown(d.difference, d.low, d.high), str(d.n), figures.p_value(d.p_holm), d.verdict]
 
 
 def _best(state: RunState, winner: dict[str, Any]) -> dict[str, Any]:

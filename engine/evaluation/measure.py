@@ -19,6 +19,7 @@ from engine import events as ev
 from engine import files, runs, statistics
 from engine.data.rows import Row
 from engine.data.tasks import Task
+from engine.data.text import fingerprint
 from engine.estimate.machine import peak_memory
 from engine.evaluation.options import EvaluateOptions
 from engine.evaluation.perplexity import Perplexity, perplexity
@@ -42,6 +43,11 @@ def sparsity(subject: Subject) -> float:
     return zeros / max(1, total)
 
 
+def of_rows(rows: Sequence[Row]) -> str:
+    """Equal for the same rows in the same order."""
+    return fingerprint([row.digest for row in rows])
+
+
 @dataclass
 class Measurement:
     """One model at one stage."""
@@ -51,19 +57,24 @@ class Measurement:
     options: EvaluateOptions
     stage: str
 
-    def emit(self, name: str, value: float, unit: str = "", *, low: float | None = None, high: float | None = None,
-             n: int | None = None, losses: Sequence[float] = ()) -> None:  # fmt: skip
+    def emit(
+        self, name: str, value: float, unit: str = "", *, low: float | None = None, high: float | None = None,
+        n: int | None = None, losses: Sequence[float] = (), right: Sequence[bool] = (), data: str = "",
+    ) -> None:  # fmt: skip
         bounds = [bound if bound is not None and math.isfinite(bound) else None for bound in (low, high)]
         step, (low, high) = self.workspace.step, bounds
+        marks = "".join("01"[bool(hit)] for hit in right)
         known = [round(loss, 6) for loss in losses] if all(map(math.isfinite, losses)) else []
         self.workspace.emit(
             ev.Metric(
-                step=step, stage=self.stage, name=name, value=value, unit=unit, low=low, high=high, n=n, losses=known
+                step=step, stage=self.stage, name=name, value=value, unit=unit, low=low, high=high, n=n, losses=known,
+                right=marks, data=data,
             )
-        )
+        )  # fmt: skip
 
     def tell_perplexity(self, found: Perplexity) -> None:
-        self.emit("perplexity", found.value, low=found.low, high=found.high, n=found.n, losses=found.losses)
+        bounds: dict[str, Any] = {"low": found.low, "high": found.high, "n": found.n}
+        self.emit("perplexity", found.value, **bounds, losses=found.losses, data=found.data)
 
     def all(self) -> None:
         """Size, perplexity, tasks, speed, memory, in this order."""
@@ -106,24 +117,27 @@ class Measurement:
         if isinstance(given, torch.Tensor):
             self.choices(task, given, rows)
         else:
-            self._judged(name, answers.judged(task.metric, given, None, rows))
+            self._judged(name, answers.judged(task.metric, given, None, rows), rows)
 
     def choices(self, task: Task, scores: torch.Tensor, rows: Sequence[Row]) -> None:
         """The figures of what the choices count [rows, choices] under the plain template."""
         name = task.name
         gold = torch.tensor([row.gold for row in rows])
-        self._accuracy(f"{ACCURACY}:{name}", scores.argmax(1) == gold)
+        self.accuracy(f"{ACCURACY}:{name}", (scores.argmax(1) == gold).tolist(), of_rows(rows))
         if task.metric != ACCURACY:
             offsets = calibration.offsets("none", scores, None)
-            self._judged(name, answers.judged(task.metric, scores, offsets, rows))
+            self._judged(name, answers.judged(task.metric, scores, offsets, rows), rows)
         if not task.labels and task.scores == "sum":
             normalized = scores / answers.lengths(rows, scores.shape[1])
-            self._accuracy(f"accuracy_norm:{name}", normalized.argmax(1) == gold)
+            self.accuracy(f"accuracy_norm:{name}", (normalized.argmax(1) == gold).tolist(), of_rows(rows))
 
-    def _judged(self, task: str, found: Standing) -> None:
+    def _judged(self, task: str, found: Standing, rows: Sequence[Row]) -> None:
         """A task's figure by its own metric."""
         low, high = found.measured.interval(self.workspace.profile.seed)
-        self.emit(f"{found.measured.metric}:{task}", found.quality, low=low, high=high, n=found.rows)
+        about: dict[str, Any] = {"low": low, "high": high, "n": found.rows}
+        if found.measured.binary:
+            about |= {"right": found.measured.values > 0, "data": of_rows(rows)}
+        self.emit(f"{found.measured.metric}:{task}", found.quality, **about)
 
     def features(self) -> None:
         """Accuracy of a module on the features it came with: one logit (positive is class 1) or one a class."""
@@ -133,7 +147,7 @@ class Measurement:
         with torch.inference_mode():
             out = self.subject.module(x)
         answers = (out[:, 0] > 0).long() if out.shape[1] == 1 else out.argmax(1)
-        self._accuracy("accuracy:features", answers == y)
+        self.accuracy("accuracy:features", (answers == y).tolist(), self.subject.features.fingerprint)
 
     def speed(self) -> None:
         found = speed(self.subject)
@@ -144,13 +158,11 @@ class Measurement:
         """Peak resident memory of the process so far, or of the GPU."""
         self.emit("peak_memory_bytes", peak_memory(self.subject.device), "B")
 
-    def _accuracy(self, name: str, correct: torch.Tensor) -> None:
-        self.accuracy(name, int(correct.sum()), len(correct))
-
-    def accuracy(self, name: str, hits: int, n: int) -> None:
-        """So many right answers of n, with their interval."""
+    def accuracy(self, name: str, right: Sequence[bool], data: str) -> None:
+        """The share of right answers, with its interval; `data` says which rows these are."""
+        hits, n = sum(right), len(right)
         low, high = statistics.wilson(hits, n)
-        self.emit(name, hits / n, low=low, high=high, n=n)
+        self.emit(name, hits / n, low=low, high=high, n=n, right=right, data=data)
 
     def _progress(self, label: str, done: int, total: int, unit: str) -> None:
         self.workspace.progress(label, done, total, unit)

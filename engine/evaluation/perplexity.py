@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ from engine.subject import Subject
 @dataclass(frozen=True)
 class Perplexity:
     """`low` and `high` bound it at 95%, from the spread over windows; n is the number of predicted tokens, `losses` are the
-    means of the windows.
+    means of the windows, of which `data` is a digest.
     """
 
     value: float
@@ -27,6 +29,7 @@ class Perplexity:
     high: float
     n: int
     losses: tuple[float, ...] = ()
+    data: str = ""
 
 
 def perplexity(
@@ -48,7 +51,7 @@ def perplexity(
     for window, logits in zip(chosen, answers, strict=True):
         losses.append(float(cross_entropy(logits[:-1].float(), window[1:])))
         tell(len(losses), len(chosen))
-    return of_losses(losses, length)
+    return of_losses(losses, [window.tolist() for window in chosen])
 
 
 def chosen_windows(token_ids: torch.Tensor, windows: int, length: int, start: int) -> Sequence[torch.Tensor]:
@@ -61,11 +64,12 @@ def chosen_windows(token_ids: torch.Tensor, windows: int, length: int, start: in
     return torch.split(token_ids, length)[start : min(start + windows, available)]
 
 
-def of_losses(losses: Sequence[float], length: int) -> Perplexity:
-    """Of windows of that length with these mean losses."""
+def of_losses(losses: Sequence[float], windows: Sequence[Sequence[int]]) -> Perplexity:
+    """Of these windows of equally many tokens, with their mean losses."""
     low, high = mean_interval(losses)
     mean = sum(losses) / len(losses)
-    return Perplexity(_exp(mean), _exp(low), _exp(high), len(losses) * (length - 1), tuple(losses))
+    data = hashlib.blake2b(json.dumps(windows).encode(), digest_size=8).hexdigest()
+    return Perplexity(_exp(mean), _exp(low), _exp(high), len(losses) * (len(windows[0]) - 1), tuple(losses), data)
 
 
 def _exp(value: float) -> float:

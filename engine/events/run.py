@@ -110,7 +110,8 @@ class Estimated(Event):
 @dataclass(frozen=True, kw_only=True)
 class Metric(Event):
     """A measured figure of one stage (dense, pruned, exported, ...) with its n and interval where they exist; of a perplexity
-    the mean loss of each window, so that two stages can be compared window by window.
+    the mean loss of each window, of what is right or wrong a "1" or a "0" for each row, so that two models can be compared
+    window by window and row by row. `data` is equal where these are the same ones.
     """
 
     kind: ClassVar[str] = "metric"
@@ -123,6 +124,8 @@ class Metric(Event):
     high: float | None = None
     n: int | None = None
     losses: list[float] = field(default_factory=list)
+    right: str = ""
+    data: str = ""
     cached: bool = False
 
 

@@ -101,11 +101,10 @@ def tell(workspace: Workspace, spec: Spec, answer: Answer, stage: str) -> None:
     """Emits what was measured."""
     measurement = Measurement(workspace, workspace.subject, workspace.profile.evaluate, stage)
     if answer.losses:
-        measurement.tell_perplexity(of_losses(answer.losses, len(spec.windows[0])))
-    if answer.accuracy is not None:
+        measurement.tell_perplexity(of_losses(answer.losses, spec.windows))
+    if answer.right is not None:
         assert workspace.subject.features is not None
-        measurement.accuracy("accuracy:features", round(answer.accuracy * len(workspace.subject.features.y)),
-                             len(workspace.subject.features.y))  # fmt: skip
+        measurement.accuracy("accuracy:features", answer.right, workspace.subject.features.fingerprint)
     figures = {
         "prefill_tokens_per_second": (answer.prefill, "tokens/s"), "decode_tokens_per_second": (answer.decode, "tokens/s"),
         "first_token_seconds": (answer.first_token_seconds, "s"), "load_seconds": (answer.load_seconds, "s"),

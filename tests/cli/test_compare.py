@@ -63,3 +63,25 @@ def test_a_first_prompt_that_won_is_not_tested_against_itself(
     record(story, "20231114T221320-small-bbbb")
     out = cli("compare", "aaaa", "bbbb").out
     assert "76.0% [73.0, 79.0], n 872, the first prompt, nothing better was found\n" in out
+
+
+def test_models_are_compared_window_by_window(
+    cli: Callable[..., Any], record: Callable[..., Any], story: list[ev.Event]
+) -> None:
+    def shifted(by: float) -> list[ev.Event]:
+        losses = [2.0 + 0.1 * i + by * (1 + 0.01 * (-1) ** i) for i in range(8)]
+        return [replace(e, losses=losses, data="text") if isinstance(e, ev.Metric) and e.name == "perplexity" else e
+                for e in story]  # fmt: skip
+
+    record(shifted(0.0), "20231114T221320-small-aaaa")
+    record(shifted(0.1), "20231114T221320-small-bbbb")
+    out = cli("compare", "aaaa", "bbbb").out
+    head = "\n20231114T221320-small-bbbb against 20231114T221320-small-aaaa, of the same windows or rows\n"
+    _, row = out[out.index(head) + len(head) :].splitlines()[:2]
+    assert " ".join(row.split()) == "perplexity exported +10.5% [+10.4, +10.6] 8 <0.001 worse"
+    records = [json.loads(line) for line in cli("compare", "aaaa", "bbbb", "--json").out.splitlines()]
+    (found,) = [record for record in records if "verdict" in record]
+    assert (found["a"], found["b"], found["verdict"], found["n"]) == (
+        "20231114T221320-small-bbbb", "20231114T221320-small-aaaa", "worse", 8
+    )  # fmt: skip
+    assert found["difference"] == pytest.approx(0.10517, abs=1e-4)

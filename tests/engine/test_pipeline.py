@@ -182,6 +182,11 @@ def test_the_events_tell_the_whole_story(reference: Run) -> None:
             assert figure.low is not None
             assert figure.high is not None
             assert figure.low <= figure.value <= figure.high
+        rows = state.metrics[stage]["accuracy:mood"]
+        assert rows.right.count("1") / len(rows.right) == rows.value
+        assert len(rows.right) == rows.n
+        for name in ("perplexity", "accuracy:mood"):  # the same windows and rows at every stage
+            assert state.metrics[stage][name].data == state.metrics["dense"][name].data != ""
     for name in ("perplexity", "accuracy:mood"):  # measured on the file, equal to what was in memory
         assert state.metrics["exported"][name].value == pytest.approx(state.metrics["pruned"][name].value, rel=1e-6)
     assert state.metrics["dense"]["perplexity"].value != state.metrics["pruned"]["perplexity"].value

@@ -61,7 +61,7 @@ def compare(
         ),
     ] = None,
 ) -> int:
-    """Compare the figures and the winning prompts of runs, side by side."""
+    """Compare runs: their figures side by side, their last models window by window and row by row, their winning prompts."""
     from engine import runs
     from tui import comparing
 
@@ -82,6 +82,8 @@ def compare(
     for (stage, name), metrics in comparing.figures_of(states).items():
         values = {run: metric and metric.value for run, metric in zip(names, metrics, strict=True)}
         output.data(strictjson.dumps({"stage": stage, "figure": name, "runs": values}))
+    for difference in comparing.differences(states, names):
+        output.data(strictjson.dumps(asdict(difference)))
     for run, state in zip(names, states, strict=True):
         for prompt in comparing.best(state):
             output.data(strictjson.dumps({"run": run, "prompt": prompt}))

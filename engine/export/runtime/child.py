@@ -58,7 +58,7 @@ def measured(spec: Spec, runner: Any, loaded: float) -> Answer:
     return Answer(
         load_seconds=loaded, memory=memory, losses=[value for value in losses if value is not None],
         first_token_seconds=first, decode=decode, prefill=prefill, tokens=rounds[-1][0] if rounds else [],
-        accuracy=accuracy(spec, runner) if spec.features else None,
+        right=right(spec, runner) if spec.features else None,
         likelihoods=[likelihoods(runner, *asked) for asked in spec.asked],
     )  # fmt: skip
 
@@ -102,14 +102,14 @@ def log_likelihood(logits_TV: Any, tokens: list[int]) -> float:
     return float((chosen - np.log(np.exp(logits_TV).sum(axis=1))).sum())
 
 
-def accuracy(spec: Spec, runner: Answering) -> float:
-    """One logit (positive is class 1) or one a class."""
+def right(spec: Spec, runner: Answering) -> list[bool]:
+    """Which rows are: one logit (positive is class 1) or one a class."""
     from safetensors.numpy import load_file
 
     given = load_file(spec.features)
     out = runner.answers(given["x"])
     chosen = (out[:, 0] > 0) if out.shape[1] == 1 else out.argmax(axis=1)
-    return float((chosen == given["y"]).mean())
+    return [bool(hit) for hit in chosen == given["y"]]
 
 
 if __name__ == "__main__":

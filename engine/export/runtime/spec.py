@@ -41,7 +41,7 @@ class Spec:
 @dataclass(frozen=True)
 class Answer:
     """Seconds, bytes, tokens a second; None for what was not asked or what the runtime cannot tell. `losses` are mean nats a
-    token of every window, `tokens` the first that were generated, `accuracy` the share of `features` answered right,
+    token of every window, `tokens` the first that were generated, `right` which of the `features` were answered right,
     `likelihoods` those of every target, `speeds` (threads, decode, prefill) of the other counts.
     """
 
@@ -52,6 +52,6 @@ class Answer:
     decode: float | None = None
     prefill: float | None = None
     tokens: list[int] = field(default_factory=list)
-    accuracy: float | None = None
+    right: list[bool] | None = None
     likelihoods: list[list[float]] = field(default_factory=list)
     speeds: list[tuple[int, float, float]] = field(default_factory=list)

@@ -183,6 +183,9 @@ def test_a_classifier_runs_as_one_file(name: str, tmp_path: Path) -> None:
     assert metrics["exported"]["accuracy:features"].value == pytest.approx(
         metrics["dense"]["accuracy:features"].value, abs=0.03
     )
+    dense, file = (metrics[stage]["accuracy:features"] for stage in ("dense", "exported"))
+    assert (file.data, len(file.right)) == (dense.data, dense.n)
+    assert file.right.count("1") == round(file.value * dense.n)
     sizes = {file.name for file in (run.artifacts / "model").iterdir()}
     assert sizes == {"model.onnx"}
 
