@@ -18,12 +18,11 @@ if TYPE_CHECKING:
 HEADERS = ("figure", "stage", "difference", "n", "p Holm", "verdict")
 
 
-def lines(states: Sequence[RunState], names: Sequence[str]) -> list[str]:
+def lines(states: Sequence[RunState], names: Sequence[str], found: Sequence[Difference]) -> list[str]:
     """A table of the figures with a column a run, each one's differences from the first, then every run's winning prompts."""
     cells = [["", "state", *map(output.status, states)]]
     cells += [[stage, name, *(_shown(name, m) for m in found)] for (stage, name), found in figures_of(states).items()]
     said = output.table(["stage", "figure", *names], cells)
-    found = differences(states, names)
     for run in dict.fromkeys(d.a for d in found):
         said += ["", f"{run} against {names[0]}, of the same windows or rows"]
         said += output.table(HEADERS, [_cells(d) for d in found if d.a == run])

@@ -31,7 +31,8 @@ def comparison(found: Sequence[runs.Run]) -> str:
     from tui import comparing
 
     names = [run.name.partition("-")[2] or run.name for run in found]
-    return "\n".join(comparing.lines([run.state() for run in found], names))
+    states = [run.state() for run in found]
+    return "\n".join(comparing.lines(states, names, comparing.differences(states, names)))
 
 
 def model(source: str) -> str:

@@ -85,3 +85,29 @@ def test_models_are_compared_window_by_window(
         "20231114T221320-small-bbbb", "20231114T221320-small-aaaa", "worse", 8
     )  # fmt: skip
     assert found["difference"] == pytest.approx(0.10517, abs=1e-4)
+
+
+def test_a_model_that_lost_too_much_fails_the_comparison(
+    cli: Callable[..., Any], record: Callable[..., Any], story: list[ev.Event]
+) -> None:
+    def answering(right: str) -> list[ev.Event]:
+        return [replace(e, right=right, data="rows", value=right.count("1") / 20)
+                if isinstance(e, ev.Metric) and e.name == "accuracy:sst2" else e for e in story]  # fmt: skip
+
+    record(answering("1" * 20), "20231114T221320-small-aaaa")
+    record(answering("1" * 17 + "0" * 3), "20231114T221320-small-bbbb")
+    record(story, "20231114T221320-small-cccc")
+    missed = cli("compare", "aaaa", "bbbb", "--max-drop", "0.1")
+    assert missed.code == 4
+    assert "gate missed: 20231114T221320-small-bbbb is 15.0 points below" in missed.err
+    assert "-15.0 [-30.0, +0.0] points  20  0.250   tie" in missed.out
+    assert cli("compare", "aaaa", "bbbb", "--max-drop", "0.1", "--json").code == 4
+    assert cli("compare", "aaaa", "bbbb", "--max-drop", "0.15").code == 0
+    assert cli("compare", "bbbb", "aaaa", "--max-drop", "0").code == 0
+    for arguments, words in (
+        (("aaaa", "cccc", "--max-drop", "0.1"), "these runs have no accuracy of the same rows"),
+        (("aaaa", "bbbb", "--max-drop", "1"), "never misses"),
+    ):
+        refused = cli("compare", *arguments)
+        assert refused.code == 2
+        assert words in refused.err

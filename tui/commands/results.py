@@ -17,6 +17,8 @@ from tui.commands.runs import Reference
 if TYPE_CHECKING:
     from engine.prompts.paired import Answers
     from engine.runs import Run
+    from engine.state import RunState
+    from engine.versus import Difference
 
 
 class Form(StrEnum):
@@ -57,11 +59,12 @@ def compare(
     max_drop: Annotated[
         float | None,
         typer.Option(
-            metavar="X", help="With --prompts: exit code 4 when a figure is more than X worse than the first's."
+            metavar="X",
+            help="Exit code 4 when an accuracy, with --prompts a prompt's figure, is more than X worse than the first's.",
         ),
     ] = None,
 ) -> int:
-    """Compare runs: their figures side by side, their last models window by window and row by row, their winning prompts."""
+    """Compare the figures, the models and the winning prompts of runs."""
     from engine import runs
     from tui import comparing
 
@@ -72,22 +75,51 @@ def compare(
     found = [runs.find(reference) for reference in references]
     if prompts:
         return _paired(found, Form.json if as_json else form, rows or different, different, max_drop)
-    if rows or different or max_drop is not None or form != Form.text:
-        raise UsageError("--rows, --different, --format and --max-drop go with --prompts", hint="add --prompts")
+    if rows or different or form != Form.text:
+        raise UsageError("--rows, --different and --format go with --prompts", hint="add --prompts")
     states = [run.state() for run in found]
     names = [run.name for run in found]
-    if not as_json:
-        output.data("\n".join(comparing.lines(states, names)))
-        return DONE
+    differences = comparing.differences(states, names)
+    drops = [(d.a, d.b, d.figure.partition(":")[0], -d.difference) for d in differences if d.figure != "perplexity"]
+    _check_drop(max_drop, "accuracy")
+    if max_drop is not None and not drops:
+        hint = "evaluate.tasks names what runs measure"
+        raise UsageError("--max-drop: these runs have no accuracy of the same rows", hint=hint)
+    if as_json:
+        _tell_json(states, names, differences)
+    else:
+        output.data("\n".join(comparing.lines(states, names, differences)))
+    return _gate(drops, max_drop)
+
+
+def _tell_json(states: list[RunState], names: list[str], differences: list[Difference]) -> None:
+    """Figures, differences of models, and prompts, a record a line."""
+    from tui import comparing
+
     for (stage, name), metrics in comparing.figures_of(states).items():
         values = {run: metric and metric.value for run, metric in zip(names, metrics, strict=True)}
         output.data(strictjson.dumps({"stage": stage, "figure": name, "runs": values}))
-    for difference in comparing.differences(states, names):
+    for difference in differences:
         output.data(strictjson.dumps(asdict(difference)))
     for run, state in zip(names, states, strict=True):
         for prompt in comparing.best(state):
             output.data(strictjson.dumps({"run": run, "prompt": prompt}))
-    return DONE
+
+
+def _check_drop(most: float | None, metric: str) -> None:
+    if most is not None and most >= 1 and figures.shared(metric):
+        hint = "of all rows 2% are --max-drop 0.02"
+        raise UsageError(f"--max-drop {most:g} never misses: {metric} is a share of 1", hint=hint)
+
+
+def _gate(drops: list[tuple[str, str, str, float]], most: float | None) -> int:
+    """4 when one of (what, against what, metric, how much worse) is beyond what may be lost, each told."""
+    missed = [drop for drop in drops if most is not None and drop[-1] > most]
+    for a, b, metric, drop in missed:
+        lost, allowed = (figures.plain(metric, value) for value in (drop, most or 0))
+        unit = "nats above" if figures.lower(metric) else "points below"
+        output.note(f"gate missed: {a} is {lost} {unit} {b}, at most {allowed}")
+    return GATE_MISSED if missed else DONE
 
 
 def _paired(found: list[Run], form: Form, rows: bool, different: bool, max_drop: float | None) -> int:
@@ -97,9 +129,7 @@ def _paired(found: list[Run], form: Form, rows: bool, different: bool, max_drop:
 
     answers = [paired.winner_of(outcome.chosen_folder(run), str(n)) for n, run in enumerate(found, start=1)]
     metric = answers[0].metric
-    if max_drop is not None and max_drop >= 1 and figures.shared(metric):
-        hint = "of all rows 2% are --max-drop 0.02"
-        raise UsageError(f"--max-drop {max_drop:g} never misses: {metric} is a share of 1", hint=hint)
+    _check_drop(max_drop, metric)
     compared = paired.differences(answers)
     records = list(paired.rows(answers, different)) if rows else [asdict(d) for d in compared]
     if form == Form.json:
@@ -113,12 +143,7 @@ def _paired(found: list[Run], form: Form, rows: bool, different: bool, max_drop:
         output.data("\n".join(make(headers, cells)))
     for number, run in enumerate(found, start=1):
         output.note(f"{number} is {run.name}")
-    missed = [d for d in compared if max_drop is not None and d.loss > max_drop]
-    for d in missed:
-        lost, allowed = (figures.plain(d.metric, value) for value in (d.loss, max_drop or 0))
-        unit = "nats above" if figures.lower(d.metric) else "points below"
-        output.note(f"gate missed: {d.a} is {lost} {unit} {d.b}, at most {allowed}")
-    return GATE_MISSED if missed else DONE
+    return _gate([(d.a, d.b, d.metric, d.loss) for d in compared], max_drop)
 
 
 def _cells(answers: list[Answers], records: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
