@@ -114,9 +114,7 @@ class CommandingApp(FollowingApp, inherit_bindings=False):
         return run, run.state()
 
     def _read(self, heading: str, text: str) -> None:
-        from rich.text import Text
+        from tui.screens.dialogs import Reader, printed
 
-        from tui.screens.dialogs import Reader
-
-        screen: Screen[None] = Reader(heading.capitalize(), Text(text))
+        screen: Screen[None] = Reader(heading.capitalize(), printed(text))
         self.push_screen(screen)

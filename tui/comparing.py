@@ -15,7 +15,7 @@ from tui import output
 if TYPE_CHECKING:
     from engine.versus import Difference
 
-HEADERS = ("figure", "stage", "difference", "n", "p Holm", "verdict")
+HEADERS = ("figure", "difference", "n", "p Holm", "verdict")
 
 
 def lines(states: Sequence[RunState], names: Sequence[str], found: Sequence[Difference]) -> list[str]:
@@ -23,9 +23,9 @@ def lines(states: Sequence[RunState], names: Sequence[str], found: Sequence[Diff
     cells = [["", "state", *map(output.status, states)]]
     cells += [[stage, name, *(_shown(name, m) for m in found)] for (stage, name), found in figures_of(states).items()]
     said = output.table(["stage", "figure", *names], cells)
-    for run in dict.fromkeys(d.a for d in found):
-        said += ["", f"{run} against {names[0]}, of the same windows or rows"]
-        said += output.table(HEADERS, [_cells(d) for d in found if d.a == run])
+    for models in dict.fromkeys(map(_models, found)):
+        said += ["", f"{models}, on the same windows or rows"]
+        said += output.table(HEADERS, [_cells(d) for d in found if _models(d) == models])
     for run, state in zip(names, states, strict=True):
         for prompt in best(state):
             said += ["", *_prompt_lines(run, prompt)]
@@ -58,10 +58,13 @@ def _shown(name: str, metric: ev.Metric | None) -> str:
     return figures.metric(name, metric.value, metric.low, metric.high)
 
 
+def _models(d: Difference) -> str:
+    return f"{d.a} {d.stage_a} against {d.b} {d.stage_b}"
+
+
 def _cells(d: Difference) -> list[str]:
-    stages = d.stage_a if d.stage_a == d.stage_b else f"{d.stage_a} against {d.stage_b}"
     shown = figures.change if d.figure == "perplexity" else figures.difference
-    return [d.figure, stages, shown(d.difference, d.low, d.high), str(d.n), figures.p_value(d.p_holm), d.verdict]
+    return [d.figure, shown(d.difference, d.low, d.high), str(d.n), figures.p_value(d.p_holm), d.verdict]
 
 
 def _best(state: RunState, winner: dict[str, Any]) -> dict[str, Any]:

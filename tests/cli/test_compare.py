@@ -76,9 +76,9 @@ def test_models_are_compared_window_by_window(
     record(shifted(0.0), "20231114T221320-small-aaaa")
     record(shifted(0.1), "20231114T221320-small-bbbb")
     out = cli("compare", "aaaa", "bbbb").out
-    head = "\n20231114T221320-small-bbbb against 20231114T221320-small-aaaa, of the same windows or rows\n"
+    head = "\n20231114T221320-small-bbbb exported against 20231114T221320-small-aaaa exported, on the same windows or rows\n"
     _, row = out[out.index(head) + len(head) :].splitlines()[:2]
-    assert " ".join(row.split()) == "perplexity exported +10.5% [+10.4, +10.6] 8 <0.001 worse"
+    assert " ".join(row.split()) == "perplexity +10.5% [+10.4, +10.6] 8 <0.001 worse"
     records = [json.loads(line) for line in cli("compare", "aaaa", "bbbb", "--json").out.splitlines()]
     (found,) = [record for record in records if "verdict" in record]
     assert (found["a"], found["b"], found["verdict"], found["n"]) == (

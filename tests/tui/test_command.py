@@ -16,7 +16,7 @@ from textual.widgets import Input
 from engine import events as ev
 from engine import runs
 from engine.errors import EngineError, UsageError
-from tui import completion, recent, resident
+from tui import completion, output, recent, resident
 from tui.cli import main
 from tui.commands import shell as shell_command
 from tui.screens.answers import AnswersScreen
@@ -166,6 +166,21 @@ async def test_both_answers_stand_side_by_side(
         await pilot.press("colon", "up", "enter")
         await settle(pilot)
         assert "hint: look" in words(app)
+
+
+async def test_what_is_read_has_no_escapes_of_the_terminal_that_it_is_read_on(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = make_run("finished"), make_run("failed")
+    app = app_on(one)
+    async with app.run_test(size=LARGE) as pilot:
+        await settle(pilot)
+        monkeypatch.setattr(output, "paint", lambda text, code, stream=None: f"\x1b[{code}m{text}\x1b[0m")
+        await pilot.press("colon", *typed(f"compare {one.name} {other.name}"), "enter")
+        await settle(pilot)
+        assert isinstance(app.screen, Reader)
+        header = app.screen.text.plain.splitlines()[0]
+        assert header.split()[:2] == ["stage", "figure"]
 
 
 async def test_a_run_without_a_model_says_how_to_get_one(make_run: MakeRun) -> None:
