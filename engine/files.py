@@ -61,7 +61,7 @@ def write_folder(path: Path, write: Callable[[Path], object]) -> None:
     part.mkdir(parents=True)
     try:
         write(part)
-        for file in part.rglob("*"):
+        for file in (*part.rglob("*"), part):
             _sync(file)
         old = path.with_name(f".{path.name}.{os.getpid()}.old")
         if path.exists():

@@ -8,6 +8,7 @@ import json
 import platform
 import time
 from collections.abc import Callable
+from functools import cache
 from importlib.metadata import version
 
 import torch
@@ -262,14 +263,19 @@ def last_measured(workspace: Workspace, key: str) -> ev.Metric | None:
 
 def environment(workspace: Workspace) -> dict[str, object]:
     """What the figures of this run depend on besides the profile."""
-    packages = ("torch", "transformers", "safetensors", "scipy", "compress-tui")
     device = workspace.subject.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     return {
         "python": platform.python_version(), "system": platform.platform(), "device": str(device), "device_name": name,
         "threads": torch.get_num_threads(), "seed": workspace.profile.seed,
-        "packages": {package: version(package) for package in packages},
+        "packages": versions(),
     }  # fmt: skip
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Of the packages that figures depend on."""
+    return {name: version(name) for name in ("torch", "transformers", "safetensors", "scipy", "compress-tui")}
 
 
 def write_report(workspace: Workspace, finished: ev.RunFinished) -> None:

@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -44,12 +45,18 @@ def disk(path: Path) -> tuple[int, int]:
 
 
 def rates(formats: Iterable[str], device: torch.device) -> Rates:
-    """Measures for a fraction of a second; draws no random numbers."""
+    """Measured once in a process, for a fraction of a second; draws no random numbers."""
     products = {name: _product_rate(DTYPES[name], device) for name in dict.fromkeys(formats)}
+    return Rates(products, _traffic(device))
+
+
+@cache
+def _traffic(device: torch.device) -> float:
     numbers = torch.ones(STREAM, device=device)
-    return Rates(products, 4 * STREAM / _timed(lambda: numbers.sum(), device))
+    return 4 * STREAM / _timed(lambda: numbers.sum(), device)
 
 
+@cache
 def _product_rate(dtype: torch.dtype, device: torch.device) -> float:
     side = SIDE_GPU if device.type == "cuda" else SIDE
     a = torch.ones(side, side, dtype=dtype, device=device)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
 import torch
-from fixtures.killing import Condition
+from fixtures.killing import Condition, Killing, kill_9
 
 from engine import runs
 from engine.eventfile import EventReader
@@ -43,3 +44,19 @@ def worker() -> Iterator[Callable[[Run, Condition], subprocess.Popen[bytes]]]:
     for process in started:
         process.kill()
         process.wait()
+
+
+@pytest.fixture
+def killed(worker: Callable[[Run, Condition], subprocess.Popen[bytes]]) -> Killing:
+    """Executes a run in a process of its own, which gets SIGKILL when it has said what is waited for. It is forked, which
+    saves what a new one would import; CUDA does not allow that.
+    """
+    if not torch.cuda.is_available():
+        return kill_9
+
+    def end(run: Run, until: Condition) -> None:
+        process = worker(run, until)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+
+    return end

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from fixtures.killing import Killed, at, die_when
+from fixtures.killing import Killed, Killing, at, die_when
 from fixtures.models import TEXT, save, subject, tiny, tokenizer
 from fixtures.workspaces import workspace
 from safetensors.torch import load_file
@@ -386,12 +386,10 @@ def test_kill_9_loses_no_bit(begin: Callable[..., Run], worker: Any, kind: type[
 
 
 @pytest.mark.parametrize("criterion", [name for name in CRITERIA.names() if CRITERIA.load(name).CRITERION.solve])
-def test_kill_9_during_a_solver_loses_no_bit(begin: Callable[..., Run], worker: Any, criterion: str) -> None:
+def test_kill_9_during_a_solver_loses_no_bit(begin: Callable[..., Run], killed: Killing, criterion: str) -> None:
     solver = ('"sparsegpt"', f'"{criterion}"')
     whole, run = begin(SLOW, solver, steps=(0, 2)), begin(SLOW, solver, steps=(0, 2))
-    process = worker(run, lambda event: isinstance(event, ev.LayerPruned) and event.block == 1)
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    killed(run, lambda event: isinstance(event, ev.LayerPruned) and event.block == 1)
     for one in (run, whole):
         assert execute(one) == 0, one.state().failure
     assert weights(run) == weights(whole)
@@ -399,14 +397,12 @@ def test_kill_9_during_a_solver_loses_no_bit(begin: Callable[..., Run], worker: 
 
 @pytest.mark.parametrize("kind", [ev.Progress, ev.SparsityPlanned, ev.LayerPruned])
 def test_kill_9_while_a_plan_is_made_or_carried_out_loses_no_bit(
-    begin: Callable[..., Run], worker: Any, kind: type[ev.Event]
+    begin: Callable[..., Run], killed: Killing, kind: type[ev.Event]
 ) -> None:
     keys = 'allocation = "search"\ngenerations = 4\noffspring = 3\ntrial_windows = 2\nunit = "matrix"'
     planned = ('criterion = "sparsegpt"', f'criterion = "sparsegpt"\n{keys}')
     whole, run = begin(SLOW, planned, steps=(0, 2)), begin(SLOW, planned, steps=(0, 2))
-    process = worker(run, in_a_step(kind, PRUNE))
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    killed(run, in_a_step(kind, PRUNE))
     for one in (run, whole):
         assert execute(one) == 0, one.state().failure
     assert weights(run) == weights(whole)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from fixtures.killing import Killed, at, die_when
+from fixtures.killing import Killed, Killing, at, die_when
 from fixtures.models import ARCHITECTURES, DEVICES, TEXT, VOCABULARY, save, subject, tiny, tokenizer
 from safetensors.torch import load_file
 
@@ -360,14 +360,12 @@ def test_a_streamed_run_that_dies_anywhere_ends_with_the_same_weights(
 
 
 def test_kill_9_leaves_no_states_behind_and_loses_no_bit(
-    begin: Callable[..., Run], worker: Any, tmp_path: Path
+    begin: Callable[..., Run], killed: Killing, tmp_path: Path
 ) -> None:
     """A real process, killed between two matrices of the second block."""
     folder = save("llama", tmp_path / "model")
     whole, run = (begin(folder, "stream", chunk=4, states="disk", criterion="admm") for _ in range(2))
-    process = worker(run, lambda event: isinstance(event, ev.LayerPruned) and event.block == 1)
-    process.kill()
-    process.wait()
+    killed(run, lambda event: isinstance(event, ev.LayerPruned) and event.block == 1)
     assert not list(run.path.rglob("*.states"))
     same(done(whole), done(run))
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from fixtures.killing import Condition, Killed, die_when, nth
+from fixtures.killing import Condition, Killed, Killing, die_when, nth
 from fixtures.models import DEVICES, TEXT, save, tiny, tokenizer
 from safetensors.torch import load_file
 
@@ -240,11 +238,9 @@ def test_a_kill_while_collecting_leaves_nothing_half(begin: Callable[..., Run], 
 
 
 @pytest.mark.parametrize("moment", ["collecting statistics", "pruning"])
-def test_kill_9_loses_no_bit(begin: Callable[..., Run], worker: Any, cache: Path, moment: str) -> None:
+def test_kill_9_loses_no_bit(begin: Callable[..., Run], killed: Killing, cache: Path, moment: str) -> None:
     run, whole = begin(criterion="admm", samples=64), begin(criterion="admm", samples=64)
-    process = worker(run, saying(moment))
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    killed(run, saying(moment))
     finish(run)
     assert weights(run) == weights(finish(whole))
     assert len([entry for entry in cache.iterdir() if not entry.name.startswith(".")]) == 1

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from fixtures.killing import Killed, die_when, nth
+from fixtures.killing import Killed, Killing, die_when, nth
 from fixtures.models import TEXT, save
 from fixtures.workspaces import tokens
 
@@ -139,11 +137,9 @@ def test_killed_anywhere_it_ends_with_the_same_bytes(begin: Callable[..., Run], 
 
 
 @pytest.mark.parametrize("structure", ["channels", "hidden"])
-def test_kill_9_loses_no_bit(begin: Callable[..., Run], worker: Any, structure: str) -> None:
+def test_kill_9_loses_no_bit(begin: Callable[..., Run], killed: Killing, structure: str) -> None:
     whole, broken = begin(structure), begin(structure)
-    process = worker(broken, nth(ev.PartsRemoved))
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    killed(broken, nth(ev.PartsRemoved))
     for run in (broken, whole):
         assert execute(run) == 0, run.state().failure
     assert weights(broken) == weights(whole)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from fixtures.killing import Killed, die_when
+from fixtures.killing import Killed, Killing, die_when
 from fixtures.models import TEXT, save, subject, tokenizer
 from fixtures.training import MEASURED, check_at, weights
 from fixtures.workspaces import workspace
@@ -189,13 +187,11 @@ def test_resume_gives_the_same_bits(begin: Callable[..., Run], dtype: str, at: i
     assert weights(broken) == weights(whole)
 
 
-def test_kill_9_while_the_teacher_is_asked_loses_no_bit(begin: Callable[..., Run], worker: Any) -> None:
+def test_kill_9_while_the_teacher_is_asked_loses_no_bit(begin: Callable[..., Run], killed: Killing) -> None:
     whole, run = begin(), begin(more="temperature = 1.25")
     text = whole.profile_file.read_text().replace("top = 32", "top = 32\ntemperature = 1.25")
     whole.profile_file.write_text(text)
-    process = worker(run, lambda event: isinstance(event, ev.Progress) and event.label == "asking the teacher")
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    killed(run, lambda event: isinstance(event, ev.Progress) and event.label == "asking the teacher")
     for one in (run, whole):
         assert execute(one) == 0, one.state().failure
     assert weights(run) == weights(whole)

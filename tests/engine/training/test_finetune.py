@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from fixtures.chatting import TURNS, talking
-from fixtures.killing import Killed, die_when
+from fixtures.killing import Killed, Killing, die_when
 from fixtures.models import TEXT, save, subject
 from fixtures.prompting import toy
 from fixtures.training import MEASURED, check_at, weights
@@ -114,11 +112,9 @@ def test_what_was_trained_is_not_trained_again_when_its_measuring_dies(begin: Ca
     assert not list(broken.checkpoints.glob("*unfinished*"))
 
 
-def test_kill_9_loses_no_bit(begin: Callable[..., Run], worker: Any) -> None:
+def test_kill_9_loses_no_bit(begin: Callable[..., Run], killed: Killing) -> None:
     whole, run = begin(), begin()
-    process = worker(run, check_at(10))
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    killed(run, check_at(10))
     for one in (run, whole):
         assert execute(one) == 0, one.state().failure
     assert weights(run) == weights(whole)

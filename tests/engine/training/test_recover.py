@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from fixtures.killing import Condition, Killed, die_when
+from fixtures.killing import Condition, Killed, Killing, die_when
 from fixtures.models import DEVICES, TEXT, save, subject
 from fixtures.workspaces import ON_FOLDER
 from safetensors.torch import load_file
@@ -115,11 +112,9 @@ def test_resume_gives_the_same_bits(begin: Callable[..., Run], dtype: str, momen
 
 
 @pytest.mark.parametrize("moment", [after_block(0), within(3), within(20)])
-def test_kill_9_loses_no_bit(begin: Callable[..., Run], worker: Any, moment: Condition) -> None:
+def test_kill_9_loses_no_bit(begin: Callable[..., Run], killed: Killing, moment: Condition) -> None:
     whole, run = begin(), begin()
-    process = worker(run, moment)
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    killed(run, moment)
     for one in (run, whole):
         assert execute(one) == 0, one.state().failure
     assert weights(run) == weights(whole)
