@@ -10,6 +10,7 @@ from math import isfinite
 from engine import registry
 
 NOTHING = "-"
+PERPLEXITY = "perplexity"
 PERCENT, NATS = "percent", "nats"
 
 

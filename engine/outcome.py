@@ -150,6 +150,14 @@ def of_file(stage: str) -> bool:
     return stage.partition(" ")[0] == EXPORTED
 
 
+REFERENCE = "dense int"
+
+
+def of_reference(stage: str) -> bool:
+    """Whether a stage is that of the dense model, quantized only, which an exported file is held against."""
+    return stage.startswith(REFERENCE)
+
+
 def part(name: str) -> str:
     """What a tested prompt was to its step: plain, first, projected (see BASELINES), or else best."""
     return BASELINES.get(name.rpartition(".")[2], "best")

@@ -7,24 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
+from math import isfinite
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine import events as ev
-from engine import statistics
+from engine import outcome, statistics
+from engine.figures import PERPLEXITY
 from engine.state import RunState
 from engine.statistics import Paired
 
+DENSE = "dense"
 SEED = 0  # of the bootstrap
-PERPLEXITY = "perplexity"
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The figure of run `a`'s last model that has it against that of run `b`, both of the same n windows or rows: `difference`
-    of accuracies in shares of 1, of perplexities the share by which a's is higher than b's. `p_holm` is Holm's over all that
-    is compared at once; the verdict on `a` needs the interval and it.
+    """The figure of run `a`'s last model against that of run `b`, both of the same n windows or rows: `difference` of
+    accuracies in shares of 1, of perplexities the share by which a's is higher than b's. `p_holm` is Holm's over all that is
+    compared at once; the verdict on `a` needs the interval and it.
     """
 
     a: str
@@ -43,11 +46,27 @@ class Difference:
     verdict: str
 
 
-def differences(states: Sequence[RunState], names: Sequence[str]) -> list[Difference]:
-    """Every run after the first against the first, in every figure that both have of the same windows or rows."""
-    base, *others = (last(state) for state in states)
-    met = [(run, name, found[name], base[name]) for run, found in zip(names[1:], others, strict=True)
-           for name in base if name in found and base[name].data == found[name].data]  # fmt: skip
+@dataclass(frozen=True)
+class Apart:
+    """A figure that run `b` has and that of run `a` cannot be set against, and why."""
+
+    a: str
+    b: str
+    figure: str
+    reason: str
+
+
+def differences(states: Sequence[RunState], names: Sequence[str]) -> tuple[list[Difference], list[Apart]]:
+    """Every run after the first against the first, in every figure that is measured window by window or row by row."""
+    base, *others = map(last, states)
+    met, apart = [], []
+    for run, other in zip(names[1:], others, strict=True):
+        for name, figures_b in base.items():
+            found = match(other.get(name, []), figures_b)
+            if isinstance(found, str):
+                apart.append(Apart(run, names[0], name, found))
+            else:
+                met.append((run, name, *found))
     compared = [paired(mine, theirs) for _, _, mine, theirs in met]
     adjusted = statistics.holm([found.p_value for found in compared])
     return [
@@ -57,19 +76,38 @@ def differences(states: Sequence[RunState], names: Sequence[str]) -> list[Differ
             verdict=statistics.verdict(found, p_holm, lower=name == PERPLEXITY),
         )
         for (run, name, mine, theirs), found, p_holm in zip(met, compared, adjusted, strict=True)
-    ]  # fmt: skip
+    ], apart  # fmt: skip
 
 
-def last(state: RunState) -> dict[str, ev.Metric]:
-    """The figures of a run's last model that has them, where they can be compared."""
-    references = {event.reference for event in state.references.values()}
-    own = [metrics for stage, metrics in state.metrics.items() if stage not in references]
-    return {
-        name: found
-        for metrics in own
-        for name, found in metrics.items()
-        if found.data and (found.losses or found.right)
-    }
+def last(state: RunState) -> dict[str, list[ev.Metric]]:
+    """The figures of a run's models that can be compared, the newest first: not of the dense model where a step changed it,
+    as what is compared is what the run came to, and not of what a file is only held against.
+    """
+    own = [stage for stage in state.metrics if not outcome.of_reference(stage)]
+    made = [stage for stage in own if stage != DENSE] or own
+    found: dict[str, list[ev.Metric]] = {}
+    for stage in reversed(made):
+        for name, metric in state.metrics[stage].items():
+            if name == PERPLEXITY or metric.right:
+                found.setdefault(name, []).append(metric)
+    return found
+
+
+def match(mine: Sequence[ev.Metric], theirs: Sequence[ev.Metric]) -> tuple[ev.Metric, ev.Metric] | str:
+    """The newest of either that are of the same windows or rows (a file may be asked for fewer rows than the model before), or
+    why there are none. What is not finite is not gone past.
+    """
+    if not mine:
+        return "not measured"
+    for a, b in product(mine, theirs):
+        if not (isfinite(a.value) and isfinite(b.value)):
+            return "not finite"
+        if a.data and a.data == b.data and len(a.losses or a.right) == len(b.losses or b.right):
+            return a, b
+    if mine[0].name != PERPLEXITY:
+        return "not of the same rows"
+    known = mine[0].data and theirs[0].data
+    return "not of the same windows" if known else "of a run that did not keep what every window had"
 
 
 def paired(a: ev.Metric, b: ev.Metric) -> Paired:

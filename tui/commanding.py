@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from textual import events
+from textual import events, work
 from textual.screen import Screen
 
 from engine import archive, runs
@@ -15,6 +15,7 @@ from tui import grammar, says
 from tui.follow import Follower
 from tui.following import FollowingApp, as_engine_error
 from tui.resident import Resident, pair, place
+from tui.threads import aside
 
 
 class CommandingApp(FollowingApp, inherit_bindings=False):
@@ -96,7 +97,7 @@ class CommandingApp(FollowingApp, inherit_bindings=False):
             case grammar.Simple("attach", reference):
                 self.attach(Follower(runs.find(reference or "last")))
             case grammar.Simple(word, argument):
-                self._read(word, says.text(word, argument, self.follower.run if self.follower else None))
+                self._read(word, argument)
 
     def _ask(self, question: grammar.Ask) -> None:
         from tui.screens.answers import AnswersScreen
@@ -113,8 +114,15 @@ class CommandingApp(FollowingApp, inherit_bindings=False):
         run = runs.find("last")
         return run, run.state()
 
-    def _read(self, heading: str, text: str) -> None:
+    @work(group="reading", exclusive=True)
+    async def _read(self, word: str, argument: str) -> None:
+        """Shows the text of a word that only tells something; what a comparison computes takes a thread of its own."""
         from tui.screens.dialogs import Reader, printed
 
-        screen: Screen[None] = Reader(heading.capitalize(), printed(text))
+        try:
+            text = await aside(says.text, word, argument, self.follower.run if self.follower else None)
+        except (EngineError, OSError) as error:
+            self.complain(as_engine_error(error))
+            return
+        screen: Screen[None] = Reader(word.capitalize(), printed(text))
         self.push_screen(screen)

@@ -13,27 +13,30 @@ from engine.state import RunState
 from tui import output
 
 if TYPE_CHECKING:
-    from engine.versus import Difference
+    from engine.versus import Apart, Difference
 
 HEADERS = ("figure", "difference", "n", "p Holm", "verdict")
 
 
-def lines(states: Sequence[RunState], names: Sequence[str], found: Sequence[Difference]) -> list[str]:
+def lines(
+    states: Sequence[RunState], names: Sequence[str], compared: Sequence[Difference], apart: Sequence[Apart]
+) -> list[str]:
     """A table of the figures with a column a run, each one's differences from the first, then every run's winning prompts."""
     cells = [["", "state", *map(output.status, states)]]
     cells += [[stage, name, *(_shown(name, m) for m in found)] for (stage, name), found in figures_of(states).items()]
     said = output.table(["stage", "figure", *names], cells)
-    for models in dict.fromkeys(map(_models, found)):
+    for models in dict.fromkeys(map(_models, compared)):
         said += ["", f"{models}, on the same windows or rows"]
-        said += output.table(HEADERS, [_cells(d) for d in found if _models(d) == models])
+        said += output.table(HEADERS, [_cells(d) for d in compared if _models(d) == models])
+    said += ["", *(f"{one.a} against {one.b}: {one.figure} is {one.reason}" for one in apart)] if apart else []
     for run, state in zip(names, states, strict=True):
         for prompt in best(state):
             said += ["", *_prompt_lines(run, prompt)]
     return said
 
 
-def differences(states: Sequence[RunState], names: Sequence[str]) -> list[Difference]:
-    """The runs' last models against the first run's, paired."""
+def differences(states: Sequence[RunState], names: Sequence[str]) -> tuple[list[Difference], list[Apart]]:
+    """The runs' last models against the first run's, paired, and what cannot be compared."""
     from engine import versus  # loads scipy
 
     return versus.differences(states, names)
@@ -63,7 +66,7 @@ def _models(d: Difference) -> str:
 
 
 def _cells(d: Difference) -> list[str]:
-    shown = figures.change if d.figure == "perplexity" else figures.difference
+    shown = figures.change if d.figure == figures.PERPLEXITY else figures.difference
     return [d.figure, shown(d.difference, d.low, d.high), str(d.n), figures.p_value(d.p_holm), d.verdict]
 
 

@@ -32,7 +32,7 @@ def comparison(found: Sequence[runs.Run]) -> str:
 
     names = [run.name.partition("-")[2] or run.name for run in found]
     states = [run.state() for run in found]
-    return "\n".join(comparing.lines(states, names, comparing.differences(states, names)))
+    return "\n".join(comparing.lines(states, names, *comparing.differences(states, names)))
 
 
 def model(source: str) -> str:

@@ -131,20 +131,21 @@ def check_disks(workspace: Workspace, found: Sequence[Piece], matrices: int) -> 
 
 
 def tell_time(workspace: Workspace, found: Sequence[Piece]) -> None:
-    """The time at this machine's rates; warns of number formats that it has to emulate."""
+    """The time at this machine's rates; warns of number formats that it has to emulate for what is left to do."""
     asked = formats(workspace)
     rates = machine.rates(("float32", *asked.values()), workspace.subject.device)
     seconds = sum(piece.needs.work.seconds(rates) for piece in found)
+    used = {name for piece in found for name in piece.needs.work.products}
     workspace.emit(ev.Estimated(name="time", value=seconds, unit="s"))
     for where, name in asked.items():
         times = rates.products["float32"] / rates.products[name]
-        if times > SLOW:
+        if name in used and times > SLOW:
             message = f"{where}: this machine multiplies {name} {times:.0f} times more slowly than float32"
             workspace.log(message, "warning", f'{where} = "float32"')
 
 
 def formats(workspace: Workspace) -> dict[str, str]:
-    """{where a profile names a number format that products of this run are made in: the format}."""
+    """{where the profile names a number format of products: the format}."""
     profile = workspace.profile
     named = {"model.dtype": str(workspace.subject.dtype).removeprefix("torch.")}
     if workspace.subject.is_language_model:

@@ -45,19 +45,20 @@ def disk(path: Path) -> tuple[int, int]:
 
 
 def rates(formats: Iterable[str], device: torch.device) -> Rates:
-    """Measured once in a process, for a fraction of a second; draws no random numbers."""
-    products = {name: _product_rate(DTYPES[name], device) for name in dict.fromkeys(formats)}
-    return Rates(products, _traffic(device))
+    """Measured once in a process and for its number of threads, for a fraction of a second; draws no random numbers."""
+    threads = torch.get_num_threads()
+    products = {name: _product_rate(DTYPES[name], device, threads) for name in dict.fromkeys(formats)}
+    return Rates(products, _traffic(device, threads))
 
 
 @cache
-def _traffic(device: torch.device) -> float:
+def _traffic(device: torch.device, threads: int) -> float:
     numbers = torch.ones(STREAM, device=device)
     return 4 * STREAM / _timed(lambda: numbers.sum(), device)
 
 
 @cache
-def _product_rate(dtype: torch.dtype, device: torch.device) -> float:
+def _product_rate(dtype: torch.dtype, device: torch.device, threads: int) -> float:
     side = SIDE_GPU if device.type == "cuda" else SIDE
     a = torch.ones(side, side, dtype=dtype, device=device)
     return 2 * side**3 / _timed(lambda: a @ a, device)

@@ -136,7 +136,7 @@ class Measurement:
         low, high = found.measured.interval(self.workspace.profile.seed)
         about: dict[str, Any] = {"low": low, "high": high, "n": found.rows}
         if found.measured.binary:
-            about |= {"right": found.measured.values > 0, "data": of_rows(rows)}
+            about |= {"right": found.measured.right.tolist(), "data": of_rows(rows)}
         self.emit(f"{found.measured.metric}:{task}", found.quality, **about)
 
     def features(self) -> None:
@@ -202,6 +202,7 @@ def _key(workspace: Workspace) -> str:
         data.append(workspace.text(str(options.perplexity), "evaluation").fingerprint)
     if workspace.subject.features is not None:
         data.append(workspace.subject.features.fingerprint)
+    kept = [field.name for field in dataclasses.fields(ev.Metric)]  # by this version
     parts = (workspace.subject.fingerprint, profile.model.device, profile.model.dtype, profile.threads, socket.gethostname(),
-             options.model_dump_json(), data, torch.__version__)  # fmt: skip
+             options.model_dump_json(), data, torch.__version__, kept)  # fmt: skip
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]

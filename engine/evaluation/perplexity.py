@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +10,7 @@ from pathlib import Path
 import torch
 from torch.nn.functional import cross_entropy
 
+from engine.data.text import fingerprint
 from engine.errors import Unavailable
 from engine.evaluation.logits import window_logits
 from engine.statistics import mean_interval
@@ -68,8 +67,14 @@ def of_losses(losses: Sequence[float], windows: Sequence[Sequence[int]]) -> Perp
     """Of these windows of equally many tokens, with their mean losses."""
     low, high = mean_interval(losses)
     mean = sum(losses) / len(losses)
-    data = hashlib.blake2b(json.dumps(windows).encode(), digest_size=8).hexdigest()
-    return Perplexity(_exp(mean), _exp(low), _exp(high), len(losses) * (len(windows[0]) - 1), tuple(losses), data)
+    return Perplexity(
+        _exp(mean),
+        _exp(low),
+        _exp(high),
+        len(losses) * (len(windows[0]) - 1),
+        tuple(losses),
+        fingerprint(map(str, windows)),
+    )
 
 
 def _exp(value: float) -> float:

@@ -12,6 +12,7 @@ from engine.evaluation.measure import Measurement
 from engine.export.options import ExportOptions
 from engine.matrices import Matrix, Statistics
 from engine.options import StepOptions
+from engine.outcome import REFERENCE
 from engine.quantization.grid import GROUPS, Format
 from engine.quantization.method import Method, Settings
 from engine.quantization.options import WIDTHS
@@ -62,7 +63,7 @@ def measure(workspace: Workspace, stage: str, size: int, number: float) -> None:
     loaded = next(event for event in workspace.run.events() if isinstance(event, ev.ModelLoaded))
     shapes = [(int(matrix["shape"][0]), int(matrix["shape"][1])) for matrix in loaded.matrices]
     form, taken = nearest(loaded.parameters, shapes, size, number)
-    name = f"dense int{form.bits} g{form.group or 'row'}"
+    name = f"{REFERENCE}{form.bits} g{form.group or 'row'}"
     known = workspace.state.metrics.get(name, {}).get("bytes")
     if known is None or known.value != taken:
         dense = workspace.dense_subject()

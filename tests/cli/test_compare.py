@@ -97,6 +97,7 @@ def test_a_model_that_lost_too_much_fails_the_comparison(
     record(answering("1" * 20), "20231114T221320-small-aaaa")
     record(answering("1" * 17 + "0" * 3), "20231114T221320-small-bbbb")
     record(story, "20231114T221320-small-cccc")
+    record(answering("1" * 20)[:-1], "20231114T221320-small-dddd")
     missed = cli("compare", "aaaa", "bbbb", "--max-drop", "0.1")
     assert missed.code == 4
     assert "gate missed: 20231114T221320-small-bbbb is 15.0 points below" in missed.err
@@ -105,7 +106,10 @@ def test_a_model_that_lost_too_much_fails_the_comparison(
     assert cli("compare", "aaaa", "bbbb", "--max-drop", "0.15").code == 0
     assert cli("compare", "bbbb", "aaaa", "--max-drop", "0").code == 0
     for arguments, words in (
-        (("aaaa", "cccc", "--max-drop", "0.1"), "these runs have no accuracy of the same rows"),
+        (("aaaa", "cccc", "--max-drop", "0.1"), "accuracy:sst2 of 20231114T221320-small-cccc is not measured"),
+        (("aaaa", "bbbb", "cccc", "--max-drop", "0.1"), "accuracy:sst2 of 20231114T221320-small-cccc is not measured"),
+        (("cccc", "aaaa", "--max-drop", "0.1"), "small-cccc has no accuracy that was kept row by row"),
+        (("aaaa", "dddd", "--max-drop", "0.1"), "small-dddd has not come to its end"),
         (("aaaa", "bbbb", "--max-drop", "1"), "never misses"),
     ):
         refused = cli("compare", *arguments)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from engine.statistics import (
     Paired,
     compare,
+    compare_means,
     holm,
     lower_end,
     mcnemar,
@@ -67,6 +68,23 @@ def test_the_interval_of_a_mean() -> None:
     assert mean_difference([2, 4, 6, 8], [1, 2, 3, 4]) == (2.5, *mean_interval([1, 2, 3, 4]))
     assert mean_difference([1, 2], [1]) is mean_difference([1], [1]) is None
     assert mean_interval([2.0, 2.0]) == (2.0, 2.0)
+
+
+def test_means_of_the_same_windows_are_compared_by_a_paired_t_test() -> None:
+    found = compare_means([2, 4, 6, 8], [1, 2, 3, 4])
+    half = 3.182446 * math.sqrt(5 / 12)
+    assert (found.n, found.difference) == (4, 2.5)
+    assert (found.low, found.high) == pytest.approx((2.5 - half, 2.5 + half), abs=1e-5)
+    t = 2.5 / math.sqrt(5 / 12)  # of 3 degrees of freedom, whose distribution function is closed
+    tail = 0.5 - (math.atan(t / math.sqrt(3)) + t / math.sqrt(3) / (1 + t * t / 3)) / math.pi
+    assert found.p_value == pytest.approx(2 * tail)
+
+
+def test_differences_that_are_all_alike_count_by_their_sign_and_rounding_not_at_all() -> None:
+    assert compare_means([1, 2, 3], [0.5, 1.5, 2.5]).p_value == 0.25
+    assert compare_means([1, 2, 3, 4, 5, 6], [0, 1, 2, 3, 4, 5]).p_value == 2 / 64
+    assert alone(compare_means([1.000001] * 20, [1.0] * 20)) == "tie"
+    assert compare_means([1.0], [2.0]).p_value == 1
 
 
 def answers(*right: float) -> np.ndarray:

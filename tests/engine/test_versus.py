@@ -30,7 +30,11 @@ def run(*told: ev.Event) -> RunState:
 
 
 def compared(*runs: RunState) -> dict[tuple[str, str], Any]:
-    return {(d.a, d.figure): d for d in versus.differences(runs, "abcd"[: len(runs)])}
+    return {(d.a, d.figure): d for d in versus.differences(runs, "abcd"[: len(runs)])[0]}
+
+
+def apart(*runs: RunState) -> dict[tuple[str, str], str]:
+    return {(one.a, one.figure): one.reason for one in versus.differences(runs, "abcd"[: len(runs)])[1]}
 
 
 def test_perplexities_are_compared_window_by_window() -> None:
@@ -64,29 +68,42 @@ def test_equal_models_are_a_tie_and_few_windows_prove_nothing() -> None:
     assert (single.verdict, single.high) == ("tie", math.inf)
 
 
-def test_only_the_same_windows_and_rows_are_compared() -> None:
+def test_only_the_same_windows_and_rows_are_compared_and_the_others_told() -> None:
     first = run(perplexity("dense", LOSSES), accuracy("dense", "1101"))
-    assert not compared(first, run(perplexity("dense", LOSSES, "other"), accuracy("dense", "1101", "other")))
-    assert not compared(first, run(accuracy("dense", "1101", task="trec")))
+    others = run(perplexity("dense", LOSSES, "other"), accuracy("dense", "1101", "other"))
+    assert not compared(first, others)
+    assert apart(first, others) == {
+        ("b", "perplexity"): "not of the same windows", ("b", "accuracy:sst2"): "not of the same rows"
+    }  # fmt: skip
+    assert apart(first, run(accuracy("dense", "1101", task="trec"))) == {
+        ("b", "perplexity"): "not measured", ("b", "accuracy:sst2"): "not measured"
+    }  # fmt: skip
     old = run(ev.Metric(step=0, stage="dense", name="perplexity", value=9.0, losses=LOSSES))  # of an older version
     assert not compared(old, old)
-    assert not compared(first, run())
+    assert apart(old, old) == {("b", "perplexity"): "of a run that did not keep what every window had"}
 
 
 def test_a_run_stands_with_its_last_model_and_not_with_a_reference() -> None:
-    reference = ev.ReferenceMeasured(
-        step=1, stage="exported", bytes=10, perplexity=9.0, reference="dense int4 g64", reference_bytes=10,
-        reference_perplexity=9.0,
-    )  # fmt: skip
     other = run(
         perplexity("dense", LOSSES), perplexity("pruned", [x + 1 for x in LOSSES]), accuracy("pruned", "1100"),
-        perplexity("exported", [x + 0.5 for x in LOSSES]), perplexity("dense int4 g64", LOSSES), reference,
+        perplexity("exported", [x + 0.5 for x in LOSSES]), perplexity("dense int4 g64", LOSSES),
+        accuracy("exported", "11", "its first rows"),
     )  # fmt: skip
     found = compared(run(perplexity("dense", LOSSES), accuracy("dense", "1111")), other)
     assert {key: (d.stage_a, d.stage_b) for key, d in found.items()} == {
         ("b", "perplexity"): ("exported", "dense"), ("b", "accuracy:sst2"): ("pruned", "dense")
     }  # fmt: skip
     assert found["b", "perplexity"].difference == pytest.approx(math.exp(0.5) - 1)
+
+
+def test_a_broken_or_unmeasured_model_is_not_stood_for_by_the_one_before() -> None:
+    broken = ev.Metric(step=0, stage="exported", name="perplexity", value=math.inf, data="t")
+    pruned = [perplexity("dense", LOSSES), accuracy("dense", "1111"), perplexity("pruned", LOSSES)]
+    base = run(perplexity("dense", LOSSES), accuracy("dense", "1111"))
+    for runs in ((base, run(*pruned, broken)), (run(*pruned, broken), base)):
+        assert not compared(*runs)
+        assert apart(*runs)["b", "perplexity"] == "not finite"
+    assert apart(base, run(*pruned)) == {("b", "accuracy:sst2"): "not measured"}  # of the pruned model
 
 
 def test_the_error_rate_is_shared_by_all_that_is_compared() -> None:

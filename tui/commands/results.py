@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from engine.prompts.paired import Answers
     from engine.runs import Run
     from engine.state import RunState
-    from engine.versus import Difference
+    from engine.versus import Apart, Difference
 
 
 class Form(StrEnum):
@@ -79,21 +79,35 @@ def compare(
         raise UsageError("--rows, --different and --format go with --prompts", hint="add --prompts")
     states = [run.state() for run in found]
     names = [run.name for run in found]
-    differences = comparing.differences(states, names)
-    drops = [(d.a, d.b, d.figure.partition(":")[0], -d.difference) for d in differences if d.figure != "perplexity"]
     _check_drop(max_drop, "accuracy")
-    if max_drop is not None and not drops:
-        hint = "evaluate.tasks names what runs measure"
-        raise UsageError("--max-drop: these runs have no accuracy of the same rows", hint=hint)
+    compared, apart = comparing.differences(states, names)
+    drops = [(d.a, d.b, d.figure.partition(":")[0], -d.difference) for d in compared if d.figure != figures.PERPLEXITY]
+    if max_drop is not None:
+        _check_models(states, names, drops, apart)
     if as_json:
-        _tell_json(states, names, differences)
+        _tell_json(states, names, [*compared, *apart])
     else:
-        output.data("\n".join(comparing.lines(states, names, differences)))
+        output.data("\n".join(comparing.lines(states, names, compared, apart)))
     return _gate(drops, max_drop)
 
 
-def _tell_json(states: list[RunState], names: list[str], differences: list[Difference]) -> None:
-    """Figures, differences of models, and prompts, a record a line."""
+def _check_models(states: list[RunState], names: list[str], drops: list[Drop], apart: list[Apart]) -> None:
+    """Refuses a gate that would pass for what was not compared."""
+    for state, name in zip(states, names, strict=True):
+        if state.status != "done":
+            hint = "compress-tui run --resume ends it"
+            raise UsageError(f"--max-drop: {name} has not come to its end", where=name, hint=hint)
+    for one in apart:
+        if one.figure != figures.PERPLEXITY:
+            hint = "measure the same tasks and rows in all of them: evaluate.tasks, evaluate.rows"
+            raise UsageError(f"--max-drop: {one.figure} of {one.a} is {one.reason}", hint=hint)
+    if not drops:
+        hint = "evaluate.tasks names the tasks that runs measure"
+        raise UsageError(f"--max-drop: {names[0]} has no accuracy that was kept row by row", hint=hint)
+
+
+def _tell_json(states: list[RunState], names: list[str], differences: list[Difference | Apart]) -> None:
+    """Figures, differences of models or why there are none, and prompts, a record a line."""
     from tui import comparing
 
     for (stage, name), metrics in comparing.figures_of(states).items():
@@ -112,8 +126,12 @@ def _check_drop(most: float | None, metric: str) -> None:
         raise UsageError(f"--max-drop {most:g} never misses: {metric} is a share of 1", hint=hint)
 
 
-def _gate(drops: list[tuple[str, str, str, float]], most: float | None) -> int:
-    """4 when one of (what, against what, metric, how much worse) is beyond what may be lost, each told."""
+Drop = tuple[str, str, str, float]
+"""what, against what, metric, how much worse"""
+
+
+def _gate(drops: list[Drop], most: float | None) -> int:
+    """4 when one is beyond what may be lost, each told."""
     missed = [drop for drop in drops if most is not None and drop[-1] > most]
     for a, b, metric, drop in missed:
         lost, allowed = (figures.plain(metric, value) for value in (drop, most or 0))

@@ -9,7 +9,6 @@ import signal
 import time
 from typing import Any, ClassVar
 
-from rich.text import Text
 from textual import work
 from textual.app import ComposeResult
 from textual.containers import Vertical
@@ -19,8 +18,9 @@ from engine import figures, queueing, runs
 from engine.errors import EngineError
 from tui import actions, says
 from tui.follow import Glance, glance
-from tui.screens.dialogs import Reader
+from tui.screens.dialogs import Reader, printed
 from tui.screens.tables import TableDialog
+from tui.threads import aside
 from tui.widgets.columns import Column
 from tui.widgets.states import elide, mark
 from tui.widgets.table import LiveTable
@@ -92,12 +92,16 @@ class RunsDialog(TableDialog[runs.Run]):
             self._taken = None if self._taken else self.marked
             self.show_keys()
             return
+        self._compare([run for run in (self._taken, self.marked) if run])
+
+    @work(group="compare", exclusive=True)
+    async def _compare(self, found: list[runs.Run]) -> None:
         try:
-            text = says.comparison([run for run in (self._taken, self.marked) if run])
+            text = await aside(says.comparison, found)
         except EngineError as error:
             self.notify(str(error), severity="warning", markup=False)
         else:
-            self.app.push_screen(Reader("Compare", Text.from_ansi(text, no_wrap=True)))
+            self.app.push_screen(Reader("Compare", printed(text)))
 
     def do_cancel(self) -> None:
         """Asks the marked run to stop, once; opened, it can be told more sternly."""

@@ -76,10 +76,13 @@ def test_the_disk_of_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
 @pytest.mark.parametrize("device", DEVICES)
 def test_rates_are_measured_without_a_trace(device: str) -> None:
     before = torch.get_rng_state()
+    machine._product_rate.cache_clear()
+    machine._traffic.cache_clear()
     found = machine.rates(["float32", "float32", "bfloat16"], torch.device(device))
     assert torch.equal(torch.get_rng_state(), before)
     assert set(found.products) == {"float32", "bfloat16"}
     assert min(*found.products.values(), found.traffic) > 1e6
+    assert machine.rates(["bfloat16"], torch.device(device)).products["bfloat16"] == found.products["bfloat16"]
 
 
 @pytest.mark.parametrize("device", DEVICES)
