@@ -111,13 +111,13 @@ def test_it_is_shown_with_both_figures(tmp_path: Path) -> None:
     assert [line.strip() for line in lines] == [
         "gate recovered at 30%: 0.5 [0.423, 0.579], n 400, bound at least 0.5: ✓ passed "
         "(on the test rows 0.8125 [0.75, 0.871], n 400)",
-        "gate recovered at 40%: undefined, accuracy drop 0.55 [0.5, 0.598], n 400, bound no significant drop: ✗ missed "
-        "(on the test rows 0.525 [0.475, 0.573], n 400)",
+        "gate recovered at 40%: undefined, accuracy drop 0.55 [0.502, 0.598], n 400, bound no significant drop: ✗ missed "
+        "(on the test rows 0.525 [0.477, 0.573], n 400)",
     ]
     assert [gates.brief(g) for g in state.gates] == ["0.50 of at least 0.50", "drop 0.50 to 0.60"]
     text = report.markdown(state)
     assert "| gate | bound | value | test | result |" in text
-    assert "| recovered at 40% | no significant drop | undefined, accuracy drop 0.55 [0.5, 0.598], n 400 |" in text
+    assert "| recovered at 40% | no significant drop | undefined, accuracy drop 0.55 [0.502, 0.598], n 400 |" in text
 
 
 def test_a_share_that_is_undefined_on_the_test_rows_is_said_to_be(tmp_path: Path) -> None:
