@@ -132,14 +132,13 @@ def check_disks(workspace: Workspace, found: Sequence[Piece], matrices: int) -> 
 
 def tell_time(workspace: Workspace, found: Sequence[Piece]) -> None:
     """The time at this machine's rates; warns of number formats that it has to emulate for what is left to do."""
-    asked = formats(workspace)
-    rates = machine.rates(("float32", *asked.values()), workspace.subject.device)
-    seconds = sum(piece.needs.work.seconds(rates) for piece in found)
     used = {name for piece in found for name in piece.needs.work.products}
+    rates = machine.rates(("float32", *used), workspace.subject.device)
+    seconds = sum(piece.needs.work.seconds(rates) for piece in found)
     workspace.emit(ev.Estimated(name="time", value=seconds, unit="s"))
-    for where, name in asked.items():
-        times = rates.products["float32"] / rates.products[name]
-        if name in used and times > SLOW:
+    for where, name in formats(workspace).items():
+        times = rates.products["float32"] / rates.products[name] if name in used else 1
+        if times > SLOW:
             message = f"{where}: this machine multiplies {name} {times:.0f} times more slowly than float32"
             workspace.log(message, "warning", f'{where} = "float32"')
 

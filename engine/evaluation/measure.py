@@ -63,7 +63,7 @@ class Measurement:
     ) -> None:  # fmt: skip
         bounds = [bound if bound is not None and math.isfinite(bound) else None for bound in (low, high)]
         step, (low, high) = self.workspace.step, bounds
-        marks = "".join("01"[bool(hit)] for hit in right)
+        marks = "".join("01"[hit] for hit in right)
         known = [round(loss, 6) for loss in losses] if all(map(math.isfinite, losses)) else []
         self.workspace.emit(
             ev.Metric(
@@ -117,26 +117,26 @@ class Measurement:
         if isinstance(given, torch.Tensor):
             self.choices(task, given, rows)
         else:
-            self._judged(name, answers.judged(task.metric, given, None, rows), rows)
+            self._judged(name, answers.judged(task.metric, given, None, rows), of_rows(rows))
 
     def choices(self, task: Task, scores: torch.Tensor, rows: Sequence[Row]) -> None:
         """The figures of what the choices count [rows, choices] under the plain template."""
-        name = task.name
+        name, data = task.name, of_rows(rows)
         gold = torch.tensor([row.gold for row in rows])
-        self.accuracy(f"{ACCURACY}:{name}", (scores.argmax(1) == gold).tolist(), of_rows(rows))
+        self.accuracy(f"{ACCURACY}:{name}", (scores.argmax(1) == gold).tolist(), data)
         if task.metric != ACCURACY:
             offsets = calibration.offsets("none", scores, None)
-            self._judged(name, answers.judged(task.metric, scores, offsets, rows), rows)
+            self._judged(name, answers.judged(task.metric, scores, offsets, rows), data)
         if not task.labels and task.scores == "sum":
             normalized = scores / answers.lengths(rows, scores.shape[1])
-            self.accuracy(f"accuracy_norm:{name}", (normalized.argmax(1) == gold).tolist(), of_rows(rows))
+            self.accuracy(f"accuracy_norm:{name}", (normalized.argmax(1) == gold).tolist(), data)
 
-    def _judged(self, task: str, found: Standing, rows: Sequence[Row]) -> None:
+    def _judged(self, task: str, found: Standing, data: str) -> None:
         """A task's figure by its own metric."""
         low, high = found.measured.interval(self.workspace.profile.seed)
         about: dict[str, Any] = {"low": low, "high": high, "n": found.rows}
         if found.measured.binary:
-            about |= {"right": found.measured.right.tolist(), "data": of_rows(rows)}
+            about |= {"right": found.measured.right.tolist(), "data": data}
         self.emit(f"{found.measured.metric}:{task}", found.quality, **about)
 
     def features(self) -> None:

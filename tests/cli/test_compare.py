@@ -100,7 +100,7 @@ def test_a_model_that_lost_too_much_fails_the_comparison(
     record(answering("1" * 20)[:-1], "20231114T221320-small-dddd")
     missed = cli("compare", "aaaa", "bbbb", "--max-drop", "0.1")
     assert missed.code == 4
-    assert "gate missed: 20231114T221320-small-bbbb is 15.0 points below" in missed.err
+    assert "gate missed: accuracy:sst2 of 20231114T221320-small-bbbb is 15.0 points below" in missed.err
     assert "-15.0 [-30.0, +0.0] points  20  0.250   tie" in missed.out
     assert cli("compare", "aaaa", "bbbb", "--max-drop", "0.1", "--json").code == 4
     assert cli("compare", "aaaa", "bbbb", "--max-drop", "0.15").code == 0

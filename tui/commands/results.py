@@ -81,7 +81,8 @@ def compare(
     names = [run.name for run in found]
     _check_drop(max_drop, "accuracy")
     compared, apart = comparing.differences(states, names)
-    drops = [(d.a, d.b, d.figure.partition(":")[0], -d.difference) for d in compared if d.figure != figures.PERPLEXITY]
+    accuracies = [d for d in compared if d.figure != figures.PERPLEXITY]
+    drops = [(f"{d.figure} of {d.a}", d.b, d.figure.partition(":")[0], -d.difference) for d in accuracies]
     if max_drop is not None:
         _check_models(states, names, drops, apart)
     if as_json:

@@ -137,6 +137,23 @@ def test_a_number_format_that_the_machine_emulates_is_a_warning(
     assert not [log for log in fast.state().log if "more slowly" in log.message]
 
 
+@pytest.mark.parametrize("compute", ["float32", "bfloat16"])
+def test_a_model_without_language_is_estimated_in_any_number_format(compute: str, tmp_path: Path) -> None:
+    text = f"""
+name = "numbers"
+threads = 1
+[model]
+source = "builtin:linear"
+device = "cpu"
+[calibration]
+source = "builtin"
+compute = "{compute}"
+"""
+    run = runs.create("numbers", text + PRUNE + EXPORT, tmp_path / "run")
+    assert execute(run) == 0, run.state().failure
+    assert estimates(run)["time"].value > 0
+
+
 # Refused
 
 
