@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import platform
 import time
@@ -14,7 +13,7 @@ from importlib.metadata import version
 import torch
 
 from engine import events as ev
-from engine import figures, files, foreseen, gates, model, outcome, preflight, report, runs, strictjson
+from engine import figures, files, fingerprint, foreseen, gates, model, outcome, preflight, report, runs, strictjson
 from engine import profile as profiles
 from engine.errors import DONE, GATE_MISSED, UsageError
 from engine.estimate import check as estimate
@@ -76,7 +75,7 @@ def prepare(
     matrices = announce(workspace)
     preflight.check(workspace, matrices)
     estimate.check(workspace, matrices)
-    check_fingerprint(workspace)
+    fingerprint.check(workspace)
     return workspace
 
 
@@ -212,19 +211,6 @@ def next_stage(workspace: Workspace, stage: str) -> str:
     """pruned, pruned-2, ..."""
     number = sum(STEPS[s.use].stage == stage for s in workspace.profile.step[: workspace.step + 1])
     return stage if number == 1 else f"{stage}-{number}"
-
-
-def check_fingerprint(workspace: Workspace) -> None:
-    """Refuses to resume with another model, other data or another profile than the run began with."""
-    parts = (workspace.subject.fingerprint, workspace.data_fingerprint(), workspace.profile.model_dump_json())
-    fingerprint = hashlib.sha256(repr(parts).encode()).hexdigest()
-    file = workspace.run.checkpoints / "fingerprint"
-    if file.is_file() and file.read_text(encoding="utf-8") != fingerprint:
-        hint = "start a new run; the checkpoints of this one belong to other weights or other settings"
-        raise UsageError(
-            "the model, its data or the profile changed since this run began", where=str(workspace.run.path), hint=hint
-        )
-    files.write_text(file, fingerprint)
 
 
 def check_gates(workspace: Workspace) -> list[str]:

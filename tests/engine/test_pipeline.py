@@ -457,7 +457,9 @@ def test_another_profile_is_not_resumed(begin: Callable[..., Run]) -> None:
     text = run.profile_file.read_text()
     run.profile_file.write_text(text.replace('criterion = "sparsegpt"', 'criterion = "wanda"'))
     assert execute(run) == 2
-    assert "changed since this run began" in run.events()[-1].message
+    failed = run.events()[-1]
+    assert failed.message == 'the profile changed since this run began: step.0.criterion "sparsegpt" is now "wanda"'
+    assert "profile.toml" in failed.hint
     assert {file.name: file.read_bytes() for file in run.checkpoints.iterdir()} == kept
     run.profile_file.write_text(text)
     assert execute(run) == 0
@@ -469,7 +471,18 @@ def test_another_model_is_not_resumed(begin: Callable[..., Run], tmp_path: Path,
     assert execute(run) == 0
     save("llama", tmp_path / "own", seed=1)
     assert execute(run) == 2
-    assert "changed since this run began" in run.events()[-1].message
+    assert run.events()[-1].message == "the model changed since this run began"
+
+
+def test_other_data_are_not_resumed(begin: Callable[..., Run], tmp_path: Path, data: Path) -> None:
+    words = (data / "text.txt").read_text().split()
+    own = tmp_path / "own.txt"
+    own.write_text(" ".join(words))
+    run = begin((f"{data}/text.txt", str(own)), steps=(0,))
+    assert execute(run) == 0
+    own.write_text(" ".join(reversed(words)))
+    assert execute(run) == 2
+    assert run.events()[-1].message == "the data changed since this run began"
 
 
 # What is refused
