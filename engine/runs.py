@@ -71,6 +71,16 @@ class Run:
         return self.path / "checkpoints"
 
     @property
+    def reference(self) -> str:
+        """What `find` finds it by: its name in the runs folder, its path elsewhere."""
+        return self.name if self.path.resolve().parent == files.runs_folder().resolve() else str(self.path)
+
+    @property
+    def attached_by(self) -> str:
+        """The command that watches it."""
+        return shlex.join(["compress-tui", "attach", self.reference])
+
+    @property
     def resumed_by(self) -> str:
         """The command that goes on with it, which lets its model run its own code where the run needed that."""
         import tomli
@@ -185,7 +195,7 @@ def find(reference: str) -> Run:
 def remove(run: Run) -> None:
     """Deletes a run's folder. Raises UsageError while somebody works on it."""
     if run.alive():
-        raise UsageError("the run is still going", where=run.name, hint=f"compress-tui cancel {run.name}")
+        raise UsageError("the run is still going", where=run.name, hint=shlex.join(["compress-tui", "cancel", run.reference]))
     shutil.rmtree(run.path)
 
 
@@ -227,7 +237,7 @@ def lock(run: Run) -> Iterator[None]:
         except OSError as error:
             if error.errno not in (errno.EAGAIN, errno.EACCES):
                 raise
-            hint = f"compress-tui attach {run.name} shows it"
+            hint = f"{run.attached_by} shows it"
             raise UsageError("another process is working on this run", where=str(run.path), hint=hint) from error
         files.remove_leftovers(run.path, spared=QUEUED)
         stop, log_from = threading.Event(), run.log_file.stat().st_size if run.log_file.is_file() else 0

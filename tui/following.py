@@ -130,8 +130,7 @@ class FollowingApp(App[int], inherit_bindings=False):
             self._try(self.follower.cancel)
 
     def do_detach(self) -> None:
-        run = self.follower.run.name if self.follower else ""
-        self.exit(0, message=Text(f"the run goes on: compress-tui attach {run}"))
+        self.exit(0, message=Text(f"the run goes on: {self.follower.run.attached_by}" if self.follower else ""))
 
     def do_quit(self) -> None:
         if self.follower is None or not self.follower.going:
@@ -148,7 +147,7 @@ class FollowingApp(App[int], inherit_bindings=False):
         if answer == "leave":
             self.do_detach()
         elif answer == "stop" and self.follower and self._asked_to_stop():
-            self.exit(0, message=Text(f"asked the run to stop: compress-tui attach {self.follower.run.name}"))
+            self.exit(0, message=Text(f"asked the run to stop: {self.follower.run.attached_by}"))
 
     def _asked_to_stop(self) -> bool:
         """Whether the run was asked to stop, now or before; never more than asked."""

@@ -344,3 +344,11 @@ def test_following_sees_what_is_written_meanwhile(run: Run) -> None:
     writer(ev.RunFinished(seconds=1.0))
     assert [event.kind for event in following] == ["run_finished"]
     writer.close()
+
+
+def test_a_run_elsewhere_is_named_by_its_folder(tmp_path: Path) -> None:
+    here, elsewhere = runs.create("here", ""), runs.create("elsewhere", "", tmp_path / "a folder")
+    assert here.attached_by == f"compress-tui attach {here.name}"
+    assert elsewhere.attached_by == f"compress-tui attach '{tmp_path}/a folder'"
+    for run in (here, elsewhere):
+        assert runs.find(run.reference) == run

@@ -84,7 +84,7 @@ def compare(
     accuracies = [d for d in compared if d.figure != figures.PERPLEXITY]
     drops = [(f"{d.figure} of {d.a}", d.b, d.figure.partition(":")[0], -d.difference) for d in accuracies]
     if max_drop is not None:
-        _check_models(states, names, drops, apart)
+        _check_models(states, found, drops, apart)
     if as_json:
         _tell_json(states, names, [*compared, *apart])
     else:
@@ -92,11 +92,11 @@ def compare(
     return _gate(drops, max_drop)
 
 
-def _check_models(states: list[RunState], names: list[str], drops: list[Drop], apart: list[Apart]) -> None:
+def _check_models(states: list[RunState], found: list[Run], drops: list[Drop], apart: list[Apart]) -> None:
     """Refuses a gate that would pass for what was not compared."""
-    for state, name in zip(states, names, strict=True):
+    for state, run in zip(states, found, strict=True):
         if state.status != "done":
-            hint = "compress-tui run --resume ends it"
+            name, hint = run.name, f"{run.resumed_by} ends it"
             raise UsageError(f"--max-drop: {name} has not come to its end", where=name, hint=hint)
     for one in apart:
         if one.figure != figures.PERPLEXITY:
@@ -104,7 +104,7 @@ def _check_models(states: list[RunState], names: list[str], drops: list[Drop], a
             raise UsageError(f"--max-drop: {one.figure} of {one.a} is {one.reason}", hint=hint)
     if not drops:
         hint = "evaluate.tasks names the tasks that runs measure"
-        raise UsageError(f"--max-drop: {names[0]} has no accuracy that was kept row by row", hint=hint)
+        raise UsageError(f"--max-drop: {found[0].name} has no accuracy that was kept row by row", hint=hint)
 
 
 def _tell_json(states: list[RunState], names: list[str], differences: list[Difference | Apart]) -> None:

@@ -154,7 +154,7 @@ def _stopped(reference: str, allow_code: bool) -> Run:
     run = runs.find(reference)
     code_allowed(profile.load(str(run.profile_file)), allow_code)
     if run.alive():
-        raise UsageError("the run is still going", where=run.name, hint=f"compress-tui attach {run.name}")
+        raise UsageError("the run is still going", where=run.name, hint=run.attached_by)
     return run
 
 
@@ -167,7 +167,7 @@ def code_allowed(profile: Profile, allow_code: bool) -> None:
 
 def _detach(run: Run, allow_code: bool, as_json: bool) -> int:
     """Starts the worker in the background and prints the name it answers to."""
-    from engine import files, runs
+    from engine import runs
 
     said = len(run.events())
     process = runs.start_detached(run, allow_code=allow_code)
@@ -175,8 +175,6 @@ def _detach(run: Run, allow_code: bool, as_json: bool) -> int:
         time.sleep(0.05)  # until the worker speaks, so that attach and cancel find it at work
     if len(run.events()) == said:
         raise EngineError(f"the worker did not start\n{run.log_tail()}", where=run.name)
-    known = run.path.parent == files.runs_folder().resolve()
-    name = run.name if known else str(run.path)
-    output.data(json.dumps({"run": run.name, "path": str(run.path)}) if as_json else name)
-    output.note(output.paint_prefix(f"hint: compress-tui attach {name}"))
+    output.data(json.dumps({"run": run.name, "path": str(run.path)}) if as_json else run.reference)
+    output.note(output.paint_prefix(f"hint: {run.attached_by}"))
     return 0
