@@ -52,16 +52,21 @@ def clean(documents: Sequence[str], options: CleanOptions) -> tuple[list[str], C
     return list(kept.values()), counts
 
 
-def select(documents: Sequence[str], options: CleanOptions) -> tuple[dict[int, str], CleanCounts]:
-    """The same with the index of each document that stays."""
+def select(
+    documents: Sequence[str], options: CleanOptions, keys: Sequence[str] | None = None
+) -> tuple[dict[int, str], CleanCounts]:
+    """The same with the index of each document that stays. `keys` say what is a duplicate of what, where the documents alone
+    do not.
+    """
     texts = [normalize(document, options) for document in documents]
+    told = texts if keys is None else [normalize(key, options) for key in keys]
     short = {i for i, text in enumerate(texts) if len(text) < options.min_chars}
     long = {i for i, text in enumerate(texts) if options.max_chars is not None and len(text) > options.max_chars}
     left = [i for i in range(len(texts)) if i not in short and i not in long]
-    unique = sorted({texts[i]: i for i in reversed(left)}.values()) if options.duplicates else left
+    unique = sorted({told[i]: i for i in reversed(left)}.values()) if options.duplicates else left
     near = set[int]()
     if options.near_duplicates is not None:
-        near = {unique[i] for i in near_duplicates([texts[i] for i in unique], options.near_duplicates)}
+        near = {unique[i] for i in near_duplicates([told[i] for i in unique], options.near_duplicates)}
     kept = {i: texts[i] for i in unique if i not in near}
     changed = sum(text != documents[i] for i, text in kept.items())
     counts = CleanCounts(len(kept), len(left) - len(unique), len(near), len(short), len(long), changed)

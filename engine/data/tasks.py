@@ -22,10 +22,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from engine.data import overlap, tables
+from engine.data import order, overlap, tables
 from engine.data.clean import CleanCounts, normalize, select
 from engine.data.options import Labels, Scores, TaskOptions, verbalized
-from engine.data.rows import Row, check_fields
+from engine.data.rows import Row, check_fields, named
 from engine.data.text import fingerprint
 from engine.errors import Unavailable
 from engine.registry import TASKS
@@ -94,13 +94,26 @@ def load_task(name: str, options: TaskOptions | None, seed: int) -> Task:
     counts = _clean(splits, options)
     whole = complete(splits, seed, name, options.template, bool(options.answer_column))
     splits, notes = overlap.settle(whole, options, name)
+    digest = _fingerprint(splits, options.template)
+    if not options.choices_column and not options.answer_column:
+        splits, more = _mixed(splits, name)
+        notes += more
     labels = {} if options.choices_column else dict(options.labels)
     generation = Generation(options.max_new_tokens, options.stop) if options.answer_column else None
     return Task(
         name, options.description, options.template, labels, splits["train"], splits["dev"],
-        splits["test"], _fingerprint(splits, options.template), counts, notes, options.chat,
+        splits["test"], digest, counts, notes, options.chat,
         options.judge, generation, splits.get("confirm", []), options.scores,
     )  # fmt: skip
+
+
+def _mixed(splits: Mapping[str, list[Row]], name: str) -> tuple[dict[str, list[Row]], tuple[str, ...]]:
+    """The splits; those of which a part may be met in a mixed order where they are sorted by class, the same order for every
+    seed: runs are compared row by row.
+    """
+    lying = [split for split in ("dev", "test") if order.is_sorted([row.gold for row in splits[split]])]
+    notes = tuple(f"task {name}: the {split} rows are sorted by class, and are mixed" for split in lying)
+    return {s: order.mixed(rows, f"mixed {s}") if s in lying else rows for s, rows in splits.items()}, notes
 
 
 def complete(
@@ -187,11 +200,7 @@ def _fields(row: Mapping[str, Any], options: TaskOptions) -> dict[str, str]:
 
 def _choices(value: Any, place: str) -> tuple[str, ...]:
     """The answers of one row, each with a leading blank: a list, a JSON list, or a struct {"text": [...]} as in ARC."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except json.JSONDecodeError:
-            value = None
+    value = _parsed(value)
     if isinstance(value, dict):
         value = value.get("text")
     if not isinstance(value, list) or len(value) < 2 or not all(isinstance(choice, str) for choice in value):
@@ -204,6 +213,14 @@ def _choices(value: Any, place: str) -> tuple[str, ...]:
         hint = "nobody can tell equal choices apart: make them differ, or leave the row out"
         raise Unavailable(f"the only choice is {choices[0]!r}", where=place, hint=hint)
     return tuple(" " + choice for choice in choices)
+
+
+def _parsed(value: Any) -> Any:
+    """A cell that is JSON in a text, as in CSV files, as what it says; None where it is none."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except json.JSONDecodeError:
+        return None
 
 
 def _answers(value: Any, place: str) -> tuple[str, ...]:
@@ -231,7 +248,7 @@ def _gold(value: Any, choices: tuple[str, ...], options: TaskOptions, table: tab
     """The index of the right choice. Raises Unavailable that names the place and what is known."""
     label = label_text(value)
     column = options.choices_column
-    known = _names(table.rows[index][column], len(choices)) if column else list(options.labels)
+    known = _names(_parsed(table.rows[index][column]), len(choices)) if column else list(options.labels)
     if label not in known:
         hint = f"known: {', '.join(known)}"
         raise Unavailable(f"label {label!r} is not one of the choices", where=table.place(index), hint=hint)
@@ -259,12 +276,19 @@ def _clean(splits: dict[str, list[Row]], options: TaskOptions) -> CleanCounts | 
     if options.clean is None:
         return None
     backwards = [(split, row) for split in reversed(EVERY) for row in splits.get(split, [])]
-    kept, counts = select([row.text for _, row in backwards], options.clean)
+    keys = [_asked(row, options) for _, row in backwards]
+    kept, counts = select([row.text for _, row in backwards], options.clean, keys)
     for split in splits:
         splits[split] = [_cleaned(backwards[i][1], options) for i in kept if backwards[i][0] == split]
         if not splits[split]:
             raise Unavailable(f"cleaning left no {split} rows: {counts}", hint="loosen the task's clean section")
     return counts
+
+
+def _asked(row: Row, options: TaskOptions) -> str:
+    """All of a row's question: what the template shows, and the row's own choices."""
+    own = row.choices if options.choices_column else ()
+    return "\n".join([*(row.fields[name] for name in named(options.template)), *own])
 
 
 def _cleaned(row: Row, options: TaskOptions) -> Row:

@@ -163,6 +163,7 @@ def test_too_few_rows_to_split() -> None:
         ('["x", "y"]', "0", 0),
         ({"text": ["x", "y"], "label": ["A", "B"]}, "B", 1),
         ({"text": ["x", "y"], "label": ["1", "2"]}, "1", 0),
+        ('{"text": ["x", "y"], "label": ["1", "2"]}', 1, 0),
     ],
 )
 def test_multiple_choice(tmp_path: Path, choices: Any, label: Any, gold: int) -> None:
@@ -282,6 +283,30 @@ def test_cleaning_takes_a_test_row_out_of_the_training_rows(tmp_path: Path) -> N
     assert task.counts.exact == 2
     with pytest.raises(Unavailable, match="cleaning left no"):
         load_task("x", options(**sources, clean=CleanOptions(min_chars=2)), 0)
+
+
+def test_cleaning_goes_by_the_whole_question(tmp_path: Path) -> None:
+    asked = [(f"passage {i}", ask) for i in range(4) for ask in ("why", "who")]
+    rows = [{"text": text, "ask": ask, "label": i % 2} for i, (text, ask) in enumerate([*asked, asked[0]])]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    given = options(template="{text} {ask}?", clean=CleanOptions(), test=f"file:{tmp_path}/rows.jsonl")
+    task = load_task("x", given, 0)
+    assert task.counts is not None
+    assert (task.counts.kept, task.counts.exact) == (8, 1)
+
+
+def test_rows_that_are_sorted_by_class_are_mixed(tmp_path: Path) -> None:
+    lines = [f"{i // 40} text {i}" for i in range(80)]
+    for split in SPLITS:
+        (tmp_path / f"{split}.txt").write_text("\n".join(f"{line} of {split}" for line in lines))
+    sources = {split: f"file:{tmp_path / split}.txt" for split in SPLITS}
+    task, again = load_task("x", options(**sources), 0), load_task("x", options(**sources), 7)
+    for rows in (task.dev, task.test):
+        for end in range(2, 81, 2):
+            assert sum(row.gold for row in rows[:end]) == end // 2
+    assert (again.dev, again.test) == (task.dev, task.test)
+    assert [row.gold for row in task.train] == sorted(row.gold for row in task.train)
+    assert task.notes == tuple(f"task x: the {s} rows are sorted by class, and are mixed" for s in ("dev", "test"))
 
 
 def test_unknown_built_in_task() -> None:
