@@ -1,5 +1,5 @@
 # Each target sets up its own virtual environment first; nothing outside this folder is touched.
-#   make demo    the main job on the demo model, about ten minutes on two cores
+#   make demo    the main job on the demo model, about six minutes on two cores with the installation
 #   make test    the test suite          JOBS=4 for more workers, TESTS=tests/cli for a part
 #   make check   ruff, mypy, import-linter
 #   make bench   measurements against other tools          make bench-prune for pruning alone, bench-tui for the app

@@ -12,12 +12,17 @@ PROFILES = ROOT / "bench" / "profiles"
 SCRIPT = Path(sys.executable).with_name("compress-tui")
 
 
+def has_data() -> bool:
+    """Whether COMPRESS_TUI_DATA names a folder."""
+    folder = os.environ.get("COMPRESS_TUI_DATA")
+    return bool(folder) and Path(folder).is_dir()
+
+
 def data() -> Path:
     """The folder of COMPRESS_TUI_DATA, or exit with what to set."""
-    folder = os.environ.get("COMPRESS_TUI_DATA")
-    if not folder or not Path(folder).is_dir():
+    if not has_data():
         sys.exit("set COMPRESS_TUI_DATA to the folder with the benchmark data")
-    return Path(folder)
+    return Path(os.environ["COMPRESS_TUI_DATA"])
 
 
 def evaluator(name: str) -> Path:

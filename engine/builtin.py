@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from torch import nn
@@ -48,6 +46,3 @@ def linear(seed: int) -> tuple[nn.Module, Features]:
         x=x.astype(np.float32), y=y.astype(np.int64), columns=columns, fingerprint=f"linear:{seed}", mean=mean, std=std
     )
     return module, features
-
-
-MODELS: dict[str, Callable[[int], tuple[nn.Module, Features]]] = {"linear": linear}

@@ -98,6 +98,10 @@ def naming(key: str, value: str = "") -> Iterator[None]:
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A hint that names the near ones and then the full list."""
     names = sorted(known)
-    near = get_close_matches(word, names, n=3, cutoff=0.5)
-    start = f"did you mean {' or '.join(repr(n) for n in near)}? " if near else ""
-    return f"{start}known: {', '.join(names) if names else 'none'}"
+    return suggested(get_close_matches(word, names, n=3, cutoff=0.5), names)
+
+
+def suggested(near: Iterable[str], known: Iterable[str]) -> str:
+    """The hint's words: did you mean one of those, known are these."""
+    asked, names = " or ".join(map(repr, near)), ", ".join(known)
+    return f"{f'did you mean {asked}? ' if asked else ''}known: {names or 'none'}"

@@ -11,7 +11,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -21,7 +21,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from engine import files
+from engine import caching, files
 from engine.calibration import Visit, Walk
 from engine.errors import EngineError
 from engine.matrices import SAMPLE, Matrix, Statistics
@@ -50,7 +50,7 @@ class Grams:
         grams = cls(files.cache_folder() / "grams" / key(workspace, walk), walk)
         if not grams.complete():
             grams.folder.parent.mkdir(parents=True, exist_ok=True)
-            check_space(walk, grams.folder.parent)
+            check_space(walk, grams.folder.parent, without(workspace))
             files.write_folder(grams.folder, lambda part: collect(workspace, walk, part))
         with grams.there():
             os.utime(grams.folder)
@@ -150,14 +150,20 @@ def entry_bytes(widths: Iterable[int], tokens: int) -> int:
     return sum(4 * width * (width + min(SAMPLE, tokens)) for width in widths)
 
 
-def check_space(walk: Walk, folder: Path) -> None:
-    """Raises EngineError when the statistics do not fit on the disk."""
+def without(workspace: Workspace) -> list[str]:
+    """What the step at work may say instead, so that it needs no statistics here."""
+    step, steps = workspace.step, workspace.profile.step
+    return caching.without(steps[step], f"step.{step}") if 0 <= step < len(steps) else []
+
+
+def check_space(walk: Walk, folder: Path, instead: Sequence[str] = ()) -> None:
+    """Raises EngineError when the statistics do not fit on the disk; `instead` are settings that need none."""
     tokens = walk.inputs.numel() if walk.subject.is_language_model else len(walk.inputs)
     needed = entry_bytes((first.shape[1] for first in firsts(walk)), tokens)
     free = shutil.disk_usage(folder).free
     if needed > free:
         message = f"the statistics take {needed / 1e9:.1f} GB of disk, and {free / 1e9:.1f} GB are free"
-        raise EngineError(message, where=str(folder), hint='use statistics = "sequential", or set COMPRESS_TUI_CACHE')
+        raise EngineError(message, where=str(folder), hint=caching.hint(instead))
 
 
 def key(workspace: Workspace, walk: Walk) -> str:

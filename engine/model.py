@@ -15,9 +15,10 @@ from torch import nn
 
 from engine import allocator, files, inspection, memory, streaming
 from engine.data.features import load_features
-from engine.errors import Unavailable, UsageError
+from engine.errors import Unavailable, UsageError, naming
 from engine.hub import FETCHED, LEFT
 from engine.profile import ModelOptions
+from engine.registry import BUILTIN, check_builtin, resolved
 from engine.subject import DTYPES, Subject
 from engine.weights import check_finite, finite_weights, weights_hash
 
@@ -204,13 +205,9 @@ def _dequantize(file: Path, folder: Path, architecture: str) -> None:
 
 
 def _builtin(name: str, seed: int) -> Subject:
-    from engine import builtin
-
-    if name not in builtin.MODELS:
-        raise UsageError(
-            f"unknown built-in model {name!r}", where="model.source", hint=f"known: {', '.join(builtin.MODELS)}"
-        )
-    module, features = builtin.MODELS[name](seed)
+    with naming("model.source"):
+        check_builtin(name)
+    module, features = resolved(BUILTIN[name])(seed)
     return Subject(module, f"builtin:{name}", f"builtin:{name}:{seed}", features=features)
 
 

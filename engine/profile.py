@@ -19,6 +19,7 @@ import tomli
 import tomlkit
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
+from engine import names
 from engine.data.options import CalibrationOptions, TaskOptions
 from engine.errors import Problem, ProfileError, Unavailable, did_you_mean
 from engine.evaluation.options import EvaluateOptions
@@ -144,9 +145,9 @@ def parse(text: str, file: str, overrides: Sequence[str] = (), base: Path | None
     try:
         profile = Profile.model_validate(raw)
     except ValidationError as error:
-        problems += [_problem(raw, dict(item)) for item in error.errors()]
+        problems += [_problem(raw, dict(item)) for item in error.errors()] + names.unknown(raw)
         raise ProfileError(file, problems) from error
-    problems += _unknown_tasks(profile) + _empty_pools(profile)
+    problems += names.unknown(raw) + _empty_pools(profile)
     if problems:
         raise ProfileError(file, problems)
     return profile
@@ -288,15 +289,6 @@ def _nested(annotation: Any) -> Any:
     """The options model inside an annotation such as `CleanOptions | None`."""
     choices = getattr(annotation, "__args__", (annotation,))
     return next(c for c in choices if isinstance(c, type) and issubclass(c, Options))
-
-
-def _unknown_tasks(profile: Profile) -> list[Problem]:
-    known = [*TASKS.names(), *profile.task]
-    named = [("evaluate.tasks", name) for name in profile.evaluate.tasks]
-    for index, step in enumerate(profile.step):
-        names = getattr(step, "tasks", None) or [getattr(step, "task", None)]
-        named += [(f"step.{index}.task", name) for name in names if name]
-    return [Problem(key, f"unknown task {n!r}", did_you_mean(n, known)) for key, n in named if n not in known]
 
 
 def _empty_pools(profile: Profile) -> list[Problem]:

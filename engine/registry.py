@@ -1,7 +1,7 @@
 """Finds the pluggable pieces by their file names, without importing them.
 
-A family is a package in which every public module is one piece, named as its file; the module's first docstring
-line describes it. Listing reads file names only; a broken file breaks nobody else.
+A family is a package in which every public module is one piece, named as its file; the first paragraph of the module's
+docstring describes it. Listing reads file names only; a broken file breaks nobody else.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import functools
 import importlib
+import re
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -36,7 +37,7 @@ class Family:
         return list(self._files())
 
     def summary(self, name: str) -> str:
-        """First docstring line of the piece's file, read once and without importing it."""
+        """First paragraph of the docstring of the piece's file, read once and without importing it."""
         return _summary(self._files()[name])
 
     def check(self, name: str) -> str:
@@ -59,7 +60,12 @@ def _summary(file: Path) -> str:
         tree = ast.parse(file.read_text(encoding="utf-8"))
     except SyntaxError as error:
         return f"(broken: {error.msg}, line {error.lineno})"
-    return (ast.get_docstring(tree) or "").partition("\n")[0]
+    return first_paragraph(ast.get_docstring(tree))
+
+
+def first_paragraph(docstring: str | None) -> str:
+    """What a docstring says first, on one line."""
+    return " ".join(re.split(r"\n\s*\n", (docstring or "").strip())[0].split())
 
 
 CRITERIA = Family("criterion", "engine.pruning.criteria")
@@ -109,14 +115,33 @@ class StepEntry:
     stage: str | None = None
 
     def options_model(self) -> Any:
-        module, _, name = self.options.partition(":")
-        return getattr(importlib.import_module(module), name)
+        return resolved(self.options)
+
+    def summary(self) -> str:
+        """What the step does, as its options' docstring begins."""
+        return first_paragraph(self.options_model().__doc__)
 
     def run(self) -> Any:
         return importlib.import_module(self.module).run
 
     def restore(self) -> Any:
         return importlib.import_module(self.module).restore
+
+
+BUILTIN = {"linear": "engine.builtin:linear"}
+"""small models that bring their own data: name -> who makes one of a seed, with its features"""
+
+
+def check_builtin(name: str) -> None:
+    """Raises UsageError for what is no built-in model."""
+    if name not in BUILTIN:
+        raise UsageError(f"unknown built-in model {name!r}", hint=did_you_mean(name, BUILTIN))
+
+
+def resolved(reference: str) -> Any:
+    """What a "package.module:name" stands for, imported."""
+    module, _, name = reference.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 STEPS = {

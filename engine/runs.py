@@ -195,7 +195,9 @@ def find(reference: str) -> Run:
 def remove(run: Run) -> None:
     """Deletes a run's folder. Raises UsageError while somebody works on it."""
     if run.alive():
-        raise UsageError("the run is still going", where=run.name, hint=shlex.join(["compress-tui", "cancel", run.reference]))
+        raise UsageError(
+            "the run is still going", where=run.name, hint=shlex.join(["compress-tui", "cancel", run.reference])
+        )
     shutil.rmtree(run.path)
 
 

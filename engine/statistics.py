@@ -61,24 +61,24 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def above_zero(differences: NDArray[np.float64], alpha: float) -> bool:
-    """Whether paired differences are significantly positive: one-sided t-test, their own sign where they are all alike. A
-    single one says nothing.
+    """Whether paired differences are significantly positive: one-sided t-test, their sign where they are all alike (sign
+    test). A single one says nothing.
     """
     if len(differences) < 2:
         return False
     if np.ptp(differences) < EQUAL:
-        return bool(differences.mean() > EQUAL)
+        return bool(differences.mean() > EQUAL) and 0.5 ** len(differences) < alpha
     return bool(scipy.stats.ttest_1samp(differences, 0, alternative="greater").pvalue < alpha)
 
 
-def lower_end(differences: NDArray[np.float64]) -> float:
-    """Lower end of the one-sided 95% t-interval of the mean of paired differences. Where they are all alike, as many rows as
-    could have been alike by chance may each be one behind (exact binomial): few rows prove nothing.
+def inferior(differences: NDArray[np.float64], margin: float) -> float:
+    """p-value of the mean of paired differences being `margin` below zero or more: one-sided t-test. Where they are all alike,
+    that no row in so many is one behind if a share of them is (exact binomial): few rows prove nothing.
     """
-    n, mean, alpha = len(differences), float(differences.mean()), 1 - CONFIDENCE
+    n, spare = len(differences), float(differences.mean()) + margin
     if n < 2 or np.ptp(differences) < EQUAL:
-        return float(mean - (1 - alpha ** (1 / n)))
-    return mean - float(scipy.stats.t.ppf(CONFIDENCE, n - 1) * scipy.stats.sem(differences))
+        return float(min(1.0, max(0.0, 1 - spare)) ** n)
+    return float(scipy.stats.t.sf(spare / scipy.stats.sem(differences), n - 1))
 
 
 Figures = Callable[[NDArray[np.float64]], NDArray[np.float64]]

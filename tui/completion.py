@@ -47,7 +47,7 @@ def _commands() -> dict[str, str]:
 
 
 def _step_help(name: str) -> str:
-    return (grammar.options_of(name).__doc__ or "").partition("\n")[0]
+    return STEPS[grammar.ALIASES.get(name, name)].summary()
 
 
 def _arguments(command: str, word: str) -> dict[str, str]:

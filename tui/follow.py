@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -206,16 +207,16 @@ def status_of(status: str, failure: ev.RunFailed | None, exit_code: int | None) 
     return "starting" if status == "empty" else status
 
 
-def behind(state: RunState) -> str:
+def behind(ahead: Sequence[str]) -> str:
     """Whom a queued run waits for, "" for one that does not wait."""
-    if len(state.ahead) > 1:
-        return f"after {len(state.ahead)} runs"
-    return f"after {state.ahead[0].partition('-')[2] or state.ahead[0]}" if state.ahead else ""
+    if len(ahead) > 1:
+        return f"after {len(ahead)} runs"
+    return f"after {ahead[0].partition('-')[2] or ahead[0]}" if ahead else ""
 
 
 def _doing(state: RunState) -> str:
     if state.ahead:
-        return behind(state)
+        return behind(state.ahead)
     known = [step for step in state.steps.values() if step.total]
     return f"{known[-1].label} {known[-1].done}/{known[-1].total}" if known else ""
 

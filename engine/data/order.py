@@ -1,4 +1,4 @@
-"""Rows of a file that is sorted by class, brought into a mixed order: whoever looks at a part of the rows is to see all classes.
+"""Rows of a file that is sorted by class, brought into a mixed order, so that whoever looks at a part of them sees all classes.
 
 Other rows stay in the file's order, in which others count them too.
 """

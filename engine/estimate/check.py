@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from engine import caching, figures, files, inspection, memory, model
 from engine import events as ev
-from engine import figures, files, inspection, memory, model
 from engine.errors import EngineError, UsageError
 from engine.estimate import machine, parts, steps
 from engine.estimate.needs import Needs
@@ -39,6 +40,8 @@ HINTS = {
     "select_prompt": "set step.{index}.control = false, or use fewer demonstrations",
     "adjust_prompt": "set step.{index}.control = false, or use fewer demonstrations",
     "embed_prompt": "lower step.{index}.batch, or use fewer demonstrations",
+    "joint": "set calibration.chunk = 1, lower step.{index}.embed.batch, or use fewer demonstrations",
+    "evaluate": "lower evaluate.length, or step.{index}.rows",
     "export": "set step.{index}.verify = false",
 }
 
@@ -126,7 +129,10 @@ def check_disks(workspace: Workspace, found: Sequence[Piece], matrices: int) -> 
     hint = "--run-dir or COMPRESS_TUI_RUNS names a folder on another disk"
     weigh(workspace, "disk", new + there, free + there - shared, str(folder), hint)
     if cache:
-        hint = 'COMPRESS_TUI_CACHE names a folder on another disk; statistics = "sequential" needs none'
+        keeping = [piece.index for piece in found if piece.needs.cache]
+        steps = [caching.without(workspace.profile.step[index], f"step.{index}") for index in keeping]
+        enough = all(steps)  # else a step is left that needs the room
+        hint = caching.hint(itertools.chain.from_iterable(steps) if enough else ())
         weigh(workspace, "cache", cache, cache_free, str(cache_folder), hint)
 
 

@@ -22,14 +22,8 @@ from engine.registry import CRITERIA
 from engine.sensitivity.measure import head_groups
 from engine.sensitivity.options import SensitivityOptions
 
-WITHOUT_STATISTICS = ("uniform",)  # allocations that look at no input
 HALF = 0.5  # of the blocks are computed, on the mean, when one of them has changed
 COMPARED = 6  # passes over a window's logits to compare them with the dense model's
-
-
-def looks(options: PruneOptions) -> bool:
-    """Whether the allocation looks at the inputs of the model as it is."""
-    return options.allocation not in WITHOUT_STATISTICS
 
 
 def statistics(scene: Scene) -> Needs:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from engine import caching
 from engine.data.tasks import Task
 from engine.estimate import exporting, parts, planning, proposing, tuning
 from engine.estimate.needs import Needs, Work
@@ -61,7 +62,7 @@ def prune(scene: Scene, options: PruneOptions) -> Needs:
     dense = options.statistics == "dense"
     kept = FLOAT * parts.gram_numbers(sizes, whole_block=True) if dense else 0.0
     pruned = solved.beside(kept) if dense else parts.calibration_pass(sizes, gram).during(solved)
-    gathered = planning.statistics(scene).beside(kept) if dense or planning.looks(options) else Needs()
+    gathered = planning.statistics(scene).beside(kept) if dense or caching.looks(options) else Needs()
     planned = gathered.then(planning.planning(scene, options))
     return planned.then(pruned).then(Needs(disk=sizes.matrix_weights * number))
 
@@ -232,7 +233,7 @@ def joint(scene: Scene, options: JointOptions) -> Needs:
         out = out.then(per_level)
     for how in options.prunings:
         out = out.then(prune(scene, how))
-        scene = replace(scene, collected=scene.collected or how.statistics == "dense" or planning.looks(how))
+        scene = replace(scene, collected=scene.collected or how.statistics == "dense" or caching.looks(how))
     return out.beside(scene.sizes.loaded)
 
 

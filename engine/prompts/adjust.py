@@ -56,10 +56,15 @@ def adjusted(contest: Contest, options: AdjustPromptOptions, start: Prompt) -> t
     search(contest, options, adjuster.adjust(setting), baselines, rows)
     first = baselines[-1]
     race = contest.race
-    pick = partial(race.best, first)
+    pick: Pick = partial(race.best, first)
     if goal(options) == "length":
-        pick = partial(shortest.pick, race, first, options.max_loss)
+        pick = last
     return final(contest, options, first, rows), baselines, pick
+
+
+def last(indices: Sequence[int]) -> int:
+    """The winner, which was tried together with all others."""
+    return indices[-1]
 
 
 def goal(options: AdjustPromptOptions) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -18,6 +17,7 @@ import torch
 
 from engine import events as ev
 from engine import files
+from engine.data import order
 from engine.data.rows import Row
 from engine.errors import EngineError
 from engine.prompts import answers, calibration, needs, pool, room
@@ -202,10 +202,12 @@ def better(race: Race, start: int, learned: int, candidates: Sequence[int]) -> i
 
 
 def held_back(contest: Contest, options: EmbedPromptOptions) -> Sequence[Row]:
-    """Takes development rows by seed, at most half of them, out of the race for the training's checks."""
+    """Takes development rows by seed, at most half of them, out of the race for the training's checks; of each class its share,
+    so that those that choose keep theirs.
+    """
     rows, task, seed = list(contest.race.rows), contest.task, contest.workspace.profile.seed
     count = needs.set_apart(task, len(rows), options.rows)
-    held = pool.draw(rows, count, bool(task.labels), random.Random(f"{seed} checked"))
+    held = order.mixed(rows, f"{seed} checked")[:count]
     taken = {id(row) for row in held}  # equal rows are different ones
     contest.race.rows = [row for row in rows if id(row) not in taken]
     return held

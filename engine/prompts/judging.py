@@ -70,6 +70,20 @@ class Measured:
         found: NDArray[np.float64] = how.figure(sums_BK)
         return found
 
+    @property
+    def influence(self) -> NDArray[np.float64]:
+        """What each row adds to the figure, which is their mean [R]: its value or, of a figure of sums, the jackknife's
+        pseudo-value (Tukey 1958), moved by their mean's bias.
+        """
+        n = len(self.values)
+        if self.parts_RK is None:
+            return self.values
+        if n < 2:
+            return np.full(n, self.figure)
+        without_R = self.figures(self.sums.sum(0) - self.sums)
+        out: NDArray[np.float64] = self.figure + (n - 1) * (without_R.mean() - without_R)
+        return out
+
     def interval(self, seed: int) -> tuple[float, float]:
         """95%: Wilson's for right and wrong, else a bootstrap's percentiles."""
         if self.binary:
@@ -109,6 +123,13 @@ class Standing:
     def rows(self) -> int:
         return len(self.margins)
 
+    @property
+    def evidence(self) -> NDArray[np.float64]:
+        """What of the rows tells soonest that a prompt is worse than another: the margins, but for a figure of sums, in which
+        rows count differently, what they add to the skill.
+        """
+        return self.margins if self.measured.parts_RK is None else self.shares
+
     def leads(self, other: Standing) -> bool:
         """Whether the skill is ahead of another's on the same rows by a standard error of the paired difference, or more
         (the one-standard-error rule: Breiman et al., Classification and Regression Trees, 1984, section 3.4.3).
@@ -128,7 +149,8 @@ def of_choices(metric: str, log_probs_RC: NDArray[np.float64], gold: Sequence[in
     others_RC = log_probs_RC.copy()
     np.put_along_axis(others_RC, gold_R[:, None], -np.inf, axis=1)
     margins = of_gold - others_RC.max(1)
-    margins = margins / (margins.std() or 1.0)
+    spread = float(margins.std())
+    margins = margins / (spread if spread > statistics.EQUAL else 1.0)
     margin, figure = float(margins.mean()), measured.figure
     correct = log_probs_RC.argmax(1) == gold_R
     if measured.lower:
@@ -137,7 +159,7 @@ def of_choices(metric: str, log_probs_RC: NDArray[np.float64], gold: Sequence[in
     weight = rows / (rows + SETTLED) if measured.parts_RK is None else 0.5
     normal_R = normal + float(scipy.stats.norm.pdf(margin)) * (margins - margin)
     skill = weight * figure + (1 - weight) * normal
-    shares = weight * measured.values + (1 - weight) * normal_R
+    shares = weight * measured.influence + (1 - weight) * normal_R
     return Standing(measured, skill, margin, margins, correct, shares)
 
 
@@ -146,4 +168,4 @@ def of_answers(metric: str, answers: Sequence[str], references: Sequence[Sequenc
     measured = Measured.of(metric, answers, references)
     values = measured.values
     correct = measured.right if measured.binary else None
-    return Standing(measured, measured.figure, float(values.mean()), values, correct, values)
+    return Standing(measured, measured.figure, float(values.mean()), values, correct, measured.influence)

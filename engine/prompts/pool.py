@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from engine.data import tables
 from engine.data.clean import normalize
 from engine.data.options import CleanOptions
-from engine.data.rows import Row, check_template
-from engine.data.tasks import Task
+from engine.data.rows import Row, check_fields
+from engine.data.tasks import EVERY, Task
 from engine.errors import Unavailable, UsageError
 from engine.prompts.options import ALONE, MORE, SelectPromptOptions, StartedPromptOptions
 from engine.prompts.template import Prompt
@@ -54,10 +54,15 @@ def build(
 
 def distinct(prompts: Iterable[Prompt], first: Prompt, prefix: str = "") -> list[Prompt]:
     """`first` and the others that are no repetitions but for blanks, numbered."""
-    out = {normalize(first.text(), AS_IT_READS): first}
+    out = {_as_it_reads(first): first}
     for prompt in prompts:
-        out.setdefault(normalize(prompt.text(), AS_IT_READS), replace(prompt, name=f"{prefix}c{len(out):02d}"))
+        out.setdefault(_as_it_reads(prompt), replace(prompt, name=f"{prefix}c{len(out):02d}"))
     return list(out.values())
+
+
+def _as_it_reads(prompt: Prompt) -> str:
+    """Between marks, which keep the line breaks at its ends."""
+    return normalize(f"<{prompt.text().strip(' ')}>", AS_IT_READS)
 
 
 def combinations(
@@ -72,7 +77,8 @@ def combinations(
         instructions, templates, demonstrations(task, options, seed)
     ):
         origins = ", ".join(filter(None, (instruction.origin, which, origin)))
-        prompts.append(Prompt("", template, instruction.text, rows, origins, chat=task.chat))
+        said = instruction.text if instruction.text.strip() else ""
+        prompts.append(Prompt("", template, said, rows, origins, chat=task.chat))
     return [prompt for prompt in prompts if not prompt.same(plain(task))]
 
 
@@ -156,7 +162,8 @@ def literal(texts: Iterable[str], task: Task) -> list[str]:
 
 
 def check_templates(task: Task, templates: Sequence[str]) -> None:
-    """Raises UsageError for a template with a field that the task's rows do not have."""
-    row = (task.dev or task.test or task.train)[0]
+    """Raises UsageError for a template with a field that the task's rows do not have, Unavailable for one that some lack."""
+    rows = [(f"task {task.name}, {s} row {n}", r) for s in EVERY for n, r in enumerate(getattr(task, s), start=1)]
+    places, fields = [place for place, _ in rows], [row.fields for _, row in rows]
     for index, template in enumerate(templates):
-        check_template(template, row.fields, where=f"step templates.{index}")
+        check_fields(template, fields, lambda i: places[i], where=f"step templates.{index}")

@@ -84,6 +84,11 @@ class Race:
                 return rows
         return min(met)
 
+    def block(self, group: Sequence[int]) -> float:
+        """What it costs until all of the group have met a block of the rows that count, or all there are."""
+        rows = min(self.first + BLOCK, len(self.rows))
+        return sum(max(0, rows - self.met(c)) * self.price(self.tokens[c]) for c in group)
+
     def together(self, group: Sequence[int], amount: float) -> None:
         """Lets all of the group meet the same rows, as many as so much more is enough for, one that counts at least."""
         end, met, rows = self.spent + amount, 0, max(self.first + 1, self.reach(group, amount))

@@ -2,7 +2,8 @@
 
 While they meet more rows, one-sided paired tests, lenient about what counts as a loss, say who is given up: at alpha = 0.2.
 That no loss was seen is no proof that there is none: in the end a prompt must also be non-inferior, the lower end of the
-one-sided 95% interval of the paired difference above a margin (Piaggio et al. 2012, CONSORT's statement on such trials).
+one-sided 95% interval of the paired difference above a margin (Piaggio et al. 2012, CONSORT's statement on such trials), by
+Holm's p-value over all that are left: the shortest of many that lose too much may look harmless by chance.
 """
 
 from __future__ import annotations
@@ -45,18 +46,22 @@ def pick(race: Race, start: int, max_loss: float, candidates: Sequence[int]) -> 
     """The shortest of the candidates that are not behind the start and, by what the rows prove, lose at most `max_loss`; the
     start itself when there is none.
     """
-    for c in by_length(race, candidates):
-        if c == start or (lasting(race, c, start) and loss(race.standing(c), race.standing(start)) < max_loss):
-            return c
-    return start
+    shorter = [c for c in by_length(race, candidates) if c != start and lasting(race, c, start)]
+    risks = statistics.holm([risk(*in_common(race, c, start), max_loss) for c in shorter])
+    return next((c for c, p in zip(shorter, risks, strict=True) if p < 1 - statistics.CONFIDENCE), start)
 
 
-def loss(one: Standing, other: Standing) -> float:
-    """The most that `one` may lose against `other` on common rows, with 95% confidence; in the metric's units, of the skill
-    (of choices an estimate of the figure that is less noisy than the figure is).
+def risk(one: Standing, other: Standing, max_loss: float) -> float:
+    """p-value of `one` losing `max_loss` or more against `other` on the same rows; in the metric's units, of the skill (of
+    choices an estimate of the figure that is less noisy than the figure is).
     """
-    rows = min(one.rows, other.rows)
-    return -statistics.lower_end(one.shares[:rows] - other.shares[:rows])
+    return statistics.inferior(one.shares - other.shares, max_loss)
+
+
+def in_common(race: Race, one: int, other: int) -> tuple[Standing, Standing]:
+    """Both on the rows that both have met."""
+    rows = min(race.met(one), race.met(other))
+    return race.standing(one, rows), race.standing(other, rows)
 
 
 def by_length(race: Race, candidates: Sequence[int]) -> list[int]:
@@ -67,15 +72,16 @@ def by_length(race: Race, candidates: Sequence[int]) -> list[int]:
 def lasting(race: Race, candidate: int, start: int) -> bool:
     """Whether a candidate that is shorter than the start is level with it."""
     shorter = race.tokens[candidate] < race.tokens[start]
-    return shorter and not behind(race.standing(candidate), race.standing(start))
+    return shorter and not behind(*in_common(race, candidate, start))
 
 
 def behind(one: Standing, other: Standing) -> bool:
-    """Whether `one` is significantly worse than `other` on common rows: in right answers (exact, McNemar) or in margins."""
-    rows = min(one.rows, other.rows)
-    if one.correct is not None and other.correct is not None:
-        lost = int((other.correct[:rows] & ~one.correct[:rows]).sum())
-        won = int((one.correct[:rows] & ~other.correct[:rows]).sum())
+    """Whether `one` is significantly worse than `other` on the same rows: in right answers (exact, McNemar), where the metric
+    counts these, or in what tells it sooner.
+    """
+    if one.measured.binary:
+        lost = int((other.measured.right & ~one.measured.right).sum())
+        won = int((one.measured.right & ~other.measured.right).sum())
         if lost > won and scipy.stats.binomtest(lost, lost + won, 0.5, alternative="greater").pvalue < ALPHA:
             return True
-    return statistics.above_zero(other.margins[:rows] - one.margins[:rows], ALPHA)
+    return statistics.above_zero(other.evidence - one.evidence, ALPHA)

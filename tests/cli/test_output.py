@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from engine import events as ev
-from engine import registry
+from engine import registry, runs
 from engine.runs import Run
 from tui import output
 
@@ -59,6 +59,7 @@ def test_list_names_every_piece(cli: Cli, kind: str) -> None:
     names = registry.STEPS if kind == "steps" else registry.FAMILIES[kind].names()
     result = cli("list", kind)
     assert [line.split()[0] for line in result.out.splitlines()] == list(names)
+    assert [line for line in result.out.splitlines() if not line.endswith(".")] == [], "cut off within a sentence"
 
 
 def test_profile_list(cli: Cli, golden: Golden) -> None:
@@ -112,16 +113,16 @@ def several(record: Record, story: list[ev.Event]) -> list[Run]:
         [*story[:-1], ev.RunFinished(seconds=1.0, exit_code=4, seq=99, time=1.0)],
         [],
     ]
-    runs = []
+    made = []
     for index, events in enumerate(endings):
         run = record(events, f"2023111{index}T221320-small-ab1{index}")
         when = time.time() - 3600 * (len(endings) - index) - 5
         for file in (run.events_file, run.profile_file):
             os.utime(file, (when, when))
-        runs.append(run)
+        made.append(run)
     dead = {"host": os.uname().nodename, "boot": "an earlier one", "pid": 1, "process_started": 1.0, "heartbeat": 1.0}
-    (runs[3].path / "state.json").write_text(json.dumps(dead))
-    return runs
+    (made[3].path / "state.json").write_text(json.dumps(dead))
+    return made
 
 
 def test_runs(cli: Cli, golden: Golden, several: list[Run]) -> None:
@@ -145,6 +146,30 @@ def test_prune_older_removes_what_ended_before(cli: Cli, several: list[Run]) -> 
     result = cli("runs", "--prune-older", "3h")
     assert result.out.splitlines() == [run.name for run in reversed(several[:4])]
     assert [run.path.exists() for run in several] == [False] * 4 + [True] * 2
+
+
+def test_what_is_pruned_is_a_json_object_a_line(cli: Cli, several: list[Run]) -> None:
+    listed = [json.loads(line) for line in cli("runs", "--json").out.splitlines()]
+    gone = [json.loads(line) for line in cli("runs", "--json", "--prune-older", "3h").out.splitlines()]
+    assert [record["path"] for record in gone] == [str(run.path) for run in reversed(several[:4])]
+    assert [record | {"age": 0} for record in gone] == [record | {"age": 0} for record in listed[2:]]
+
+
+def test_runs_say_who_waits_for_whom(cli: Cli, record: Record) -> None:
+    names = ["20231114T221320-small-ab12", "20231114T221321-small-cd34"]
+    found = []
+    for at in (1, 2):
+        waits = ev.RunQueued(
+            run="x", profile="small", source="demo", steps=["prune"], ahead=names[:at], seq=1, time=1.0
+        )
+        found.append(record([waits], f"2023111{4 + at}T221320-small-ef5{at}"))
+    with runs.lock(found[0]), runs.lock(found[1]):
+        lines = cli("runs").out.splitlines()[1:]
+        records = [json.loads(line) for line in cli("runs", "--json").out.splitlines()]
+    assert ["○ queued after 2 runs  " in lines[0], "○ queued after small-ab12  " in lines[1]] == [True, True], lines
+    assert [one["ahead"] for one in records] == [names, names[:1]]
+    assert all(one["state"] == "○ queued" for one in records)
+    assert [json.loads(line)["ahead"] for line in cli("runs", "--json").out.splitlines()] == [[], []], "nobody waits"
 
 
 @pytest.mark.parametrize("age", ["", "30", "d", "-1d", "1.5d", "30 d"])
@@ -172,8 +197,11 @@ def test_report_prints_the_file_of_a_finished_run(cli: Cli, record: Record, stor
 
 
 def test_report_as_json(cli: Cli, record: Record, story: list[ev.Event]) -> None:
-    record(story)
-    assert json.loads(cli("report", "last", "--json").out)["winners"][0]["winner"] == "c01"
+    run = record(story)
+    (line,) = cli("report", "last", "--json").out.splitlines()
+    assert json.loads(line)["winners"][0]["winner"] == "c01"
+    (run.path / "result.json").write_text('{\n  "as": "written"\n}\n')
+    assert cli("report", "last", "--json").out == '{"as": "written"}\n'
 
 
 def test_what_a_newer_version_told_otherwise_is_said_and_left_out(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,6 +23,22 @@ def test_make_targets_exist() -> None:
     for target in ("demo", "test", "check", "bench", "screenshots"):
         done = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_benchmarks_without_their_data_are_skipped_and_named(
+    there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "bench")
+    monkeypatch.setenv("COMPRESS_TUI_DATA", str(tmp_path if there else tmp_path / "nowhere"))
+    began: list[str] = []
+    monkeypatch.setattr(subprocess, "run", lambda command, check: began.append(Path(command[-1]).name))
+    importlib.import_module("run").main()
+    for name in ("run", "place"):
+        del sys.modules[name]
+    assert began == (["startup.py", "prune.py", "scale.py", "sst2.toml"] if there else ["startup.py", "scale.py"])
+    skipped = [line.split(":")[0] for line in capsys.readouterr().out.splitlines() if "skipped" in line]
+    assert skipped == ([] if there else ["== prune.py", "== sst2.toml"])
 
 
 def test_constraints_pin_what_the_package_gives_a_range() -> None:

@@ -81,6 +81,7 @@ def test_nothing_is_wrong_with_what_a_run_would_take(check: Callable[..., Severa
         (("{text}", "{text:d}"), 2, ["task mood: {text:d} in the template", "hint: write {text}"]),
         (("test.jsonl", "tset.jsonl"), 3, ["tset.jsonl: no such file", "hint: did you mean 'test.jsonl'"]),
         (("file:text.txt", "file:txt.txt"), 3, ["calibration.source: no such file or folder", "did you mean 'text.txt'"]),
+        (('"demo"', '"model.gguf"'), 3, ["model.source: no such file or folder: model.gguf", "hint: "]),
         (('"demo"', '"./model"'), 3, ["model.source: no such file or folder", "hint: "]),
         (('task = "mood"\ncand', 'task = "mood"\ncalibration = "batch"\ndev_rows = 1\ncand'), 2, []),
     ],

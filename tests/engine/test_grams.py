@@ -229,12 +229,22 @@ def test_a_pass_that_dies_leaves_no_entry(bench: Any, cache: Path) -> None:
     assert list(cache.iterdir()) == []
 
 
-def test_a_full_disk_is_foreseen(bench: Any, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("step", "instead"),
+    [
+        ("use = 'prune'\nstatistics = 'dense'", '; none is needed with step.0.statistics = "sequential"'),
+        ("use = 'sensitivity'", ""),
+    ],
+)
+def test_a_full_disk_is_foreseen(
+    bench: Any, cache: Path, monkeypatch: pytest.MonkeyPatch, step: str, instead: str
+) -> None:
     workspace, said = bench(subject("llama"))
+    workspace.profile, workspace.step = profiles.parse(f"{ENTRY}[[step]]\n{step}\n", "test"), 0
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=4000))
     with pytest.raises(EngineError, match="GB are free") as caught:
         Grams.of(workspace, walk_over(workspace.subject))
-    assert "sequential" in str(caught.value.hint)
+    assert caught.value.hint == f"COMPRESS_TUI_CACHE names a folder on another disk{instead}"
     assert not said
     assert list(cache.iterdir()) == []
 

@@ -112,6 +112,17 @@ def test_a_users_task_survives_being_written() -> None:
         ("[task.sst2]\ntest = 'file:x'\nlabels = {a = 'b', c = 'd'}\n", "task", "'sst2' is a built-in task", None),
         ("[evaluate]\ntasks = ['sst3']\n", "evaluate.tasks", "unknown task 'sst3'", "did you mean 'sst2'"),
         ("[gate]\nperplexity_ratio = 0\n", "gate.perplexity_ratio", "Input should be greater than 0", None),
+        ("[evaluate]\nperplexity = 'dmeo'\n", "evaluate.perplexity", "unknown source of text 'dmeo'", "did you mean 'demo'"),
+        ("[evaluate]\nperplexity = 'flie:a.txt'\n", "evaluate.perplexity", "unknown source of", "did you mean 'file:PATH'"),
+        ("[calibration]\nsource = 'dmo'\n", "calibration.source", "unknown source of text 'dmo'", "did you mean 'demo'"),
+        ("[calibration]\nsource = 'none'\n", "calibration.source", "unknown source of text 'none'", "builtin, demo, file:PATH"),
+        ("[[step]]\nuse = 'evaluate'\nperplexity = 'wikitxt'\n", "step.2.perplexity", "unknown source of text", "stdlib"),
+        ("[[step]]\nuse = 'evaluate'\ntasks = ['sst2', 'sst3']\n", "step.2.tasks", "unknown task 'sst3'", "mean 'sst2'"),
+        ("[[step]]\nuse = 'finetune'\ndata = 'calbration'\n", "step.2.data", "unknown source", "mean 'calibration'?"),
+        ("[[step]]\nuse = 'finetune'\ndata = 'task:ssst2'\n", "step.2.data", "unknown task 'ssst2'", "did you mean 'sst2'"),
+        ("[[step]]\nuse = 'distill'\ndata = 'tsk:sst2'\n", "step.2.data", "unknown source of", "did you mean 'task:NAME'"),
+        ("[[step]]\nuse = 'distill'\nteacher = 'builtin:circle'\n", "step.2.teacher", "unknown built-in model", "linear"),
+        ("[[step]]\nuse = 'distill'\nstudent = 'a student'\n", "step.2.student", "unknown source of a model", "every-second"),
         ("[[step]]\nuse = 'prun'\n", "step.2.use", "unknown step 'prun'", "did you mean 'prune'"),
         ("[[step]]\nsparsity = 0.5\n", "step.2.use", "missing: which step this is", "known: "),
         ("[[step]]\nuse = 'prune'\nsparsity = 1.0\n", "step.2.sparsity", "Input should be less than 1", None),
@@ -144,6 +155,49 @@ def test_a_problem_is_told_with_its_key_and_a_hint(change: str, key: str, messag
     assert list(found) == [key]
     assert found[key][0].startswith(message)
     assert hint is None or hint in (found[key][1] or "")
+
+
+@pytest.mark.parametrize(
+    ("source", "message", "hint"),
+    [
+        ("builtin:nope", "unknown built-in model 'nope'", "known: linear"),
+        ("bultin:linear", "unknown source of a model 'bultin:linear'", "did you mean 'builtin:linear'?"),
+        ("pyhton:a.b:c", "unknown source of a model 'pyhton:a.b:c'", "did you mean 'python:PACKAGE.MODULE:FACTORY'?"),
+        ("models/llama/half", "unknown source of a model 'models/llama/half'", "./FOLDER"),
+        ("my model", "unknown source of a model 'my model'", "ORG/NAME"),
+    ],
+)
+def test_a_model_that_can_be_none_is_a_problem(source: str, message: str, hint: str) -> None:
+    (found,) = problems(SMALL, f"model.source='{source}'").items()
+    assert found[0] == "model.source"
+    assert found[1][0] == message
+    assert hint in (found[1][1] or "")
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["demoo", "gpt2", "org/name", "hub:org/name", "./folder", "a.gguf", "builtin:linear", "python:a.b:c", "/x:y"],
+)
+def test_a_model_that_may_be_one_is_left_to_the_run(source: str) -> None:
+    text = SMALL + f"[[step]]\nuse = 'distill'\nteacher = '{source}'\nstudent = '{source}'\n"
+    assert profile.parse(text, "p.toml", [f"model.source='{source}'"]).model.source.endswith(source.removeprefix("."))
+
+
+def test_every_text_and_task_that_there_is_may_be_named() -> None:
+    for source in ("demo", "stdlib", "self", "builtin", "file:a.txt", "hub:org/name/config:split"):
+        profile.parse(SMALL, "p.toml", [f"calibration.source='{source}'"])
+    mine = "[task.mine]\ntest = 'file:x'\nlabels = {a = 'b', c = 'd'}\n"
+    for data in ("calibration", "demo", "stdlib", "file:a.txt", "hub:org/name", "task:sst2", "task:mine"):
+        steps = f"[[step]]\nuse = 'finetune'\ndata = '{data}'\n[[step]]\nuse = 'evaluate'\nperplexity = 'none'\n"
+        profile.parse(SMALL + mine + steps, "p.toml", ["evaluate.perplexity=none", "evaluate.tasks=['mine']"])
+
+
+def test_names_are_told_beside_all_other_problems() -> None:
+    text = (
+        SMALL
+        + "[calibration]\nsource = 'dmo'\nsamples = 0\n[evaluate]\ntasks = ['sst3']\n[[step]]\nuse = 'fly'\ndata = 'x'\n"
+    )
+    assert set(problems(text)) == {"calibration.source", "calibration.samples", "evaluate.tasks", "step.2.use"}
 
 
 def test_all_problems_are_told_at_once() -> None:

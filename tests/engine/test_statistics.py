@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from engine.statistics import (
     Paired,
+    above_zero,
     compare,
     compare_means,
     holm,
-    lower_end,
+    inferior,
     mcnemar,
     mean_difference,
     mean_interval,
@@ -210,8 +211,20 @@ def test_of_a_gap_inside_the_noise_nothing_is_regained() -> None:
         assert found.gap == compare(top, BASE, 0)
 
 
-def test_the_lower_end_of_a_mean_difference() -> None:
+def test_a_loss_that_the_rows_exclude() -> None:
     # t(0.95, 3) = 2.353363; the standard error of 1, 2, 3, 4 is sqrt(5/12)
-    assert lower_end(np.array([1.0, 2.0, 3.0, 4.0])) == pytest.approx(2.5 - 2.353363 * (5 / 12) ** 0.5)
+    lower_end = 2.5 - 2.353363 * (5 / 12) ** 0.5
+    assert inferior(np.array([1.0, 2.0, 3.0, 4.0]), -lower_end) == pytest.approx(0.05)
     for rows in (1, 20, 200):
-        assert (1 + lower_end(np.zeros(rows))) ** rows == pytest.approx(0.05), "chance of no row in so many"
+        assert inferior(np.zeros(rows), 0.1) == pytest.approx(0.9**rows), "chance of no row in so many"
+    assert inferior(np.zeros(5), 2.0) == inferior(np.zeros(5), math.inf) == inferior(np.arange(5.0), math.inf) == 0.0
+    assert inferior(np.full(5, -0.5), 0.1) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("rows", "alpha", "above"), [(1, 0.9, False), (5, 0.02, False), (6, 0.02, True), (2, 0.2, False)]
+)
+def test_differences_that_are_all_alike_are_as_sure_as_their_number(rows: int, alpha: float, above: bool) -> None:
+    assert above_zero(np.ones(rows), alpha) == above
+    assert not above_zero(-np.ones(rows), alpha)
+    assert not above_zero(np.zeros(rows), alpha)

@@ -96,6 +96,7 @@ def test_every_step_and_word_is_offered_first_with_help() -> None:
     offered = completion.complete("")
     assert {*STEPS, *grammar.OTHER, "eval"} == set(offered)
     assert all(offered.values())
+    assert [name for name in (*STEPS, "eval") if not offered[name].endswith(".")] == [], "cut off within a sentence"
 
 
 @pytest.mark.parametrize("use", list(STEPS))

@@ -40,10 +40,10 @@ def show(
 
 
 def _entries(kind: str) -> dict[str, str]:
-    """Name and first line of description."""
+    """Name and description."""
     from engine.registry import FAMILIES, STEPS
 
     if kind == "steps":
-        return {name: (entry.options_model().__doc__ or "").partition("\n")[0] for name, entry in STEPS.items()}
+        return {name: entry.summary() for name, entry in STEPS.items()}
     family = FAMILIES[kind]
     return {name: family.summary(name) for name in family.names()}

@@ -32,17 +32,19 @@ class Form(StrEnum):
 
 def report(
     reference: Reference = "last",
-    as_json: Annotated[bool, typer.Option("--json", help="result.json instead of report.md.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="result.json, on one line, instead of report.md.")] = False,
 ) -> None:
     """Print a run's report."""
     from engine import runs
 
     run = runs.find(reference)
     file = run.path / ("result.json" if as_json else "report.md")
-    if file.is_file() and run.state().finished:
+    if not file.is_file() or not run.state().finished:
+        output.data(_made_now(run, as_json))
+    elif as_json:
+        output.data(strictjson.dumps(runs.read_json(file)))
+    else:
         output.data(file.read_text(encoding="utf-8").rstrip("\n"))
-        return
-    output.data(_made_now(run, as_json))
 
 
 def compare(
@@ -187,5 +189,5 @@ def _made_now(run: Run, as_json: bool) -> str:
         raise Unavailable("the run has not said anything yet", where=run.name)
     environment = runs.read_json(run.path / "environment.json")
     if as_json:
-        return strictjson.dumps(reports.result(state, environment), indent=2)
+        return strictjson.dumps(reports.result(state, environment))
     return reports.markdown(state, environment).rstrip("\n")

@@ -31,7 +31,7 @@ def list_runs(
     from engine import runs
 
     if prune_older is not None:
-        _prune(_seconds(prune_older))
+        _prune(_seconds(prune_older), as_json)
         return
     records = [_record(run) for run in runs.list_runs()]
     if as_json:
@@ -40,7 +40,7 @@ def list_runs(
     elif records:
         headers = ["run", "profile", "state", "age", "steps"]
         cells = [
-            [r["run"], r["profile"], r["state"], figures.age(r["age"]), f"{r['done']}/{r['steps']}"] for r in records
+            [r["run"], r["profile"], _waiting(r), figures.age(r["age"]), f"{r['done']}/{r['steps']}"] for r in records
         ]
         output.data("\n".join(output.table(headers, cells, right=["age", "steps"])))
     else:
@@ -99,12 +99,20 @@ def _record(run: Run) -> dict[str, Any]:
         "profile": state.profile,
         "status": state.status,
         "state": output.status(state),
+        "ahead": state.ahead,
         "exit_code": state.exit_code,
         "age": time.time() - _last_change(run),
         "done": sum(step.status == "done" for step in own),
         "steps": len(own),
         "path": str(run.path),
     }
+
+
+def _waiting(record: dict[str, Any]) -> str:
+    """A run's state, and whom it waits for."""
+    from tui.follow import behind
+
+    return f"{record['state']} {behind(record['ahead'])}".rstrip()
 
 
 def _last_change(run: Run) -> float:
@@ -119,10 +127,12 @@ def _seconds(age: str) -> float:
     return int(found[1]) * LENGTHS[found[2]]
 
 
-def _prune(seconds: float) -> None:
+def _prune(seconds: float, as_json: bool) -> None:
+    """Deletes the runs that ended so long ago, and says which: names, or records as of a list."""
     from engine import runs
 
     for run in runs.list_runs():
         if time.time() - _last_change(run) > seconds and not run.alive():
+            said = json.dumps(_record(run)) if as_json else run.name
             runs.remove(run)
-            output.data(run.name)
+            output.data(said)

@@ -86,8 +86,7 @@ class Steps(Listed):
                 self._take(stepedits.add(self.text, at, use), at)
 
         width = max(map(len, STEPS))
-        about = {name: (entry.options_model().__doc__ or "").partition("\n")[0] for name, entry in STEPS.items()}
-        kinds = {name: f"{name:<{width}}  {text}" for name, text in about.items()}
+        kinds = {name: f"{name:<{width}}  {entry.summary()}" for name, entry in STEPS.items()}
         self.app.push_screen(Pick("Which step?", kinds), chosen)
 
     def do_remove(self) -> None:

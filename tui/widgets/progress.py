@@ -21,7 +21,7 @@ def line(state: RunState, status: str, now: float, width: int) -> Text:
     """All that fits into `width` columns."""
     text = Text.assemble(" ", mark(status), no_wrap=True, overflow="ellipsis")
     if state.ahead:
-        return text.append(f"  {behind(state)}")
+        return text.append(f"  {behind(state.ahead)}")
     step = state.steps.get(state.current) if state.current is not None else None
     took = f"  {figures.duration(_took(state, now))}"
     if step and step.status == "running":

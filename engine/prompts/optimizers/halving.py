@@ -3,6 +3,7 @@
 The budget is split evenly over the rounds. Where the last of them could not spend their share, since few candidates soon have
 met all rows, the first get more: there most candidates are lost. Between rounds a one-sided paired t-test (alpha 0.02) may
 drop more than half, whoever is significantly behind the leader on common rows; the rest then has fewer rounds and more rows.
+Nobody goes before a block of rows, if the budget is enough for it: the best on a row or two is only lucky.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ def halve(race: Race, alive: list[int]) -> int:
     number = 0
     while number == 0 or len(alive) > 1:
         number += 1
-        race.together(alive, _share(race, alive, max(1, math.ceil(math.log2(len(alive))))))
+        share = _share(race, alive, max(1, math.ceil(math.log2(len(alive)))))
+        block = race.block(alive)
+        race.together(alive, max(share, block) if block <= race.left else share)
         alive = _next_round(race, alive, number)
     return alive[0]
 
@@ -61,14 +64,14 @@ def _next_round(race: Race, alive: list[int], number: int) -> list[int]:
     """The candidates that go on, best first; everybody's figures are reported."""
     order = race.ranked(alive)
     half = order[: max(1, math.ceil(len(order) / 2))]
-    leader = race.standing(order[0]).margins
-    survivors = [c for c in half if c == order[0] or not _behind(race.standing(c).margins, leader)]
+    met = min(map(race.met, alive))
+    leader = race.standing(order[0], met).evidence
+    survivors = [c for c in half if c == order[0] or not _behind(race.standing(c, met).evidence, leader)]
     for candidate in order:
         race.tell(candidate, number, candidate in survivors)
     return survivors
 
 
-def _behind(margins: np.ndarray, leader: np.ndarray) -> bool:
-    """Whether the leader's margins are significantly higher on the rows that both have met; a single row tells nothing."""
-    rows = min(len(margins), len(leader))
-    return statistics.above_zero(leader[:rows] - margins[:rows], ALPHA)
+def _behind(evidence: np.ndarray, leader: np.ndarray) -> bool:
+    """Whether the leader is significantly ahead on the same rows; a single row tells nothing."""
+    return statistics.above_zero(leader - evidence, ALPHA)

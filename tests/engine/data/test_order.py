@@ -1,4 +1,4 @@
-"""Rows sorted by class are found and mixed; a random order is left alone, and every beginning of a mixed one is in proportion."""
+"""Rows sorted by class are found and mixed; a random order is left alone; every beginning of a mixed one is in proportion."""
 
 from __future__ import annotations
 

@@ -48,6 +48,10 @@ RECOVER = '[[step]]\nuse = "recover"\nepochs = 1\nlearning_rate = 1e-3\n'
 DISTILL = '[[step]]\nuse = "distill"\nsteps = 4\nheld_out = 2\n'
 EXPORT = '[[step]]\nuse = "export"\n'
 SELECT = '[[step]]\nuse = "select_prompt"\ntask = "mood"\ncandidates = ["Yes or no?"]\nbudget = 30\n'
+EVALUATE = '[[step]]\nuse = "evaluate"\n'
+JOINT = (
+    '[[step]]\nuse = "joint"\ntask = "mood"\nlevels = [0.5]\nselect = { candidates = ["Yes or no?"], budget = 30 }\n'
+)
 EMBED = '[[step]]\nuse = "embed_prompt"\ntask = "mood"\nepochs = 2\nbatch = 4\nbudget = 60\ncontrol = true\n'
 GB = 10**9
 
@@ -161,6 +165,7 @@ compute = "{compute}"
     ("step", "words"),
     [(PRUNE, ["step.0 (prune)", "calibration.samples"]), (RECOVER, ["step.0 (recover)", "step.0.batch"]),
      (DISTILL, ["step.0 (distill)", "step.0.micro_batch"]),
+     (JOINT, ["step.0 (joint)", "step.0.embed.batch"]), (EVALUATE, ["step.0 (evaluate)", "evaluate.length", "step.0.rows"]),
      (EXPORT, ["step.0 (export)", "step.0.verify"]), ("", ["measuring", "evaluate.length"])],
 )  # fmt: skip
 def test_too_little_memory_is_refused_with_the_numbers(
@@ -190,6 +195,38 @@ def test_the_cache_may_lie_on_another_disk(begin: Callable[..., Run], monkeypatc
     monkeypatch.setattr(machine, "disk", lambda path: (2, 5000) if path == cache else (1, GB))
     refused(begin(PRUNE + 'statistics = "dense"\n'), "for the cache", str(cache), "COMPRESS_TUI_CACHE")
     assert execute(begin(PRUNE)) == 0
+
+
+@pytest.mark.parametrize(
+    ("steps", "instead"),
+    [
+        ([PRUNE + 'statistics = "dense"\n'], 'step.0.statistics = "sequential"'),
+        ([PRUNE + 'allocation = "owl"\n'], 'step.0.allocation = "uniform"'),
+        ([PRUNE + 'statistics = "dense"\nallocation = "owl"\n'],
+         'step.0.statistics = "sequential", step.0.allocation = "uniform"'),
+        ([PRUNE, '[[step]]\nuse = "quantize"\nsize_ratio = 0.9\n'], "step.1.bits in place of size_ratio"),
+        ([JOINT + '[step.prune]\nstatistics = "dense"\n'], 'step.0.prune.statistics = "sequential"'),
+        ([PRUNE, DISTILL], "step.1.cache = false"),
+        ([PRUNE + 'statistics = "dense"\n', DISTILL], 'step.0.statistics = "sequential", step.1.cache = false'),
+        (['[[step]]\nuse = "sensitivity"\n'], ""),
+        (['[[step]]\nuse = "sensitivity"\n', DISTILL], ""),
+    ],
+)  # fmt: skip
+def test_what_needs_no_cache_is_said_where_it_helps(
+    begin: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, steps: list[str], instead: str
+) -> None:
+    cache = files.cache_folder()
+    monkeypatch.setattr(machine, "disk", lambda path: (2, 0) if path == cache else (1, GB))
+    run = begin(*steps)
+    refused(run, "for the cache")
+    told = f"; none is needed with {instead}" if instead else ""
+    assert run.events()[-1].hint == f"COMPRESS_TUI_CACHE names a folder on another disk{told}"
+    if instead and "in place of" not in instead:
+        changes = [change.replace(" = ", "=") for change in instead.split(", ")]
+        followed = profiles.parse(run.profile_file.read_text(), "test", changes)
+        said: list[ev.Event] = []
+        pipeline.prepare(begin(), followed, said.append, lambda: False, allow_code=False)
+        assert "cache" not in {e.name for e in said if isinstance(e, ev.Estimated)}
 
 
 def test_on_one_disk_cache_and_run_are_added(begin: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import torch
 from fixtures.models import DEVICES, subject
 from fixtures.workspaces import workspace
 
-from engine.builtin import MODELS
+from engine import builtin
 from engine.evaluation.trial import Trial
 from engine.subject import Subject
 
@@ -51,7 +51,7 @@ def test_the_reference_is_the_dense_model_also_after_pruning(tmp_path: Path) -> 
 
 
 def test_a_module_on_its_features(tmp_path: Path) -> None:
-    module, features = MODELS["linear"](0)
+    module, features = builtin.linear(0)
     space = workspace(tmp_path / "run", subject("llama"))
     space.subject = Subject(module, "builtin:linear", "f", features=features)
     space._calibration = torch.from_numpy(features.x).float()

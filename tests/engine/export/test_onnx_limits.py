@@ -73,7 +73,7 @@ def rotated(kind: str, name: str = "llama") -> Subject:
 
 
 def classifier() -> Subject:
-    module, features = builtin.MODELS["linear"](0)
+    module, features = builtin.linear(0)
     return Subject(module.eval(), "builtin:linear", "linear", features=features)
 
 

@@ -97,7 +97,7 @@ def test_a_weight_that_overflows_while_it_is_written_is_named(name: str, tmp_pat
     if name == "streamed":
         mine = streamed(1e5, tmp_path / "model")
     elif name == "classifier":
-        module, features = builtin.MODELS["linear"](0)
+        module, features = builtin.linear(0)
         mine = Subject(module.eval(), "builtin:linear", "linear", features=features)
         weight, parameter = next(module.named_parameters())
         parameter.data.view(-1)[0] = 1e5

@@ -115,6 +115,17 @@ def test_checks_are_made_on_rows_of_every_class(tmp_path: Path) -> None:
     assert not {id(row) for row in held} & {id(row) for row in contest.race.rows}
 
 
+@pytest.mark.parametrize("rare", [2, 3, 5])
+def test_checks_leave_rows_of_a_rare_class_to_choose_by(rare: int, tmp_path: Path) -> None:
+    common = [row for row in toy().dev if row.gold == 0]
+    task = replace(toy(), dev=[*common, *(row for row in toy().dev if row.gold == 1)][: len(common) + rare])
+    contest = embed.Contest.open(at_work(tmp_path / "run", options(), task=task), options())
+    held = embed.held_back(contest, options(rows=64))
+    assert len(held) == len(task.dev) // 2
+    for rows in (held, contest.race.rows):
+        assert abs(sum(row.gold for row in rows) - rare / 2) <= 0.5
+
+
 @pytest.mark.parametrize(
     ("changes", "task", "where", "message"),
     [

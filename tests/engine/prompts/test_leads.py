@@ -35,6 +35,14 @@ def test_who_is_surer_by_far_leads_however_sure_both_are(margins: tuple[float, f
     assert one.shares.mean() - other.shares.mean() == pytest.approx(one.skill - other.skill)
 
 
+def test_margins_that_differ_by_rounding_are_all_alike() -> None:
+    """Divided by their spread of rounding they were of the order of 1e15."""
+    margins = np.full(8, 2.0)
+    margins[3] = np.nextafter(2.0, 3.0)
+    found = of_choices(ACCURACY, np.stack([margins, 0 * margins], 1), [0] * 8)
+    assert found.margin == pytest.approx(2.0)
+
+
 def test_what_both_get_right_is_no_evidence() -> None:
     references = [["a"]] * 6
     one, other = (of_answers("exact_match", ["a"] * n + ["b"] * (6 - n), references) for n in (5, 4))
@@ -56,8 +64,9 @@ def test_rows_that_one_alone_has_met_do_not_count() -> None:
 
 
 def test_a_single_row_is_no_lead() -> None:
-    assert not standing([True]).leads(standing([False]))
-    assert standing([True, True]).leads(standing([False, False]))
+    """Nor are two: by chance they are alike, and of this sign, in one of four cases."""
+    for rows, ahead in ((1, False), (2, False), (3, True)):
+        assert standing([True] * rows).leads(standing([False] * rows)) == ahead
     assert not statistics.above_zero(np.array([0.5]), 0.4)
 
 

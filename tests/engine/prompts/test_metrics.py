@@ -216,3 +216,30 @@ def test_a_metric_that_does_not_fit(changes: Any, said: str) -> None:
 def test_an_unknown_metric() -> None:
     with pytest.raises((UsageError, ValidationError), match="unknown metric 'acuracy'"):
         TaskOptions(test="file:x.csv", labels={"0": " a", "1": " b"}, metric="acuracy")
+
+
+def test_what_rows_add_to_a_figure_of_sums() -> None:
+    """The mean is the figure; leaving a row out changes it by what the row added, but for a constant."""
+    generator = np.random.default_rng(0)
+    for metric, told in (
+        ("macro_f1", (generator.standard_normal((60, 3)), generator.integers(0, 3, 60))),
+        ("accuracy", (generator.standard_normal((60, 3)), generator.integers(0, 3, 60))),
+    ):
+        measured = Measured.of(metric, *told)
+        assert measured.influence.mean() == pytest.approx(measured.figure)
+        without = [Measured.of(metric, *(np.delete(one, row, 0) for one in told)).figure for row in range(60)]
+        assert np.allclose(np.diff(measured.influence), -59 * np.diff(without))
+    assert Measured.of("macro_f1", told[0][:1], told[1][:1]).influence.shape == (1,)
+
+
+def test_the_jackknife_finds_the_spread_of_a_difference_of_macro_f1() -> None:
+    """The standard error from paired pseudo-values is the bootstrap's, give or take a fifth."""
+    generator = np.random.default_rng(1)
+    gold = (generator.random(400) < 0.2).astype(int)
+    one, other = (
+        Measured.of("macro_f1", np.stack([np.zeros(400), 1.5 * gold - 0.75 + noise], 1), gold)
+        for noise in generator.standard_normal((2, 400))
+    )
+    error = (one.influence - other.influence).std(ddof=1) / 20
+    paired = one.against(other, 0)
+    assert error == pytest.approx((paired.high - paired.low) / (2 * 1.96), rel=0.2)

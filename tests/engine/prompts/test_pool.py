@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -74,6 +75,21 @@ def test_repetitions_are_dropped_and_line_breaks_are_none() -> None:
     assert {(prompt.instruction, prompt.template) for prompt in found} == {
         (said, template) for said in ("", "Say.", "Say  it.") for template in ("Q: {text}\nA:", "Q: {text} A:")
     }
+
+
+def test_a_line_break_at_the_end_makes_another_prompt_and_a_blank_does_not() -> None:
+    templates = ["Q: {text}\nA:\n", "\nQ: {text}\nA:", " Q: {text}\nA: "]
+    found = pool.build(task(), options(templates=templates), 0)
+    assert [prompt.template for prompt in found] == ["Q: {text}\nA:", *templates[:2]]
+
+
+def test_a_template_that_some_rows_cannot_fill_is_refused() -> None:
+    whole = task()
+    lacking = [replace(row, fields={"text": row.text}) for row in whole.dev[:1]]
+    with pytest.raises(Unavailable, match="no text or number in column 'title'") as caught:
+        pool.build(replace(whole, dev=[*whole.dev, *lacking]), options(templates=["{title}: {text}"]), 0)
+    assert str(caught.value.where).endswith(f"dev row {len(whole.dev) + 1}")
+    assert "leave such rows out" in (caught.value.hint or "")
 
 
 @given(st.integers(0, 4), st.integers(1, 30))

@@ -121,6 +121,15 @@ def test_halving_spends_its_budget_when_nobody_is_clearly_behind(budget: int) ->
     assert race.left < 4
 
 
+@pytest.mark.parametrize("count", [16, 50, 100])
+def test_nobody_goes_before_a_block_of_rows(count: int) -> None:
+    planted = Planted([0.5] * (count - 1) + [0.9], 200)
+    race = planted.race(8 * count)
+    assert halving.choose(race) == count - 1
+    assert {race.met(candidate) for candidate in range(count)} == {8}
+    assert race.spent == 8 * count
+
+
 @pytest.mark.parametrize("kind", ["none", "batch"])
 def test_rows_of_a_search_calibrate_but_do_not_count(kind: str) -> None:
     race = Planted([0.6, 0.8], noise=0.2).race(1000, kind)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import scipy
 from fixtures.races import Planted
 
+from engine import statistics
 from engine.prompts import shortest
+from engine.prompts.judging import of_choices
 from engine.prompts.race import Race
 
 ROWS = 40  # what everybody met before the end
@@ -63,10 +66,48 @@ def test_the_margin_is_what_the_interval_leaves(seed: int) -> None:
         made.advance(candidate, 300)
     one, other = made.standing(1), made.standing(0)
     interval = scipy.stats.ttest_rel(one.shares, other.shares, alternative="greater").confidence_interval(0.95)
-    assert shortest.loss(one, other) == pytest.approx(-interval.low)
+    assert shortest.risk(one, other, -interval.low) == pytest.approx(0.05)
     lasts = shortest.lasting(made, 1, 0)
     found = [shortest.pick(made, 0, most, [0, 1]) for most in (-interval.low - 1e-6, -interval.low + 1e-6)]
     assert found == [0, int(lasts)]
+
+
+def test_the_more_are_tried_the_less_often_one_is_lucky() -> None:
+    """Six that lose exactly what is allowed, on margins of unit spread: one of them passes in no more than 5% of the draws
+    (where each is tried as if it were alone, in 19%).
+    """
+    generator, passed, alone = np.random.default_rng(0), 0, 0
+    for _ in range(300):
+        start = generator.standard_normal(300)
+        others = start - 0.1 + 0.5 * generator.standard_normal((6, 300))
+        risks = [statistics.inferior(one - start, 0.1) for one in others]
+        passed += min(statistics.holm(risks)) < 0.05
+        alone += min(risks) < 0.05
+    assert passed <= 0.08 * 300 < alone
+
+
+def test_who_passes_alone_may_not_pass_among_others() -> None:
+    """On 60 rows that are all alike, chance loses 6 points unseen with p = 0.94 ** 60 = 0.024: too much for one of three."""
+    made = alike(race([0.7] * 4, [50, 30, 20, 10]))
+    for candidate in range(4):
+        made.advance(candidate, 60)
+    assert shortest.pick(made, 0, 0.06, [0, 1]) == 1
+    assert shortest.pick(made, 0, 0.06, [0, 1, 2, 3]) == 0
+    assert shortest.pick(made, 0, 0.07, [0, 1, 2, 3]) == 3
+
+
+def test_of_macro_f1_the_loss_is_its_own() -> None:
+    """A start that finds half of a rare class, and a shorter one that never says it, right in as many rows."""
+    gold = [0] * 90 + [1] * 10
+    answers = {"start": [0] * 85 + [1] * 5 + [1] * 5 + [0] * 5, "never": [0] * 100}
+    start, never = (
+        of_choices("macro_f1", np.array([[1.0, 0.0] if a == 0 else [0.0, 1.0] for a in given]), gold)
+        for given in answers.values()
+    )
+    assert start.quality - never.quality > 0.2
+    assert shortest.risk(never, start, 0.02) > 0.5
+    assert start.leads(never)
+    assert not never.leads(start)
 
 
 def test_the_margin_decides_in_the_end_of_a_race() -> None:

@@ -177,7 +177,6 @@ sparsity = 0.3
         ('use = "finetune"\ndata = "stdlib"', "step.1.data"),
         ('use = "distill"\nteacher = "demo"', "step.1.teacher"),
         ('use = "distill"\nstudent = [0]', "step.1.student"),
-        ('use = "distill"\nteacher = "builtin:circle"', "step.1.teacher"),
         ('use = "sparse_train"\nstart = "scratch"\nmethod = "straight_through"\npattern = "2:7"', "linear.weight"),
     ],
 )
