@@ -14,7 +14,7 @@ def check(workspace: Workspace) -> None:
     """Writes down what the run begins with. Raises UsageError when it began with something else, and says with what."""
     file = workspace.run.checkpoints / "fingerprint.json"
     now: dict[str, Any] = {
-        "profile": _flat(workspace.profile.model_dump(mode="json")),
+        "profile": strictjson.defined(_flat(workspace.profile.model_dump(mode="json"))),
         "model": workspace.subject.fingerprint,
         "data": workspace.data_fingerprint(),
     }

@@ -57,6 +57,13 @@ def test_a_step_less_is_a_change(workspace: Workspace) -> None:
         fingerprint.check(workspace)
 
 
+def test_a_bound_without_end_is_no_change(workspace: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "fingerprint.json").unlink()
+    workspace.profile = profiles.parse(BEGUN, "begun.toml", ["gate.perplexity_ratio=inf"])
+    for _ in range(2):
+        fingerprint.check(workspace)
+
+
 def test_nothing_changed(workspace: Workspace, tmp_path: Path) -> None:
     before = (tmp_path / "fingerprint.json").read_bytes()
     fingerprint.check(workspace)

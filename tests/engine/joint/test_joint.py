@@ -35,7 +35,7 @@ epochs = 5
 batch = 4
 tokens = 4
 learning_rate = 5e-2
-rows = 10
+rows = 4
 """
 EXPORT = '[[step]]\nuse = "export"\nverify = false\n'
 
@@ -124,7 +124,7 @@ def test_the_prompt_is_kept_and_the_tables_are_written(whole: Run) -> None:
     assert "70% sparse + best prompt" in tested
     assert set(tested) <= {f"70% sparse + {kind} prompt" for kind in (*PROMPTS, "best")}
     met = {e.candidate for e in only(whole).grid.values() if e.level == "70%" and e.prompt != LORA}
-    assert len(tested) == len(met) >= 3, "one text and one soft prompt may be carried along"
+    assert len(tested) == len(met) >= 4, "one of the five may be the best"
     report = (whole.path / "report.md").read_text()
     for title in ("Levels and prompts", "Recovered", "Transfer"):
         assert f"## {title}" in report

@@ -74,7 +74,7 @@ def test_the_margin_is_what_the_interval_leaves(seed: int) -> None:
 
 def test_the_more_are_tried_the_less_often_one_is_lucky() -> None:
     """Six that lose exactly what is allowed, on margins of unit spread: one of them passes in no more than 5% of the draws
-    (where each is tried as if it were alone, in 19%).
+    (where each is tried as if it were alone, in a quarter).
     """
     generator, passed, alone = np.random.default_rng(0), 0, 0
     for _ in range(300):
