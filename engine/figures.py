@@ -24,6 +24,11 @@ def count(value: float | None) -> str:
     return _scaled(value, ("", "k", "M", "G", "T"), "")
 
 
+def several(number: int, thing: str, things: str = "") -> str:
+    """A number of things with its noun: 1 thread, 2 threads; `things` where the plural is not one s more."""
+    return f"{number} {thing if number == 1 else things or thing + 's'}"
+
+
 def share(value: float | None, digits: int = 1) -> str:
     """A share of 1 as per cent: 50.0%."""
     return NOTHING if value is None else f"{100 * value:.{digits}f}%"

@@ -143,7 +143,7 @@ class Narrator:
 
     def _speed_measured(self, event: ev.SpeedMeasured) -> list[str]:
         decode, prefill = figures.number(event.decode, 1), figures.number(event.prefill, 1)
-        threads = "1 thread" if event.threads == 1 else f"{event.threads} threads"
+        threads = figures.several(event.threads, "thread")
         return [f"{INDENT}{event.stage} on {threads}: decode {decode}, prefill {prefill} tokens/s"]
 
     def _candidate_scored(self, event: ev.CandidateScored) -> list[str]:

@@ -31,3 +31,11 @@ def test_a_measured_figure_of_a_task() -> None:
     assert not figures.judged("perplexity")
     shares = ["accuracy:x", "exact_match:x", "accuracy_norm:x", "chrf:x", "nll:x", "bytes"]
     assert [name for name in shares if figures.share_right(name)] == ["accuracy:x", "exact_match:x"]
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(0, ("0 matrices", "0 threads")), (1, ("1 matrix", "1 thread")), (2, ("2 matrices", "2 threads"))],
+)
+def test_one_thing_is_not_said_as_several(number: int, said: tuple[str, str]) -> None:
+    assert (figures.several(number, "matrix", "matrices"), figures.several(number, "thread")) == said

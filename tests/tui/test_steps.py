@@ -125,6 +125,22 @@ async def test_steps_are_changed_by_keys_and_taken_back(size: tuple[int, int]) -
         assert len(draft.check().step) == 3
 
 
+async def test_what_a_step_does_goes_on_below_its_beginning() -> None:
+    with open("mine.toml", "w") as file:
+        file.write(MINE)
+    app = app_on(profile="mine.toml")
+    async with app.run_test(size=SMALL) as pilot:
+        await settle(pilot)
+        await pilot.press("a", "a")
+        await settle(pilot)
+        lines = words(app).splitlines()
+        first = next(number for number, line in enumerate(lines) if " prune " in line and "Set weights" in line)
+        start, below = lines[first].index("Set weights"), lines[first + 1]
+        assert below[start - 2 : start].isspace()
+        assert not below[start].isspace()
+        assert " prune " not in below
+
+
 async def test_what_differs_from_another_profile_and_from_the_stored_one_is_shown() -> None:
     with open("mine.toml", "w") as file:
         file.write(MINE)

@@ -78,7 +78,7 @@ class Choice(Dialog[str]):
             yield Options()
 
     def on_mount(self) -> None:
-        self.target.show({name: f"{self.keys[name]}  {text}" for name, text in self.answers.items()})
+        self.target.show({name: f"{self.keys[name]}\t{text}" for name, text in self.answers.items()})
 
     @property
     def target(self) -> Options:

@@ -85,8 +85,7 @@ class Steps(Listed):
             if use:
                 self._take(stepedits.add(self.text, at, use), at)
 
-        width = max(map(len, STEPS))
-        kinds = {name: f"{name:<{width}}  {entry.summary()}" for name, entry in STEPS.items()}
+        kinds = {name: f"{name}\t{entry.summary()}" for name, entry in STEPS.items()}
         self.app.push_screen(Pick("Which step?", kinds), chosen)
 
     def do_remove(self) -> None:

@@ -59,7 +59,7 @@ class RunChart(Vertical):
         empty = self.query_one("#no-points", Static)
         empty.display = len(points) < 2
         if empty.display:
-            empty.update(f"{len(points)} point{'s' if len(points) != 1 else ''} of {curve} so far")
+            empty.update(f"{figures.several(len(points), 'point')} of {curve} so far")
         step = max(1, len(points) // (2 * width or 1))  # fewer new points than this would not be seen
         last = points[-1:] if step == 1 or state.finished else ()
         drawn = (state.run, curve, width, self.size.height, len(points) // step, last)

@@ -172,8 +172,7 @@ def report(draft: Draft, checked: Profile | ProfileError) -> Text:
     """What is wrong, or the steps in a line; then the changes."""
     text = Text()
     if isinstance(checked, ProfileError):
-        count = len(checked.problems)
-        text.append(f"✗ {count} problem{'s' if count != 1 else ''}\n", "red bold")
+        text.append(f"✗ {figures.several(len(checked.problems), 'problem')}\n", "red bold")
         for problem in checked.problems:
             text.append(f"{problem.key or draft.path.name}: ", "bold")
             text.append(f"{problem.message}\n")

@@ -102,7 +102,7 @@ def layers_line(state: RunState) -> Text:
     if not done:
         measured = len(state.layers.keys() & state.tried.keys())
         tried = f" · {measured} of them tried alone" if measured else ""
-        return Text(f"{len(state.layers)} matrices{tried}")
+        return Text(f"{figures.several(len(state.layers), 'matrix', 'matrices')}{tried}")
     sparsity = means.weighted((layer.sparsity, layer.parameters) for layer in done)
     bits = means.weighted((layer.bits, layer.parameters) for layer in done)
     error = means.mean(layer.error for layer in done)

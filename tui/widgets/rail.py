@@ -126,7 +126,7 @@ def _facts(state: RunState, width: int) -> list[Text]:
         model = state.model
         lines += [("model", model.source.rsplit("/", 1)[-1]), ("", model.architecture.removesuffix("ForCausalLM"))]
         lines += [("", f"{figures.count(model.parameters)} params"), ("", figures.size(model.bytes))]
-        lines += [("on", f"{model.device} {model.dtype}"), ("", f"{model.threads} threads")]
+        lines += [("on", f"{model.device} {model.dtype}"), ("", figures.several(model.threads, "thread"))]
     for artifact in state.artifacts:
         lines.append(("wrote", artifact.path.rsplit("/", 1)[-1]))
         lines.append(("", figures.size(artifact.bytes)))

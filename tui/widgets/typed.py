@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+from rich.table import Table
 from rich.text import Text
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
@@ -35,7 +36,7 @@ class FieldLine(TypedLine):
 
 
 class Options(OptionList, inherit_bindings=False):
-    """Entries to choose from, by the value that each stands for."""
+    """Entries to choose from, by the value that each stands for. What follows a tab in a line is a column of its own."""
 
     def __init__(self) -> None:
         super().__init__(markup=False)
@@ -52,7 +53,8 @@ class Options(OptionList, inherit_bindings=False):
         self._entries = entries
         found = {value: line for value, line in entries.items() if self._matches(line)}
         self.clear_options()
-        self.add_options(Option(Text(line), id=value) for value, line in found.items())
+        width = max((len(line.partition("\t")[0]) for line in entries.values()), default=0)
+        self.add_options(Option(_laid_out(line, width), id=value) for value, line in found.items())
         self.highlighted = list(found).index(marked) if marked in found else 0 if found else None
 
     def filter_by(self, text: str) -> None:
@@ -62,6 +64,18 @@ class Options(OptionList, inherit_bindings=False):
 
     def _matches(self, line: str) -> bool:
         return all(word in line.lower() for word in self.filter_text.lower().split())
+
+
+def _laid_out(line: str, width: int) -> Text | Table:
+    """The line; one with a tab as two columns, the first of this width, where what is long goes on below its beginning."""
+    name, tab, about = line.partition("\t")
+    if not tab:
+        return Text(line)
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(width=width, no_wrap=True)
+    grid.add_column()
+    grid.add_row(Text(name), Text(about))
+    return grid
 
 
 class Scroll(VerticalScroll, inherit_bindings=False):
