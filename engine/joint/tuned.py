@@ -54,7 +54,7 @@ def best_text(workspace: Workspace, options: JointOptions, carried: Prompt | Non
     """The best of the pool and of the level before's text, adjusted where the options say so."""
     contest = Contest.open(workspace.within("select"), options.selecting())
     more = [replace(carried, name=prefix(contest.workspace) + CARRIED)] if carried else []
-    winner = contest.decide(select.choose(contest, options.selecting(), more), [0])
+    winner = select.choose(contest, options.selecting(), more)
     adjusting = options.adjusting()
     if adjusting is None:
         return contest.race.prompts[winner]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from engine.prompts import pool, written
@@ -21,21 +22,21 @@ def run(workspace: Workspace, options: SelectPromptOptions) -> dict[str, Any]:
     if len(prompts) == 1:  # all but this is known beforehand, and what the model was compressed for is not lost for it
         workspace.log(f"{ALONE}, the model wrote nothing that can serve", "warning")
     contest.check_budget([length(workspace, prompt) for prompt in prompts])
-    winner = raced(contest, options, prompts)
-    return contest.settle(winner, [0], workspace.artifact("prompts").name)
+    return contest.settle(raced(contest, options, prompts), [0], workspace.artifact("prompts").name)
 
 
 def choose(contest: Contest, options: SelectPromptOptions, more: Sequence[Prompt] = ()) -> int:
-    """The one that wins the race of the pool and some `more`; the plain prompt is the first to enter it."""
+    """The one that is chosen of the pool and some `more`; the plain prompt is the first to enter the race."""
     return raced(contest, options, [*candidates(contest, options), *more])
 
 
 def raced(contest: Contest, options: SelectPromptOptions, prompts: Sequence[Prompt]) -> int:
-    """The index of the prompt that wins the race."""
+    """The index of the prompt that wins the race; of the plain one, the first, where the winner is hardly ahead of it."""
     for prompt in prompts:
         contest.enter(prompt)
-    winner: int = OPTIMIZERS.load(options.method).choose(contest.race)
-    return winner
+    race, plain = contest.race, 0
+    winner: int = OPTIMIZERS.load(options.method).choose(race)
+    return contest.decide(winner, [plain], partial(race.best, plain))
 
 
 def candidates(contest: Contest, options: SelectPromptOptions) -> list[Prompt]:

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fixtures.prompting import at_work, toy
+from fixtures.prompting import answering, at_work, toy
 
 from engine import events as ev
 from engine import foreseen, preflight
+from engine.data.rows import Row
 from engine.errors import Cancelled, UsageError
 from engine.prompts.options import SelectPromptOptions
 from engine.prompts.select import run
+from engine.prompts.template import Prompt
 from engine.registry import OPTIMIZERS
 from engine.workspace import Workspace
 
@@ -100,3 +102,25 @@ def test_cancelled_in_the_middle_of_a_race_and_run_again_it_chooses_the_same(
     assert run(working(tmp_path / "broken", step, again), step) == summary
     kinds = (ev.CandidateAdded, ev.PromptsCompared)
     assert [e for e in again if isinstance(e, kinds)] == [e for e in whole if isinstance(e, kinds)]
+
+
+@pytest.mark.parametrize(("lost", "won", "winner"), [(4, 5, "plain"), (1, 9, "c01")])
+@pytest.mark.parametrize("method", OPTIMIZERS.names())
+def test_a_winner_that_is_hardly_ahead_of_the_plain_prompt_is_not_chosen(
+    method: str, lost: int, won: int, winner: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 40 rows the plain prompt has 24 right; the other one leads by 1/40 or 8/40, with a standard error of 3/40."""
+    dev = [row.text for row in toy().dev]
+    assert len(dev) == 40
+
+    def margin(prompt: Prompt, row: Row) -> float:
+        at = dev.index(row.text) if row.text in dev else 0
+        right = lost <= at < 24 + won if prompt.instruction else at < 24
+        return 4.0 if right else -4.0
+
+    answering(monkeypatch, margin)
+    step, told = options(method=method, candidates=["True?"], calibration="none"), list[ev.Event]()
+    made = working(tmp_path / "run", step, told)
+    assert run(made, step)["winner"] == winner
+    met = {e.candidate: e.n for e in told if isinstance(e, ev.CandidateScored) and e.split == "dev"}
+    assert met == {"plain": 40, "c01": 40}
