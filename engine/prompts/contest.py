@@ -84,12 +84,12 @@ class Contest:
         needs.check_blocks(self.options, lengths, len(self.race.rows), f"step.{self.workspace.step}")
 
     def decide(self, winner: int, baselines: list[int], pick: Callable[[Sequence[int]], int] | None = None) -> int:
-        """The winner, or a baseline that is better: it meets as many rows as the winner (its calibration is fitted on them),
-        and `pick` chooses among them all, by default by rank.
+        """The winner, or what `pick` chooses among the baselines and it: they meet as many rows as the winner (their
+        calibration is fitted on them).
         """
         for index in baselines:
             self.race.catch_up(index, winner)
-        return pick([*baselines, winner]) if pick else self.race.ranked([*baselines, winner])[0]
+        return pick([*baselines, winner]) if pick else winner
 
     def settle(
         self, winner: int, baselines: list[int], folder: str, pick: Callable[[Sequence[int]], int] | None = None

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 import tomli
 from hypothesis import given
 from hypothesis import strategies as st
 from recorded import LARGE, MINE, SMALL, app_on, notices, settle, words
+from textual.pilot import Pilot
 
 from engine import profile
 from tui import stepedits
+from tui.app import CompressApp
 from tui.screens.steps import Steps
 
 TEXT = """# on top
@@ -101,13 +105,20 @@ def test_steps_on_one_line_and_no_steps_at_all() -> None:
     assert tomli.loads(stepedits.remove(stepedits.add(none, 0, "prune"), 0)) == tomli.loads(none)
 
 
-@pytest.mark.parametrize("size", [SMALL, LARGE], ids=["80x24", "160x45"])
-async def test_steps_are_changed_by_keys_and_taken_back(size: tuple[int, int]) -> None:
+@asynccontextmanager
+async def editing(size: tuple[int, int]) -> AsyncIterator[tuple[CompressApp, Pilot[int]]]:
+    """The app on a profile of one's own."""
     with open("mine.toml", "w") as file:
         file.write(MINE)
     app = app_on(profile="mine.toml")
     async with app.run_test(size=size) as pilot:
         await settle(pilot)
+        yield app, pilot
+
+
+@pytest.mark.parametrize("size", [SMALL, LARGE], ids=["80x24", "160x45"])
+async def test_steps_are_changed_by_keys_and_taken_back(size: tuple[int, int]) -> None:
+    async with editing(size) as (app, pilot):
         await pilot.press("a")
         await settle(pilot)
         assert isinstance(app.screen, Steps)
@@ -126,11 +137,7 @@ async def test_steps_are_changed_by_keys_and_taken_back(size: tuple[int, int]) -
 
 
 async def test_what_a_step_does_goes_on_below_its_beginning() -> None:
-    with open("mine.toml", "w") as file:
-        file.write(MINE)
-    app = app_on(profile="mine.toml")
-    async with app.run_test(size=SMALL) as pilot:
-        await settle(pilot)
+    async with editing(SMALL) as (app, pilot):
         await pilot.press("a", "a")
         await settle(pilot)
         lines = words(app).splitlines()
@@ -142,11 +149,7 @@ async def test_what_a_step_does_goes_on_below_its_beginning() -> None:
 
 
 async def test_what_differs_from_another_profile_and_from_the_stored_one_is_shown() -> None:
-    with open("mine.toml", "w") as file:
-        file.write(MINE)
-    app = app_on(profile="mine.toml")
-    async with app.run_test(size=SMALL) as pilot:
-        await settle(pilot)
+    async with editing(SMALL) as (app, pilot):
         app.screen.take("step.0.sparsity=0.65")
         mine = list(app.screen.drafts).index(str(app.screen.draft.path))
         await pilot.press("equals_sign", *["j"] * mine, "enter")
@@ -159,11 +162,7 @@ async def test_what_differs_from_another_profile_and_from_the_stored_one_is_show
 
 
 async def test_a_file_that_is_gone_differs_from_nothing() -> None:
-    with open("mine.toml", "w") as file:
-        file.write(MINE)
-    app = app_on(profile="mine.toml")
-    async with app.run_test(size=SMALL) as pilot:
-        await settle(pilot)
+    async with editing(SMALL) as (app, pilot):
         os.remove("mine.toml")
         mine = list(app.screen.drafts).index(str(app.screen.draft.path))
         await pilot.press("equals_sign", *["j"] * mine, "enter")
