@@ -86,11 +86,12 @@ def test_inside_the_noise_the_front_is_the_only_set_of_what_no_other_of_it_beats
     artifacts: list[Measured], random: Any
 ) -> None:
     kept = {one.run for one, good in zip(artifacts, archive.front(artifacts), strict=True) if good}
+    beaten = {one.run: {other.run for other in artifacts if archive.dominates(other, one)} for one in artifacts}
     fitting = []
     for size in range(len(artifacts) + 1):
-        for members in itertools.combinations(artifacts, size):
-            free = {one.run for one in artifacts if not any(archive.dominates(other, one) for other in members)}
-            fitting += [free] if free == {one.run for one in members} else []
+        for members in map(set, itertools.combinations(beaten, size)):
+            free = {name for name, by in beaten.items() if not by & members}
+            fitting += [free] if free == members else []
     assert fitting == [kept]
     random.shuffle(artifacts)
     assert {one.run for one, good in zip(artifacts, archive.front(artifacts), strict=True) if good} == kept

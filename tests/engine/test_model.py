@@ -248,23 +248,30 @@ def test_the_demo_models_folder_is_the_gguf(monkeypatch: pytest.MonkeyPatch) -> 
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     file = inspection.demo_model()
-    read: list[Any] = []  # what transformers makes of the file, which takes it half a minute
-    plain = AutoModelForCausalLM.from_pretrained
+    read: dict[Any, Any] = {}  # what transformers makes of the file, which takes it half a minute
+    plain = {auto: auto.from_pretrained for auto in (AutoModelForCausalLM, AutoTokenizer)}
 
-    def from_pretrained(*args: Any, **kwargs: Any) -> Any:
-        found = plain(*args, **kwargs)
-        read.extend([found] if "gguf_file" in kwargs else [])
-        return found
+    def reading(auto: Any) -> Callable[..., Any]:
+        def from_pretrained(*args: Any, **kwargs: Any) -> Any:
+            found = plain[auto](*args, **kwargs)
+            if "gguf_file" in kwargs:
+                read[auto] = found
+            return found
 
-    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", from_pretrained)
+        return from_pretrained
+
+    for auto in plain:
+        monkeypatch.setattr(auto, "from_pretrained", reading(auto))
     mine = load("demo")
     folders = [
         f for f in (files.cache_folder() / "models").iterdir() if f.suffix != ".part"
     ]  # another worker may be writing
     assert [folder.name.startswith(file.stem) for folder in folders] == [True]
     place: dict[str, Any] = {"pretrained_model_name_or_path": file.parent, "gguf_file": file.name}
-    direct_tokenizer = AutoTokenizer.from_pretrained(**place)
-    direct = read[0] if read else plain(**place, dtype=torch.float32)
+    direct, direct_tokenizer = (
+        read[auto] if auto in read else plain[auto](**place, **how)
+        for auto, how in ((AutoModelForCausalLM, {"dtype": torch.float32}), (AutoTokenizer, {}))
+    )
     ids = mine.token_ids("The film was a joy to watch, from its first")[None, :8]
     for text in (TEXT[:2000], "Größe — 東京 \u200b 🙂\n\n\tdef f(x):\n  return 1e-5", "  "):
         assert mine.tokenizer(text).input_ids == direct_tokenizer(text).input_ids

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -372,11 +371,9 @@ SLOW = ("samples = 8\nlength = 48", "samples = 48\nlength = 96")
 
 
 @pytest.mark.parametrize(("kind", "step"), [(ev.LayerPruned, PRUNE), (ev.CandidateAdded, SELECT)])
-def test_kill_9_loses_no_bit(begin: Callable[..., Run], worker: Any, kind: type[ev.Event], step: int) -> None:
+def test_kill_9_loses_no_bit(begin: Callable[..., Run], killed: Killing, kind: type[ev.Event], step: int) -> None:
     whole, run = begin(SLOW), begin(SLOW)
-    process = worker(run, in_a_step(kind, step))
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    killed(run, in_a_step(kind, step))
     state = run.state()
     assert (state.status, state.failure.where) == ("failed", "crashed")
     for one in (run, whole):
