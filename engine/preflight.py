@@ -10,24 +10,21 @@ from contextlib import nullcontext
 import torch
 
 from engine import figures, foreseen
-from engine.beforehand import prompt_steps, tasks
+from engine.beforehand import check_virtual_tokens, prompt_steps, tasks
 from engine.data.tasks import Task
 from engine.errors import UsageError
 from engine.evaluation.options import EvaluateStepOptions
 from engine.export import step as exporting
-from engine.export.format import ExportFormat
 from engine.export.options import ExportOptions
 from engine.foreseen import Foreseen, prunings
 from engine.joint import grid
 from engine.joint.options import JointOptions
 from engine.matrices import Matrix
 from engine.prompts import early, verbalizers
-from engine.prompts.options import EmbedPromptOptions
 from engine.pruning import step as pruning
 from engine.pruning.options import PruneOptions
 from engine.quantization import step as quantization
 from engine.quantization.options import QuantizeOptions
-from engine.registry import FORMATS
 from engine.sensitivity.options import SensitivityOptions
 from engine.training import early as trainings
 from engine.training import room
@@ -54,7 +51,8 @@ def check(workspace: Workspace, matrices: list[Matrix]) -> None:
     check_pruning(steps)
     check_quantizing(steps)
     check_exports(steps)
-    check_virtual_tokens(workspace)
+    for warning in check_virtual_tokens(workspace.profile):
+        workspace.log(warning, "warning")
     calibrated = [step for step in workspace.profile.step
                   if prunings(step) or isinstance(step, SensitivityOptions | QuantizeOptions)]  # fmt: skip
     if calibrated and workspace.profile.calibration.source != "self":
@@ -121,22 +119,6 @@ def check_exports(steps: Sequence[Foreseen]) -> None:
             made = None if met is None else met.subject
             with nullcontext() if met is None else met.hinting():
                 exporting.check_options(step.workspace, step.workspace.step, step.options, made)
-
-
-def check_virtual_tokens(workspace: Workspace) -> None:
-    """Refuses formats without room for the virtual tokens that a step before may choose; warns where another export of them
-    has it.
-    """
-    steps = workspace.profile.step
-    learned = [i for i, step in enumerate(steps) if any(isinstance(s, EmbedPromptOptions) for s in prompt_steps(step))]
-    later = [step for step in steps[learned[0] :] if isinstance(step, ExportOptions)] if learned else []
-    forms: dict[str, ExportFormat] = {step.format: FORMATS.load(step.format).FORMAT for step in later}
-    for name in (name for name, form in forms.items() if not form.adapters):
-        message = f"{name} has no room for the virtual tokens that step {learned[0] + 1} may choose"
-        if not any(form.adapters for form in forms.values()):
-            hint = 'format = "safetensors", in this step or in one more, or no virtual tokens'
-            raise UsageError(message, where="step.format", hint=hint)
-        workspace.log(f"{message}: with that file there is only the text behind them", "warning")
 
 
 def check_prompts(steps: Sequence[Foreseen]) -> None:

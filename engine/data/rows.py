@@ -41,9 +41,9 @@ def named(template: str) -> list[str]:
     return [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
 
 
-def check_template(template: str, fields: Iterable[str], where: str) -> None:
-    """Raises UsageError for a template without any field, with one that is not among `fields` or says how it is to be shown,
-    or with unbalanced braces.
+def check_template(template: str, fields: Iterable[str] | None, where: str) -> None:
+    """Raises UsageError for a template without any field, with one that is not among `fields` (None: they are not known yet) or
+    says how it is to be shown, or with unbalanced braces.
     """
     try:
         parts = [part for part in string.Formatter().parse(template) if part[1] is not None]
@@ -54,12 +54,12 @@ def check_template(template: str, fields: Iterable[str], where: str) -> None:
             written = f"{name}{f'!{conversion}' if conversion else ''}{f':{form}' if form else ''}"
             message = f"{{{written}}} in the template: a field is shown as it is, without a format or a conversion"
             raise UsageError(message, where=where, hint=f"write {{{name}}}, or {{{{{written}}}}} for plain braces")
-    names, known = named(template), list(fields)
+    names, known = named(template), list(fields or ())
     if not names:
         hint = f"name what to show of a row, as {{{known[0]}}}" if known else None
         raise UsageError("the template has no field: every row would read the same", where=where, hint=hint)
     for name in names:
-        if name not in known:
+        if fields is not None and name not in known:
             raise UsageError(f"unknown field {{{name}}} in the template", where=where, hint=did_you_mean(name, known))
 
 

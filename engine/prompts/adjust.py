@@ -13,8 +13,6 @@ from functools import partial
 from typing import Any
 
 from engine.data.rows import Row
-from engine.data.tasks import Task
-from engine.errors import UsageError
 from engine.prompts import needs, pool, shortest
 from engine.prompts.adjusting import Adjuster, Setting
 from engine.prompts.budget import Budget
@@ -40,7 +38,7 @@ def run(workspace: Workspace, options: AdjustPromptOptions) -> dict[str, Any]:
 def adjusted(contest: Contest, options: AdjustPromptOptions, start: Prompt) -> tuple[int, list[int], Pick]:
     """The best of what the adjuster makes of the start, what it is to beat (the start last), and how to choose among them."""
     workspace, scorer = contest.workspace, contest.scorer
-    check_method(workspace, contest.task, options)
+    needs.check_method(contest.task, options, f"step.{workspace.step}")
     plain = pool.plain(contest.task, prefix(workspace))
     baselines = list(dict.fromkeys([contest.enter(plain), contest.enter(start)]))
     dev = len(contest.race.rows)
@@ -83,19 +81,6 @@ def starting(contest: Contest, options: StartedPromptOptions) -> Prompt:
     chosen = None if options.names_start else latest_winner(workspace, task.name)
     start = chosen or pool.named_start(task, options, workspace.profile.seed)
     return replace(start, name=prefix(workspace) + pool.START)
-
-
-def check_method(workspace: Workspace, task: Task, options: AdjustPromptOptions) -> None:
-    """Raises UsageError for an adjuster that the task's prompts do not suit."""
-    if not getattr(ADJUSTERS.load(options.method), "LEADS", False):
-        return
-    where = f"step.{workspace.step}.method"
-    if task.chat != "off":
-        message = f"{options.method} changes an instruction that leads a plain text, and the task is asked as a chat"
-        raise UsageError(message, where=where, hint='chat = "off", or another method')
-    if task.generation:
-        message = f"{options.method} follows the loss of choices, and the task has free answers"
-        raise UsageError(message, where=where, hint="another method: see compress-tui list adjusters")
 
 
 def limit(options: AdjustPromptOptions, tokens: int, rows: int) -> float:
@@ -143,7 +128,11 @@ def afforded(contest: Contest, ask: Sequence[Prompt], rows: int, most: float, nu
         cost = rows * race.price(length(contest.workspace, prompt)) if known is None else 0
         if cost and cost > most - race.spent:
             break
-        out += meet(contest, [contest.enter(named(contest, prompt))], rows, number)
+        index = contest.enter(named(contest, prompt))
+        found = meet(contest, [index], rows, number)
+        if race.met(index) < rows:  # the minutes are over
+            break
+        out += found
     return out
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engine.errors import UsageError
-from engine.prompts import adjust, embed, needs, pool, room
+from engine.prompts import embed, needs, pool, room
 from engine.prompts.contest import Contest, fitting_task, length
 from engine.prompts.context import SHORTER
 from engine.prompts.forward import positions
@@ -29,7 +29,7 @@ def check(workspace: Workspace, options: PromptStepOptions) -> None:
     for warning in pool.literal(given(options), task):
         workspace.log(warning, "warning")
     if isinstance(options, AdjustPromptOptions):
-        adjust.check_method(workspace, task, options)
+        needs.check_method(task, options, where)
     if isinstance(options, EmbedPromptOptions):
         contest = Contest(workspace, options, task, Scorer(workspace.subject))
         embed.held_back(contest, options)

@@ -16,6 +16,8 @@ from engine.prompts.soft import Soft
 from engine.subject import Subject
 
 SHORTEST_PREFIX = 8
+WINDOWS = ("sliding_window", "window_size", "attention_chunk_size")  # of Mistral and many others, GPT-Neo, Llama 4
+UNMASKED = {"mpt"}  # whose ALiBi goes by a key's place in the cache
 
 
 @dataclass(frozen=True)
@@ -50,15 +52,17 @@ class Beginning:
 
 
 def begin(subject: Subject, tokens: tuple[int, ...], soft: Soft | None) -> Beginning:
-    """Encodes the virtual tokens and the text's shared ones; few of the latter are left to the rows."""
+    """Encodes the virtual tokens and the text's shared ones; few of the latter are left to the rows, and all where the model
+    keeps a state of the whole text.
+    """
     module: Any = subject.module
     past, length = (soft.past(subject), soft.tokens) if soft else (None, 0)
     if len(tokens) < SHORTEST_PREFIX:
         return Beginning(past, length, 0)
     ids = torch.tensor([tokens], device=subject.device)
     virtual = {} if past is None else {"past_key_values": past}
-    past = module(ids, use_cache=True, logits_to_keep=1, **virtual).past_key_values
-    return Beginning(past, length + len(tokens), len(tokens))
+    past = getattr(module(ids, use_cache=True, logits_to_keep=1, **virtual), "past_key_values", None)
+    return Beginning(past, length + len(tokens), len(tokens)) if may_be_shared(past) else Beginning(None, 0, 0)
 
 
 def predictions(subject: Subject, sequences: Sequence[Sequence_], begun: Beginning) -> torch.Tensor:
@@ -101,11 +105,21 @@ def first_token(tokenizer: Any) -> int:
     return next((i for i in (tokenizer.bos_token_id, tokenizer.eos_token_id) if i is not None), 0)
 
 
+def may_be_shared(past: Any) -> bool:
+    """Whether rows may go on from copies of a cache: it holds keys and values of every position and nothing else."""
+    layers = getattr(past, "layers", [])
+    held = (hasattr(layer, "batch_repeat_interleave") and not hasattr(layer, "conv_states") for layer in layers)
+    return bool(layers) and all(held)
+
+
 def may_be_padded(subject: Subject, longest: int) -> bool:
-    """Whether rows behind a beginning may be padded: not where a sliding window would count the padding."""
-    config: Any = subject.module.config
-    window = getattr(config.get_text_config(), "sliding_window", None)
-    return window is None or longest <= window
+    """Whether rows behind a beginning may be padded: not where a window or a chunk of attention, or distances of positions that
+    are counted without the mask, would count the padding.
+    """
+    module: Any = subject.module
+    config = module.config.get_text_config()
+    windows = [window for name in WINDOWS if (window := getattr(config, name, None)) is not None]
+    return config.model_type not in UNMASKED and longest <= min(windows, default=longest)
 
 
 def positions(subject: Subject) -> int | None:

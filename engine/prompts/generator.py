@@ -25,7 +25,8 @@ from engine.subject import Subject
 def generated(scorer: Scorer, how: Generation, prompt: Prompt, rows: Sequence[Row]) -> tuple[str, ...]:
     """An answer a row. Raises UsageError where a prompt and an answer leave no room for a row."""
     sequences = fitting(scorer, how, prompt, rows)
-    keys = [scorer.key(s, prompt.soft, how.tokens, how.stop) for s in sequences]
+    last = sorted(ends(scorer.subject), key=str)
+    keys = [scorer.key(s, prompt.soft, how.tokens, how.stop, last) for s in sequences]
     decoder = Decoder(scorer.subject, how)
     found = scorer.known(sequences, keys, prompt.soft, decoder.decode, how.tokens)
     scorer.tell(len(rows), len(rows))

@@ -1,4 +1,4 @@
-"""What a prompt step needs of its task and its budget: all of it is known without a model. No torch here.
+"""What a prompt step needs of its task and its budget: all of it is known without a model. No torch here, but for adjusters.
 
 Every prompt that is chosen from meets a block of rows at least, or all there are: the best on a row or two is only lucky.
 """
@@ -20,6 +20,7 @@ from engine.prompts.options import (
     StartedPromptOptions,
 )
 from engine.prompts.template import Prompt
+from engine.registry import ADJUSTERS
 
 EMBEDDED = 4  # prompts of an embed_prompt step: plain, start, what the virtual tokens say, and these
 
@@ -28,6 +29,18 @@ def check_task(task: Task, options: JudgedOptions) -> None:
     """Raises UsageError for a calibration that the task has no use for, or rows that lack a class."""
     check_calibration(task, options)
     classes.check(task, options)
+
+
+def check_method(task: Task, options: AdjustPromptOptions, where: str) -> None:
+    """Raises UsageError for an adjuster that the task's prompts do not suit. Loads it, and with it what it computes with."""
+    if not getattr(ADJUSTERS.load(options.method), "LEADS", False):
+        return
+    if task.chat != "off":
+        message = f"{options.method} changes an instruction that leads a plain text, and the task is asked as a chat"
+        raise UsageError(message, where=f"{where}.method", hint='chat = "off", or another method')
+    if task.generation:
+        message = f"{options.method} follows the loss of choices, and the task has free answers"
+        raise UsageError(message, where=f"{where}.method", hint="another method: see compress-tui list adjusters")
 
 
 def check_calibration(task: Task, options: JudgedOptions) -> None:
@@ -47,7 +60,7 @@ def begun(task: Task, options: PromptStepOptions, seed: int, where: str) -> list
     """
     if isinstance(options, SelectPromptOptions):
         written.check(task, options, where)
-        return pool.build(task, options, seed, written=pool.awaited(options))
+        return pool.build(task, options, seed, where, pool.awaited(options))
     assert isinstance(options, StartedPromptOptions)
     start = pool.named_start(task, options, seed)
     if isinstance(options, EmbedPromptOptions):

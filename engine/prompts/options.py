@@ -89,6 +89,13 @@ class SelectPromptOptions(PromptStepOptions):
     def _known_method(cls, name: str) -> str:
         return OPTIMIZERS.check(name)
 
+    @field_validator("pool")
+    @classmethod
+    def _file(cls, source: str | None) -> str | None:
+        if source is not None and not source.startswith("file:"):
+            raise ValueError('must be "file:PATH"')
+        return source
+
     @field_validator("demonstrations")
     @classmethod
     def _counts(cls, counts: list[int]) -> list[int]:

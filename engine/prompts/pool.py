@@ -46,10 +46,10 @@ class Instruction:
 
 
 def build(
-    task: Task, options: SelectPromptOptions, seed: int, prefix: str = "", written: Sequence[Instruction] = ()
+    task: Task, options: SelectPromptOptions, seed: int, where: str = "step", written: Sequence[Instruction] = ()
 ) -> list[Prompt]:
-    """The baseline and every other combination, without repetitions; `prefix` sets the names of several pools apart."""
-    return distinct(combinations(task, options, seed, written), plain(task, prefix), prefix)
+    """The baseline and every other combination, without repetitions."""
+    return distinct(combinations(task, options, seed, where, written), plain(task))
 
 
 def distinct(prompts: Iterable[Prompt], first: Prompt, prefix: str = "") -> list[Prompt]:
@@ -66,10 +66,13 @@ def _as_it_reads(prompt: Prompt) -> str:
 
 
 def combinations(
-    task: Task, options: SelectPromptOptions, seed: int, written: Sequence[Instruction] = ()
+    task: Task, options: SelectPromptOptions, seed: int, where: str = "step", written: Sequence[Instruction] = ()
 ) -> list[Prompt]:
-    """Instructions x templates x demonstrations, those of the options and the `written` ones, but for the plain prompt."""
-    check_templates(task, options.templates)
+    """Instructions x templates x demonstrations, those of the options and the `written` ones, but for the plain prompt.
+    `where` is the step's place in the profile.
+    """
+    for index, text in enumerate(options.templates):
+        check_shown(text, task, f"{where}.templates.{index}")
     templates = [(task.template, ""), *((text, f"template {i}") for i, text in enumerate(options.templates, start=1))]
     instructions = [Instruction(), *given(options), *written]
     prompts = []
@@ -161,9 +164,8 @@ def literal(texts: Iterable[str], task: Task) -> list[str]:
             for text, name in shown.items()]  # fmt: skip
 
 
-def check_templates(task: Task, templates: Sequence[str]) -> None:
+def check_shown(template: str, task: Task, where: str) -> None:
     """Raises UsageError for a template with a field that the task's rows do not have, Unavailable for one that some lack."""
     rows = [(f"task {task.name}, {s} row {n}", r) for s in EVERY for n, r in enumerate(getattr(task, s), start=1)]
     places, fields = [place for place, _ in rows], [row.fields for _, row in rows]
-    for index, template in enumerate(templates):
-        check_fields(template, fields, lambda i: places[i], where=f"step templates.{index}")
+    check_fields(template, fields, lambda i: places[i], where)

@@ -66,6 +66,17 @@ def following(text: str, word: str, chat: str) -> str:
 
 
 def tokens(texts: Sequence[str], prompt: Prompt, tokenizer: Any) -> list[list[int]]:
-    """Token ids of each text; a chat template has written the special ones itself."""
-    ids: list[list[int]] = tokenizer(list(texts), add_special_tokens=prompt.chat == "off").input_ids
-    return ids
+    """Token ids of each text, which is to be gone on from; a chat template has written the special ones itself."""
+    if prompt.chat != "off":
+        made: list[list[int]] = tokenizer(list(texts), add_special_tokens=False).input_ids
+        return made
+    return opened(texts, tokenizer)
+
+
+def opened(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:
+    """Token ids of each text behind what the tokenizer puts ahead of one, but without what it puts at the end."""
+    ids: list[list[int]] = tokenizer(list(texts)).input_ids
+    (whole,), (bare,) = tokenizer(["a"]).input_ids, tokenizer(["a"], add_special_tokens=False).input_ids
+    ends = (i for i in range(len(bare), len(whole) + 1) if bare and whole[i - len(bare) : i] == bare)
+    closing = len(whole) - next(ends, len(whole))
+    return [one[: len(one) - closing] for one in ids]

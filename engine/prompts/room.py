@@ -9,12 +9,14 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 
+import torch
+
 from engine.data.rows import Row
 from engine.data.tasks import Task
 from engine.errors import UsageError
 from engine.prompts import context, needs, pool
 from engine.prompts.contest import Contest, length
-from engine.prompts.forward import positions
+from engine.prompts.forward import may_be_shared, positions
 from engine.prompts.options import EmbedPromptOptions
 from engine.prompts.soft import beginning
 from engine.prompts.template import Prompt
@@ -80,10 +82,15 @@ def check_answers(contest: Contest) -> None:
 
 
 def check_form(contest: Contest, options: EmbedPromptOptions) -> None:
-    """Raises UsageError where the model's keys and values cannot be a prefix of so many tokens."""
+    """Raises UsageError where the model's keys and values cannot be a prefix of so many tokens, or no text goes on from any."""
+    subject, where = contest.workspace.subject, f"step.{contest.workspace.step}.form"
     if options.form == "prefix":
         try:
-            beginning(options.form, contest.workspace.subject, [0] * options.tokens)
+            beginning(options.form, subject, [0] * options.tokens)
         except UsageError as error:
-            where = f"step.{contest.workspace.step}.form"
             raise UsageError(error.message, where=where, hint=error.hint) from error
+    with torch.no_grad():
+        shared = may_be_shared(beginning("soft", subject, [0]).past(subject))
+    if not shared:
+        message = "virtual tokens are keys and values that a text goes on from, and this model keeps a state instead"
+        raise UsageError(message, where=where, hint="select_prompt and adjust_prompt work")

@@ -42,7 +42,7 @@ def raced(contest: Contest, options: SelectPromptOptions, prompts: Sequence[Prom
 def candidates(contest: Contest, options: SelectPromptOptions) -> list[Prompt]:
     """The pool; what of it says the same twice is left out and counted."""
     task, names, seed = contest.task, prefix(contest.workspace), contest.workspace.profile.seed
-    every = pool.combinations(task, options, seed, instructions(contest, options))
+    every = pool.combinations(task, options, seed, f"step.{contest.workspace.step}", instructions(contest, options))
     prompts = pool.distinct(every, pool.plain(task, names), names)
     repeated = len(every) + 1 - len(prompts)
     if repeated:

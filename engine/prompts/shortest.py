@@ -3,7 +3,7 @@
 While they meet more rows, one-sided paired tests, lenient about what counts as a loss, say who is given up: at alpha = 0.2.
 That no loss was seen is no proof that there is none: in the end a prompt must also be non-inferior, the lower end of the
 one-sided 95% interval of the paired difference above a margin (Piaggio et al. 2012, CONSORT's statement on such trials), by
-Holm's p-value over all that are left: the shortest of many that lose too much may look harmless by chance.
+Holm's p-value over all that met those rows, whoever has left since: of many that lose too much one may look harmless by chance.
 """
 
 from __future__ import annotations
@@ -30,25 +30,27 @@ def choose(
     places, and all share what is left. The `first` rows say who may come in, and count no more then.
     """
     waiting = [c for c in by_length(race, candidates) if c != start and lasting(race, c, start)]
-    race.first, alive = first, list[int]()
+    race.first, alive, tried = first, list[int](), list[int]()
     for left in range(ROUNDS, 0, -1):
         free = most - len(alive)
         alive, waiting = [*alive, *waiting[:free]], waiting[free:]
         race.together([start, *alive], race.left / left)
         before = [c for c in alive if race.met(c) > race.first]
+        tried += [c for c in before if c not in tried]
         alive = [c for c in before if lasting(race, c, start)]
         for index in (start, *before):
             race.tell(index, ROUNDS - left + 1, index == start or index in alive)
-    return pick(race, start, max_loss, [start, *alive])
+    return pick(race, start, max_loss, [start, *tried])
 
 
 def pick(race: Race, start: int, max_loss: float, candidates: Sequence[int]) -> int:
     """The shortest of the candidates that are not behind the start and, by what the rows prove, lose at most `max_loss`; the
-    start itself when there is none.
+    start itself when there is none. `candidates` are all that met these rows, those that have left too.
     """
-    shorter = [c for c in by_length(race, candidates) if c != start and lasting(race, c, start)]
+    shorter = [c for c in by_length(race, candidates) if race.tokens[c] < race.tokens[start]]
     risks = statistics.holm([risk(*in_common(race, c, start), max_loss) for c in shorter])
-    return next((c for c, p in zip(shorter, risks, strict=True) if p < 1 - statistics.CONFIDENCE), start)
+    proven = [c for c, p in zip(shorter, risks, strict=True) if p < 1 - statistics.CONFIDENCE]
+    return next((c for c in proven if lasting(race, c, start)), start)
 
 
 def risk(one: Standing, other: Standing, max_loss: float) -> float:

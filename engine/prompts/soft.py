@@ -63,7 +63,8 @@ class Soft:
         module: Any = subject.module
         if self.form == "soft":
             embeddings = self.weight_NW.to(subject.device, subject.dtype)
-            return module(inputs_embeds=embeddings[None], use_cache=True, logits_to_keep=1).past_key_values
+            made = module(inputs_embeds=embeddings[None], use_cache=True, logits_to_keep=1)
+            return getattr(made, "past_key_values", None)
         weight_NW = self.weight_NW.to(subject.device, computing(subject))
         parts = weight_NW.view(self.tokens, 2 * self.layers, self.heads, -1).permute(1, 2, 0, 3)[:, None]
         cache = DynamicCache(config=module.config)

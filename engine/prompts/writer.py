@@ -12,7 +12,7 @@ import torch
 
 from engine.prompts.cache import ScoreCache
 from engine.prompts.forward import ends
-from engine.prompts.rendering import rendered
+from engine.prompts.rendering import opened, rendered
 from engine.prompts.requests import Answer
 from engine.prompts.scorer import conditions
 from engine.subject import Subject
@@ -20,6 +20,7 @@ from engine.weights import weights_hash
 
 BATCH = 16  # requests that are answered together
 TEMPERATURE, TOP_P = 0.8, 0.95
+VERSION = "transformers_version"
 
 
 @dataclass
@@ -33,8 +34,10 @@ class Writer:
 
     @cached_property
     def weights(self) -> str:
-        """Who writes; known once something is to be written."""
-        return conditions(self.subject, weights_hash(self.subject.module))
+        """Who writes, and how by the model's own account; known once something is to be written."""
+        module: Any = self.subject.module
+        how = sorted((key, value) for key, value in module.generation_config.to_dict().items() if key != VERSION)
+        return f"{conditions(self.subject, weights_hash(module))} {how}"
 
     def write(self, requests: Sequence[str], tokens: int) -> list[Answer]:
         """One answer a request, at most `tokens` long; a request that is repeated is answered anew."""
@@ -92,7 +95,7 @@ class Writer:
             turns = [{"role": "user", "content": request}]
             text = rendered(turns, tokenizer)
             return list(tokenizer(text, add_special_tokens=False).input_ids)
-        return list(tokenizer(text).input_ids)
+        return opened([text], tokenizer)[0]
 
 
 def digest(about: object) -> bytes:

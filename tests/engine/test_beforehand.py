@@ -36,6 +36,7 @@ use = "adjust_prompt"
 task = "mood"
 budget = 300
 """
+EXPORTED = '[[step]]\nuse = "embed_prompt"\ntask = "mood"\n[[step]]\nuse = "export"\nformat = "gguf_f16"'
 POOL = 'candidates = ["Yes or no?", "True?"]'
 
 
@@ -71,10 +72,11 @@ def test_nothing_is_wrong_with_what_a_run_would_take(check: Callable[..., Severa
     ("replaced", "code", "words"),
     [
         ((POOL, 'pool = "file:nope.txt"'), 3, ["nope.txt: the prompt pool: no such file", "hint: "]),
-        ((POOL, "candidates = ['']\ntemplates = ['Say']"), 2, ["step templates.0: the template has no field"]),
+        ((POOL, "candidates = ['']\ntemplates = ['Say']"), 2, ["step.1.templates.0: the template has no field"]),
         ((f"{POOL}\ndemonstrations = [0, 2]", "templates = ['Review: {text}']"), 2, ["plain prompt alone"]),
         (("demonstrations = [0, 2]", "demonstrations = [7]"), 2, ["task mood: cannot draw 7 demonstrations"]),
         (("budget = 48", "budget = 47"), 2, ["step.1.budget: a budget of 47 examples for 6 prompts", "at least 48"]),
+        (("budget = 300", f"budget = 300\n{EXPORTED}"), 2, ["step.4.format: gguf_f16 has no room", "that step 4 may choose"]),
         (("budget = 300", "budget = 40"), 2, ["step.2.budget: a budget of 40 examples", "at least 66"]),
         (("{text}", "text"), 2, ["task mood: the template has no field", "hint: name what to show of a row, as {text}"]),
         (("{text}", "{txt}"), 2, ["task mood: unknown field {txt}", "hint: did you mean 'text'?"]),
@@ -107,3 +109,24 @@ def test_everything_is_said_at_once(check: Callable[..., Any]) -> None:
     assert [error.exit_code for error in found.errors] == [3, 3, 3, 2]
     assert found.exit_code == 2
     assert len(found.lines()) == 8
+
+
+@pytest.mark.parametrize(("name", "unknown"), [("mood", 1), ("sst2", 0)])
+def test_every_text_of_a_pool_is_looked_at_also_where_rows_are_left_to_the_run(
+    name: str, unknown: int, check: Callable[..., Any]
+) -> None:
+    texts = 'pool = "file:nope.txt"\ntemplates = ["none", "{text", "{what}: {text}"]'
+    found = check((f'task = "mood"\n{POOL}', f'task = "{name}"\n{texts}'))
+    assert [error.where.removeprefix("step.1.") for error in found.errors[1:]] == [
+        f"templates.{index}" for index in range(2 + unknown)
+    ]
+    assert "the prompt pool: no such file" in found.errors[0].message
+
+
+def test_an_adjuster_that_does_not_suit_the_task_is_told(check: Callable[..., Any]) -> None:
+    gcg = ("budget = 300", 'method = "gcg"\nbudget = 300')
+    assert check(gcg) is None
+    [error] = check(gcg, ("labels = {", 'chat = "on"\nlabels = {')).errors
+    assert (error.where, error.exit_code) == ("step.2.method", 2)
+    assert "asked as a chat" in error.message
+    assert error.hint

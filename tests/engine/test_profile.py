@@ -143,7 +143,8 @@ def test_a_users_task_survives_being_written() -> None:
         ("[[step]]\nuse = 'select_prompt'\ntask = 'sst2'\ncandidates = ['', ' ']\n", "step.2.candidates", "the pool is", None),
         ("[task.x]\ntest = 'file:x'\nlabels = {a = 'b'}\n", "task.x.labels", "'a' is the only label", "answer_column"),
         ("[task.x]\ntest = 'file:x'\nlabels = {a = 'b', c = ' '}\n", "task.x.labels", "label 'c' needs a word", '" yes"'),
-        ("[[step]]\nuse = 'select_prompt'\ntask = 'sst3'\npool = 'x'\n", "step.2.task", "unknown task 'sst3'", "did you mean"),
+        ("[[step]]\nuse = 'select_prompt'\ntask = 'sst3'\npool = 'file:x'\n", "step.2.task", "unknown task 'sst3'", "did you"),
+        ("[[step]]\nuse = 'select_prompt'\ntask = 'sst2'\npool = 'x'\n", "step.2.pool", 'must be "file:PATH"', None),
         ("[[step]]\nuse = 'export'\nformat = 'pickle'\n", "step.2.format", "unknown export format", "known: "),
     ],
 )  # fmt: skip

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 FOR, SHOWN = "answers", "percent"
 ARTICLES = {"a", "an", "the"}
+PUNCTUATION = re.compile(r"(?<=\d)\.(?=\d)|(?<!\w)-(?=\.?\d)|([^\w\s]|_)")  # of these, what is no part of a number
 
 
 def values(answers: Sequence[str], references: Sequence[Sequence[str]]) -> NDArray[np.float64]:
@@ -18,9 +19,12 @@ def values(answers: Sequence[str], references: Sequence[Sequence[str]]) -> NDArr
 
 
 def words(text: str) -> list[str]:
-    """In small letters, without punctuation and English articles."""
-    found = re.sub(r"[^\w\s]|_", "", text.casefold()).split()
-    return [word for word in found if word not in ARTICLES]
+    """In small letters, without punctuation and English articles, but numbers with their sign and point. A text of nothing else
+    is read as it stands: the answer "A" has one word, an empty one has none.
+    """
+    small = text.casefold()
+    found = PUNCTUATION.sub(lambda met: "" if met[1] else met[0], small).split()
+    return [word for word in found if word not in ARTICLES] or found or small.split()
 
 
 def f1(answer: Sequence[str], reference: Sequence[str]) -> float:

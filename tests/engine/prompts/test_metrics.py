@@ -110,10 +110,12 @@ def test_bleu_counts_an_answer_once_for_values_and_parts(monkeypatch: pytest.Mon
 
 
 def test_token_f1_and_exact_match_by_hand() -> None:
-    answers = ["The red hat.", "a red dog", "dog dog", ""]
-    right = [["red hat"], ["the blue dog", "a cat"], ["dog"], ["The."]]
-    assert Measured.of("exact_match", answers, right).values.tolist() == [1, 0, 0, 1]
-    assert Measured.of("token_f1", answers, right).values == pytest.approx([1, 2 / 4, 2 / 3, 1])
+    answers = ["The red hat.", "a red dog", "dog dog", "The", "", "the", "1.5.", "-5", "1,000", "-"]
+    right = [["red hat"], ["the blue dog", "a cat"], ["dog"], ["The."], ["A"], ["A"], ["15"], ["5"], ["1000."], [""]]
+    assert Measured.of("exact_match", answers, right).values.tolist() == [1, 0, 0, 1, 0, 0, 0, 0, 1, 0]
+    found = Measured.of("token_f1", answers, right).values
+    assert found == pytest.approx([1, 2 / 4, 2 / 3, 1, 0, 0, 0, 0, 1, 0])
+    assert Measured.of("exact_match", ["1.50 m", "a-b", "-.5"], [["1.50m", "1.50 m!"], ["ab"], ["-.5"]]).figure == 1
 
 
 @given(ROWS)

@@ -12,7 +12,7 @@ from fixtures.prompting import INSTRUCTION, TEMPLATE, at_work, options, toy
 
 from engine.data.rows import Row
 from engine.errors import UsageError
-from engine.prompts import adjust, early, kept, pool, rendering, verbalizers
+from engine.prompts import early, kept, needs, pool, rendering, verbalizers
 from engine.prompts.contest import length
 from engine.prompts.scorer import Scorer
 from engine.prompts.template import Prompt
@@ -111,4 +111,4 @@ def test_what_leads_a_plain_text_is_not_in_a_chat(tmp_path: Path) -> None:
     made.step = 0
     with pytest.raises(UsageError, match="gcg changes an instruction that leads a plain text"):
         early.check(made, options(method="gcg", instruction=INSTRUCTION))
-    adjust.check_method(made, replace(toy(), chat="system"), options(method="grips"))
+    needs.check_method(replace(toy(), chat="system"), options(method="grips"), "step.0")

@@ -135,12 +135,30 @@ def test_words_that_the_model_cannot_tell_apart(labels: Any, said: str) -> None:
 @pytest.mark.parametrize(
     ("labels", "warned"),
     [
-        ({"0": "no", "1": "yes"}, 0),
-        ({"0": "nothing", "1": "never"}, 0),  # the same first token
-        ({"0": "no", "1": "nothing"}, 1),
-        ({"0": "no", "1": ["nothing", "yes"]}, 0),
-        ({"0": ["a", "b"], "1": ["ab", "bc"]}, 1),
+        ({"0": " no", "1": " yes"}, 0),
+        ({"0": " nothing", "1": " never"}, 0),  # the same first token
+        ({"0": " no", "1": " nothing"}, 1),
+        ({"0": " no", "1": [" nothing", " yes"]}, 0),
+        ({"0": [" a", " b"], "1": [" ab", " bc"]}, 1),
     ],
 )
 def test_words_that_go_on_from_another_labels(labels: Any, warned: int) -> None:
     assert len(list(verbalizers.check(replace(toy(), labels=labels), Folding()))) == warned
+
+
+@pytest.mark.parametrize(
+    ("template", "words", "warned"),
+    [
+        ("Text: {text}\nAnswer:", ("yes", " no"), ["'yes'"]),
+        ("Text: {text}", ("yes", " no"), ["'yes'"]),
+        ("Text: {text}\nAnswer: ", ("yes", " no"), ["ends in a blank and the word ' no'"]),
+        ("Text: {text}\nAnswer:\n", ("yes", "no"), []),
+        ('Text: {text}\nAnswer: "', ("yes", "no"), []),
+        ("Text: {text}\nAnswer:", ("1", "\u597d"), []),
+    ],
+)
+def test_words_that_run_into_the_template(template: str, words: tuple[str, str], warned: list[str]) -> None:
+    labels = dict(zip("01", words, strict=True))
+    found = list(verbalizers.check(replace(toy(), template=template, labels=labels), Folding()))
+    assert len(found) == len(warned)
+    assert all(part in warning for part, warning in zip(warned, found, strict=True))
