@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from engine import events as ev
 from engine import outcome, report
 from engine.data.rows import Row
 from engine.errors import Cancelled, UsageError
-from engine.prompts import adjust
+from engine.prompts import adjust, pool
 from engine.prompts.adjust import run
+from engine.prompts.contest import Contest
 from engine.prompts.kept import EXAMPLES, WINNER
 from engine.prompts.options import AdjustPromptOptions
 from engine.prompts.template import Prompt
@@ -137,6 +139,20 @@ def test_the_affordable_beginning_of_an_ask_enters(room: int, entered: int, tmp_
     warned = any(isinstance(e, ev.Log) and "scored no new prompt" in e.message for e in told)
     assert summary["candidates"] == 2 + entered
     assert warned == (entered == 0)
+
+
+def test_minutes_that_end_inside_a_prompt_leave_it_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is proposed takes longer a row than what the search began with; half of its rows are no figure beside whole ones."""
+    chosen = options(**QUICK | {"budget": "1 minute"}, instruction="Say yes.")
+    contest = Contest.open(at_work(tmp_path / "run", chosen), chosen)
+    race, first = contest.race, contest.enter(pool.plain(contest.task))
+    adjust.meet(contest, [first], 8, 0)
+    asked = [replace(race.prompts[first], instruction=text) for text in ("One.", "Two.")]
+    monkeypatch.setattr(
+        race, "_affordable", lambda index, rows: race.rows[race.met(index) : 4 if index > first else rows]
+    )
+    assert adjust.afforded(contest, asked, 8, 1.0, 1) == []
+    assert [prompt.instruction for prompt in race.prompts] == ["", "One."]
 
 
 @pytest.mark.parametrize("most", [0.02, 1.0])

@@ -114,6 +114,10 @@ def test_what_was_written_is_not_written_again_and_limits_set_apart() -> None:
     assert again.computed == 5
     shorter = generated(again, Generation(3, ""), FEW_SHOT, rows())
     assert again.computed == 5 + 9
+    model.module.generation_config.eos_token_id = [0, 7]
+    generated(again, HOW, FEW_SHOT, rows())
+    assert again.computed == 5 + 9 + 9
+    model.module.generation_config.eos_token_id = 0
     assert all(
         long.startswith(short) for long, short in zip(generated(again, HOW, FEW_SHOT, rows()), shorter, strict=True)
     )

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 from fixtures.chatting import DATED, DEAF, MUTE, NO_SYSTEM, OPEN, TURNS, talking
+from fixtures.models import tokenizer
 from fixtures.prompting import INSTRUCTION, TEMPLATE, at_work, options, toy
+from tokenizers.processors import TemplateProcessing
 
 from engine.data.rows import Row
 from engine.errors import UsageError
@@ -112,3 +114,12 @@ def test_what_leads_a_plain_text_is_not_in_a_chat(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="gcg changes an instruction that leads a plain text"):
         early.check(made, options(method="gcg", instruction=INSTRUCTION))
     needs.check_method(replace(toy(), chat="system"), options(method="grips"), "step.0")
+
+
+@pytest.mark.parametrize("ends", ["$A <s>", "<s> $A <s>", "<s> $A", "$A"])
+def test_a_text_that_is_gone_on_from_has_no_end(ends: str) -> None:
+    words = tokenizer()
+    words.backend_tokenizer.post_processor = TemplateProcessing(single=ends, special_tokens=[("<s>", 0)])
+    texts = ["a good film", "some"]
+    plain = words(texts, add_special_tokens=False).input_ids
+    assert rendering.opened(texts, words) == [[0] * ends.startswith("<s>") + ids for ids in plain]

@@ -96,6 +96,18 @@ def test_who_passes_alone_may_not_pass_among_others() -> None:
     assert shortest.pick(made, 0, 0.07, [0, 1, 2, 3]) == 3
 
 
+def test_whoever_has_left_was_tried_all_the_same() -> None:
+    made = alike(race([0.7] * 4, [50, 30, 20, 10]))
+    for candidate in range(4):
+        made.advance(candidate, 60)
+    for candidate in (2, 3):
+        made.scores[candidate] = made.scores[candidate].flip(1)
+    made._standings.clear()
+    assert not any(shortest.lasting(made, candidate, 0) for candidate in (2, 3))
+    assert shortest.pick(made, 0, 0.06, [0, 1]) == 1
+    assert shortest.pick(made, 0, 0.06, [0, 1, 2, 3]) == 0
+
+
 def test_of_macro_f1_the_loss_is_its_own() -> None:
     """A start that finds half of a rare class, and a shorter one that never says it, right in as many rows."""
     gold = [0] * 90 + [1] * 10

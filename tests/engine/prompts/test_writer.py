@@ -62,6 +62,9 @@ def test_what_is_kept_is_not_written_again_but_under_the_same_conditions_alone(c
     tokenizer.chat_template = "{% for m in messages %}Q: {{ m.content }} A:{% endfor %}"
     Writer(model, cache, 0).write(ASKED, tokens=8)
     assert cache.puts == 3
+    model.module.generation_config.top_k = 3
+    Writer(model, cache, 0).write(ASKED, tokens=8)
+    assert cache.puts == 4
 
 
 @pytest.mark.parametrize("listed", [False, True])
