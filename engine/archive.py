@@ -106,7 +106,7 @@ def found(model: str) -> tuple[list[Measured], int]:
         hint = "export it anew: compress-tui run with a step `export`"
         raise Unavailable("no artifact of this model that has a perplexity is still there", where=model, hint=hint)
     if not artifacts:
-        hint = did_you_mean(model, known)
+        hint = did_you_mean(model, known) if known else "a run with an export step and [evaluate] measures one"
         raise Unavailable("no exported artifact of this model was measured", where=model, hint=hint)
     return artifacts, len(every) - len(artifacts)
 

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -309,3 +310,18 @@ def test_inspect_nothing(cli: Cli, tmp_path: Path) -> None:
     result = cli("inspect", str(tmp_path / "nothing"))
     assert (result.code, result.out) == (3, "")
     assert result.err.startswith("error: ")
+
+
+@pytest.mark.parametrize("code", [0, 4])
+def test_a_run_that_is_done_is_shown_again_and_not_gone_on_with(
+    code: int, cli: Cli, record: Record, story: list[ev.Event]
+) -> None:
+    run = record([*story[:-1], replace(story[-1], exit_code=code)])
+    before = run.events_file.read_bytes()
+    result = cli("run", "--resume")
+    assert result.code == code
+    assert "nothing is left to do" in result.err
+    assert "pruned" in result.out
+    assert run.events_file.read_bytes() == before
+    told = cli("run", "--resume", "--json")
+    assert [json.loads(line)["kind"] for line in told.out.splitlines()] == ["run_finished"]

@@ -54,8 +54,10 @@ def test_it_runs(cli: Callable[..., Any], record: Any, story: list[ev.Event], ar
 
 
 def test_the_profile_in_it_is_one() -> None:
-    (text,) = [text for kind, text in BLOCKS if kind == "toml"]
-    assert profile.parse(text, "README.md").gate.perplexity_ratio == 2.5
+    whole, task = [text for kind, text in BLOCKS if kind == "toml"]
+    read = profile.parse(whole + task, "README.md")
+    assert read.gate.perplexity_ratio == 2.5
+    assert list(read.task) == ["mine"]
 
 
 def test_the_exit_codes_in_it_are_the_engines() -> None:

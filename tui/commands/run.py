@@ -39,6 +39,8 @@ def run(
     if resume:
         _nothing_else({"--profile": profile, "--set": overrides, "--processes": processes})
         found = _stopped(run_dir or "last", allow_code)
+        if (code := _done(found, as_json)) is not None:
+            return code
     elif queue and run_dir:
         raise UsageError("--queue does not go with --run-dir: queued runs are in the runs folder")
     else:
@@ -156,6 +158,17 @@ def _stopped(reference: str, allow_code: bool) -> Run:
     if run.alive():
         raise UsageError("the run is still going", where=run.name, hint=run.attached_by)
     return run
+
+
+def _done(run: Run, as_json: bool) -> int | None:
+    """The exit code of a run that ended by itself, its end and its results shown again; None where something is left to do."""
+    if (state := run.state()).status != "done":
+        return None
+    show = Printer(run, as_json, to_the_end=True)
+    show(run.events()[-1])
+    show.results()
+    output.note(f"nothing is left to do; everything is in {run.path}")
+    return state.exit_code
 
 
 def code_allowed(profile: Profile, allow_code: bool) -> None:
