@@ -55,15 +55,19 @@ class Prompt:
             out.append({"role": "assistant", "content": shown.choices[shown.gold].strip()})
         return [*out, {"role": "user", "content": asked[-1]}]
 
-    def readable(self) -> str:
-        """The text with its fields unfilled, or the turns of the chat one below the other."""
+    def readable(self, asked: str = "") -> str:
+        """The text with its fields unfilled, or the turns of the chat one below the other; `asked` in the template's place."""
         if self.chat == "off":
-            return self.text()
-        return SEPARATOR.join(f"<{turn['role']}>\n{turn['content']}" for turn in self.messages())
+            return self.head() + (asked or self.template)
+        *turns, last = self.messages()
+        ending = last["content"].removesuffix(self.template) + (asked or self.template)
+        return SEPARATOR.join(f"<{turn['role']}>\n{turn['content']}" for turn in [*turns, {**last, "content": ending}])
 
     def shown(self) -> str:
-        """The whole prompt for people: what no text can show is named."""
-        return (f"<{self.soft.tokens} {self.soft.form} tokens>" if self.soft else "") + self.readable()
+        """The whole prompt for people: what no text can show is named, and the template's plain braces are single ones."""
+        parts = string.Formatter().parse(self.template)
+        plain = "".join(literal + ("" if name is None else f"{{{name}}}") for literal, name, _, _ in parts)
+        return (f"<{self.soft.tokens} {self.soft.form} tokens>" if self.soft else "") + self.readable(plain)
 
     def same(self, other: Prompt) -> bool:
         """Whether a model sees no difference."""

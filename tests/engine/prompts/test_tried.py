@@ -108,6 +108,14 @@ def test_braces_that_are_no_field_are_characters() -> None:
     assert tried.template(text, ["text"]).format_map({"text": "X"}) == 'a X {b} {X} "}"'
 
 
+@pytest.mark.parametrize("shown", [0, 1])
+def test_what_is_shown_of_a_template_with_braces_reads_back_as_it(shown: int) -> None:
+    row = Row("good", {"text": "good {film}"}, (" no", " yes"), 1)
+    prompt = Prompt("p", 'JSON {{"review": "{text}"}}\nAnswer:', "Say so.", (row,) * shown)
+    assert '\nJSON {"review": "{text}"}\n' in prompt.shown()
+    assert tried.written("p", prompt.shown(), ["text"], chat=False).fill(row) == prompt.fill(row)
+
+
 def test_the_worker_scores_with_each_model_in_turns(tmp_path: Path, made: profile.Profile) -> None:
     one, two = (str(save("llama", tmp_path / name, seed)) for seed, name in enumerate("ab"))
     said: list[dict[str, Any]] = []
