@@ -49,7 +49,7 @@ def check(profile: Profile) -> None:
             if one.task in known:
                 check_prompts(known[one.task], one, f"step.{index}", profile.seed, one is step, found)
     with collected(found):
-        list(check_virtual_tokens(profile))
+        list(virtual_tokens(profile))
     if found:
         raise Several(found)
 
@@ -83,7 +83,7 @@ def check_prompts(
             needs.check_budget(task, options, [1] * len(prompts), where)
 
 
-def check_virtual_tokens(profile: Profile) -> Iterator[str]:
+def virtual_tokens(profile: Profile) -> Iterator[str]:
     """Raises UsageError for formats without room for the virtual tokens that a step before may choose; warnings where another
     export of them has it.
     """

@@ -10,7 +10,7 @@ from contextlib import nullcontext
 import torch
 
 from engine import figures, foreseen
-from engine.beforehand import check_virtual_tokens, prompt_steps, tasks
+from engine.beforehand import prompt_steps, tasks, virtual_tokens
 from engine.data.tasks import Task
 from engine.errors import UsageError
 from engine.evaluation.options import EvaluateStepOptions
@@ -51,8 +51,7 @@ def check(workspace: Workspace, matrices: list[Matrix]) -> None:
     check_pruning(steps)
     check_quantizing(steps)
     check_exports(steps)
-    for warning in check_virtual_tokens(workspace.profile):
-        workspace.log(warning, "warning")
+    check_virtual_tokens(workspace)
     calibrated = [step for step in workspace.profile.step
                   if prunings(step) or isinstance(step, SensitivityOptions | QuantizeOptions)]  # fmt: skip
     if calibrated and workspace.profile.calibration.source != "self":
@@ -119,6 +118,12 @@ def check_exports(steps: Sequence[Foreseen]) -> None:
             made = None if met is None else met.subject
             with nullcontext() if met is None else met.hinting():
                 exporting.check_options(step.workspace, step.workspace.step, step.options, made)
+
+
+def check_virtual_tokens(workspace: Workspace) -> None:
+    """Refuses formats without room for the virtual tokens that a step before may choose; warns where another export has it."""
+    for warning in virtual_tokens(workspace.profile):
+        workspace.log(warning, "warning")
 
 
 def check_prompts(steps: Sequence[Foreseen]) -> None:

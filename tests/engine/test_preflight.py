@@ -12,7 +12,6 @@ from fixtures.prompting import toy
 from fixtures.workspaces import workspace
 
 from engine import foreseen
-from engine.beforehand import check_virtual_tokens
 from engine.calibration import Walk
 from engine.data.tasks import Generation
 from engine.errors import UsageError
@@ -20,7 +19,7 @@ from engine.export.options import ExportOptions
 from engine.joint import grid
 from engine.joint.options import JointOptions
 from engine.options import StepOptions
-from engine.preflight import check_measured, check_pruning
+from engine.preflight import check_measured, check_pruning, check_virtual_tokens
 from engine.prompts.options import EmbedPromptOptions
 from engine.pruning import step, structured
 from engine.pruning.options import PruneOptions
@@ -87,16 +86,20 @@ def export(name: str) -> ExportOptions:
 def test_virtual_tokens_need_an_export_with_room_for_them(learning: StepOptions, tmp_path: Path) -> None:
     space = space_of(tmp_path, prune(), learning, export("gguf_f16"))
     with pytest.raises(UsageError, match="gguf_f16 has no room for the virtual tokens that step 2 may choose") as error:
-        list(check_virtual_tokens(space.profile))
+        check_virtual_tokens(space)
     assert error.value.where == "step.2.format"
     assert error.value.hint
     space = space_of(tmp_path, learning, export("sparse"), export("gguf_f16"))
-    [warning] = check_virtual_tokens(space.profile)
-    assert "gguf_f16" in warning
+    check_virtual_tokens(space)
+    [log] = space.state.log
+    assert log.level == "warning"
+    assert "gguf_f16" in log.message
 
 
 @pytest.mark.parametrize(
     "steps", [(export("gguf_f16"), EMBED), (EMBED, export("safetensors")), (prune(), export("gguf_f16"))]
 )
 def test_exports_that_meet_no_virtual_tokens_are_left_alone(steps: tuple[StepOptions, ...], tmp_path: Path) -> None:
-    assert not list(check_virtual_tokens(space_of(tmp_path, *steps).profile))
+    space = space_of(tmp_path, *steps)
+    check_virtual_tokens(space)
+    assert not space.state.log
