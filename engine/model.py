@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import hashlib
 import importlib
 import os
 from dataclasses import replace
@@ -13,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from engine import allocator, files, inspection, memory, streaming
+from engine import allocator, gguf_folder, inspection, memory, streaming
 from engine.data.features import load_features
 from engine.errors import Unavailable, UsageError, naming
 from engine.hub import FETCHED, LEFT
@@ -92,9 +90,9 @@ def _place(source: str) -> tuple[Path, bool]:
 
     logging.disable_progress_bar()
     if source == "demo":
-        return _from_gguf(inspection.demo_model()), False
+        return gguf_folder.dequantized(inspection.demo_model()), False
     if source.endswith(".gguf"):
-        return _from_gguf(Path(source)), False
+        return gguf_folder.dequantized(Path(source)), False
     if source.startswith("/") or Path(source).is_dir():
         inspection.check_folder(source)
         return Path(source), False
@@ -165,43 +163,6 @@ def _unloadable(source: str, error: Exception, hub: bool) -> Unavailable:
     first = str(error).strip().partition("\n")[0]
     hint = "is the name right, and is the network there?" if hub else "compress-tui inspect shows what the files hold"
     return Unavailable(f"transformers cannot load the model: {first}", where=source, hint=hint)
-
-
-def _from_gguf(file: Path) -> Path:
-    """The GGUF's model as a normal folder, dequantized once and kept in the cache."""
-    summary, folder = inspection.inspect(str(file)), dequantized(file)
-    if not (folder / "config.json").is_file():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        files.write_folder(folder, lambda part: _dequantize(file, part, summary.architecture))
-    return folder
-
-
-def dequantized(file: Path) -> Path:
-    """Where a GGUF's dequantized folder is kept, there or not."""
-    digest = hashlib.sha256(f"{file.stat().st_size} {file.stat().st_mtime_ns} {file.resolve()}".encode()).hexdigest()
-    return files.cache_folder() / "models" / f"{file.stem}-{digest[:12]}"
-
-
-def _dequantize(file: Path, folder: Path, architecture: str) -> None:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    place = {"pretrained_model_name_or_path": file.parent, "gguf_file": file.name}
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(**place)
-        loaded = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32)
-    except (ValueError, KeyError, OSError) as error:
-        hint = "convert it to a transformers folder first"
-        message = f"GGUF architecture {architecture!r} cannot be loaded: {error}"
-        raise Unavailable(message, where=str(file), hint=hint) from error
-    config = loaded.config
-    del config.quantization_config
-    # transformers refuses to save a model that came from GGUF; one made anew from its config saves normally
-    model = AutoModelForCausalLM.from_config(config)
-    model.load_state_dict(loaded.state_dict())
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    del loaded, model
-    gc.collect()
 
 
 def _builtin(name: str, seed: int) -> Subject:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from engine import caching, figures, files, inspection, memory, model
+from engine import caching, figures, files, gguf_folder, inspection, memory
 from engine import events as ev
 from engine.errors import EngineError, UsageError
 from engine.estimate import machine, parts, steps
@@ -65,7 +65,7 @@ def check_source(options: ModelOptions) -> None:
     except EngineError:  # loading says more about it
         return
     size = summary.parameters * DTYPES[options.dtype].itemsize
-    if summary.format == "gguf" and not model.dequantized(Path(summary.path)).is_dir():
+    if summary.format == "gguf" and not gguf_folder.kept_in(Path(summary.path)).is_dir():
         cached = summary.parameters * 4
         free = machine.disk(files.cache_folder())[1]
         if cached > free:

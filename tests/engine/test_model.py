@@ -248,7 +248,7 @@ def test_the_demo_models_folder_is_the_gguf(monkeypatch: pytest.MonkeyPatch) -> 
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     file = inspection.demo_model()
-    read: dict[Any, Any] = {}  # what transformers makes of the file, which takes it half a minute
+    read: dict[Any, Any] = {}  # what transformers makes of the file, which takes it a while
     plain = {auto: auto.from_pretrained for auto in (AutoModelForCausalLM, AutoTokenizer)}
 
     def reading(auto: Any) -> Callable[..., Any]:
