@@ -95,6 +95,16 @@ def naming(key: str, value: str = "") -> Iterator[None]:
         raise type(error)(message, where=key, hint=error.hint) from error
 
 
+@contextmanager
+def inside(place: str) -> Iterator[None]:
+    """Errors from inside tell this place first, and then their own."""
+    try:
+        yield
+    except EngineError as error:
+        where = f"{place}: {error.where}" if error.where else place
+        raise type(error)(error.message, where=where, hint=error.hint) from error
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A hint that names the near ones and then the full list."""
     names = sorted(known)

@@ -54,18 +54,21 @@ class Table:
         """Where row `index` (from 0) stands: "data.csv, line 7"."""
         return f"{self.where}, {self.unit} {self.numbers[index]}"
 
-    def column(self, name: str) -> list[Any]:
-        """All values of a column. Raises UsageError for an unknown one, Unavailable where a row lacks it."""
+    def column(self, name: str, key: str = "") -> list[Any]:
+        """All values of a column, whose name some key says. Raises UsageError for an unknown one, Unavailable where a row
+        lacks it.
+        """
         for index, row in enumerate(self.rows):
             if row.get(name) is None:
                 if name not in (columns := self.columns):
-                    raise UsageError(f"no column {name!r}", where=self.where, hint=did_you_mean(name, columns))
+                    said = f", which {key} names" if key else ""
+                    raise UsageError(f"no column {name!r}{said}", where=self.where, hint=did_you_mean(name, columns))
                 raise Unavailable(f"nothing in column {name!r}", where=self.place(index))
         return [row[name] for row in self.rows]
 
-    def texts(self, name: str) -> list[str]:
+    def texts(self, name: str, key: str = "") -> list[str]:
         """A column of strings. Raises as `column`, and Unavailable for a value that is no text."""
-        values = self.column(name)
+        values = self.column(name, key)
         for index, value in enumerate(values):
             if not isinstance(value, str):
                 message = f"column {name!r} holds {type(value).__name__}, not text"

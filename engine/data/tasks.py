@@ -16,7 +16,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +27,7 @@ from engine.data.clean import CleanCounts, normalize, select
 from engine.data.options import Labels, Scores, TaskOptions, verbalized
 from engine.data.rows import Row, check_fields, named
 from engine.data.text import fingerprint
-from engine.errors import Unavailable
+from engine.errors import Unavailable, inside
 from engine.registry import TASKS
 
 SPLITS = ("train", "dev", "test")
@@ -90,7 +90,12 @@ def load_task(name: str, options: TaskOptions | None, seed: int) -> Task:
     if options is None:
         built_in: TaskOptions = TASKS.load(name).TASK
         options = built_in
-    splits = {split: _rows(source, options, name) for split in EVERY if (source := getattr(options, split))}
+    splits = {}
+    for split in EVERY:
+        if source := getattr(options, split):
+            with inside(f"task.{name}.{split}"):
+                splits[split], place = _rows(source, options)
+            check_fields(options.template, [row.fields for row in splits[split]], place, where=f"task {name}")
     counts = _clean(splits, options)
     whole = complete(splits, seed, name, options.template, bool(options.answer_column))
     splits, notes = overlap.settle(whole, options, name)
@@ -150,19 +155,22 @@ def _cuts(count: int, shares: list[float]) -> list[int]:
     return [*cuts, count]
 
 
-def _rows(source: str, options: TaskOptions, name: str) -> list[Row]:
+def _rows(source: str, options: TaskOptions) -> tuple[list[Row], Callable[[int], str]]:
+    """The rows behind one split's key, and where each of them stands."""
     whole, part = tables.ranged(source)
     path = tables.path_of(whole)
     if source.startswith("file:") and path.suffix.lower() == ".txt" and not tables.aligned(path):
         table = _labelled_lines(path, options).part(part)
     else:
         table = tables.read(source)
-    texts = [text.strip() for text in table.texts(options.text_column)]
+    texts = [text.strip() for text in table.texts(options.text_column, "text_column")]
     more: tuple[tuple[str, ...], ...] = ()
     if options.answer_column:
-        choices = [_answers(value, table.place(i)) for i, value in enumerate(table.column(options.answer_column))]
+        values = table.column(options.answer_column, "answer_column")
+        choices = [_answers(value, table.place(i)) for i, value in enumerate(values)]
     elif options.choices_column:
-        choices = [_choices(value, table.place(i)) for i, value in enumerate(table.column(options.choices_column))]
+        values = table.column(options.choices_column, "choices_column")
+        choices = [_choices(value, table.place(i)) for i, value in enumerate(values)]
     else:
         words = verbalized(options.labels).values()
         choices = [tuple(first for first, *_ in words)] * len(texts)
@@ -172,8 +180,7 @@ def _rows(source: str, options: TaskOptions, name: str) -> list[Row]:
     if options.choices_column:
         choices, golds = _distinct(choices, golds)
     fields = [{**_fields(row, options), "text": text} for text, row in zip(texts, table.rows, strict=True)]
-    check_fields(options.template, fields, table.place, where=f"task {name}")
-    return [Row(*about, more) for about in zip(texts, fields, choices, golds, strict=True)]
+    return [Row(*about, more) for about in zip(texts, fields, choices, golds, strict=True)], table.place
 
 
 def _labelled_lines(path: Path, options: TaskOptions) -> tables.Table:
@@ -233,7 +240,7 @@ def _answers(value: Any, place: str) -> tuple[str, ...]:
 
 def _golds(table: tables.Table, choices: list[tuple[str, ...]], options: TaskOptions) -> list[int]:
     """The index of every row's right choice."""
-    labels = table.column(options.label_column)
+    labels = table.column(options.label_column, "label_column")
     return [_gold(label, choices[i], options, table, i) for i, label in enumerate(labels)]
 
 
