@@ -55,7 +55,9 @@ def sequences(scorer: Scorer, prompt: Prompt, rows: Sequence[Row]) -> list[Seque
 
 @dataclass(frozen=True)
 class Decoder:
-    """Writes one batch at a time. Shapes: R rows, T tokens."""
+    """Writes one batch at a time; a model that gives no key/value cache reads everything anew for every token. Shapes: R rows,
+    T tokens.
+    """
 
     subject: Subject
     how: Generation
@@ -72,20 +74,26 @@ class Decoder:
         places_RT = (torch.arange(length, device=device) - pad_R1).clamp_min(0) + begun.length
         before = torch.ones(len(rows), begun.length, device=device, dtype=torch.bool)
         seen_RT = torch.cat([before, torch.arange(length, device=device) >= pad_R1], dim=1)
-        past = None if begun.past is None else repeated(begun.past, len(rows))
+        cache: dict[str, Any] = {}
+        if begun.past is not None:
+            cache = {"past_key_values": repeated(begun.past, len(rows))}
         written: list[list[int]] = [[] for _ in rows]
         going = set(range(len(rows)))
         while going:
-            out = module(ids_RT, attention_mask=seen_RT.long(), position_ids=places_RT, past_key_values=past,
-                         use_cache=True, logits_to_keep=1)  # fmt: skip
-            ids_RT, past = out.logits[:, -1:].argmax(-1), out.past_key_values
-            chosen = ids_RT[:, 0].tolist()
+            out = module(ids_RT, attention_mask=seen_RT.long(), position_ids=places_RT, use_cache=True, logits_to_keep=1,
+                         **cache)  # fmt: skip
+            next_R1, next_places_R1 = out.logits[:, -1:].argmax(-1), places_RT[:, -1:] + 1
+            past = getattr(out, "past_key_values", None)
+            if past is None:
+                ids_RT, places_RT = torch.cat([ids_RT, next_R1], 1), torch.cat([places_RT, next_places_R1], 1)
+            else:
+                ids_RT, places_RT, cache = next_R1, next_places_R1, {"past_key_values": past}
+            chosen = next_R1[:, 0].tolist()
             for i in list(going):
                 written[i].append(chosen[i])
                 if chosen[i] in last or self._ended(written[i]):
                     going.remove(i)
             seen_RT = torch.cat([seen_RT, torch.ones_like(seen_RT[:, :1])], dim=1)
-            places_RT = places_RT[:, -1:] + 1
         return [[float(i) for i in ids] for ids in written]
 
     def _ended(self, ids: list[int]) -> bool:

@@ -11,6 +11,7 @@ import torch
 from fixtures.chatting import TURNS, talking
 from fixtures.models import DEVICES, subject
 from fixtures.prompting import INSTRUCTION, TEMPLATE, at_work, options, toy
+from fixtures.unlike import STATEFUL, WINDOWED, unlike
 
 from engine import events as ev
 from engine.data.rows import Row
@@ -70,6 +71,14 @@ def test_it_is_plain_generation_one_at_a_time(name: str, prompt: Prompt, device:
     model.module.to(device)
     found = generated(Scorer(model), HOW, prompt, rows())
     assert list(found) == [alone(model, prompt, row, HOW) for row in rows()]
+    assert len(set(found)) > 1
+
+
+@pytest.mark.parametrize("name", [*WINDOWED, *STATEFUL])
+def test_without_keys_and_values_or_behind_a_window_it_is_plain_generation_too(name: str) -> None:
+    model = unlike(name)
+    found = generated(Scorer(model), HOW, PLAIN, rows())
+    assert list(found) == [alone(model, PLAIN, row, HOW) for row in rows()]
     assert len(set(found)) > 1
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
-from fixtures.models import DEVICES, VOCABULARY, subject
+from fixtures.models import DEVICES, subject
+from fixtures.unlike import STATEFUL, WINDOWED, unlike
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import AutoConfig, AutoModelForCausalLM
 
 from engine.data.rows import Row
 from engine.prompts import scorer as scorer_module
@@ -84,31 +82,9 @@ def test_a_prefix_longer_than_the_sliding_window() -> None:
     torch.testing.assert_close(Scorer(model).score(prompt, items), naive(model, prompt, items), atol=1e-4, rtol=1e-4)
 
 
-WINDOWED = {
-    "gpt_neo": {"hidden_size": 32, "num_layers": 2, "num_heads": 4, "attention_types": [[["global", "local"], 1]],
-                "window_size": 24, "max_position_embeddings": 512},
-    "mpt": {"d_model": 32, "n_heads": 4, "n_layers": 2, "max_seq_len": 512},
-    "llama4_text": {"hidden_size": 32, "intermediate_size": 64, "intermediate_size_mlp": 64, "num_hidden_layers": 4,
-                    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "num_local_experts": 2,
-                    "attention_chunk_size": 16, "max_position_embeddings": 512},
-}  # fmt: skip
-STATEFUL = {
-    "lfm2": {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4,
-             "num_key_value_heads": 2, "layer_types": ["conv", "full_attention", "conv"]},
-    "mamba": {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 4},
-}  # fmt: skip
-
-
 @pytest.mark.parametrize("name", [*WINDOWED, *STATEFUL])
 def test_where_padding_would_count_or_a_state_takes_the_place_of_keys_a_row_is_as_alone(name: str) -> None:
-    torch.manual_seed(0)
-    config = AutoConfig.for_model(name, vocab_size=VOCABULARY, bos_token_id=0, eos_token_id=0, pad_token_id=0,
-                                  **{**WINDOWED, **STATEFUL}[name])  # fmt: skip
-    module = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
-    for weight in module.parameters():
-        if weight.dim() == 2:
-            weight.data.normal_(0, 0.3)  # attention that tells positions apart
-    model = replace(subject("llama"), module=module)
+    model = unlike(name)
     prompt, items = few_shot(), rows(6)
     torch.testing.assert_close(Scorer(model).score(prompt, items), naive(model, prompt, items), atol=1e-3, rtol=1e-3)
 
