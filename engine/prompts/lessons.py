@@ -88,11 +88,11 @@ class Lessons:
         return folded(torch.cat(values), slots, len(indices) * self.width, ABSENT).view(-1, self.width)
 
     def parts(self, indices: Sequence[int], virtual: int) -> Iterator[list[int]]:
-        """The rows in order, together while what a backward pass keeps of them, each as long as the longest, is within
+        """The rows by their length, together while what a backward pass keeps of them, each as long as the longest, is within
         bounds.
         """
         part: list[int] = []
-        for index in indices:
+        for index in sorted(indices, key=lambda i: max(len(sequence.tokens) for sequence in self.sequences[i])):
             if part and not self._fit([*part, index], virtual):
                 yield part
                 part = []
