@@ -32,7 +32,10 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def modules_are_no_garbage() -> None:
-    """No search for garbage goes through all that was imported: with torch and transformers one takes a third of a second."""
+    """No search for garbage goes through all that was imported: with torch and transformers one takes a third of a second.
+    What the file of tests before has left is gone first.
+    """
+    gc.collect()
     gc.freeze()
 
 

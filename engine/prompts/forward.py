@@ -57,9 +57,8 @@ def begin(subject: Subject, tokens: tuple[int, ...], soft: Soft | None) -> Begin
     """
     module: Any = subject.module
     past, length = (soft.past(subject), soft.tokens) if soft else (None, 0)
-    if len(tokens) < SHORTEST_PREFIX or getattr(
-        module, "_is_stateful", False
-    ):  # transformers' word for it; not all say so
+    stateful = getattr(module, "_is_stateful", False)  # as transformers calls it, not of all models that are
+    if len(tokens) < SHORTEST_PREFIX or stateful:
         return Beginning(past, length, 0)
     ids = torch.tensor([tokens], device=subject.device)
     virtual = {} if past is None else {"past_key_values": past}
