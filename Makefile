@@ -49,8 +49,8 @@ clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 # torch goes first: alone it fails early and says why. The demo packages go without their own dependencies, which
-# compile for minutes and are not used. Bytecode is made at the end, on all cores, but not of packages' own tests and of the many
-# models that nobody here uses; what some packages hold that is no module of this Python stays as it is.
+# compile for minutes and are not used. Bytecode is made at the end, on all cores, but not of packages' own tests and of
+# transformers' models, of which few are ever loaded; what some packages hold that is no module of this Python stays as it is.
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(PIP) -c constraints.txt '$(TORCH)'

@@ -28,14 +28,11 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float]:
     """95% t-interval of a mean; infinite for a single value."""
     if len(values) < 2:
         return -math.inf, math.inf
-    mean, error = _mean_and_error(np.asarray(values))
-    half = error * float(scipy.special.stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2))
-    return mean - half, mean + half
-
-
-def _mean_and_error(values: NDArray[np.float64]) -> tuple[float, float]:
-    """The mean of n > 1 values and its standard error."""
-    return float(values.mean()), float(values.std(ddof=1)) / math.sqrt(len(values))
+    error = float(scipy.stats.sem(values))
+    if error == 0:
+        return float(np.mean(values)), float(np.mean(values))
+    low, high = scipy.stats.t.interval(CONFIDENCE, len(values) - 1, loc=np.mean(values), scale=error)
+    return float(low), float(high)
 
 
 def mean_difference(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, float] | None:
@@ -71,19 +68,17 @@ def above_zero(differences: NDArray[np.float64], alpha: float) -> bool:
         return False
     if np.ptp(differences) < EQUAL:
         return bool(differences.mean() > EQUAL) and 0.5 ** len(differences) < alpha
-    mean, error = _mean_and_error(differences)
-    return bool(scipy.special.stdtr(len(differences) - 1, -mean / error) < alpha)
+    return bool(scipy.stats.ttest_1samp(differences, 0, alternative="greater").pvalue < alpha)
 
 
 def inferior(differences: NDArray[np.float64], margin: float) -> float:
     """p-value of the mean of paired differences being `margin` below zero or more: one-sided t-test. Where they are all alike,
     that no row in so many is one behind if a share of them is (exact binomial): few rows prove nothing.
     """
-    n = len(differences)
+    n, spare = len(differences), float(differences.mean()) + margin
     if n < 2 or np.ptp(differences) < EQUAL:
-        return float(min(1.0, max(0.0, 1 - margin - float(differences.mean()))) ** n)
-    mean, error = _mean_and_error(differences)
-    return float(scipy.special.stdtr(n - 1, -(mean + margin) / error))
+        return float(min(1.0, max(0.0, 1 - spare)) ** n)
+    return float(scipy.stats.t.sf(spare / scipy.stats.sem(differences), n - 1))
 
 
 Figures = Callable[[NDArray[np.float64]], NDArray[np.float64]]
