@@ -37,9 +37,13 @@ def run(
     should_stop: Callable[[], bool],
     *,
     allow_code: bool,
+    earlier: float,
 ) -> int:
-    """Runs or resumes; returns the exit code (0, or 4 when a gate was missed). Errors are raised as EngineError."""
-    began = time.monotonic()
+    """Runs or resumes; returns the exit code (0, or 4 when a gate was missed). Errors are raised as EngineError.
+
+    `earlier` are the seconds that other processes were at work on it.
+    """
+    began = time.monotonic() - earlier
     workspace = prepare(run_, profile, emit, should_stop, allow_code)
     dense_step(workspace)
     for index, options in enumerate(workspace.profile.step):
@@ -156,14 +160,15 @@ def described(matrix: Matrix, after_a_step: bool) -> ev.MatrixInfo:
 
 def dense_step(workspace: Workspace) -> None:
     """Measures the dense model, as step -1."""
-    began = time.monotonic()
-    if workspace.finished() is not None and "dense" in workspace.state.metrics:
-        workspace.emit(ev.StepFinished(step=-1, seconds=0.0, resumed=True))
+    began, done = time.monotonic() - workspace.state.steps[-1].earlier, workspace.finished()
+    if done is not None and "dense" in workspace.state.metrics:
+        workspace.emit(ev.StepFinished(step=-1, seconds=done.get("seconds", 0.0), resumed=True))
         return
     workspace.emit(ev.StepStarted(step=-1, use="measure", title="measure the dense model"))
     measure_dense(workspace)
-    workspace.finish({})
-    workspace.emit(ev.StepFinished(step=-1, seconds=round(time.monotonic() - began, 3)))
+    seconds = round(time.monotonic() - began, 3)
+    workspace.finish({"seconds": seconds})
+    workspace.emit(ev.StepFinished(step=-1, seconds=seconds))
 
 
 def one_step(workspace: Workspace, options: StepOptions) -> None:
@@ -178,7 +183,7 @@ def one_step(workspace: Workspace, options: StepOptions) -> None:
             ev.StepFinished(step=workspace.step, seconds=done["seconds"], summary=done["summary"], resumed=True)
         )
         return
-    began = time.monotonic()
+    began = time.monotonic() - workspace.state.steps[workspace.step].earlier
     workspace.check_stop()
     workspace.emit(ev.StepStarted(step=workspace.step, use=options.use, title=title(options)))
     summary = entry.run()(workspace, options)

@@ -37,6 +37,7 @@ class RunState:
     status: str = "empty"
     started: float | None = None
     updated: float | None = None
+    earlier: float = 0.0
     seconds: float | None = None
     ahead: list[str] = field(default_factory=list)
     exit_code: int | None = None
@@ -70,6 +71,8 @@ class RunState:
     history: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     unknown: int = 0
     seq: int = 0
+    _working_since: float | None = field(default=None, repr=False)
+    _heard: float = field(default=0.0, repr=False)  # the time of the event before
     _zeros: float = field(default=0.0, repr=False)  # what `layers` add up to
     _parameters: int = field(default=0, repr=False)
     _set_back: float = field(default=0.0, repr=False)  # seconds that the clock was set back by, in all
@@ -88,6 +91,7 @@ class RunState:
             return self
         if event.time and self.updated and event.time < self.updated:
             self._set_back += self.updated - event.time
+        self._heard = self.updated or 0.0
         self.seq, self.updated = event.seq or self.seq, event.time or self.updated
         getattr(self, f"_on_{event.kind}")(event)
         return self
@@ -100,6 +104,11 @@ class RunState:
     def begun(self) -> bool:
         """Whether a worker has taken it up, and has not said how it ended."""
         return self.status in ("queued", "running")
+
+    def worked(self, now: float | None = None) -> float:
+        """Seconds that its processes were at work, until `now` or the last event; the pauses between them do not count."""
+        until = now or self.updated
+        return self.earlier + (max(0.0, until - self._working_since) if until and self._working_since else 0.0)
 
     @property
     def renumbered(self) -> int:
@@ -119,14 +128,18 @@ class RunState:
     def _on_run_started(self, event: ev.RunStarted) -> None:
         self._begin(event, "running", [])
         self.started, self.allow_code = self.started or event.time, event.allow_code
+        self._working_since = event.time
 
     def _begin(self, event: ev.RunQueued | ev.RunStarted, status: str, ahead: list[str]) -> None:
         self.run, self.profile, self.source = event.run, event.profile, event.source
         self.description, self.status, self.failure, self.exit_code = event.description, status, None, None
         self.ahead = ahead
+        self.earlier, self._working_since = self.worked(self._heard), None
         measured = self.steps.get(-1)
-        self.steps = {-1: measured if measured and measured.status == "done" else StepState("measure")}
-        self.steps |= {index: StepState(use) for index, use in enumerate(event.steps)}
+        uses = {-1: "measure", **dict(enumerate(event.steps))}
+        self.steps = {index: StepState(use, earlier=self._spent(index)) for index, use in uses.items()}
+        if measured and measured.status == "done":
+            self.steps[-1] = measured
 
     def _on_model_loaded(self, event: ev.ModelLoaded) -> None:
         known = self.model.step if self.model else -1
@@ -143,7 +156,7 @@ class RunState:
 
     def _on_step_started(self, event: ev.StepStarted) -> None:
         step = self.steps.setdefault(event.step, StepState(event.use))
-        step.status, step.title, step.started = "running", event.title, event.time
+        step.status, step.title, step.started, step.began = "running", event.title, event.time, event.time
         step.done = step.total = step.first = 0
         self.current = event.step
 
@@ -297,6 +310,7 @@ class RunState:
 
     def _on_run_failed(self, event: ev.RunFailed) -> None:
         self._stop("failed")
+        self.seconds = self.worked()
         self.failure, self.exit_code = event, event.exit_code
 
     def _on_run_cancelled(self, event: ev.RunCancelled) -> None:
@@ -305,6 +319,13 @@ class RunState:
 
     def _on_unknown(self, event: ev.Unknown) -> None:
         self.unknown += 1
+
+    def _spent(self, index: int) -> float:
+        """Seconds that processes were at work on a step that none has finished."""
+        step = self.steps.get(index)
+        if step is None or step.status == "done":
+            return 0.0
+        return step.earlier + (max(0.0, self._heard - step.began) if step.began else 0.0)
 
     def _stop(self, status: str) -> None:
         self.status, self.ahead = status, []

@@ -22,6 +22,7 @@ from engine import queueing, runs
 from engine.allocator import keep_freed_memory
 from engine.errors import FAILED, INTERRUPTED, Cancelled, EngineError, ProfileError
 from engine.eventfile import EventWriter
+from engine.state import RunState
 
 
 def execute(run: runs.Run, *, allow_code: bool = False, also: Callable[[ev.Event], None] | None = None) -> int:
@@ -30,12 +31,12 @@ def execute(run: runs.Run, *, allow_code: bool = False, also: Callable[[ev.Event
     Raises UsageError when another process works on it. `also` sees each event as it is written.
     """
     with runs.lock(run), _stop_on_signals() as should_stop:
-        began = time.monotonic()
+        began, earlier = time.monotonic(), RunState.of(run.events()).worked()
         emit = EventWriter(run.events_file, also)
         try:
-            return _pipeline(run, emit, should_stop, allow_code)
+            return _pipeline(run, emit, should_stop, allow_code, earlier)
         except (Cancelled, KeyboardInterrupt):
-            emit(ev.RunCancelled(seconds=round(time.monotonic() - began, 3)))
+            emit(ev.RunCancelled(seconds=round(earlier + time.monotonic() - began, 3)))
             return INTERRUPTED
         except Exception as error:
             failure = _failure(error, run)
@@ -45,7 +46,9 @@ def execute(run: runs.Run, *, allow_code: bool = False, also: Callable[[ev.Event
             emit.close()
 
 
-def _pipeline(run: runs.Run, emit: EventWriter, should_stop: Callable[[], bool], allow_code: bool) -> int:
+def _pipeline(
+    run: runs.Run, emit: EventWriter, should_stop: Callable[[], bool], allow_code: bool, earlier: float
+) -> int:
     profile = profiles.parse(run.profile_file.read_text(encoding="utf-8"), str(run.profile_file))
     told: dict[str, Any] = {
         "run": run.name, "profile": profile.name, "description": profile.description, "source": profile.model.source,
@@ -57,7 +60,7 @@ def _pipeline(run: runs.Run, emit: EventWriter, should_stop: Callable[[], bool],
     keep_freed_memory()
     from engine import pipeline  # imports torch, seconds after the first event
 
-    return pipeline.run(run, profile, emit, should_stop, allow_code=allow_code)
+    return pipeline.run(run, profile, emit, should_stop, allow_code=allow_code, earlier=earlier)
 
 
 def _failure(error: Exception, run: runs.Run) -> ev.RunFailed:

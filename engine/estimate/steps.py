@@ -19,7 +19,7 @@ from engine.export.options import ExportOptions
 from engine.export.runtime.process import missing
 from engine.joint.options import JointOptions
 from engine.options import StepOptions
-from engine.prompts import adjusting, calibration, pool, robustness, room, writer, written
+from engine.prompts import adjusting, calibration, forced, pool, robustness, room, writer, written
 from engine.prompts.bounds import BACKWARD_HIDDEN, BACKWARD_WIDE
 from engine.prompts.options import AdjustPromptOptions, EmbedPromptOptions, PromptStepOptions, SelectPromptOptions
 from engine.prompts.template import Prompt
@@ -145,14 +145,16 @@ def embed_prompt(scene: Scene, options: EmbedPromptOptions) -> Needs:
     one more where an earlier step may have trained some.
     """
     task = scene.workspace.task(options.task)
-    rows = task.train[: options.train_rows]
-    per_row = scene.tokens(rows, task.template)
     start = pool.named_start(task, options, scene.workspace.profile.seed)
+    text, how, rows = room.behind(options, start), task.generation, task.train[: options.train_rows]
+    if how:
+        rows = [forced.right(how, text, row) for row in rows]
+    per_row = scene.tokens(rows, task.template)
     tokenizer: Any = scene.workspace.subject.tokenizer
-    prefix = options.tokens + len(tokenizer(room.behind(options, start).head()).input_ids)
+    prefix = options.tokens + len(tokenizer(text.head()).input_ids)
     meaningless = calibration.MEANINGLESS.get(options.calibration, 0)
     checked = (options.epochs + 1) * (min(options.rows, len(task.dev)) + meaningless)
-    checks = parts.rows(scene.sizes, checked, per_row, prefix, options.epochs + 1)
+    checks = asking(scene, task, checked, per_row, prefix, options.epochs + 1)
     trained = tuning.training(scene, options, rows, task.template, prefix).then(checks)
     steps = scene.workspace.profile.step
     several = sum(isinstance(step, EmbedPromptOptions | JointOptions) for step in steps) > 1

@@ -23,9 +23,10 @@ from engine.errors import EngineError
 from engine.prompts import answers, calibration, needs, pool, room
 from engine.prompts.adjust import starting
 from engine.prompts.contest import Contest, prefix
+from engine.prompts.forced import AnswerLessons
 from engine.prompts.forward import positions
 from engine.prompts.judging import Standing
-from engine.prompts.lessons import Lessons
+from engine.prompts.lessons import ChoiceLessons, Lessons
 from engine.prompts.optimizers import exhaustive
 from engine.prompts.options import EmbedPromptOptions
 from engine.prompts.race import Race
@@ -93,34 +94,41 @@ class Embedding:
     def train(self, trainee: Trainee, name: str, scorer: Scorer) -> list[torch.Tensor]:
         """The best numbers of the trainee, ahead of the text or in the model that the scorer has."""
         workspace, options = self.workspace, self.options
-        lessons = Lessons.of(
-            scorer, self.text, self.rows, trainee.tokens, self.teacher(), options.alpha, options.temperature,
-            DTYPES[workspace.profile.calibration.compute],
-        )  # fmt: skip
         tuning = Tuning(
-            lessons, options, workspace.profile.seed, workspace.checkpoint("prompt.safetensors"),
+            self.lessons(trainee.tokens, scorer), options, workspace.profile.seed, workspace.checkpoint("prompt.safetensors"),
             partial(self.check, scorer=scorer), partial(self.tell, name=name),
             lambda done, total: workspace.progress(f"training {name}", done, total, "optimizer steps"),
             lambda message: workspace.log(message, "warning"),
         )  # fmt: skip
         return tuning.run(trainee)
 
-    def teacher(self) -> Any | None:
-        """The dense model's log-likelihoods [rows, choices] with the same text; None where nothing is asked of it, or where it
-        is the very model that learns.
-        """
+    def lessons(self, virtual: int, scorer: Scorer) -> Lessons:
+        """The rows with the text, for the scorer's model to learn from behind so many virtual tokens."""
+        options, task = self.options, self.contest.task
+        how: Any = {
+            "text": self.text, "rows": self.rows, "virtual": virtual, "teacher": self.teacher(), "alpha": options.alpha,
+            "temperature": options.temperature, "compute": DTYPES[self.workspace.profile.calibration.compute],
+        }  # fmt: skip
+        if task.generation:
+            return AnswerLessons.of(scorer, task.generation, **how)
+        return ChoiceLessons.of(scorer, **how)
+
+    def teacher(self) -> Scorer | None:
+        """The dense model's scorer; None where nothing is asked of it, or where it is the very model that learns."""
         workspace = self.workspace
         if not self.options.alpha or workspace.stage == "dense":
             return None
-        return Scorer.quick(workspace, workspace.dense_subject()).score(self.text, self.rows)
+        return Scorer.quick(workspace, workspace.dense_subject())
 
     def check(self, soft: Soft | None, scorer: Scorer) -> Standing:
         """How the virtual tokens, or the scorer's model, do on the checked rows, calibrated as the step is."""
         kind, rows, task = self.options.calibration, self.checked, self.contest.task
         prompt = replace(self.text, soft=soft)
-        scores = answers.chosen(scorer, task, prompt, rows)
-        offsets = calibration.fitted(kind, scorer, prompt, scores, self.contest.meaningless)
-        return answers.judged(task.metric, scores, offsets, rows)
+        given = answers.asked(scorer, task, prompt, rows)
+        offsets = None
+        if isinstance(given, torch.Tensor):
+            offsets = calibration.fitted(kind, scorer, prompt, given, self.contest.meaningless)
+        return answers.judged(task.metric, given, offsets, rows)
 
     def tell(self, epoch: Epoch, name: str) -> None:
         found = epoch.standing

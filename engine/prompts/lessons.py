@@ -1,16 +1,19 @@
 """Training rows of a task as a model meets them behind virtual tokens, and the loss of its answers.
 
-The loss is (1 - alpha) CE + alpha tau^2 KL(teacher || student), both over the choices of a row. What all rows begin with is
-encoded once for all that go through the model together, gradients included.
+The loss is (1 - alpha) CE + alpha tau^2 KL(teacher || student), here both over the choices of a row, in forced.py over the
+tokens of a free answer. What all rows begin with is encoded once for all that go through the model together, gradients
+included.
 
 Shapes: R rows, C choices.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -35,57 +38,35 @@ ABSENT = -1e9  # the log-likelihood of a choice that a row does not have: finite
 
 
 @dataclass(frozen=True)
-class Lessons:
-    """`sequences` by row, their slots counted in that row alone; `teacher_RC` are the dense model's log-likelihoods."""
+class Lessons(ABC):
+    """`sequences` by row, to be met behind `virtual` tokens; `prefix` is what they all begin with."""
 
     subject: Subject
     sequences: list[list[Sequence_]]
-    gold: list[int]
-    width: int
     prefix: tuple[int, ...]
     padded: bool
-    teacher_RC: torch.Tensor | None
     alpha: float
     temperature: float
     compute: torch.dtype
     bounds: Bounds
 
-    @classmethod
-    def of(cls, scorer: Scorer, text: Prompt, rows: Sequence[Row], virtual: int, teacher_RC: torch.Tensor | None,
-           alpha: float, temperature: float, compute: torch.dtype) -> Lessons:  # fmt: skip
-        """The text's sequences for `rows`, to be met behind so many virtual tokens."""
-        width = max(len(row.choices) for row in rows)
-        by_row: list[list[Sequence_]] = [[] for _ in rows]
-        everything = scorer.fitting(text, rows, width, virtual)
-        for sequence in everything:
-            row = sequence.targets[0][0] // width
-            own = tuple((slot - row * width, tokens) for slot, tokens in sequence.targets)
-            by_row[row].append(replace(sequence, targets=own))
-        prefix = shared_prefix([s.sharable for s in everything])
-        padded = may_be_padded(scorer.subject, virtual + max(len(s.tokens) for s in everything))
-        gold = [row.gold for row in rows]
-        return cls(scorer.subject, by_row, gold, width, prefix, padded, teacher_RC, alpha, temperature, compute,
-                   Bounds.learning(scorer.subject))  # fmt: skip
-
+    @abstractmethod
     def loss(self, soft: Soft | None, indices: Sequence[int]) -> torch.Tensor:
         """The mean loss of these rows."""
-        device = self.subject.device
-        low = self.compute != torch.float32
-        with torch.autocast(device.type, dtype=self.compute, enabled=low):
-            scores_RC = self.scores(soft, indices)
-        gold_R = torch.tensor([self.gold[i] for i in indices], device=device)
-        teacher_RC = None if self.teacher_RC is None else self.teacher_RC[list(indices)].to(device)
-        return choice_loss(scores_RC, gold_R, teacher_RC, self.alpha, self.temperature)
 
-    def scores(self, soft: Soft | None, indices: Sequence[int]) -> torch.Tensor:
-        """Log-likelihoods [R, C] in float64."""
-        begun = begin(self.subject, self.prefix, soft)
-        slots, values = [], []
+    def met(
+        self, soft: Soft | None, indices: Sequence[int]
+    ) -> Iterator[tuple[list[tuple[int, Sequence_]], torch.Tensor]]:
+        """Of these rows what goes through the model together, as (place among the rows, sequence), and the predictions at the
+        last positions (see forward.py).
+        """
+        low = self.compute != torch.float32
+        with torch.autocast(self.subject.device.type, dtype=self.compute, enabled=low):
+            begun = begin(self.subject, self.prefix, soft)
         for group in self._groups(indices):
-            sequences = [sequence for _, sequence in group]
-            values.append(target_values(sequences, predictions(self.subject, sequences, begun)))
-            slots += [place * self.width + slot for place, sequence in group for slot, _ in sequence.targets]
-        return folded(torch.cat(values), slots, len(indices) * self.width, ABSENT).view(-1, self.width)
+            with torch.autocast(self.subject.device.type, dtype=self.compute, enabled=low):
+                found = predictions(self.subject, [sequence for _, sequence in group], begun)
+            yield group, found
 
     def parts(self, indices: Sequence[int], virtual: int) -> Iterator[list[int]]:
         """The rows by their length, together while what a backward pass keeps of them, each as long as the longest, is within
@@ -113,6 +94,54 @@ class Lessons:
             for sequence in self.sequences[index]:
                 groups[0 if self.padded else len(sequence.tokens)].append((place, sequence))
         yield from groups.values()
+
+
+def common(subject: Subject, by_row: list[list[Sequence_]], virtual: int) -> dict[str, Any]:
+    """What the lessons of these sequences, by row, have in common whatever is learned from them."""
+    everything = [sequence for some in by_row for sequence in some]
+    return {
+        "subject": subject, "sequences": by_row, "prefix": shared_prefix([s.sharable for s in everything]),
+        "padded": may_be_padded(subject, virtual + max(len(s.tokens) for s in everything)),
+        "bounds": Bounds.learning(subject),
+    }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ChoiceLessons(Lessons):
+    """The slots of a row's sequences are counted in that row alone; `teacher_RC` are the dense model's log-likelihoods."""
+
+    gold: list[int]
+    width: int
+    teacher_RC: torch.Tensor | None
+
+    @classmethod
+    def of(cls, scorer: Scorer, text: Prompt, rows: Sequence[Row], virtual: int, teacher: Scorer | None, alpha: float,
+           temperature: float, compute: torch.dtype) -> ChoiceLessons:  # fmt: skip
+        """The text's sequences for `rows`, to be met behind so many virtual tokens."""
+        width = max(len(row.choices) for row in rows)
+        by_row: list[list[Sequence_]] = [[] for _ in rows]
+        for sequence in scorer.fitting(text, rows, width, virtual):
+            row = sequence.targets[0][0] // width
+            own = tuple((slot - row * width, tokens) for slot, tokens in sequence.targets)
+            by_row[row].append(replace(sequence, targets=own))
+        return cls(**common(scorer.subject, by_row, virtual), alpha=alpha, temperature=temperature, compute=compute,
+                   gold=[row.gold for row in rows], width=width,
+                   teacher_RC=teacher.score(text, rows) if teacher else None)  # fmt: skip
+
+    def loss(self, soft: Soft | None, indices: Sequence[int]) -> torch.Tensor:
+        """The mean loss of these rows."""
+        device = self.subject.device
+        gold_R = torch.tensor([self.gold[i] for i in indices], device=device)
+        teacher_RC = None if self.teacher_RC is None else self.teacher_RC[list(indices)].to(device)
+        return choice_loss(self.scores(soft, indices), gold_R, teacher_RC, self.alpha, self.temperature)
+
+    def scores(self, soft: Soft | None, indices: Sequence[int]) -> torch.Tensor:
+        """Log-likelihoods [R, C] in float64."""
+        slots, values = [], []
+        for group, log_probs_RKV in self.met(soft, indices):
+            values.append(target_values([sequence for _, sequence in group], log_probs_RKV))
+            slots += [place * self.width + slot for place, sequence in group for slot, _ in sequence.targets]
+        return folded(torch.cat(values), slots, len(indices) * self.width, ABSENT).view(-1, self.width)
 
 
 def choice_loss(

@@ -14,7 +14,7 @@ import torch
 from engine.data.rows import Row
 from engine.data.tasks import Task
 from engine.errors import UsageError
-from engine.prompts import context, needs, pool
+from engine.prompts import context, generator, needs, pool
 from engine.prompts.contest import Contest, length
 from engine.prompts.forward import may_be_shared, positions
 from engine.prompts.options import EmbedPromptOptions
@@ -24,7 +24,6 @@ from engine.prompts.template import Prompt
 
 def check(contest: Contest, options: EmbedPromptOptions, start: Prompt) -> list[Row]:
     """The rows to train on. Raises UsageError for the first thing that the training ahead of `start` lacks."""
-    check_answers(contest)
     # one more where the start has virtual tokens: the text without any
     contest.check_budget([length(contest.workspace, start)] * (needs.EMBEDDED + (start.soft is not None)))
     rows = training(contest.task, options, start, contest.workspace.profile.seed)
@@ -50,16 +49,19 @@ def training(task: Task, options: EmbedPromptOptions, start: Prompt, seed: int) 
 
 
 def needed(contest: Contest, prompt: Prompt, rows: Sequence[Row]) -> int:
-    """Tokens that the prompt's text needs with these rows and those that it will be judged on: for half of them whole, and for
-    all of them cut as far as rows can be.
+    """Tokens that the prompt's text and an answer need with these rows and those that it will be judged on: for half of them
+    whole, and for all of them cut as far as rows can be.
     """
-    everything = [*rows, *contest.task.dev, *contest.task.test[: contest.options.test_rows], *contest.task.confirm]
-    text, width = replace(prompt, soft=None), contest.task.most_choices
-    whole, bare = (
-        [len(s.tokens) for s in contest.scorer.sequences(text, some, width)]
-        for some in (everything, [context.bare(text, row) for row in everything])
-    )
-    return max(statistics.median_high(whole), *bare)
+    task, scorer, text = contest.task, contest.scorer, replace(prompt, soft=None)
+    everything = [*rows, *task.dev, *task.test[: contest.options.test_rows], *task.confirm]
+
+    def lengths(some: Sequence[Row]) -> list[int]:
+        if task.generation:
+            return [len(s.tokens) + task.generation.tokens for s in generator.sequences(scorer, text, some)]
+        return [len(s.tokens) for s in scorer.sequences(text, some, task.most_choices)]
+
+    bare = [context.bare(text, row) for row in everything]
+    return max(statistics.median_high(lengths(everything)), *lengths(bare))
 
 
 def check_positions(contest: Contest, options: EmbedPromptOptions, text: Prompt, rows: Sequence[Row]) -> None:
@@ -70,15 +72,6 @@ def check_positions(contest: Contest, options: EmbedPromptOptions, text: Prompt,
     message = f"{options.tokens} virtual tokens ahead of {tokens} do not fit in the model's {limit} positions"
     hint = "a shorter prompt" if tokens >= limit else f"tokens = {limit - tokens}, or a shorter prompt"
     raise UsageError(message, where=f"step.{contest.workspace.step}.tokens", hint=hint)
-
-
-def check_answers(contest: Contest) -> None:
-    """Raises UsageError for free answers: the training's loss and its checks are of choices."""
-    if contest.task.generation:
-        message = f"virtual tokens are trained on choices, and {contest.task.name} has free answers"
-        raise UsageError(
-            message, where=f"step.{contest.workspace.step}.task", hint="select_prompt and adjust_prompt work"
-        )
 
 
 def check_form(contest: Contest, options: EmbedPromptOptions) -> None:

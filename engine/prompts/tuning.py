@@ -143,7 +143,7 @@ class Tuning:
 
     def _epoch(self, memory: Memory) -> float | None:
         """One pass over the rows in an order of its own; the mean loss, None as soon as something is not finite."""
-        options, rows = self.options, len(self.lessons.gold)
+        options, rows = self.options, len(self.lessons.sequences)
         steps = -(-rows // options.batch)
         schedule = Schedule(options.epochs * steps, options.learning_rate, options.warmup, options.clip)
         generator = torch.Generator().manual_seed(self.seed * 10_007 + memory.epoch)

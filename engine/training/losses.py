@@ -80,7 +80,12 @@ def apart(logits_PV: torch.Tensor, log_PK: torch.Tensor, ids_PK: torch.Tensor | 
 
 def relative_entropy(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
     """KL(p || q) of log-probabilities, summed over places; what p never says counts nothing."""
-    return (p.exp() * (p - q).masked_fill(p == -torch.inf, 0.0)).sum()
+    return entropy_terms(p, q).sum()
+
+
+def entropy_terms(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
+    """What every token adds to KL(p || q)."""
+    return p.exp() * (p - q).masked_fill(p == -torch.inf, 0.0)
 
 
 def hidden_distance(students: Sequence[torch.Tensor], teachers: Sequence[torch.Tensor]) -> torch.Tensor:

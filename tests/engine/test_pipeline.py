@@ -360,7 +360,10 @@ def test_a_finished_run_may_be_resumed(begin: Callable[..., Run]) -> None:
     assert execute(run) == 0
     assert weights(run) == before
     assert len(of_kind(run, ev.LayerPruned)) == 14
-    assert [event.resumed for event in of_kind(run, ev.StepFinished)] == [False] * 3 + [True] * 3
+    steps, (first, second) = of_kind(run, ev.StepFinished), of_kind(run, ev.RunFinished)
+    assert [event.resumed for event in steps] == [False] * 3 + [True] * 3
+    assert [event.seconds for event in steps[:3]] == [event.seconds for event in steps[3:]]
+    assert second.seconds > first.seconds
 
 
 def in_a_step(kind: type[ev.Event], step: int) -> Callable[[ev.Event], bool]:
@@ -442,9 +445,12 @@ def test_sigint_stops_at_the_next_safe_point_and_resume_goes_on(begin: Callable[
     assert run.state().status == "cancelled"
     assert not run.alive()
     assert not leftovers(run)
+    state = run.state()
     assert execute(run) == 0
     assert execute(whole) == 0
     assert weights(run) == weights(whole)
+    assert of_kind(run, ev.RunFinished)[0].seconds > (state.seconds or 0.0) > 0.0
+    assert of_kind(run, ev.StepFinished)[-2].seconds > run.state().steps[PRUNE].earlier > 0.0
 
 
 def test_another_profile_is_not_resumed(begin: Callable[..., Run]) -> None:

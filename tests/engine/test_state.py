@@ -133,6 +133,24 @@ def test_a_resumed_run_starts_its_steps_again_and_keeps_what_was_measured(story:
     assert state.started == story[0].time
 
 
+def test_the_time_at_work_is_that_of_all_processes_without_the_pauses_between() -> None:
+    """Of a first process that was killed 30 seconds after it had begun, the step 20 of them, and a second one that waited."""
+    told = {"run": "r", "profile": "small", "source": "demo", "steps": ["prune"]}
+    state = RunState.of([
+        ev.RunStarted(**told, seq=1, time=1000.0), ev.StepStarted(step=0, use="prune", seq=2, time=1010.0),
+        ev.Progress(step=0, label="pruning", done=1, total=4, seq=3, time=1030.0),
+    ])  # fmt: skip
+    assert (state.worked(), state.worked(1034.0)) == (30.0, 34.0)
+    state.apply(ev.RunQueued(**told, ahead=["other"], seq=4, time=2000.0))
+    assert (state.worked(), state.worked(2100.0), state.steps[0].earlier) == (30.0, 30.0, 20.0)
+    state.apply(ev.RunStarted(**told, resumed=True, seq=5, time=3000.0))
+    state.apply(ev.StepStarted(step=0, use="prune", seq=6, time=3005.0))
+    state.apply(ev.RunFailed(message="the disk is full", seq=7, time=3007.0))
+    assert (state.worked(), state.seconds) == (37.0, 37.0)
+    state.apply(ev.RunStarted(**told, resumed=True, seq=8, time=4000.0))
+    assert (state.worked(4001.0), state.steps[0].earlier) == (38.0, 22.0)
+
+
 def test_eta_is_the_rest_at_the_rate_so_far() -> None:
     step = StepState("prune", status="running", started=100.0, done=2, total=10)
     assert step.eta(104.0) == pytest.approx(16.0)

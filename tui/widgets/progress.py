@@ -63,5 +63,4 @@ def _took(state: RunState, now: float) -> float:
     """Seconds that the run took, or has taken so far."""
     if state.finished and state.seconds is not None:
         return state.seconds
-    until = (state.updated or now) if state.finished else now
-    return max(0.0, until - (state.started or now))
+    return state.worked(None if state.finished else now)

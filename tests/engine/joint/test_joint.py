@@ -170,3 +170,23 @@ def test_a_first_level_that_misses_the_gate_ends_the_walk_and_is_exit_code_4(beg
     assert state.steps[0].summary["level"] == "dense"
     assert any("the walk ends at 40%" in line.message for line in state.log)
     assert not any(bool((w == 0).float().mean() > 0.1) for w in weights(run).values())
+
+
+def test_a_walk_over_free_answers(begin: MakeRun) -> None:
+    """Their words are learned by virtual tokens and by low-rank weights; the answer is what a row's label is called."""
+    folder = begin().path.parent
+    text = JOINT.partition("[step.adjust]")[0] + "[step.embed]\nepochs = 1\nbatch = 8\ntokens = 4\nrows = 4\n"
+    text = text.replace('"mood"\ncalibration = "batch"\nlevels = [0.4, 0.7]', '"said"\nlevels = [0.4]')
+    run = begin(
+        text, f'[task.said]\ntest = "file:{folder}/mood.jsonl"\ntemplate = "Review: {{text}}\\nGood?"\n',
+        'answer_column = "label"\nmax_new_tokens = 4\n',
+    )  # fmt: skip
+    assert execute(run) == 0, run.state().failure
+    state = only(run)
+    assert {kind for _, level, kind in state.grid if level == "40%"} == set(PROMPTS)
+    trained = [e for e in run.events() if isinstance(e, ev.PromptTrained) and e.epoch]
+    assert {(e.candidate.rpartition(".")[2], e.metric) for e in trained} == {
+        ("soft", "exact_match"),
+        (LORA, "exact_match"),
+    }
+    assert all(e.loss and e.loss > 1 for e in trained)

@@ -22,7 +22,7 @@ from engine.evaluation.options import EvaluateOptions
 from engine.prompts import select
 from engine.prompts.adjusters import gcg
 from engine.prompts.gradient import Question
-from engine.prompts.lessons import Lessons
+from engine.prompts.lessons import ChoiceLessons
 from engine.prompts.options import EmbedPromptOptions, PromptStepOptions, SelectPromptOptions
 from engine.prompts.scorer import Scorer
 from engine.prompts.soft import beginning
@@ -76,7 +76,9 @@ def test_virtual_tokens_take_their_room() -> None:
 
 
 def test_rows_to_learn_from_leave_room_for_virtual_tokens() -> None:
-    made = Lessons.of(Scorer(subject("llama")), PROMPT, [row(LONG), row("no value")], 40, None, 0.5, 2.0, torch.float32)
+    made = ChoiceLessons.of(
+        Scorer(subject("llama")), PROMPT, [row(LONG), row("no value")], 40, None, 0.5, 2.0, torch.float32
+    )
     assert POSITIONS - 42 <= max(len(s.tokens) for one in made.sequences for s in one) <= POSITIONS - 40
 
 

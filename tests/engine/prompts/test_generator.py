@@ -17,12 +17,11 @@ from engine import events as ev
 from engine.data.rows import Row
 from engine.data.tasks import Generation, Task
 from engine.errors import UsageError
-from engine.prompts import adjust, early, finals, kept, paired, rendering, room, select
+from engine.prompts import adjust, early, finals, kept, paired, rendering, select
 from engine.prompts import soft as soft_prompts
 from engine.prompts.cache import ScoreCache
-from engine.prompts.contest import Contest
 from engine.prompts.generator import fitting, generated
-from engine.prompts.options import EmbedPromptOptions, SelectPromptOptions
+from engine.prompts.options import SelectPromptOptions
 from engine.prompts.scorer import Scorer
 from engine.prompts.template import Prompt
 from engine.subject import Subject
@@ -220,9 +219,5 @@ def test_what_needs_choices_is_refused_before_the_work(tmp_path: Path) -> None:
     made.step = 0
     with pytest.raises(UsageError, match="gcg follows the loss of choices, and the task has free answers"):
         early.check(made, step)
-    embed = EmbedPromptOptions.model_validate({"use": "embed_prompt", "task": "toy", "tokens": 4})
-    with pytest.raises(UsageError, match="virtual tokens are trained on choices, and toy has free answers"):
-        early.check(made, embed)
     with pytest.raises(UsageError, match="calibration needs a task with fixed labels"):
         early.check(made, selecting(calibration="batch"))
-    assert room.check_answers(Contest(made, embed, toy(), Scorer(made.subject))) is None

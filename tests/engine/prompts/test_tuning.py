@@ -14,7 +14,7 @@ from fixtures.prompting import TEMPLATE, standing, toy
 
 from engine.prompts.bounds import Bounds
 from engine.prompts.judging import Standing
-from engine.prompts.lessons import Lessons, choice_loss
+from engine.prompts.lessons import ChoiceLessons, Lessons, choice_loss
 from engine.prompts.options import EmbedPromptOptions, Form
 from engine.prompts.scorer import Scorer
 from engine.prompts.soft import Soft, beginning
@@ -26,9 +26,12 @@ from engine.weights import weights_hash
 TEXT = Prompt("plain", TEMPLATE)
 
 
-def lessons(model: Subject, teacher: torch.Tensor | None = None, alpha: float = 0.5, choices: Any = None) -> Lessons:
+def lessons(
+    model: Subject, teacher: torch.Tensor | None = None, alpha: float = 0.5, choices: Any = None
+) -> ChoiceLessons:
     rows = [replace(row, choices=choices or row.choices) for row in toy().train]
-    return Lessons.of(Scorer(model), TEXT, rows, 6, teacher, alpha, 2.0, torch.float32)
+    made = ChoiceLessons.of(Scorer(model), TEXT, rows, 6, None, alpha, 2.0, torch.float32)
+    return replace(made, teacher_RC=teacher)
 
 
 def start(model: Subject, form: Form = "soft") -> Soft:
@@ -116,8 +119,9 @@ def test_the_gradient_is_that_of_finite_differences_and_in_the_prompt_alone(form
 def test_rows_with_fewer_choices_have_a_finite_gradient() -> None:
     model, rows = subject("llama"), toy().train
     rows = [replace(row, choices=(*row.choices, " good")) if i % 2 else row for i, row in enumerate(rows)]
-    teacher = Scorer(model).score(TEXT, rows)
-    made = Lessons.of(Scorer(model), TEXT, rows, 6, teacher, 0.5, 1.0, torch.float32)
+    made = ChoiceLessons.of(Scorer(model), TEXT, rows, 6, Scorer(model), 0.5, 1.0, torch.float32)
+    assert made.teacher_RC is not None
+    assert torch.equal(made.teacher_RC, Scorer(model).score(TEXT, rows))
     weight = start(model).weight_NW.clone().requires_grad_(True)
     with torch.enable_grad():
         made.loss(replace(start(model), weight_NW=weight), range(12)).backward()
@@ -158,10 +162,10 @@ def test_where_memory_runs_out_halves_of_a_batch_have_the_same_gradient(
 ) -> None:
     model, batch = subject("llama"), [7, 2, 9, 0, 4]
     made = tuning(tmp_path / "t", model, [], [], [])
-    memory, loss_of, learned = Memory(trainee(model)), Lessons.loss, list[int]()
+    memory, loss_of, learned = Memory(trainee(model)), ChoiceLessons.loss, list[int]()
     whole, (gradient,) = made._gradient(memory, batch)
 
-    def scarce(self: Lessons, soft: Soft | None, part: list[int]) -> torch.Tensor:
+    def scarce(self: ChoiceLessons, soft: Soft | None, part: list[int]) -> torch.Tensor:
         loss = loss_of(self, soft, part)
         if len(part) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
@@ -170,7 +174,7 @@ def test_where_memory_runs_out_halves_of_a_batch_have_the_same_gradient(
 
     warned = list[str]()
     made.warn = warned.append
-    monkeypatch.setattr(Lessons, "loss", scarce)
+    monkeypatch.setattr(ChoiceLessons, "loss", scarce)
     loss, (found,) = made._gradient(memory, batch)
     assert learned == shortest_first(made.lessons, batch)
     made._gradient(memory, batch)

@@ -22,7 +22,7 @@ from engine.errors import UsageError
 from engine.prompts import gradient, verbalizers
 from engine.prompts.forward import folded
 from engine.prompts.gradient import Question
-from engine.prompts.lessons import Lessons
+from engine.prompts.lessons import ChoiceLessons
 from engine.prompts.scorer import Scorer
 from engine.prompts.soft import beginning
 from engine.prompts.template import Prompt
@@ -59,7 +59,7 @@ def test_training_and_gradient_see_the_same_scores(more: Any) -> None:
     soft = beginning("soft", model, [40, 50, 60])
     wanted = Scorer(model).score(replace(PROMPT, soft=soft), items)
     with torch.no_grad():
-        made = Lessons.of(Scorer(model), PROMPT, items, 3, None, 0.5, 1.0, torch.float32)
+        made = ChoiceLessons.of(Scorer(model), PROMPT, items, 3, None, 0.5, 1.0, torch.float32)
         torch.testing.assert_close(made.scores(soft, range(len(items))), wanted, atol=1e-4, rtol=1e-4)
         sequences, lead = Scorer(model).sequences(PROMPT, items, 2), tokenizer()(PROMPT.instruction).input_ids
         asked = [Question(tuple(s for s in sequences if s.targets[0][0] // 2 == i), 2 * i, 2, row.gold)
