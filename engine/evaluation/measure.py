@@ -25,6 +25,7 @@ from engine.evaluation.options import EvaluateOptions
 from engine.evaluation.perplexity import Perplexity, perplexity
 from engine.evaluation.speed import speed
 from engine.prompts import answers, calibration, context, pool
+from engine.prompts.answers import Given
 from engine.prompts.cache import ScoreCache
 from engine.prompts.judging import ACCURACY, Standing
 from engine.prompts.scorer import Scorer
@@ -114,10 +115,14 @@ class Measurement:
         scorer = Scorer(self.subject, ScoreCache(), partial(self._progress, f"{name}, {self.stage}", unit="rows"))
         given = answers.asked(scorer, task, pool.plain(task), rows)
         context.tell(self.workspace, scorer)
+        self.given(task, given, rows)
+
+    def given(self, task: Task, given: Given, rows: Sequence[Row]) -> None:
+        """The figures of what the rows were given under the plain template, choices or free answers."""
         if isinstance(given, torch.Tensor):
             self.choices(task, given, rows)
         else:
-            self._judged(name, answers.judged(task.metric, given, None, rows), of_rows(rows))
+            self._judged(task.name, answers.judged(task.metric, given, None, rows), of_rows(rows))
 
     def choices(self, task: Task, scores: torch.Tensor, rows: Sequence[Row]) -> None:
         """The figures of what the choices count [rows, choices] under the plain template."""

@@ -39,10 +39,11 @@ def measure(
         posed = questions.posed(workspace, options, form) if form.read is None else []
         scored = questions.sequences(workspace, posed)
         spec = asked(workspace, form, folder, options, dtype, scratch)
-        answer = run(replace(spec, asked=questions.as_asked(scored)))
+        continued = questions.as_continued(workspace.subject, posed, scored)
+        answer = run(replace(spec, asked=questions.as_asked(scored), continued=continued))
         workspace.check_stop()
         tell(workspace, spec, answer, stage)
-        questions.answered(workspace, posed, scored, answer.likelihoods, stage)
+        questions.answered(workspace, posed, scored, answer, stage)
         if not spec.logits:
             return {}
         theirs_TV = torch.from_numpy(np.load(spec.logits))

@@ -1,7 +1,7 @@
 """Task rows for an exported file: with the prompt that the run chose and, where the file is no torch model, the plain one.
 
 A torch model that was read back is asked by the scorer itself. Another runtime gets token ids and gives log-likelihoods, which
-are put together here exactly as the scorer does. Free answers and virtual tokens are left out there.
+are put together here exactly as the scorer does, or the tokens of free answers. Virtual tokens are left out there.
 """
 
 from __future__ import annotations
@@ -16,15 +16,17 @@ from engine import events as ev
 from engine.data.rows import Row
 from engine.data.tasks import Task
 from engine.evaluation.measure import Measurement
+from engine.evaluation.speed import vocabulary
 from engine.export.format import ExportFormat
 from engine.export.options import ExportOptions
-from engine.export.runtime.spec import Asked
-from engine.prompts import answers, context, kept, pool, soft
+from engine.export.runtime.spec import Answer, Asked, Continued
+from engine.prompts import answers, context, generator, kept, pool, soft
 from engine.prompts.answers import Given
 from engine.prompts.finals import scored_event
-from engine.prompts.forward import Sequence_
+from engine.prompts.forward import Sequence_, ends
 from engine.prompts.scorer import Scorer, arranged
 from engine.prompts.template import Prompt
+from engine.prompts.vocabulary import readings
 from engine.subject import Subject
 from engine.workspace import Workspace
 
@@ -72,13 +74,7 @@ def posed(workspace: Workspace, options: ExportOptions, form: ExportFormat) -> l
     evaluate = workspace.profile.evaluate
     tasks = [workspace.task(name) for name in evaluate.tasks if workspace.subject.is_language_model]
     plain = [Question(task, pool.plain(task), task.test[: evaluate.rows][: options.rows]) for task in tasks]
-    out = []
-    for question in _with_room(workspace, [*plain, *chosen(workspace, options)], options, form):
-        if question.task.generation:
-            workspace.log(f"free answers to {question.task.name} are not asked of {options.format}")
-        else:
-            out.append(question)
-    return out
+    return _with_room(workspace, [*plain, *chosen(workspace, options)], options, form)
 
 
 def _with_room(
@@ -96,31 +92,55 @@ def _with_room(
 
 
 def sequences(workspace: Workspace, questions: Sequence[Question]) -> list[list[Sequence_]]:
-    """What is scored of every question, in tokens of the workspace's model."""
-    scorer = Scorer(workspace.subject)
-    out = [scorer.fitting(q.prompt, answers.scored(q.task, q.rows), q.task.most_choices) for q in questions]
+    """What is scored of every question, or gone on from, in tokens of the workspace's model."""
+    scorer, out = Scorer(workspace.subject), []
+    for question in questions:
+        task, prompt, rows = question.task, question.prompt, question.rows
+        if task.generation:
+            out.append(generator.fitting(scorer, task.generation, prompt, rows))
+        else:
+            out.append(scorer.fitting(prompt, answers.scored(task, rows), task.most_choices))
     context.tell(workspace, scorer)
     return out
 
 
 def as_asked(scored: Sequence[Sequence[Sequence_]]) -> list[Asked]:
-    """All of them as a runtime takes them, one after the other."""
-    return [(list(s.tokens), [list(tokens) for _, tokens in s.targets]) for some in scored for s in some]
+    """All that are scored as a runtime takes them, one after the other."""
+    return [(list(s.tokens), [list(tokens) for _, tokens in s.targets]) for some in scored for s in some if s.targets]
+
+
+def as_continued(
+    subject: Subject, questions: Sequence[Question], scored: Sequence[Sequence[Sequence_]]
+) -> list[Continued]:
+    """The questions with free answers as a runtime takes them."""
+    return [([list(sequence.tokens) for sequence in some], how.tokens, sorted(ends(subject) | ending(subject, how.stop)))
+            for question, some in zip(questions, scored, strict=True) if (how := question.task.generation)]  # fmt: skip
+
+
+def ending(subject: Subject, stop: str) -> set[int]:
+    """The tokens with which a text has reached the stop, where one has all of it: behind several it is only cut off there."""
+    tokenizer: Any = subject.tokenizer
+    size = min(len(tokenizer), vocabulary(subject))
+    return {i for i, text in enumerate(readings(tokenizer, size)) if stop in text} if stop else set()
 
 
 def answered(
     workspace: Workspace,
     questions: Sequence[Question],
     scored: Sequence[Sequence[Sequence_]],
-    likelihoods: Sequence[Sequence[float]],
+    answer: Answer,
     stage: str,
 ) -> None:
-    """Tells what the runtime's log-likelihoods, of every sequence its targets', amount to."""
-    left = iter(likelihoods)
+    """Tells what the runtime's log-likelihoods, of every sequence its targets', amount to, and its free answers."""
+    left, written = iter(answer.likelihoods), iter(answer.written)
     for question, some in zip(questions, scored, strict=True):
         workspace.look(question.task)
-        values = [value for _ in some for value in next(left)]
         task, rows = question.task, question.rows
+        if task.generation:
+            decoder = generator.Decoder(workspace.subject, task.generation)
+            tell(workspace, question, tuple(map(decoder.text, next(written))), stage)
+            continue
+        values = [value for _ in some for value in next(left)]
         found = arranged(some, values, len(answers.scored(task, rows)), task.most_choices)
         tell(workspace, question, answers.weighed(task, rows, found), stage)
 
@@ -128,9 +148,8 @@ def answered(
 def tell(workspace: Workspace, question: Question, given: Given, stage: str) -> None:
     """A chosen prompt's figure as a test of it at this stage, the plain one's as the stage's own."""
     if question.calibration is None:
-        assert isinstance(given, torch.Tensor)
         measurement = Measurement(workspace, workspace.subject, workspace.profile.evaluate, stage)
-        measurement.choices(question.task, given, question.rows)
+        measurement.given(question.task, given, question.rows)
         return
     figures = answers.judged(question.task.metric, given, question.offsets_C, question.rows)
     about = scored_event(workspace, question.prompt.name, stage, "test", question.calibration, figures)

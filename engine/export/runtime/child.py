@@ -28,6 +28,9 @@ class Runner(Protocol):
     def generate(self, ids: list[int], count: int) -> tuple[list[int], float, float]:
         """Greedily so many tokens, even past an end; seconds until the first, seconds for the others."""
 
+    def write(self, ids: list[int], count: int, ends: set[int]) -> list[int]:
+        """Greedily so many tokens at most, an end the last of them; only of what no torch model is read from."""
+
 
 class Answering(Protocol):
     """A loaded module of another kind."""
@@ -60,6 +63,7 @@ def measured(spec: Spec, runner: Any, loaded: float) -> Answer:
         first_token_seconds=first, decode=decode, prefill=prefill, tokens=rounds[-1][0] if rounds else [],
         right=right(spec, runner) if spec.features else None,
         likelihoods=[likelihoods(runner, *asked) for asked in spec.asked],
+        written=[[runner.write(ids, count, set(ends)) for ids in texts] for texts, count, ends in spec.continued],
     )  # fmt: skip
 
 

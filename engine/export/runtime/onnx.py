@@ -49,12 +49,7 @@ class Runner:
         return self.session().run(["logits"], given)[0][0]
 
     def generate(self, ids: list[int], count: int) -> tuple[list[int], float, float]:
-        import onnxruntime_genai as genai
-
-        length = len(ids) + count
-        parameters = genai.GeneratorParams(self.model)
-        parameters.set_search_options(do_sample=False, min_length=length, max_length=length)
-        generator = genai.Generator(self.model, parameters)
+        generator = self._generator(len(ids) + count, len(ids) + count)
         began = time.perf_counter()
         generator.append_tokens(np.array(ids, dtype=np.int32))
         generator.generate_next_token()
@@ -63,6 +58,22 @@ class Runner:
             generator.generate_next_token()
         ended = time.perf_counter()
         return [int(token) for token in generator.get_sequence(0)[len(ids) :]], first - began, ended - first
+
+    def write(self, ids: list[int], count: int, ends: set[int]) -> list[int]:
+        generator, out = self._generator(0, len(ids) + count), list[int]()
+        generator.append_tokens(np.array(ids, dtype=np.int32))
+        while len(out) < count and not generator.is_done() and not ends.intersection(out[-1:]):
+            generator.generate_next_token()
+            out = [int(token) for token in generator.get_sequence(0)[len(ids) :]]
+        return out
+
+    def _generator(self, least: int, most: int) -> Any:
+        """Decodes greedily, to lengths that count what it goes on from."""
+        import onnxruntime_genai as genai
+
+        parameters = genai.GeneratorParams(self.model)
+        parameters.set_search_options(do_sample=False, min_length=least, max_length=most)
+        return genai.Generator(self.model, parameters)
 
     def answers(self, rows: Any) -> Any:
         given = self.session().get_inputs()[0]

@@ -8,6 +8,9 @@ Asked = tuple[list[int], list[list[int]]]
 """token ids, and what may stand at their end: several single tokens that follow, or one target whose tokens but the last are
 the ids' own last ones"""
 
+Continued = tuple[list[list[int]], int, list[int]]
+"""token ids of several texts, how many tokens may be written behind each, and the tokens that end it"""
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -17,7 +20,7 @@ class Spec:
     `prompt` tokens are followed by `decode` generated ones; `prefill` tokens are read at once; both `repeats` times; and
     shortly, after all else, on each of the other `counts` of threads. A module
     that is no language model answers the rows in `features`, a safetensors file; one that is gives log-likelihoods to what is
-    `asked`.
+    `asked` and writes on behind what is to be `continued`.
     """
 
     runtime: str
@@ -36,13 +39,15 @@ class Spec:
     counts: list[int] = field(default_factory=list)
     features: str = ""
     asked: list[Asked] = field(default_factory=list)
+    continued: list[Continued] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Answer:
     """Seconds, bytes, tokens a second; None for what was not asked or what the runtime cannot tell. `losses` are mean nats a
     token of every window, `tokens` the first that were generated, `right` which of the `features` were answered right,
-    `likelihoods` those of every target, `speeds` (threads, decode, prefill) of the other counts.
+    `likelihoods` those of every target, `written` what was, an end included; `speeds` (threads, decode, prefill) of the other
+    counts.
     """
 
     load_seconds: float
@@ -54,4 +59,5 @@ class Answer:
     tokens: list[int] = field(default_factory=list)
     right: list[bool] | None = None
     likelihoods: list[list[float]] = field(default_factory=list)
+    written: list[list[list[int]]] = field(default_factory=list)
     speeds: list[tuple[int, float, float]] = field(default_factory=list)
