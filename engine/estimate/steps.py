@@ -159,9 +159,11 @@ def embed_prompt(scene: Scene, options: EmbedPromptOptions) -> Needs:
     steps = scene.workspace.profile.step
     several = sum(isinstance(step, EmbedPromptOptions | JointOptions) for step in steps) > 1
     needs = trained.then(prompt_step(scene, options, [start] * (4 + several), finalists=4 + several))
-    if not options.alpha or not scene.changed:
+    whole = options.taught == "prompt"
+    if not options.alpha or not (scene.changed or whole):
         return needs
-    taught = parts.rows(scene.sizes, len(rows), per_row, prefix).then(parts.loading(scene.sizes))
+    read = len(tokenizer(start.head()).input_ids) if whole else prefix
+    taught = parts.rows(scene.sizes, len(rows), per_row, read).then(parts.loading(scene.sizes))
     return taught.beside(scene.sizes.loaded).then(needs)
 
 

@@ -26,7 +26,7 @@ from engine.prompts.contest import Contest, prefix
 from engine.prompts.forced import AnswerLessons
 from engine.prompts.forward import positions
 from engine.prompts.judging import Standing
-from engine.prompts.lessons import ChoiceLessons, Lessons
+from engine.prompts.lessons import ChoiceLessons, Lessons, Teacher
 from engine.prompts.optimizers import exhaustive
 from engine.prompts.options import EmbedPromptOptions
 from engine.prompts.race import Race
@@ -113,12 +113,17 @@ class Embedding:
             return AnswerLessons.of(scorer, task.generation, **how)
         return ChoiceLessons.of(scorer, **how)
 
-    def teacher(self) -> Scorer | None:
-        """The dense model's scorer; None where nothing is asked of it, or where it is the very model that learns."""
-        workspace = self.workspace
-        if not self.options.alpha or workspace.stage == "dense":
+    def teacher(self) -> Teacher | None:
+        """The dense model with what it reads; None where nothing is asked of it, or where it is the very model that learns and
+        reads the same.
+        """
+        workspace, contest, whole = self.workspace, self.contest, self.options.taught == "prompt"
+        if not self.options.alpha or (workspace.stage == "dense" and not whole):
             return None
-        return Scorer.quick(workspace, workspace.dense_subject())
+        scorer = Scorer.quick(workspace, workspace.dense_subject())
+        if not whole:
+            return Teacher(scorer, self.text)
+        return Teacher(scorer, replace(self.start, soft=None), self.options.calibration, contest.meaningless)
 
     def check(self, soft: Soft | None, scorer: Scorer) -> Standing:
         """How the virtual tokens, or the scorer's model, do on the checked rows, calibrated as the step is."""

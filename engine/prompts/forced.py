@@ -18,7 +18,7 @@ from engine.data.rows import Row
 from engine.data.tasks import Generation
 from engine.evaluation.divergence import with_rest
 from engine.prompts.forward import Beginning, Sequence_, ends, predictions
-from engine.prompts.lessons import Lessons, common
+from engine.prompts.lessons import Lessons, Teacher, common
 from engine.prompts.scorer import Scorer
 from engine.prompts.soft import Soft
 from engine.prompts.template import Prompt
@@ -36,13 +36,13 @@ class AnswerLessons(Lessons):
     teacher: list[tuple[torch.Tensor, torch.Tensor]] | None
 
     @classmethod
-    def of(cls, scorer: Scorer, how: Generation, text: Prompt, rows: Sequence[Row], virtual: int, teacher: Scorer | None,
+    def of(cls, scorer: Scorer, how: Generation, text: Prompt, rows: Sequence[Row], virtual: int, teacher: Teacher | None,
            alpha: float, temperature: float, compute: torch.dtype) -> AnswerLessons:  # fmt: skip
         """The text's sequences for `rows`, to be met behind so many virtual tokens."""
         sequences = forced(scorer, how, text, rows, virtual)
         return cls(**common(scorer.subject, [[sequence] for sequence in sequences], virtual), alpha=alpha,
                    temperature=temperature, compute=compute,
-                   teacher=likely(teacher, sequences, temperature) if teacher else None)  # fmt: skip
+                   teacher=taught(teacher, how, rows, sequences, temperature) if teacher else None)  # fmt: skip
 
     def loss(self, soft: Soft | None, indices: Sequence[int]) -> torch.Tensor:
         """The mean loss of these rows."""
@@ -104,6 +104,17 @@ def ending(subject: Subject) -> tuple[int, ...]:
     """The token at which the model's texts end, its tokenizer's where there are several; nothing where there is none."""
     found, usual = ends(subject), getattr(subject.tokenizer, "eos_token_id", None)
     return (usual if usual in found else min(found),) if found else ()
+
+
+def taught(
+    teacher: Teacher, how: Generation, rows: Sequence[Row], sequences: Sequence[Sequence_], temperature: float
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """What the teacher finds likely behind its own prompt at every place of the very answers that are learned."""
+    own = []
+    for theirs, mine in zip(forced(teacher.scorer, how, teacher.prompt, rows, 0), sequences, strict=True):
+        context, ((slot, answer),) = theirs.tokens[: len(theirs.tokens) - theirs.positions + 1], mine.targets
+        own.append(Sequence_((*context, *answer[:-1]), ((slot, answer),)))
+    return likely(teacher.scorer, own, temperature)
 
 
 def likely(teacher: Scorer, sequences: list[Sequence_], temperature: float) -> list[tuple[torch.Tensor, torch.Tensor]]:

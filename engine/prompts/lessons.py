@@ -19,6 +19,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from engine.data.rows import Row
+from engine.prompts import calibration
 from engine.prompts.bounds import Bounds
 from engine.prompts.forward import (
     SHORTEST_PREFIX,
@@ -35,6 +36,26 @@ from engine.prompts.template import Prompt
 from engine.subject import Subject
 
 ABSENT = -1e9  # the log-likelihood of a choice that a row does not have: finite, so that its gradient is 0 and not NaN
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """Whose answers are learned from, and what it reads ahead of a row; `kind` is how its choices are calibrated, with the
+    answers to the `meaningless` inputs where it needs some.
+    """
+
+    scorer: Scorer
+    prompt: Prompt
+    kind: str = "none"
+    meaningless: Sequence[Row] = ()
+
+    def choices(self, rows: Sequence[Row]) -> torch.Tensor:
+        """Log-likelihoods [R, C] in float64."""
+        scores_RC = self.scorer.score(self.prompt, rows)
+        if self.kind == "none":
+            return scores_RC
+        offsets_C = calibration.fitted(self.kind, self.scorer, self.prompt, scores_RC, self.meaningless)
+        return calibration.apply(scores_RC, offsets_C)
 
 
 @dataclass(frozen=True)
@@ -115,7 +136,7 @@ class ChoiceLessons(Lessons):
     teacher_RC: torch.Tensor | None
 
     @classmethod
-    def of(cls, scorer: Scorer, text: Prompt, rows: Sequence[Row], virtual: int, teacher: Scorer | None, alpha: float,
+    def of(cls, scorer: Scorer, text: Prompt, rows: Sequence[Row], virtual: int, teacher: Teacher | None, alpha: float,
            temperature: float, compute: torch.dtype) -> ChoiceLessons:  # fmt: skip
         """The text's sequences for `rows`, to be met behind so many virtual tokens."""
         width = max(len(row.choices) for row in rows)
@@ -126,7 +147,7 @@ class ChoiceLessons(Lessons):
             by_row[row].append(replace(sequence, targets=own))
         return cls(**common(scorer.subject, by_row, virtual), alpha=alpha, temperature=temperature, compute=compute,
                    gold=[row.gold for row in rows], width=width,
-                   teacher_RC=teacher.score(text, rows) if teacher else None)  # fmt: skip
+                   teacher_RC=teacher.choices(rows) if teacher else None)  # fmt: skip
 
     def loss(self, soft: Soft | None, indices: Sequence[int]) -> torch.Tensor:
         """The mean loss of these rows."""

@@ -178,7 +178,10 @@ class EmbedPromptOptions(StartedPromptOptions):
     clip: float = Field(default=1.0, gt=0.0)
     """largest norm of a step's gradient"""
     alpha: float = Field(default=0.5, ge=0.0, le=1.0)
-    """weight of the divergence from the dense model's answers with the same text, the rest is for the right answers; while the
-    model is the dense one itself, these are all that counts"""
+    """weight of the divergence from the dense model's answers, the rest is for the right answers; while the model is the dense
+    one itself and reads what its teacher does, these are all that counts"""
+    taught: Literal["text", "prompt"] = "text"
+    """what the dense model reads when it answers: the text behind the virtual tokens, or the whole prompt that they are to
+    beat, calibrated as the step is"""
     temperature: float = Field(default=1.0, gt=0.0)
     """softens both models' answers where they are compared"""

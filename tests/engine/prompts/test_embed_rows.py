@@ -91,7 +91,20 @@ def test_the_dense_model_is_not_its_own_teacher(tmp_path: Path) -> None:
     work = working(tmp_path / "run", options(alpha=0.5), TEXT)
     assert work.teacher() is None
     work.workspace.stage = "pruned"
-    assert work.teacher() is not None
+    teacher = work.teacher()
+    assert teacher is not None
+    assert (teacher.prompt, teacher.kind) == (work.text, "none")
+
+
+def test_a_teacher_with_the_whole_prompt_may_be_the_model_itself(tmp_path: Path) -> None:
+    learned = replace(TEXT, soft=planted("soft"))
+    work = working(
+        tmp_path / "run", options(alpha=0.5, taught="prompt", behind="template", calibration="batch"), learned
+    )
+    teacher = work.teacher()
+    assert teacher is not None
+    assert (teacher.prompt, teacher.kind) == (TEXT, "batch")
+    assert work.text != TEXT
 
 
 def test_shown_rows_are_not_trained_on_and_the_rest_is_drawn_by_seed() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from engine.prompts import soft as soft_prompts
 from engine.prompts.cache import ScoreCache
 from engine.prompts.forced import AnswerLessons, ending, forced, likely, right
 from engine.prompts.forward import ends
-from engine.prompts.lessons import ChoiceLessons
+from engine.prompts.lessons import ChoiceLessons, Teacher
 from engine.prompts.options import EmbedPromptOptions
 from engine.prompts.scorer import Scorer
 from engine.prompts.soft import Soft, beginning
@@ -38,9 +39,10 @@ def rows(count: int = 7) -> list[Row]:
 
 
 def learned(
-    model: Subject, teacher: Scorer | None = None, alpha: float = 0.5, temperature: float = 2.0
+    model: Subject, teacher: Subject | None = None, alpha: float = 0.5, temperature: float = 2.0
 ) -> AnswerLessons:
-    return AnswerLessons.of(Scorer(model), HOW, TEXT, rows(), 5, teacher, alpha, temperature, torch.float32)
+    taught = Teacher(Scorer(teacher), TEXT) if teacher else None
+    return AnswerLessons.of(Scorer(model), HOW, TEXT, rows(), 5, taught, alpha, temperature, torch.float32)
 
 
 def start(model: Subject) -> Soft:
@@ -119,7 +121,7 @@ def test_the_divergence_is_from_the_teacher_s_likely_tokens_and_the_rest_as_one(
     """By hand for every row, place and token; from itself the model is nowhere."""
     monkeypatch.setattr("engine.prompts.forced.LIKELY", 9)
     model, dense, soft = subject("llama"), subject("llama", seed=1), start(subject("llama"))
-    made = learned(model, Scorer(dense), alpha=1.0)
+    made = learned(model, dense, alpha=1.0)
     total = []
     for i in range(7):
         with torch.no_grad():
@@ -135,12 +137,31 @@ def test_the_divergence_is_from_the_teacher_s_likely_tokens_and_the_rest_as_one(
         half = float(replace(made, alpha=0.5).loss(soft, range(7)))
         alone = float(replace(made, teacher=None).loss(soft, range(7)))
         assert half == pytest.approx(0.5 * alone + 2 * sum(total) / 7, rel=1e-3)
-        assert float(learned(model, Scorer(model), alpha=1.0).loss(None, range(7))) == pytest.approx(0, abs=1e-4)
+        assert float(learned(model, model, alpha=1.0).loss(None, range(7))) == pytest.approx(0, abs=1e-4)
+
+
+def test_a_teacher_may_read_another_prompt_and_learns_nothing_of_virtual_tokens() -> None:
+    """The answers stay those that are learned; where both read the same, so do both teachers."""
+    model, dense = subject("llama"), subject("llama", seed=1)
+    shown = replace(TEXT, name="shown", demonstrations=tuple(rows(9)[7:]))
+    of = partial(AnswerLessons.of, Scorer(model), HOW, TEXT, rows(), 5)
+    how = (0.5, 2.0, torch.float32)
+    same, other = (of(Teacher(Scorer(dense), prompt), *how).teacher for prompt in (TEXT, shown))
+    assert same is not None
+    assert other is not None
+    behind = AnswerLessons.of(Scorer(dense), HOW, shown, rows(), 0, None, *how)
+    for i, ((log_NK, ids_NK), (plain_NK, _)) in enumerate(zip(other, same, strict=True)):
+        with torch.no_grad():
+            wanted, ids = (predicted(dense, behind, i) / 2).log_softmax(-1).topk(log_NK.shape[1])
+        torch.testing.assert_close(log_NK, wanted, atol=2e-4, rtol=1e-3)
+        assert float((ids_NK == ids).float().mean()) > 0.95  # nearly equal ones may change places
+        assert log_NK.shape == plain_NK.shape
+        assert not torch.allclose(log_NK, plain_NK, atol=1e-3)
 
 
 def test_the_gradient_is_that_of_finite_differences_and_in_the_virtual_tokens_alone() -> None:
     model = subject("llama")
-    made, soft = learned(model, Scorer(subject("llama", seed=1))), start(model)
+    made, soft = learned(model, subject("llama", seed=1)), start(model)
     weight = soft.weight_NW.clone().requires_grad_(True)
     with torch.enable_grad():
         made.loss(replace(soft, weight_NW=weight), range(7)).backward()

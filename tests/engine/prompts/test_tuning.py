@@ -12,9 +12,10 @@ import torch
 from fixtures.models import subject
 from fixtures.prompting import TEMPLATE, standing, toy
 
+from engine.prompts import calibration
 from engine.prompts.bounds import Bounds
 from engine.prompts.judging import Standing
-from engine.prompts.lessons import ChoiceLessons, Lessons, choice_loss
+from engine.prompts.lessons import ChoiceLessons, Lessons, Teacher, choice_loss
 from engine.prompts.options import EmbedPromptOptions, Form
 from engine.prompts.scorer import Scorer
 from engine.prompts.soft import Soft, beginning
@@ -96,6 +97,18 @@ def test_the_loss_in_closed_form() -> None:
     assert float(choice_loss(scores, gold, teacher, 0.25, 2.0)) == pytest.approx(0.75 * right + 0.25 * 2 * sum(kl))
 
 
+@pytest.mark.parametrize("kind", ["none", "batch", "contextual"])
+def test_a_teacher_s_choices_are_calibrated_as_it_is_told(kind: str) -> None:
+    scorer, rows = Scorer(subject("llama", seed=1)), toy().train
+    inputs = calibration.meaningless(kind, rows, 0)
+    found = Teacher(scorer, TEXT, kind, inputs).choices(rows)
+    scores = scorer.score(TEXT, rows)
+    empty = scorer.score(TEXT, inputs).softmax(1).mean(0) if inputs else None
+    bias = {"none": torch.ones(2), "batch": scores.softmax(1).mean(0), "contextual": empty}[kind]
+    assert bias is not None
+    torch.testing.assert_close(found.softmax(1), torch.nn.functional.normalize(scores.softmax(1) / bias, p=1, dim=1))
+
+
 @pytest.mark.parametrize("form", ["soft", "prefix"])
 def test_the_gradient_is_that_of_finite_differences_and_in_the_prompt_alone(form: Form) -> None:
     model = subject("llama")
@@ -119,7 +132,7 @@ def test_the_gradient_is_that_of_finite_differences_and_in_the_prompt_alone(form
 def test_rows_with_fewer_choices_have_a_finite_gradient() -> None:
     model, rows = subject("llama"), toy().train
     rows = [replace(row, choices=(*row.choices, " good")) if i % 2 else row for i, row in enumerate(rows)]
-    made = ChoiceLessons.of(Scorer(model), TEXT, rows, 6, Scorer(model), 0.5, 1.0, torch.float32)
+    made = ChoiceLessons.of(Scorer(model), TEXT, rows, 6, Teacher(Scorer(model), TEXT), 0.5, 1.0, torch.float32)
     assert made.teacher_RC is not None
     assert torch.equal(made.teacher_RC, Scorer(model).score(TEXT, rows))
     weight = start(model).weight_NW.clone().requires_grad_(True)
