@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 from recorded import LARGE, MIDDLE, SMALL, MakeRun, app_on, append, kill, notices, settle, words
@@ -429,6 +430,29 @@ async def test_the_chart_starts_with_the_loss_while_a_model_is_trained(make_run:
         assert "● loss 3.20 → 3.10" in words(app)
         held_out, training = chart._plot._datasets
         assert (len(held_out.x), len(training.x)) == (3, 8)
+
+
+async def test_the_chart_shows_how_a_prompt_is_trained(make_run: MakeRun) -> None:
+    """Its skill while it is; the loss, and what else there is, a key away."""
+    run = make_run("racing", alive=True)
+    last = run.events()[-1]
+    told: list[ev.Event] = [ev.StepStarted(step=1, use="embed_prompt")]
+    for epoch in range(4):
+        told.append(ev.Progress(step=1, label="training soft", done=epoch, total=3, unit="optimizer steps"))
+        loss = 1.5 - epoch / 4 if epoch else None
+        told.append(ev.PromptTrained(step=1, candidate="soft", epoch=epoch, epochs=3, loss=loss, accuracy=0.5, n=40,
+                                     skill=0.5 + epoch / 10, best=True, seconds=2.0))  # fmt: skip
+    append(run, *[ev.to_json(replace(e, seq=last.seq + i, time=last.time + i)) for i, e in enumerate(told, 1)])
+    app = app_on(run)
+    async with app.run_test(size=LARGE) as pilot:
+        await settle(pilot)
+        chart = app.screen.query_one(RunChart)
+        assert "● prompt skill 0.8000" in words(app)
+        (skill,) = chart._plot._datasets
+        assert list(skill.y) == pytest.approx([0.5, 0.6, 0.7, 0.8])
+        while chart.curve != "prompt loss":
+            await pilot.press("c")
+        assert "● prompt loss 0.7500" in words(app)
 
 
 async def test_the_chart_offers_recovery_and_starts_with_it_while_it_runs(make_run: MakeRun) -> None:

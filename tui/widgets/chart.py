@@ -26,6 +26,8 @@ CURVES = {
     "perplexity": ("perplexity",),
     "loss": ("held-out loss", "training loss"),
     "recovery": ("block error before recovery", "block error after recovery"),
+    "prompt loss": ("prompt training loss",),
+    "prompt skill": ("prompt training skill",),
 }
 EVERY = 1.2
 """seconds between two drawings of a curve that grows: they cost more than all else on the screen"""
@@ -111,8 +113,11 @@ def _default(state: RunState) -> str:
     if recovering(state) and "recovery" in drawable:
         return "recovery"
     at_work = state.steps.get(-1 if state.current is None else state.current)
-    if at_work is not None and at_work.label == "training" and "loss" in drawable:
+    label = at_work.label if at_work else ""
+    if label == "training" and "loss" in drawable:
         return "loss"
+    if label.startswith("training ") and "prompt skill" in drawable:  # of virtual tokens or of weights, by name
+        return "prompt skill"
     return next(iter(drawable), "error")
 
 
