@@ -160,9 +160,10 @@ def described(matrix: Matrix, after_a_step: bool) -> ev.MatrixInfo:
 
 def dense_step(workspace: Workspace) -> None:
     """Measures the dense model, as step -1."""
-    began, done = time.monotonic() - workspace.state.steps[-1].earlier, workspace.finished()
+    step, done = workspace.state.steps[-1], workspace.finished()
+    began = time.monotonic() - step.worked
     if done is not None and "dense" in workspace.state.metrics:
-        workspace.emit(ev.StepFinished(step=-1, seconds=done.get("seconds", 0.0), resumed=True))
+        workspace.emit(ev.StepFinished(step=-1, seconds=done.get("seconds", step.seconds or 0.0), resumed=True))
         return
     workspace.emit(ev.StepStarted(step=-1, use="measure", title="measure the dense model"))
     measure_dense(workspace)
@@ -183,7 +184,7 @@ def one_step(workspace: Workspace, options: StepOptions) -> None:
             ev.StepFinished(step=workspace.step, seconds=done["seconds"], summary=done["summary"], resumed=True)
         )
         return
-    began = time.monotonic() - workspace.state.steps[workspace.step].earlier
+    began = time.monotonic() - workspace.state.steps[workspace.step].worked
     workspace.check_stop()
     workspace.emit(ev.StepStarted(step=workspace.step, use=options.use, title=title(options)))
     summary = entry.run()(workspace, options)

@@ -68,16 +68,14 @@ def latest_epochs() -> Latest[ev.PromptTrained]:
 class StepState:
     """One step: pending, running, done, or where the run stopped in it (failed, cancelled).
 
-    `began` is when its process took it up, `started` when the work that `label` names began; `earlier` are the seconds that
-    other processes spent on it.
+    `started` is when the work that `label` names began, `worked` are the seconds that processes have been at the step.
     """
 
     use: str
     status: str = "pending"
     title: str = ""
     started: float | None = None
-    began: float | None = None
-    earlier: float = 0.0
+    worked: float = 0.0
     seconds: float | None = None
     resumed: bool = False
     label: str = ""

@@ -17,6 +17,9 @@ from engine.records import Used as Used
 
 LOG_LINES = 2000
 
+PAUSED_BEFORE = {ev.RunQueued.kind, ev.RunStarted.kind, ev.RunFailed.kind, ev.RunCancelled.kind}
+"""told by another process than the event before, perhaps days later, or of a process that is gone"""
+
 
 @dataclass
 class RunState:
@@ -26,6 +29,7 @@ class RunState:
     `grid` and `recovered` are {(step, level, kind of prompt): event}, `transfers` {(step, kind, trained at, used at): event}.
     `layers` are the matrices as the last step that changed shapes left them; `sensitivities` {name: event} and `plans`
     {step: event} stay as they were told, by the names of that time (see `renumbered`). `losses` are those on held-out data.
+    `worked` are the seconds that processes have been at work, until the last event and without the pauses between them.
     What grows as long as a run lasts (log, history, losses, trainings) is bounded; the rest depends on model and profile alone.
     """
 
@@ -37,7 +41,7 @@ class RunState:
     status: str = "empty"
     started: float | None = None
     updated: float | None = None
-    earlier: float = 0.0
+    worked: float = 0.0
     seconds: float | None = None
     ahead: list[str] = field(default_factory=list)
     exit_code: int | None = None
@@ -71,8 +75,6 @@ class RunState:
     history: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     unknown: int = 0
     seq: int = 0
-    _working_since: float | None = field(default=None, repr=False)
-    _heard: float = field(default=0.0, repr=False)  # the time of the event before
     _zeros: float = field(default=0.0, repr=False)  # what `layers` add up to
     _parameters: int = field(default=0, repr=False)
     _set_back: float = field(default=0.0, repr=False)  # seconds that the clock was set back by, in all
@@ -91,7 +93,8 @@ class RunState:
             return self
         if event.time and self.updated and event.time < self.updated:
             self._set_back += self.updated - event.time
-        self._heard = self.updated or 0.0
+        if self.status == "running" and event.kind not in PAUSED_BEFORE:
+            self._work(max(0.0, (event.time or 0.0) - (self.updated or 0.0)))
         self.seq, self.updated = event.seq or self.seq, event.time or self.updated
         getattr(self, f"_on_{event.kind}")(event)
         return self
@@ -104,11 +107,6 @@ class RunState:
     def begun(self) -> bool:
         """Whether a worker has taken it up, and has not said how it ended."""
         return self.status in ("queued", "running")
-
-    def worked(self, now: float | None = None) -> float:
-        """Seconds that its processes were at work, until `now` or the last event; the pauses between them do not count."""
-        until = now or self.updated
-        return self.earlier + (max(0.0, until - self._working_since) if until and self._working_since else 0.0)
 
     @property
     def renumbered(self) -> int:
@@ -128,18 +126,15 @@ class RunState:
     def _on_run_started(self, event: ev.RunStarted) -> None:
         self._begin(event, "running", [])
         self.started, self.allow_code = self.started or event.time, event.allow_code
-        self._working_since = event.time
 
     def _begin(self, event: ev.RunQueued | ev.RunStarted, status: str, ahead: list[str]) -> None:
         self.run, self.profile, self.source = event.run, event.profile, event.source
         self.description, self.status, self.failure, self.exit_code = event.description, status, None, None
         self.ahead = ahead
-        self.earlier, self._working_since = self.worked(self._heard), None
-        measured = self.steps.get(-1)
-        uses = {-1: "measure", **dict(enumerate(event.steps))}
-        self.steps = {index: StepState(use, earlier=self._spent(index)) for index, use in uses.items()}
-        if measured and measured.status == "done":
-            self.steps[-1] = measured
+        before, uses = self.steps, {-1: "measure", **dict(enumerate(event.steps))}
+        self.steps = {i: StepState(use, worked=before[i].worked if i in before else 0.0) for i, use in uses.items()}
+        if -1 in before and before[-1].status == "done":
+            self.steps[-1] = before[-1]
 
     def _on_model_loaded(self, event: ev.ModelLoaded) -> None:
         known = self.model.step if self.model else -1
@@ -156,7 +151,7 @@ class RunState:
 
     def _on_step_started(self, event: ev.StepStarted) -> None:
         step = self.steps.setdefault(event.step, StepState(event.use))
-        step.status, step.title, step.started, step.began = "running", event.title, event.time, event.time
+        step.status, step.title, step.started = "running", event.title, event.time
         step.done = step.total = step.first = 0
         self.current = event.step
 
@@ -263,6 +258,8 @@ class RunState:
 
     def _on_prompt_trained(self, event: ev.PromptTrained) -> None:
         self.trainings.put((event.step, event.candidate, event.epoch), event)
+        if not event.epoch:  # of another training
+            self.history["prompt training loss"], self.history["prompt training skill"] = [], []
         if event.loss is not None:
             self._point("prompt training loss", event.time, event.loss)
         self._point("prompt training skill", event.time, event.skill)
@@ -305,27 +302,29 @@ class RunState:
 
     def _on_run_finished(self, event: ev.RunFinished) -> None:
         self.status, self.seconds, self.exit_code = "done", event.seconds, event.exit_code
+        self.worked = max(self.worked, event.seconds)
         used = (("memory", event.memory, "B"), ("disk", event.disk, "B"), ("time", event.seconds, "s"))
         self.used = {name: Used(value, unit) for name, value, unit in used if value is not None}
 
     def _on_run_failed(self, event: ev.RunFailed) -> None:
         self._stop("failed")
-        self.seconds = self.worked()
+        self.seconds = self.worked
         self.failure, self.exit_code = event, event.exit_code
 
     def _on_run_cancelled(self, event: ev.RunCancelled) -> None:
         self._stop("cancelled")
         self.seconds, self.exit_code = event.seconds, 130
+        self.worked = max(self.worked, event.seconds)
 
     def _on_unknown(self, event: ev.Unknown) -> None:
         self.unknown += 1
 
-    def _spent(self, index: int) -> float:
-        """Seconds that processes were at work on a step that none has finished."""
-        step = self.steps.get(index)
-        if step is None or step.status == "done":
-            return 0.0
-        return step.earlier + (max(0.0, self._heard - step.began) if step.began else 0.0)
+    def _work(self, seconds: float) -> None:
+        """Counts them for the run and the step that is at work."""
+        self.worked += seconds
+        step = None if self.current is None else self.steps.get(self.current)
+        if step and step.status == "running":
+            step.worked += seconds
 
     def _stop(self, status: str) -> None:
         self.status, self.ahead = status, []

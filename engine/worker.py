@@ -9,7 +9,6 @@ import argparse
 import os
 import signal
 import sys
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -31,12 +30,12 @@ def execute(run: runs.Run, *, allow_code: bool = False, also: Callable[[ev.Event
     Raises UsageError when another process works on it. `also` sees each event as it is written.
     """
     with runs.lock(run), _stop_on_signals() as should_stop:
-        began, earlier = time.monotonic(), RunState.of(run.events()).worked()
+        earlier = RunState.of(run.events()).worked
         emit = EventWriter(run.events_file, also)
         try:
             return _pipeline(run, emit, should_stop, allow_code, earlier)
         except (Cancelled, KeyboardInterrupt):
-            emit(ev.RunCancelled(seconds=round(earlier + time.monotonic() - began, 3)))
+            emit(ev.RunCancelled(seconds=round(RunState.of(run.events()).worked, 3)))
             return INTERRUPTED
         except Exception as error:
             failure = _failure(error, run)

@@ -159,12 +159,13 @@ def embed_prompt(scene: Scene, options: EmbedPromptOptions) -> Needs:
     steps = scene.workspace.profile.step
     several = sum(isinstance(step, EmbedPromptOptions | JointOptions) for step in steps) > 1
     needs = trained.then(prompt_step(scene, options, [start] * (4 + several), finalists=4 + several))
-    whole = options.taught == "prompt"
-    if not options.alpha or not (scene.changed or whole):
+    teacher = start if options.taught == "prompt" else text
+    if not options.alpha or not (scene.changed or not teacher.same(text)):
         return needs
-    read = len(tokenizer(start.head()).input_ids) if whole else prefix
-    taught = parts.rows(scene.sizes, len(rows), per_row, read).then(parts.loading(scene.sizes))
-    return taught.beside(scene.sizes.loaded).then(needs)
+    answer, read = scene.asked(rows, task.template).answer if how else 0, len(tokenizer(teacher.head()).input_ids)
+    taught = parts.rows(scene.sizes, len(rows), per_row + answer, read).then(parts.loading(scene.sizes))
+    kept = forced.BYTES * forced.LIKELY * answer * len(rows)
+    return replace(taught, cache=kept).beside(scene.sizes.loaded).then(needs)
 
 
 def asking(scene: Scene, task: Task, count: float, tokens: float, prefix: float = 0.0, prompts: float = 1) -> Needs:
@@ -281,7 +282,7 @@ def export(scene: Scene, options: ExportOptions) -> Needs:
         out = out.then(exporting.process(scene, size, form))
     if form.read is None and sizes.language:
         tasks = [scene.workspace.task(name) for name in evaluate.tasks]
-        rows = [(task, min(options.rows, len(task.test[: evaluate.rows]))) for task in tasks if not task.generation]
+        rows = [(task, min(options.rows, len(task.test[: evaluate.rows]))) for task in tasks]
         for task, count in rows:
             out = out.then(asking(scene, task, count, scene.tokens(task.test, task.template)))
         out = out.then(chosen(scene, options))

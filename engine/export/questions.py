@@ -113,15 +113,18 @@ def as_continued(
     subject: Subject, questions: Sequence[Question], scored: Sequence[Sequence[Sequence_]]
 ) -> list[Continued]:
     """The questions with free answers as a runtime takes them."""
-    return [([list(sequence.tokens) for sequence in some], how.tokens, sorted(ends(subject) | ending(subject, how.stop)))
-            for question, some in zip(questions, scored, strict=True) if (how := question.task.generation)]  # fmt: skip
+    free = [(some, how) for q, some in zip(questions, scored, strict=True) if (how := q.task.generation)]
+    last = {stop: sorted(ends(subject) | ending(subject, stop)) for stop in {how.stop for _, how in free}}
+    return [([list(sequence.tokens) for sequence in some], how.tokens, last[how.stop]) for some, how in free]
 
 
 def ending(subject: Subject, stop: str) -> set[int]:
     """The tokens with which a text has reached the stop, where one has all of it: behind several it is only cut off there."""
     tokenizer: Any = subject.tokenizer
-    size = min(len(tokenizer), vocabulary(subject))
-    return {i for i, text in enumerate(readings(tokenizer, size)) if stop in text} if stop else set()
+    if not stop:
+        return set()
+    found = readings(tokenizer, min(len(tokenizer), vocabulary(subject)))
+    return {i for i, text in enumerate(found) if stop in text} - set(tokenizer.all_special_ids)
 
 
 def answered(

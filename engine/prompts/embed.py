@@ -117,13 +117,13 @@ class Embedding:
         """The dense model with what it reads; None where nothing is asked of it, or where it is the very model that learns and
         reads the same.
         """
-        workspace, contest, whole = self.workspace, self.contest, self.options.taught == "prompt"
-        if not self.options.alpha or (workspace.stage == "dense" and not whole):
+        workspace, options = self.workspace, self.options
+        whole, dense = options.taught == "prompt", workspace.stage == "dense"
+        prompt = replace(self.start, soft=None) if whole else self.text
+        if not options.alpha or (dense and prompt.same(self.text)):
             return None
-        scorer = Scorer.quick(workspace, workspace.dense_subject())
-        if not whole:
-            return Teacher(scorer, self.text)
-        return Teacher(scorer, replace(self.start, soft=None), self.options.calibration, contest.meaningless)
+        scorer = Scorer.quick(workspace, workspace.subject if dense else workspace.dense_subject())
+        return Teacher(scorer, prompt, options.calibration if whole else "none", self.contest.meaningless)
 
     def check(self, soft: Soft | None, scorer: Scorer) -> Standing:
         """How the virtual tokens, or the scorer's model, do on the checked rows, calibrated as the step is."""

@@ -1,39 +1,47 @@
 """Lessons of free answers, by teacher forcing: the model reads a right answer and is to say each next token of it, and its end.
 
 The loss of a row is the mean over these tokens of (1 - alpha) CE + alpha tau^2 KL(teacher || student). The teacher is the dense
-model behind the same text, its likely tokens kept and all others as one.
+model, its likely tokens kept and all others as one.
 
 Shapes: R rows, N tokens of an answer, V vocabulary, K likely tokens.
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 
+from engine import files
 from engine.data.rows import Row
 from engine.data.tasks import Generation
-from engine.evaluation.divergence import with_rest
+from engine.evaluation.divergence import Answer, with_rest
+from engine.grams import trim
+from engine.prompts import generator, rendering
 from engine.prompts.forward import Beginning, Sequence_, ends, predictions
 from engine.prompts.lessons import Lessons, Teacher, common
-from engine.prompts.scorer import Scorer
+from engine.prompts.scorer import Scorer, conditions
 from engine.prompts.soft import Soft
 from engine.prompts.template import Prompt
 from engine.subject import Subject
 from engine.training.losses import entropy_terms
+from engine.training.teacher import Kept, outputs
+from engine.weights import weights_hash
 
 LIKELY = 64  # tokens of the teacher's that are kept
-DIGITS = 4
+BYTES = 6  # of one of them on disk
+TOGETHER = 256  # rows that the teacher is asked about until their answers are kept
 
 
 @dataclass(frozen=True)
 class AnswerLessons(Lessons):
-    """Every row has one sequence with one target; `teacher` are a row's [N, K] log-probabilities and token ids."""
+    """Every row has one sequence with one target; `teacher` has the answers, by row."""
 
-    teacher: list[tuple[torch.Tensor, torch.Tensor]] | None
+    teacher: Kept | None
 
     @classmethod
     def of(cls, scorer: Scorer, how: Generation, text: Prompt, rows: Sequence[Row], virtual: int, teacher: Teacher | None,
@@ -59,21 +67,20 @@ class AnswerLessons(Lessons):
         real_RN = torch.arange(longest, device=device) >= longest - counts_R[:, None]
         losses_RN = -log_probs_RNV.gather(2, ids_RN[..., None])[..., 0]
         if self.teacher is not None:
-            apart_RN = self._divergence(log_probs_RNV, [self.teacher[row] for row in rows])
+            apart_RN = self._divergence(log_probs_RNV, [self.teacher.view([row]) for row in rows])
             losses_RN = (1 - self.alpha) * losses_RN + self.alpha * self.temperature**2 * apart_RN
         return losses_RN.where(real_RN, torch.zeros_like(losses_RN)).sum(1) / counts_R
 
-    def _divergence(
-        self, log_probs_RNV: torch.Tensor, teacher: Sequence[tuple[torch.Tensor, torch.Tensor]]
-    ) -> torch.Tensor:
+    def _divergence(self, log_probs_RNV: torch.Tensor, teacher: Sequence[Answer]) -> torch.Tensor:
         """KL(teacher || student) [R, N]; at places ahead of an answer it means nothing."""
-        longest, likely = log_probs_RNV.shape[1], teacher[0][0].shape[1]
-        log_RNK = torch.full((len(teacher), longest, likely), -torch.inf)
-        ids_RNK = torch.zeros((len(teacher), longest, likely), dtype=torch.long)
-        for row, (log_NK, ids_NK) in enumerate(teacher):
-            log_RNK[row, longest - len(log_NK) :], ids_RNK[row, longest - len(ids_NK) :] = log_NK, ids_NK
-        student_RNK = softened(log_probs_RNV, self.temperature).gather(2, ids_RNK.to(log_probs_RNV.device))
-        return entropy_terms(with_rest(log_RNK.to(log_probs_RNV.device)), with_rest(student_RNK)).sum(-1)
+        device, longest, likely = log_probs_RNV.device, log_probs_RNV.shape[1], teacher[0].log_TK.shape[1]
+        log_RNK = torch.full((len(teacher), longest, likely), -torch.inf, device=device)
+        ids_RNK = torch.zeros((len(teacher), longest, likely), dtype=torch.long, device=device)
+        for row, answer in enumerate(teacher):
+            assert answer.ids_TK is not None
+            log_RNK[row, -len(answer.log_TK) :], ids_RNK[row, -len(answer.ids_TK) :] = answer.log_TK, answer.ids_TK
+        student_RNK = softened(log_probs_RNV, self.temperature).gather(2, ids_RNK)
+        return entropy_terms(with_rest(log_RNK), with_rest(student_RNK)).sum(-1)
 
 
 def right(how: Generation, text: Prompt, row: Row) -> Row:
@@ -88,9 +95,9 @@ def right(how: Generation, text: Prompt, row: Row) -> Row:
 
 def forced(scorer: Scorer, how: Generation, text: Prompt, rows: Sequence[Row], virtual: int) -> list[Sequence_]:
     """The text with every row and its answer, a sequence a row; of an answer as many tokens as the model may write."""
-    made = scorer.fitting(text, [right(how, text, row) for row in rows], 1, virtual + 1)
-    end = () if how.stop and text.chat == "off" else ending(scorer.subject)
-    return [cut(sequence, end, how.tokens) for sequence in made]
+    some = [right(how, text, row) for row in generator.shortened(scorer, how, text, rows, virtual)]
+    end = () if how.stop and text.chat == "off" else ending(scorer.subject, text.chat)
+    return [cut(sequence, end, how.tokens) for sequence in scorer.sequences(text, some, 1)]
 
 
 def cut(sequence: Sequence_, end: tuple[int, ...], most: int) -> Sequence_:
@@ -100,34 +107,54 @@ def cut(sequence: Sequence_, end: tuple[int, ...], most: int) -> Sequence_:
     return Sequence_((*context, *answer[:-1]), ((slot, answer),))
 
 
-def ending(subject: Subject) -> tuple[int, ...]:
-    """The token at which the model's texts end, its tokenizer's where there are several; nothing where there is none."""
-    found, usual = ends(subject), getattr(subject.tokenizer, "eos_token_id", None)
-    return (usual if usual in found else min(found),) if found else ()
+def ending(subject: Subject, chat: str) -> tuple[int, ...]:
+    """The token at which the model's texts end: in a chat the one with which the template ends a turn, else the tokenizer's,
+    where there are several; nothing where there is none.
+    """
+    tokenizer, found = subject.tokenizer, ends(subject)
+    usual = [*(rendering.closing(tokenizer) if chat != "off" else ()), getattr(tokenizer, "eos_token_id", None), *found]
+    return next(((token,) for token in usual if token in found), ())
 
 
 def taught(
     teacher: Teacher, how: Generation, rows: Sequence[Row], sequences: Sequence[Sequence_], temperature: float
-) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """What the teacher finds likely behind its own prompt at every place of the very answers that are learned."""
-    own = []
-    for theirs, mine in zip(forced(teacher.scorer, how, teacher.prompt, rows, 0), sequences, strict=True):
-        context, ((slot, answer),) = theirs.tokens[: len(theirs.tokens) - theirs.positions + 1], mine.targets
-        own.append(Sequence_((*context, *answer[:-1]), ((slot, answer),)))
-    return likely(teacher.scorer, own, temperature)
-
-
-def likely(teacher: Scorer, sequences: list[Sequence_], temperature: float) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """The teacher's most likely tokens at every place of every answer, [N, K] log-probabilities and ids; from its cache where
-    it has been asked before.
+) -> Kept:
+    """What the teacher finds likely behind its own prompt at every place of the very answers that are learned, by row, on disk;
+    it is asked about those that are not there yet.
     """
-    keys = [teacher.key(sequence, None, "likely", LIKELY, temperature) for sequence in sequences]
-    work = partial(likeliest, subject=teacher.subject, temperature=temperature)
-    known = teacher.known(sequences, keys, None, work)
+    own, scorer = [], replace(teacher.scorer, cache=None)
+    for theirs, mine in zip(forced(scorer, how, teacher.prompt, rows, 0), sequences, strict=True):
+        context, ((slot, said),) = theirs.tokens[: len(theirs.tokens) - theirs.positions + 1], mine.targets
+        own.append(Sequence_((*context, *said[:-1]), ((slot, said),)))
+    found = Kept(files.cache_folder() / "teachers" / name(scorer, own, temperature), scorer.subject.device,
+                 outputs(scorer.subject))  # fmt: skip
+    found.folder.mkdir(parents=True, exist_ok=True)
+    missing = found.missing(range(len(own)))
+    for start in range(0, len(missing), TOGETHER):
+        some = missing[start : start + TOGETHER]
+        for item, answer in zip(some, likely(scorer, [own[i] for i in some], temperature), strict=True):
+            found.add(item, answer)
+    os.utime(found.folder)
+    trim(found.folder.parent)
+    return found
+
+
+def name(scorer: Scorer, sequences: Sequence[Sequence_], temperature: float) -> str:
+    """Of everything that the kept answers depend on."""
+    weights = conditions(scorer.subject, scorer.hashed or weights_hash(scorer.subject.module), scorer.compute)
+    asked = [(sequence.tokens, sequence.targets) for sequence in sequences]
+    return hashlib.blake2b(repr((weights, asked, LIKELY, temperature)).encode(), digest_size=12).hexdigest()
+
+
+def likely(scorer: Scorer, sequences: list[Sequence_], temperature: float) -> list[Answer]:
+    """The most likely tokens at every place of every answer."""
+    work = partial(likeliest, subject=scorer.subject, temperature=temperature)
+    keys = list(map(str, range(len(sequences))))
+    known = scorer.known(sequences, keys, None, work)
     out = []
     for sequence, key in zip(sequences, keys, strict=True):
-        log_NK, ids_NK = torch.tensor(known[key]).view(2, len(sequence.targets[0][1]), -1)
-        out.append((log_NK, ids_NK.long()))
+        log_NK, ids_NK = torch.tensor(known[key]).view(2, sequence.positions, -1)
+        out.append(Answer(log_NK.half(), ids_NK.int()))
     return out
 
 
@@ -136,12 +163,8 @@ def likeliest(sequences: list[Sequence_], begun: Beginning, subject: Subject, te
     """Of each sequence the log-probabilities of the likely tokens at every place of its target, then their ids."""
     found_RNV = softened(predictions(subject, sequences, begun), temperature)
     log_RNK, ids_RNK = found_RNV.topk(min(LIKELY, found_RNV.shape[-1]))
-    out = []
-    for sequence, log_NK, ids_NK in zip(sequences, log_RNK.cpu(), ids_RNK.cpu(), strict=True):
-        last = -sequence.positions
-        logs = [round(float(value), DIGITS) for value in log_NK[last:].flatten()]
-        out.append([*logs, *map(float, ids_NK[last:].flatten().tolist())])
-    return out
+    both = [torch.stack([log_RNK[i, -s.positions :], ids_RNK[i, -s.positions :]]) for i, s in enumerate(sequences)]
+    return [numbers.flatten().tolist() for numbers in both]
 
 
 def softened(log_probs: torch.Tensor, temperature: float) -> torch.Tensor:

@@ -34,16 +34,22 @@ def generated(scorer: Scorer, how: Generation, prompt: Prompt, rows: Sequence[Ro
 
 
 def fitting(scorer: Scorer, how: Generation, prompt: Prompt, rows: Sequence[Row]) -> list[Sequence_]:
-    """What is to be gone on from, a sequence a row; rows that leave no room for the answer are cut as the scorer cuts them."""
+    """What is to be gone on from, a sequence a row that leaves room for its answer."""
+    return sequences(scorer, prompt, shortened(scorer, how, prompt, rows))
+
+
+def shortened(scorer: Scorer, how: Generation, prompt: Prompt, rows: Sequence[Row], virtual: int = 0) -> Sequence[Row]:
+    """The rows; those that leave no room for an answer behind the prompt's virtual tokens, or so many others, are cut as the
+    scorer cuts them. Raises UsageError where a prompt has no room for any.
+    """
     limit = positions(scorer.subject)
-    room = math.inf if limit is None else limit - how.tokens - (prompt.soft.tokens if prompt.soft else 0)
-    made = sequences(scorer, prompt, rows)
-    long = {i for i, sequence in enumerate(made) if len(sequence.tokens) > room}
+    room = math.inf if limit is None else limit - how.tokens - (prompt.soft.tokens if prompt.soft else virtual)
+    long = {i for i, sequence in enumerate(sequences(scorer, prompt, rows)) if len(sequence.tokens) > room}
     if not long:
-        return made
+        return rows
     scorer.cut.setdefault(prompt.name, set()).update(rows[i].digest for i in long)
     fits = lambda row: len(sequences(scorer, prompt, [row])[0].tokens) <= room  # noqa: E731
-    return sequences(scorer, prompt, [context.cut(prompt, r, fits) if i in long else r for i, r in enumerate(rows)])
+    return [context.cut(prompt, row, fits) if i in long else row for i, row in enumerate(rows)]
 
 
 def sequences(scorer: Scorer, prompt: Prompt, rows: Sequence[Row]) -> list[Sequence_]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from engine.options import StepOptions
 from engine.prompts.budget import Budget, Written
@@ -182,6 +182,12 @@ class EmbedPromptOptions(StartedPromptOptions):
     one itself and reads what its teacher does, these are all that counts"""
     taught: Literal["text", "prompt"] = "text"
     """what the dense model reads when it answers: the text behind the virtual tokens, or the whole prompt that they are to
-    beat, calibrated as the step is"""
+    beat, calibrated as the step is; the two differ with behind = "template\""""
     temperature: float = Field(default=1.0, gt=0.0)
     """softens both models' answers where they are compared"""
+
+    @model_validator(mode="after")
+    def _teacher_is_asked(self) -> Self:
+        if self.taught == "prompt" and not self.alpha:
+            raise ValueError('taught = "prompt" asks a teacher, and alpha = 0 learns nothing from one')
+        return self

@@ -48,6 +48,14 @@ def rendered(messages: Sequence[dict[str, str]], tokenizer: Any) -> str:
     return text
 
 
+def closing(tokenizer: Any) -> list[int]:
+    """The tokens that the template puts behind an answer."""
+    turns = [{"role": "user", "content": MARK}, {"role": "assistant", "content": MARK}]
+    shown: str = tokenizer.apply_chat_template(turns, tokenize=False, **FIXED)
+    ids: list[int] = tokenizer(shown.rpartition(MARK)[2], add_special_tokens=False).input_ids
+    return ids
+
+
 def text(prompt: Prompt, row: Row, tokenizer: Any) -> str:
     """What the model has read when it is to answer."""
     return prompt.fill(row) if prompt.chat == "off" else rendered(prompt.messages(row), tokenizer)

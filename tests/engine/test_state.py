@@ -140,15 +140,25 @@ def test_the_time_at_work_is_that_of_all_processes_without_the_pauses_between() 
         ev.RunStarted(**told, seq=1, time=1000.0), ev.StepStarted(step=0, use="prune", seq=2, time=1010.0),
         ev.Progress(step=0, label="pruning", done=1, total=4, seq=3, time=1030.0),
     ])  # fmt: skip
-    assert (state.worked(), state.worked(1034.0)) == (30.0, 34.0)
+    assert (state.worked, state.steps[0].worked) == (30.0, 20.0)
+    seen = copy.deepcopy(state).apply(ev.RunFailed(message="nobody is at work on it", time=1500.0))
+    assert seen.seconds == 30.0
     state.apply(ev.RunQueued(**told, ahead=["other"], seq=4, time=2000.0))
-    assert (state.worked(), state.worked(2100.0), state.steps[0].earlier) == (30.0, 30.0, 20.0)
+    assert (state.worked, state.steps[0].worked) == (30.0, 20.0)
     state.apply(ev.RunStarted(**told, resumed=True, seq=5, time=3000.0))
     state.apply(ev.StepStarted(step=0, use="prune", seq=6, time=3005.0))
     state.apply(ev.RunFailed(message="the disk is full", seq=7, time=3007.0))
-    assert (state.worked(), state.seconds) == (37.0, 37.0)
+    assert (state.worked, state.seconds) == (35.0, 35.0), "what a failure came behind is not known"
     state.apply(ev.RunStarted(**told, resumed=True, seq=8, time=4000.0))
-    assert (state.worked(4001.0), state.steps[0].earlier) == (38.0, 22.0)
+    assert (state.worked, state.steps[0].worked) == (35.0, 20.0)
+    state.apply(ev.StepStarted(step=0, use="prune", seq=9, time=4001.0))
+    state.apply(ev.Progress(step=0, label="pruning", done=1, total=4, seq=10, time=3900.0))  # the clock was set back
+    state.apply(ev.Progress(step=0, label="pruning", done=2, total=4, seq=11, time=3903.0))
+    assert (state.worked, state.steps[0].worked) == (39.0, 23.0)
+    state.apply(ev.RunCancelled(seconds=40.0, seq=12, time=3904.0))
+    assert (state.worked, state.seconds) == (40.0, 40.0)
+    seen.apply(ev.RunStarted(**told, resumed=True, seq=20, time=9000.0))
+    assert (seen.worked, seen.steps[0].worked) == (30.0, 20.0)
 
 
 def test_eta_is_the_rest_at_the_rate_so_far() -> None:

@@ -63,4 +63,4 @@ def _took(state: RunState, now: float) -> float:
     """Seconds that the run took, or has taken so far."""
     if state.finished and state.seconds is not None:
         return state.seconds
-    return state.worked(None if state.finished else now)
+    return state.worked + (max(0.0, now - (state.updated or now)) if state.status == "running" else 0.0)

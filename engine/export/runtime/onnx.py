@@ -68,11 +68,18 @@ class Runner:
         return out
 
     def _generator(self, least: int, most: int) -> Any:
-        """Decodes greedily, to lengths that count what it goes on from."""
+        """Decodes greedily whatever the file's settings say, to lengths that count what it goes on from."""
         import onnxruntime_genai as genai
 
         parameters = genai.GeneratorParams(self.model)
-        parameters.set_search_options(do_sample=False, min_length=least, max_length=most)
+        parameters.set_search_options(
+            do_sample=False,
+            num_beams=1,
+            repetition_penalty=1.0,
+            no_repeat_ngram_size=0,
+            min_length=least,
+            max_length=most,
+        )
         return genai.Generator(self.model, parameters)
 
     def answers(self, rows: Any) -> Any:

@@ -105,6 +105,7 @@ def test_a_teacher_with_the_whole_prompt_may_be_the_model_itself(tmp_path: Path)
     assert teacher is not None
     assert (teacher.prompt, teacher.kind) == (TEXT, "batch")
     assert work.text != TEXT
+    assert working(tmp_path / "same", options(alpha=0.5, taught="prompt", behind="prompt"), TEXT).teacher() is None
 
 
 def test_shown_rows_are_not_trained_on_and_the_rest_is_drawn_by_seed() -> None:

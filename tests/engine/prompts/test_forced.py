@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import astuple, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,9 @@ from engine.data.rows import Row
 from engine.data.tasks import Generation, Task
 from engine.prompts import early, embed, kept
 from engine.prompts import soft as soft_prompts
-from engine.prompts.cache import ScoreCache
-from engine.prompts.forced import AnswerLessons, ending, forced, likely, right
-from engine.prompts.forward import ends
+from engine.prompts.forced import AnswerLessons, ending, forced, right
+from engine.prompts.forward import Sequence_, ends
+from engine.prompts.generator import fitting
 from engine.prompts.lessons import ChoiceLessons, Teacher
 from engine.prompts.options import EmbedPromptOptions
 from engine.prompts.scorer import Scorer
@@ -102,7 +102,7 @@ def test_a_turn_of_a_chat_ends_with_the_model_s_end_of_text_and_so_does_an_answe
     how: Generation,
 ) -> None:
     model = talking(TURNS)
-    last = ending(model)
+    last = ending(model, "off")
     assert set(last) <= ends(model)
     assert len(last) == 1
     chat = replace(TEXT, chat="system")
@@ -113,6 +113,18 @@ def test_a_turn_of_a_chat_ends_with_the_model_s_end_of_text_and_so_does_an_answe
     assert tokenizer.decode(target[:-1]).strip() == "yes"
     (plain, *_) = forced(Scorer(model), how, TEXT, rows(), 0)
     assert (plain.targets[0][1][-1:] == last) == (not how.stop)
+
+
+def test_a_turn_ends_with_the_template_s_own_token_where_the_model_has_several_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = talking(TURNS.replace("<s>", "!"))
+    tokenizer: Any = model.tokenizer
+    first, last = tokenizer.convert_tokens_to_ids(["<s>", "!"])
+    monkeypatch.setattr("engine.prompts.forced.ends", lambda subject: {first, last})
+    assert (ending(model, "off"), ending(model, "system")) == ((first,), (last,))
+    monkeypatch.setattr("engine.prompts.forced.ends", lambda subject: set())
+    assert ending(model, "system") == ()
 
 
 def test_the_divergence_is_from_the_teacher_s_likely_tokens_and_the_rest_as_one(
@@ -150,13 +162,14 @@ def test_a_teacher_may_read_another_prompt_and_learns_nothing_of_virtual_tokens(
     assert same is not None
     assert other is not None
     behind = AnswerLessons.of(Scorer(dense), HOW, shown, rows(), 0, None, *how)
-    for i, ((log_NK, ids_NK), (plain_NK, _)) in enumerate(zip(other, same, strict=True)):
+    for i in range(7):
+        (log_NK, ids_NK), plain_NK = astuple(other.view([i])), same.view([i]).log_TK
         with torch.no_grad():
             wanted, ids = (predicted(dense, behind, i) / 2).log_softmax(-1).topk(log_NK.shape[1])
-        torch.testing.assert_close(log_NK, wanted, atol=2e-4, rtol=1e-3)
+        torch.testing.assert_close(log_NK.float(), wanted, atol=5e-3, rtol=1e-3)
         assert float((ids_NK == ids).float().mean()) > 0.95  # nearly equal ones may change places
         assert log_NK.shape == plain_NK.shape
-        assert not torch.allclose(log_NK, plain_NK, atol=1e-3)
+        assert not torch.allclose(log_NK, plain_NK, atol=1e-2)
 
 
 def test_the_gradient_is_that_of_finite_differences_and_in_the_virtual_tokens_alone() -> None:
@@ -176,18 +189,46 @@ def test_the_gradient_is_that_of_finite_differences_and_in_the_virtual_tokens_al
     assert float((weight.grad * direction).sum()) == pytest.approx((above - below) / (2 * step), rel=0.01)
 
 
-def test_the_teacher_is_asked_once() -> None:
-    teacher = Scorer(subject("llama", seed=1), ScoreCache())
-    sequences = forced(Scorer(subject("llama")), HOW, TEXT, rows(), 5)
-    first = likely(teacher, sequences, 1.0)
-    assert teacher.computed == 7
-    again = likely(teacher, sequences, 1.0)
-    assert teacher.computed == 7
-    for (one, ids), (other, same) in zip(first, again, strict=True):
-        assert torch.equal(one, other)
-        assert torch.equal(ids, same)
-    likely(teacher, sequences, 2.0)
-    assert teacher.computed == 14
+def test_the_teacher_is_asked_once_and_about_what_is_not_kept_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("COMPRESS_TUI_CACHE", str(tmp_path))
+    model, dense, asked = subject("llama"), subject("llama", seed=1), list[int]()
+    whole = Scorer.known
+
+    def counted(self: Scorer, sequences: list[Sequence_], *more: Any) -> Any:
+        asked.append(len(sequences))
+        return whole(self, sequences, *more)
+
+    monkeypatch.setattr(Scorer, "known", counted)
+    monkeypatch.setattr("engine.prompts.forced.TOGETHER", 3)
+    first = learned(model, dense).teacher
+    assert first is not None
+    assert asked == [3, 3, 1]
+    before = [first.view([i]) for i in range(7)]
+    first.file(4).unlink()
+    again = learned(model, dense).teacher
+    assert again is not None
+    assert asked == [3, 3, 1, 1]
+    for i, answer in enumerate(before):
+        assert torch.equal(again.view([i]).log_TK, answer.log_TK)
+    learned(model, dense, temperature=1.0)
+    learned(model, subject("llama", seed=2))
+    assert asked == [3, 3, 1, 1, 3, 3, 1, 3, 3, 1]
+
+
+@pytest.mark.parametrize("words", [3, 120, 300])
+def test_only_what_may_be_written_of_an_answer_takes_room(words: int) -> None:
+    """The question is read as far as it is when it is asked, however long the right answer is."""
+    long = replace(rows()[0], text="a name " * 300, fields={"text": "a name " * 300}, choices=(" the name" * words,))
+    scorer = Scorer(subject("llama"))
+    (sequence,) = forced(scorer, HOW, TEXT, [long], 20)
+    (asked,) = fitting(
+        Scorer(scorer.subject), HOW, replace(TEXT, soft=beginning("soft", scorer.subject, [5] * 20)), [long]
+    )
+    assert sequence.tokens[: len(asked.tokens)] == asked.tokens
+    assert len(asked.tokens) + HOW.tokens - 1 >= len(sequence.tokens) > 300
+    assert scorer.cut == {"plain": {long.digest}}
 
 
 def test_one_choice_of_a_token_is_a_free_answer_of_one() -> None:
