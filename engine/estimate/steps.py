@@ -160,7 +160,7 @@ def embed_prompt(scene: Scene, options: EmbedPromptOptions) -> Needs:
     several = sum(isinstance(step, EmbedPromptOptions | JointOptions) for step in steps) > 1
     needs = trained.then(prompt_step(scene, options, [start] * (4 + several), finalists=4 + several))
     teacher = start if options.taught == "prompt" else text
-    if not options.alpha or not (scene.changed or not teacher.same(text)):
+    if not options.weight(how is not None) or not (scene.changed or not teacher.same(text)):
         return needs
     answer, read = scene.asked(rows, task.template).answer if how else 0, len(tokenizer(teacher.head()).input_ids)
     taught = parts.rows(scene.sizes, len(rows), per_row + answer, read).then(parts.loading(scene.sizes))

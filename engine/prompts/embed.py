@@ -63,6 +63,11 @@ class Embedding:
         return prefix(self.workspace) + self.options.form
 
     @property
+    def alpha(self) -> float:
+        """The teacher's weight."""
+        return self.options.weight(self.contest.task.generation is not None)
+
+    @property
     def text(self) -> Prompt:
         """What stands behind the virtual tokens that are trained."""
         return room.behind(self.options, self.start)
@@ -106,7 +111,7 @@ class Embedding:
         """The rows with the text, for the scorer's model to learn from behind so many virtual tokens."""
         options, task = self.options, self.contest.task
         how: Any = {
-            "text": self.text, "rows": self.rows, "virtual": virtual, "teacher": self.teacher(), "alpha": options.alpha,
+            "text": self.text, "rows": self.rows, "virtual": virtual, "teacher": self.teacher(), "alpha": self.alpha,
             "temperature": options.temperature, "compute": DTYPES[self.workspace.profile.calibration.compute],
         }  # fmt: skip
         if task.generation:
@@ -120,7 +125,7 @@ class Embedding:
         workspace, options = self.workspace, self.options
         whole, dense = options.taught == "prompt", workspace.stage == "dense"
         prompt = replace(self.start, soft=None) if whole else self.text
-        if not options.alpha or (dense and prompt.same(self.text)):
+        if not self.alpha or (dense and prompt.same(self.text)):
             return None
         scorer = Scorer.quick(workspace, workspace.subject if dense else workspace.dense_subject())
         return Teacher(scorer, prompt, options.calibration if whole else "none", self.contest.meaningless)

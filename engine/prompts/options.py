@@ -10,6 +10,7 @@ from engine.options import StepOptions
 from engine.prompts.budget import Budget, Written
 from engine.registry import ADJUSTERS, OPTIMIZERS, PERTURBATIONS
 
+ALPHA = 0.5
 Form = Literal["soft", "prefix"]
 ALONE = "the pool is the plain prompt alone: there is nothing to choose from"
 MORE = "name candidates, a pool file or templates, demonstrations such as [0, 4], or ask for rewrites or induction"
@@ -177,9 +178,10 @@ class EmbedPromptOptions(StartedPromptOptions):
     """share of the optimizer steps in which the learning rate rises"""
     clip: float = Field(default=1.0, gt=0.0)
     """largest norm of a step's gradient"""
-    alpha: float = Field(default=0.5, ge=0.0, le=1.0)
-    """weight of the divergence from the dense model's answers, the rest is for the right answers; while the model is the dense
-    one itself and reads what its teacher does, these are all that counts"""
+    alpha: float | None = Field(default=None, ge=0.0, le=1.0)
+    """weight of the divergence from the dense model's answers, the rest is for the right answers: by default a half, but
+    nothing where free answers are learned and the teacher reads the text alone, which says little of the task; while the model
+    is the dense one itself and reads what its teacher does, the right answers are all that counts"""
     taught: Literal["text", "prompt"] = "text"
     """what the dense model reads when it answers: the text behind the virtual tokens, or the whole prompt that they are to
     beat, calibrated as the step is; the two differ with behind = "template\""""
@@ -188,6 +190,12 @@ class EmbedPromptOptions(StartedPromptOptions):
 
     @model_validator(mode="after")
     def _teacher_is_asked(self) -> Self:
-        if self.taught == "prompt" and not self.alpha:
+        if self.taught == "prompt" and self.alpha == 0:
             raise ValueError('taught = "prompt" asks a teacher, and alpha = 0 learns nothing from one')
         return self
+
+    def weight(self, free: bool) -> float:
+        """The teacher's, of free answers or of choices."""
+        if self.alpha is not None:
+            return self.alpha
+        return 0.0 if free and self.taught == "text" else ALPHA

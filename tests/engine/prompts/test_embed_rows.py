@@ -10,6 +10,7 @@ import pytest
 from fixtures.embedding import TEXT, margins, options, planted
 from fixtures.models import subject
 from fixtures.prompting import answering, at_work, toy
+from pydantic import ValidationError
 
 from engine import foreseen, preflight
 from engine.data.tasks import Task
@@ -94,6 +95,14 @@ def test_the_dense_model_is_not_its_own_teacher(tmp_path: Path) -> None:
     teacher = work.teacher()
     assert teacher is not None
     assert (teacher.prompt, teacher.kind) == (work.text, "none")
+
+
+def test_by_default_choices_have_a_teacher_and_free_answers_none() -> None:
+    assert [options(alpha=None).weight(free) for free in (False, True)] == [0.5, 0.0]
+    assert [options(alpha=None, taught="prompt").weight(free) for free in (False, True)] == [0.5, 0.5]
+    assert [options(alpha=0.2).weight(free) for free in (False, True)] == [0.2, 0.2]
+    with pytest.raises(ValidationError, match="alpha = 0 learns nothing"):
+        options(alpha=0.0, taught="prompt")
 
 
 def test_a_teacher_with_the_whole_prompt_may_be_the_model_itself(tmp_path: Path) -> None:
