@@ -37,13 +37,12 @@ def run(
     should_stop: Callable[[], bool],
     *,
     allow_code: bool,
-    earlier: float,
+    worked: Callable[[], float],
 ) -> int:
     """Runs or resumes; returns the exit code (0, or 4 when a gate was missed). Errors are raised as EngineError.
 
-    `earlier` are the seconds that other processes were at work on it.
+    `worked` says how many seconds processes have been at work on it so far.
     """
-    began = time.monotonic() - earlier
     workspace = prepare(run_, profile, emit, should_stop, allow_code)
     dense_step(workspace)
     for index, options in enumerate(workspace.profile.step):
@@ -51,9 +50,8 @@ def run(
         one_step(workspace, options)
     missed = check_gates(workspace)
     code = GATE_MISSED if missed or gates.unmet(workspace.state) else DONE
-    seconds = round(time.monotonic() - began, 3)
     memory = machine.peak_memory(workspace.subject.device)
-    finished = ev.RunFinished(seconds=seconds, exit_code=code, memory=memory, disk=files.folder_bytes(run_.path))
+    finished = ev.RunFinished(seconds=worked(), exit_code=code, memory=memory, disk=files.folder_bytes(run_.path))
     write_report(workspace, finished)  # before the event: who sees a finished run finds its report
     workspace.emit(finished)
     return code

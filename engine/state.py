@@ -17,9 +17,6 @@ from engine.records import Used as Used
 
 LOG_LINES = 2000
 
-PAUSED_BEFORE = {ev.RunQueued.kind, ev.RunStarted.kind, ev.RunFailed.kind, ev.RunCancelled.kind}
-"""told by another process than the event before, perhaps days later, or of a process that is gone"""
-
 
 @dataclass
 class RunState:
@@ -93,8 +90,8 @@ class RunState:
             return self
         if event.time and self.updated and event.time < self.updated:
             self._set_back += self.updated - event.time
-        if self.status == "running" and event.kind not in PAUSED_BEFORE:
-            self._work(max(0.0, (event.time or 0.0) - (self.updated or 0.0)))
+        if self._at_work(event) and event.time and self.updated:
+            self._work(max(0.0, event.time - self.updated))
         self.seq, self.updated = event.seq or self.seq, event.time or self.updated
         getattr(self, f"_on_{event.kind}")(event)
         return self
@@ -308,7 +305,7 @@ class RunState:
 
     def _on_run_failed(self, event: ev.RunFailed) -> None:
         self._stop("failed")
-        self.seconds = self.worked
+        self.worked = self.seconds = max(self.worked, event.seconds or 0.0)
         self.failure, self.exit_code = event, event.exit_code
 
     def _on_run_cancelled(self, event: ev.RunCancelled) -> None:
@@ -318,6 +315,13 @@ class RunState:
 
     def _on_unknown(self, event: ev.Unknown) -> None:
         self.unknown += 1
+
+    def _at_work(self, event: ev.Event) -> bool:
+        """Whether a process was, from the event before until this one: not until the next process begins, perhaps days later,
+        or somebody finds that the last one is gone.
+        """
+        told_by_itself = not isinstance(event, ev.RunFailed) or (bool(event.seq) and event.seconds is None)
+        return self.status == "running" and told_by_itself and not isinstance(event, ev.RunQueued | ev.RunStarted)
 
     def _work(self, seconds: float) -> None:
         """Counts them for the run and the step that is at work."""

@@ -9,9 +9,11 @@ import argparse
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,42 +26,53 @@ from engine.eventfile import EventWriter
 from engine.state import RunState
 
 
+@dataclass
+class Clock:
+    """Seconds at work on a run: those of `earlier` processes, and this one's since it `began`."""
+
+    earlier: float
+    began: float | None = None
+
+    def worked(self) -> float:
+        here = 0.0 if self.began is None else time.monotonic() - self.began
+        return round(self.earlier + here, 3)
+
+
 def execute(run: runs.Run, *, allow_code: bool = False, also: Callable[[ev.Event], None] | None = None) -> int:
     """Runs or resumes `run`; every outcome ends in a final event. Returns the exit code.
 
     Raises UsageError when another process works on it. `also` sees each event as it is written.
     """
     with runs.lock(run), _stop_on_signals() as should_stop:
-        earlier = RunState.of(run.events()).worked
+        clock = Clock(RunState.of(run.events()).worked)
         emit = EventWriter(run.events_file, also)
         try:
-            return _pipeline(run, emit, should_stop, allow_code, earlier)
+            return _pipeline(run, emit, should_stop, allow_code, clock)
         except (Cancelled, KeyboardInterrupt):
-            emit(ev.RunCancelled(seconds=round(RunState.of(run.events()).worked, 3)))
+            emit(ev.RunCancelled(seconds=clock.worked()))
             return INTERRUPTED
         except Exception as error:
-            failure = _failure(error, run)
+            failure = replace(_failure(error, run), seconds=clock.worked())
             emit(failure)
             return failure.exit_code
         finally:
             emit.close()
 
 
-def _pipeline(
-    run: runs.Run, emit: EventWriter, should_stop: Callable[[], bool], allow_code: bool, earlier: float
-) -> int:
+def _pipeline(run: runs.Run, emit: EventWriter, should_stop: Callable[[], bool], allow_code: bool, clock: Clock) -> int:
     profile = profiles.parse(run.profile_file.read_text(encoding="utf-8"), str(run.profile_file))
     told: dict[str, Any] = {
         "run": run.name, "profile": profile.name, "description": profile.description, "source": profile.model.source,
         "steps": [step.use for step in profile.step],
     }  # fmt: skip
     queueing.wait(run, lambda ahead: emit(ev.RunQueued(**told, ahead=ahead)), should_stop)
+    clock.began = time.monotonic()
     emit(ev.RunStarted(**told, resumed=any(run.checkpoints.iterdir()), allow_code=allow_code))
     os.environ.setdefault("TQDM_DISABLE", "1")  # libraries' own progress bars; ours are events
     keep_freed_memory()
     from engine import pipeline  # imports torch, seconds after the first event
 
-    return pipeline.run(run, profile, emit, should_stop, allow_code=allow_code, earlier=earlier)
+    return pipeline.run(run, profile, emit, should_stop, allow_code=allow_code, worked=clock.worked)
 
 
 def _failure(error: Exception, run: runs.Run) -> ev.RunFailed:

@@ -196,13 +196,14 @@ class RunFinished(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class RunFailed(Event):
-    """The run stopped on an error; nothing half-written is left."""
+    """The run stopped on an error; nothing half-written is left. `seconds` are those at work, None where nobody knows."""
 
     kind: ClassVar[str] = "run_failed"
     message: str
     where: str | None = None
     hint: str | None = None
     exit_code: int = 1
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -60,7 +60,7 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Lessons(ABC):
-    """`sequences` by row, to be met behind `virtual` tokens; `prefix` is what they all begin with."""
+    """`sequences` by row, which are met behind virtual tokens; `prefix` is what they all begin with."""
 
     subject: Subject
     sequences: list[list[Sequence_]]
