@@ -36,6 +36,14 @@ def run(model: str, alpha: float, seed: int, folder: Path, sets: list[str]) -> d
     return [e for e in map(json.loads, lines) if e["kind"] == "step_finished"][-1]["summary"]
 
 
+def over(found: list[float], first: list[float]) -> str:
+    """How much better these are, by the seeds; a single one has no spread."""
+    if len(found) < 2:
+        return ""
+    low, high = mean_interval([value - other for value, other in zip(found, first, strict=True)])
+    return f", {low:+.2%} to {high:+.2%} over the first's"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--alphas", nargs="+", type=float, default=[0.0, 0.5])
@@ -57,9 +65,7 @@ def main() -> None:
             subprocess.run([place.SCRIPT, "compare", "--prompts", *runs], check=True)
     first = accuracies[arguments.alphas[0]]
     for alpha, found in accuracies.items():
-        low, high = mean_interval([value - other for value, other in zip(found, first, strict=True)])
-        over = "" if found is first else f", {low:+.2%} to {high:+.2%} over the first's"
-        print(f"alpha {alpha}: mean {sum(found) / len(found):.2%}{over}")
+        print(f"alpha {alpha}: mean {sum(found) / len(found):.2%}{'' if found is first else over(found, first)}")
 
 
 if __name__ == "__main__":
