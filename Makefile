@@ -1,6 +1,6 @@
 # Each target sets up its own virtual environment first; packages go nowhere else, runs and caches to the user's state and cache
 # folders.
-#   make demo    the main job on the demo model, about six minutes on two cores with the installation
+#   make demo    the main job on the demo model, about seven minutes on two cores with the installation
 #   make test    the test suite          JOBS=4 for more workers, TESTS=tests/cli for a part
 #   make check   ruff, mypy, import-linter
 #   make bench   measurements against other tools          make bench-prune for pruning alone, bench-tui for the app
