@@ -12,7 +12,7 @@ from engine.estimate import exporting, parts, planning, proposing, tuning
 from engine.estimate.needs import Needs, Work
 from engine.estimate.parts import FLOAT
 from engine.estimate.scene import LOOKED_AT, Scene
-from engine.estimate.training import distill, training
+from engine.estimate.training import LIKELY, distill, training
 from engine.evaluation.options import EvaluateOptions, EvaluateStepOptions
 from engine.export import reference
 from engine.export.options import ExportOptions
@@ -164,7 +164,7 @@ def embed_prompt(scene: Scene, options: EmbedPromptOptions) -> Needs:
         return needs
     answer, read = scene.asked(rows, task.template).answer if how else 0, len(tokenizer(teacher.head()).input_ids)
     taught = parts.rows(scene.sizes, len(rows), per_row + answer, read).then(parts.loading(scene.sizes))
-    kept = forced.BYTES * forced.LIKELY * answer * len(rows)
+    kept = LIKELY * forced.LIKELY * answer * len(rows)
     return replace(taught, cache=kept).beside(scene.sizes.loaded).then(needs)
 
 

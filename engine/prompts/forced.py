@@ -9,18 +9,15 @@ Shapes: R rows, N tokens of an answer, V vocabulary, K likely tokens.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 
-from engine import files
 from engine.data.rows import Row
 from engine.data.tasks import Generation
 from engine.evaluation.divergence import Answer, with_rest
-from engine.grams import trim
 from engine.prompts import generator, rendering
 from engine.prompts.forward import Beginning, Sequence_, ends, predictions
 from engine.prompts.lessons import Lessons, Teacher, common
@@ -29,11 +26,10 @@ from engine.prompts.soft import Soft
 from engine.prompts.template import Prompt
 from engine.subject import Subject
 from engine.training.losses import entropy_terms
-from engine.training.teacher import Kept, outputs
+from engine.training.teacher import Kept, keeping, outputs
 from engine.weights import weights_hash
 
 LIKELY = 64  # tokens of the teacher's that are kept
-BYTES = 6  # of one of them on disk
 TOGETHER = 256  # rows that the teacher is asked about until their answers are kept
 
 
@@ -95,7 +91,8 @@ def right(how: Generation, text: Prompt, row: Row) -> Row:
 
 def forced(scorer: Scorer, how: Generation, text: Prompt, rows: Sequence[Row], virtual: int) -> list[Sequence_]:
     """The text with every row and its answer, a sequence a row; of an answer as many tokens as the model may write."""
-    some = [right(how, text, row) for row in generator.shortened(scorer, how, text, rows, virtual)]
+    short = generator.shortened(scorer, how, text, rows, generator.sequences(scorer, text, rows), virtual)
+    some = [right(how, text, row) for row in short]
     end = () if how.stop and text.chat == "off" else ending(scorer.subject, text.chat)
     return [cut(sequence, end, how.tokens) for sequence in scorer.sequences(text, some, 1)]
 
@@ -126,16 +123,12 @@ def taught(
     for theirs, mine in zip(forced(scorer, how, teacher.prompt, rows, 0), sequences, strict=True):
         context, ((slot, said),) = theirs.tokens[: len(theirs.tokens) - theirs.positions + 1], mine.targets
         own.append(Sequence_((*context, *said[:-1]), ((slot, said),)))
-    found = Kept(files.cache_folder() / "teachers" / name(scorer, own, temperature), scorer.subject.device,
-                 outputs(scorer.subject))  # fmt: skip
-    found.folder.mkdir(parents=True, exist_ok=True)
-    missing = found.missing(range(len(own)))
-    for start in range(0, len(missing), TOGETHER):
-        some = missing[start : start + TOGETHER]
-        for item, answer in zip(some, likely(scorer, [own[i] for i in some], temperature), strict=True):
-            found.add(item, answer)
-    os.utime(found.folder)
-    trim(found.folder.parent)
+    with keeping(name(scorer, own, temperature), scorer.subject.device, outputs(scorer.subject)) as found:
+        missing = found.missing(range(len(own)))
+        for start in range(0, len(missing), TOGETHER):
+            some = missing[start : start + TOGETHER]
+            for item, answer in zip(some, likely(scorer, [own[i] for i in some], temperature), strict=True):
+                found.add(item, answer)
     return found
 
 

@@ -35,16 +35,20 @@ def generated(scorer: Scorer, how: Generation, prompt: Prompt, rows: Sequence[Ro
 
 def fitting(scorer: Scorer, how: Generation, prompt: Prompt, rows: Sequence[Row]) -> list[Sequence_]:
     """What is to be gone on from, a sequence a row that leaves room for its answer."""
-    return sequences(scorer, prompt, shortened(scorer, how, prompt, rows))
+    made = sequences(scorer, prompt, rows)
+    short = shortened(scorer, how, prompt, rows, made)
+    return made if short is rows else sequences(scorer, prompt, short)
 
 
-def shortened(scorer: Scorer, how: Generation, prompt: Prompt, rows: Sequence[Row], virtual: int = 0) -> Sequence[Row]:
-    """The rows; those that leave no room for an answer behind the prompt's virtual tokens, or so many others, are cut as the
-    scorer cuts them. Raises UsageError where a prompt has no room for any.
+def shortened(
+    scorer: Scorer, how: Generation, prompt: Prompt, rows: Sequence[Row], made: Sequence[Sequence_], virtual: int = 0
+) -> Sequence[Row]:
+    """The rows, whose sequences are `made`; those that leave no room for an answer behind the prompt's virtual tokens, or so
+    many others, are cut as the scorer cuts them. Raises UsageError where a prompt has no room for any.
     """
     limit = positions(scorer.subject)
     room = math.inf if limit is None else limit - how.tokens - (prompt.soft.tokens if prompt.soft else virtual)
-    long = {i for i, sequence in enumerate(sequences(scorer, prompt, rows)) if len(sequence.tokens) > room}
+    long = {i for i, sequence in enumerate(made) if len(sequence.tokens) > room}
     if not long:
         return rows
     scorer.cut.setdefault(prompt.name, set()).update(rows[i].digest for i in long)

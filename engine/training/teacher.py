@@ -13,7 +13,8 @@ import gc
 import hashlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -109,6 +110,16 @@ class Kept:
         return self.folder / f"{item}.safetensors"
 
 
+@contextmanager
+def keeping(name: str, device: torch.device, vocabulary: int) -> Iterator[Kept]:
+    """Answers of this name in the user's cache, for more to be added; then what nobody has used lately goes from there."""
+    found = Kept(files.cache_folder() / "teachers" / name, device, vocabulary)
+    found.folder.mkdir(parents=True, exist_ok=True)
+    yield found
+    os.utime(found.folder)
+    trim(found.folder.parent)
+
+
 @dataclass
 class Lesson:
     """The teacher's model as the step needs it: loaded when it is first asked for, and again after it was let go."""
@@ -145,12 +156,9 @@ def teacher_of(lesson: Lesson, material: Material, items: Sequence[int], student
     if not (options.cache and student.is_language_model):
         return loaded(), {}
     name = key(weights, options, material, compute, vocabulary)
-    found = Kept(files.cache_folder() / "teachers" / name, student.device, vocabulary)
-    found.folder.mkdir(parents=True, exist_ok=True)
-    told = collect(workspace, options, found, items, loaded)
-    lesson.let_go()
-    os.utime(found.folder)
-    trim(found.folder.parent)
+    with keeping(name, student.device, vocabulary) as found:
+        told = collect(workspace, options, found, items, loaded)
+        lesson.let_go()
     return found, told
 
 
