@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import os
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -61,12 +62,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def runs_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The runs folder of this test alone, made by whoever writes into it: most tests need none."""
+def runs_folder(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
+    """The runs folder of this test alone, made by whoever writes into it: most tests need none. Kept if the test fails."""
     own = tmp_path_factory.getbasetemp() / f"of-{next(NUMBERS)}"
     monkeypatch.setenv("COMPRESS_TUI_RUNS", str(own / "runs"))
     monkeypatch.setenv("COMPRESS_TUI_STATE", str(own / "state"))
-    return own / "runs"
+    failed = request.session.testsfailed
+    yield own / "runs"
+    if request.session.testsfailed == failed:
+        shutil.rmtree(own, ignore_errors=True)
 
 
 @pytest.fixture(scope="session", autouse=True)
