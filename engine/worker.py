@@ -1,6 +1,7 @@
 """Runs one run folder to its end: in-process for the command line, or as `python -P -m engine.worker RUN_DIR`.
 
-Torch is imported only after the first event is written. SIGINT and SIGTERM ask the run to stop at the next safe point.
+Torch is imported only after the first event is written. SIGINT, SIGTERM and a terminal that hangs up (SIGHUP) ask the
+run to stop at the next safe point.
 """
 
 from __future__ import annotations
@@ -95,16 +96,21 @@ def _failure(error: Exception, run: runs.Run) -> ev.RunFailed:
 
 @contextmanager
 def _stop_on_signals() -> Iterator[Callable[[], bool]]:
-    """A predicate that turns true on the first SIGINT or SIGTERM; a second one interrupts at once."""
+    """A predicate that turns true on the first SIGINT, SIGTERM or SIGHUP; a second one interrupts at once.
+
+    A terminal that is closed may hang up more than once, and nohup lets nobody hear it.
+    """
     received: list[int] = []
 
     def note(number: int, frame: object) -> None:
         received.append(number)
-        if len(received) > 1:
+        if len(received) > 1 and number != signal.SIGHUP:
             raise KeyboardInterrupt
 
+    heard = [signal.SIGINT, signal.SIGTERM]
+    heard += [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN else []
     try:
-        old = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        old = {number: signal.signal(number, note) for number in heard}
     except ValueError:  # not the main thread: nobody can signal us
         old = {}
     try:

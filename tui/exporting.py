@@ -50,7 +50,7 @@ def _record(state: RunState, name: str, difference: Shown | None) -> dict[str, A
         record["metric"] = scored.metric if scored else record.get("metric")
         for key in ("accuracy", "low", "high", "n", "split", "calibration"):
             record[f"{model} {key}"] = getattr(scored, key, None)
-    compared = None if name == candidates.baseline(state) else candidates.comparison(state, name)
+    compared = candidates.comparison(state, name)
     for key, column in COMPARED.items():
         record[column] = getattr(compared, key, None)
     record["difference"] = difference and difference.order

@@ -6,6 +6,7 @@ do when the reader of a pipe has gone.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,10 +19,12 @@ if TYPE_CHECKING:
 
 BOLD, DIM, RED, GREEN, YELLOW, CYAN = "1", "2", "31", "32", "33", "36"
 GAP = "  "
+GONE = (errno.EPIPE, errno.EIO)
+"""what writing to a pipe without a reader, and to a terminal that has hung up, ends with"""
 
 
 class ReaderGone(Exception):
-    """Nobody reads our stdout any more (`compress-tui runs | head -1`)."""
+    """Nobody reads our stdout any more: `compress-tui runs | head -1`, or a terminal that was closed."""
 
 
 def data(text: str = "") -> None:
@@ -33,16 +36,18 @@ def piece(text: str) -> None:
     """A part of a line of data. Raises ReaderGone."""
     try:
         print(text, end="", flush=True)
-    except BrokenPipeError as error:
+    except OSError as error:
+        if error.errno not in GONE:
+            raise
         _discard(sys.stdout)
         raise ReaderGone from error
 
 
 def note(text: str = "") -> None:
-    """A line of narration on stderr; when nobody reads it, the work goes on all the same."""
+    """A line of narration on stderr; when it can't be written, the work goes on all the same."""
     try:
         print(text, file=sys.stderr, flush=True)
-    except BrokenPipeError:
+    except OSError:
         _discard(sys.stderr)
 
 
@@ -104,11 +109,11 @@ def status(state: RunState) -> str:
 
 
 def settle() -> None:
-    """Flushes both streams at the end, quietly when nobody reads them."""
+    """Flushes both streams at the end, quietly: what could not be written has been told."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except BrokenPipeError:
+        except OSError:
             _discard(stream)
 
 

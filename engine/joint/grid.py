@@ -18,8 +18,8 @@ from engine.errors import UsageError
 from engine.events.joint import CARRIED_SOFT, CARRIED_TEXT, PLAIN, SOFT, TEXT
 from engine.joint.levels import Level
 from engine.joint.options import JointOptions
-from engine.joint.tuned import Tuned, fitting
-from engine.prompts import embed, pool
+from engine.joint.tuned import Tuned, fitting, guiding
+from engine.prompts import pool
 from engine.prompts.contest import Contest, prefix
 from engine.prompts.finals import Finals
 from engine.prompts.judging import Standing
@@ -76,9 +76,8 @@ class Meeting:
     @classmethod
     def of(cls, workspace: Workspace, options: JointOptions, prompts: Mapping[str, Prompt]) -> Meeting:
         contest = Contest.open(workspace, options.selecting())
-        embedding = options.embedding()
-        if embedding:
-            embed.held_back(contest, embedding)  # those that a training was checked on do not choose
+        led = guiding(contest, options)
+        contest.race.rows = contest.race.rows[led:]
         named = {kind: prefix(workspace) + kind.replace(" ", "-") for kind in prompts}
         indices = {kind: contest.enter(replace(p, name=named[kind])) for kind, p in prompts.items()}
         race = contest.race

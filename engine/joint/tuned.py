@@ -12,7 +12,7 @@ from pathlib import Path
 
 from engine import files, runs
 from engine.joint.options import JointOptions
-from engine.prompts import adjust, room, select
+from engine.prompts import adjust, embed, needs, room, select
 from engine.prompts import soft as soft_prompts
 from engine.prompts.contest import Contest, prefix
 from engine.prompts.embed import Embedding
@@ -60,9 +60,21 @@ def best_text(workspace: Workspace, options: JointOptions, carried: Prompt | Non
         return contest.race.prompts[winner]
     start = contest.race.prompts[winner]
     contest = Contest.open(workspace.within("adjust"), adjusting)
+    guiding(contest, options)
     start = replace(start, name=prefix(contest.workspace) + "start")
     winner, baselines, pick = adjust.adjusted(contest, adjusting, start)
     return contest.race.prompts[contest.decide(winner, baselines, pick)]
+
+
+def guiding(contest: Contest, options: JointOptions) -> int:
+    """Puts the development rows first by which prompts are made: those that a training is checked on, where an adjuster's search
+    begins too. Returns how many they are; they do not choose among the prompts.
+    """
+    embedding, adjusting, race = options.embedding(), options.adjusting(), contest.race
+    number = needs.set_apart(contest.task, len(race.rows), adjusting.rows) if adjusting else 0
+    held = embed.held_back(contest, embedding) if embedding else []
+    race.rows = [*held, *race.rows]
+    return max(number, len(held))
 
 
 def beginning(workspace: Workspace, options: EmbedPromptOptions, text: Prompt, carried: Prompt | None) -> Embedding:

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import termios
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,24 @@ def test_a_run_outlives_its_terminal() -> None:
     assert "✓ done" in watched.stderr
     assert run.state().status == "done"
     assert ended(run) == "done"
+
+
+@pytest.mark.parametrize(("prepare", "code", "status"), [(own_terminal, 130, "cancelled"), (os.setsid, 0, "done")])
+def test_a_terminal_that_closes_stops_its_own_run_safely_and_no_other(
+    prepare: Callable[[], None], code: int, status: str
+) -> None:
+    """The second one only writes there, as one that was disowned."""
+    master, slave = pty.openpty()
+    command = [*PROGRAM, "run", "--profile", "worked-example"]
+    worker = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, preexec_fn=prepare)
+    os.close(slave)
+    read_until(master, b"\n")
+    os.close(master)
+    assert worker.wait(LIMIT) == code
+    (run,) = runs.list_runs()
+    assert run.state().status == status
+    assert program("run", "--resume", "--run-dir", run.name).returncode == 0
+    assert run.state().status == "done"
 
 
 def test_a_cancelled_run_is_kept_and_resumed() -> None:

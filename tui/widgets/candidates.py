@@ -26,12 +26,19 @@ COLUMNS = (
 )
 
 
-def baseline(state: RunState) -> str | None:
-    """The prompt that the others are compared with: the one that the last finished step had to beat."""
-    chosen = outcome.winners(state)
-    if chosen and chosen[-1]["baseline"]:
-        return str(chosen[-1]["baseline"])
-    return "plain" if "plain" in state.candidates else next(iter(state.candidates), None)
+def baseline(state: RunState, name: str | None = None) -> str | None:
+    """What a prompt is compared with: the one that its step had to beat; without a name, the last finished step's."""
+    had = {choice["step"]: str(choice["baseline"]) for choice in outcome.winners(state) if choice["baseline"]}
+    if name is None:
+        others = list(state.candidates)
+    else:
+        step = state.candidates[name].step
+        others = [other for other, known in state.candidates.items() if known.step == step]
+        had = {step: had[step]} if step in had else {}
+    if had:
+        return list(had.values())[-1]
+    began = {outcome.part(other): other for other in reversed(others)}
+    return began.get("first") or began.get("plain") or next(iter(others), None)
 
 
 def winner(state: RunState) -> str | None:
@@ -46,21 +53,24 @@ def score(candidate: CandidateState, dense: bool) -> ev.CandidateScored | None:
     return max(scores, key=lambda s: (s.split == "test", s.seq), default=None)
 
 
-def uncompressed(state: RunState) -> bool:
-    """Whether all prompts met the model as it was loaded and no other: then its figures are those that are compared."""
-    return all(score(candidate, False) is None for candidate in state.candidates.values())
+def uncompressed(state: RunState, step: int) -> bool:
+    """Whether all prompts of a step met the model as it was loaded and no other: then its figures are those that are compared."""
+    return all(score(known, False) is None for known in state.candidates.values() if known.step == step)
 
 
 def comparison(state: RunState, name: str) -> ev.PromptsCompared | None:
-    """The paired comparison of a prompt with the baseline on the compressed model, if any, on test rows where there is one."""
-    return _against(state, name, baseline(state), uncompressed(state))
-
-
-def _against(state: RunState, name: str, base: str | None, dense: bool) -> ev.PromptsCompared | None:
-    pair = {name, base}
-    told = [c for c in state.comparisons if {c.a, c.b} == pair and len(pair) == 2 and (c.stage == "dense") == dense]
+    """The paired comparison of a prompt with its baseline on the compressed model, if any, on test rows where there is one;
+    told of the figure that counts where there are several.
+    """
+    candidate, base = state.candidates[name], baseline(state, name)
+    if base in (name, None):
+        return None
+    dense = uncompressed(state, candidate.step)
+    judged = score(candidate, dense)
+    shown = judged and (judged.stage, judged.calibration)
+    told = [c for c in state.comparisons if {c.a, c.b} == {name, base} and (c.stage == "dense") == dense]
     found = [c if c.a == name else outcome.turned(c) for c in told if c.split != "confirm"]
-    return max(found, key=lambda c: (c.split == "test", c.seq), default=None)
+    return max(found, key=lambda c: (c.split == "test", (c.stage, c.calibration) == shown, c.seq), default=None)
 
 
 def confirmation(state: RunState, compared: ev.PromptsCompared) -> ev.PromptsCompared | None:
@@ -74,50 +84,49 @@ def confirmation(state: RunState, compared: ev.PromptsCompared) -> ev.PromptsCom
 
 def rows(state: RunState) -> dict[str, dict[str, Any]]:
     """One row a prompt: the chosen one, the baseline, then those that lasted longest and did best."""
-    best, base, dense = winner(state), baseline(state), uncompressed(state)
-    first = [best, base]
+    best = winner(state)
+    first = [best, baseline(state)]
 
     def rank(name: str) -> tuple[int, int, float]:
-        scored = score(state.candidates[name], dense)
+        candidate = state.candidates[name]
+        scored = score(candidate, uncompressed(state, candidate.step))
         place = first.index(name) if name in first else len(first)
         better = 0.0 if scored is None else scored.accuracy if figures.lower(scored.metric) else -scored.accuracy
-        return place, -state.candidates[name].round, better
+        return place, -candidate.round, better
 
-    of_base = score(state.candidates[base], dense) if base else None
-    out = {}
-    for name in sorted(state.candidates, key=rank):
-        compared = None if name == base else _against(state, name, base, dense)
-        out[name] = {
-            **_row(state.candidates[name], compared, of_base, dense),
-            "candidate": ("★ " if name == best else "") + name,
-        }
-        if name == base:
-            out[name] |= {"difference": None, "verdict": "baseline"}
-    return out
+    return {
+        name: {**_row(state, name), "candidate": ("★ " if name == best else "") + name}
+        for name in sorted(state.candidates, key=rank)
+    }
 
 
-def _row(
-    candidate: CandidateState, compared: ev.PromptsCompared | None, base: ev.CandidateScored | None, alone: bool
-) -> dict[str, Any]:
-    """The cells of a prompt, beside the baseline's figure `base`; the dense figure is what is compared where it is `alone`."""
+def _row(state: RunState, name: str) -> dict[str, Any]:
+    """The cells of a prompt; the dense figure is what is compared where its step has no other."""
+    candidate, compared, base = state.candidates[name], comparison(state, name), baseline(state, name)
     dense, compressed = score(candidate, True), score(candidate, False)
-    judged = dense if alone else compressed
-    same = judged and base and (judged.split, judged.n) == (base.split, base.n)
-    difference = judged.accuracy - base.accuracy if same and judged and base else None
-    difference = compared.difference if compared else difference
+    judged = dense if uncompressed(state, candidate.step) else compressed
     metric = next((figure.metric for figure in (compressed, dense) if figure), "")
+    difference = compared.difference if compared else _apart(judged, state.candidates.get(base or ""))
     return {
         "dense": dense and Shown(dense.accuracy, figures.quality(dense.metric, dense.accuracy)),
         "compressed": compressed
         and Shown(compressed.accuracy, figures.quality(compressed.metric, compressed.accuracy)),
-        "difference": None if difference is None else Shown(difference, figures.plain(metric, difference, "+")),
+        "difference": None
+        if difference is None or name == base
+        else Shown(difference, figures.plain(metric, difference, "+")),
         "interval": compared and " ".join(figures.plain(metric, end, "+") for end in (compared.low, compared.high)),
-        "verdict": compared.verdict if compared else None,
+        "verdict": "baseline" if name == base else compared and compared.verdict,
         "tokens": candidate.tokens or None,
         "ms": max((s.ms for s in candidate.scores.values()), default=0.0) or None,
         "round": Shown((candidate.round, candidate.alive), f"{candidate.round} {'in' if candidate.alive else 'out'}"),
         "rows": Shown((judged.n, judged.split), f"{judged.split} {judged.n}") if judged else None,
     }
+
+
+def _apart(judged: ev.CandidateScored | None, base: CandidateState | None) -> float | None:
+    """How far a figure is from the baseline's own of the same model, calibration and number of rows; None without one."""
+    own = base.scores.get((judged.stage, judged.split, judged.calibration)) if judged and base else None
+    return judged.accuracy - own.accuracy if judged and own and own.n == judged.n else None
 
 
 def detail(state: RunState, name: str) -> Text:

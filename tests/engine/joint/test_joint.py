@@ -12,6 +12,11 @@ from fixtures.moods import MakeRun, run_maker
 from engine import events as ev
 from engine.events.joint import CARRIED_SOFT, CARRIED_TEXT, LORA, PLAIN, PROMPTS, SOFT
 from engine.events.joint import TEXT as BEST_TEXT
+from engine.joint import grid
+from engine.prompts import adjust
+from engine.prompts.adjusting import Adjuster
+from engine.prompts.contest import Contest
+from engine.prompts.options import AdjustPromptOptions
 from engine.runs import Run
 from engine.state import RunState
 from engine.worker import execute
@@ -28,7 +33,7 @@ candidates = ["Say if it is good.", "Good or bad?"]
 budget = 100
 [step.adjust]
 budget = 80
-rows = 6
+rows = 8
 finalists = 2
 [step.embed]
 epochs = 5
@@ -145,6 +150,31 @@ def test_a_killed_run_ends_as_a_whole_one(begin: MakeRun, whole: Run, moment: Co
     assert outcome(broken) == outcome(whole)
     expected, found = weights(whole), weights(broken)
     assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_rows_by_which_prompts_are_made_do_not_choose_among_them(
+    begin: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, chose = [], []
+    search, tested = adjust.search, grid.Meeting.tested
+
+    def searching(contest: Contest, options: AdjustPromptOptions, adjuster: Adjuster, base: list[int], n: int) -> None:
+        made.append(contest.race.rows[:n])
+        search(contest, options, adjuster, base, n)
+
+    def meeting(self: grid.Meeting, compared: bool = True) -> dict[str, grid.Cell]:
+        chose.append(self.contest.race.rows)
+        return tested(self, compared)
+
+    monkeypatch.setattr(adjust, "search", searching)
+    monkeypatch.setattr(grid.Meeting, "tested", meeting)
+    only_one = JOINT.replace("levels = [0.4, 0.7]", "levels = [0.4]").replace("lora = true", "")
+    run = begin(only_one)
+    assert execute(run) == 0, run.state().failure
+    assert len(made) == 2
+    led = {id(row) for rows in made for row in rows}  # equal rows are different ones
+    assert led
+    assert not led & {id(row) for rows in chose for row in rows}
 
 
 def test_a_finished_step_is_put_back(begin: MakeRun, whole: Run) -> None:
