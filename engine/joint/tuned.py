@@ -67,8 +67,8 @@ def best_text(workspace: Workspace, options: JointOptions, carried: Prompt | Non
 
 
 def guiding(contest: Contest, options: JointOptions) -> int:
-    """Puts the development rows first by which prompts are made: those that a training is checked on, where an adjuster's search
-    begins too. Returns how many they are; they do not choose among the prompts.
+    """Puts the development rows first by which prompts are made: those that a training is checked on, where an adjuster's
+    search begins too. Returns how many they are; they do not choose among the prompts.
     """
     embedding, adjusting, race = options.embedding(), options.adjusting(), contest.race
     number = needs.set_apart(contest.task, len(race.rows), adjusting.rows) if adjusting else 0

@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import compress
 from typing import Any
 
 from engine.data.rows import Row
@@ -21,10 +22,13 @@ from engine.prompts.finals import latest_winner
 from engine.prompts.judging import Standing
 from engine.prompts.optimizers import halving
 from engine.prompts.options import AdjustPromptOptions, StartedPromptOptions
+from engine.prompts.room import Room
 from engine.prompts.template import Prompt
 from engine.registry import ADJUSTERS
 from engine.workspace import Workspace
 
+CROWDED = 16
+"""how often in a row an adjuster may propose nothing that has room in the model's context"""
 Pick = Callable[[Sequence[int]], int]
 
 
@@ -93,27 +97,34 @@ def limit(options: AdjustPromptOptions, tokens: int, rows: int) -> float:
 
 
 def search(contest: Contest, options: AdjustPromptOptions, adjuster: Adjuster, baselines: list[int], rows: int) -> None:
-    """Lets the adjuster propose until it ends or the search has spent what it may. Warns when nothing new was scored."""
-    race, number, closed = contest.race, 0, False
+    """Lets the adjuster propose until it ends or the search has spent what it may; a prompt without room in the model's context
+    is told as worse than the start. Warns when nothing new was scored.
+    """
+    race, number, closed, idle, room = contest.race, 0, False, 0, Room(contest)
     tokens = race.tokens[baselines[-1]]
     most = limit(options, tokens, len(race.rows) - rows)
-    meet(contest, baselines, rows, number)
+    *_, start = meet(contest, baselines, rows, number)
     ask = next(adjuster, None)
     while ask is not None:
         number += 1
         race.charge()
-        answers = afforded(contest, ask, rows, most, number)
-        if closed := len(answers) < len(ask):
+        fits = [room.fits(prompt) for prompt in ask]
+        fitting = list(compress(ask, fits))
+        idle = 0 if fitting else idle + 1
+        met = afforded(contest, fitting, rows, most, number)
+        if (closed := len(met) < len(fitting)) or idle == CROWDED:
             adjuster.close()
             break
+        left = iter(met)
         try:
-            ask = adjuster.send(answers)
+            ask = adjuster.send([next(left) if fit else start.worse() for fit in fits])
         except StopIteration:
             break
     if len(race.prompts) == len(baselines):
         cost = Budget(race.spent + rows * race.price(tokens), race.unit)
         need = f"{cost}, and the search may have {most:g}"
-        reason = f"the first needs {need}: raise the budget" if closed else f"{options.method} proposed none"
+        none = f"{options.method} proposed none" + (" with room in the model's context" if idle else "")
+        reason = f"the first needs {need}: raise the budget" if closed else none
         contest.workspace.log(f"the search scored no new prompt: {reason}", "warning")
 
 

@@ -30,13 +30,13 @@ def check(workspace: Workspace, options: PromptStepOptions) -> None:
         workspace.log(warning, "warning")
     if isinstance(options, AdjustPromptOptions):
         needs.check_method(task, options, where)
+    contest = Contest(workspace, options, task, Scorer(workspace.subject))
     if isinstance(options, EmbedPromptOptions):
-        contest = Contest(workspace, options, task, Scorer(workspace.subject))
         embed.held_back(contest, options)
         room.check(contest, options, pool.named_start(task, options, seed))
         return
     prompts = needs.begun(task, options, seed, where)
-    needs.check_budget(task, options, check_lengths(workspace, prompts), where)
+    needs.check_budget(task, options, check_lengths(contest, prompts), where)
     alone = options is workspace.profile.step[workspace.step]  # a part of another step has prompts besides its own
     if alone and isinstance(options, SelectPromptOptions):
         pool.check_several(prompts, where)
@@ -49,11 +49,15 @@ def given(options: PromptStepOptions) -> list[str]:
     return [options.instruction or ""] if isinstance(options, StartedPromptOptions) else []
 
 
-def check_lengths(workspace: Workspace, prompts: Sequence[Prompt]) -> list[int]:
+def check_lengths(contest: Contest, prompts: Sequence[Prompt]) -> list[int]:
     """Tokens of every prompt. Raises UsageError for one that leaves a row no room in the model's context."""
-    limit, lengths = positions(workspace.subject), [length(workspace, prompt) for prompt in prompts]
+    workspace, space = contest.workspace, room.Room(contest)
+    lengths = [length(workspace, prompt) for prompt in prompts]
     for prompt, tokens in zip(prompts, lengths, strict=True):
-        if limit is not None and tokens >= limit:
-            message = f"a prompt of {tokens} tokens ({prompt.origin}), but the model has {limit} positions"
-            raise UsageError(message, where=f"step.{workspace.step}", hint=SHORTER)
+        if not space.fits(prompt):
+            message = (
+                f"a prompt of {tokens} tokens ({prompt.origin}) needs {space.needs(prompt)} with a row and an answer"
+            )
+            raise UsageError(f"{message}, but the model has {positions(workspace.subject)} positions",
+                             where=f"step.{workspace.step}", hint=SHORTER)  # fmt: skip
     return lengths

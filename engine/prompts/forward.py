@@ -57,8 +57,7 @@ def begin(subject: Subject, tokens: tuple[int, ...], soft: Soft | None) -> Begin
     """
     module: Any = subject.module
     past, length = (soft.past(subject), soft.tokens) if soft else (None, 0)
-    stateful = getattr(module, "_is_stateful", False)  # as transformers calls it, not of all models that are
-    if len(tokens) < SHORTEST_PREFIX or stateful:
+    if len(tokens) < SHORTEST_PREFIX or is_stateful(subject):
         return Beginning(past, length, 0)
     ids = torch.tensor([tokens], device=subject.device)
     virtual = {} if past is None else {"past_key_values": past}
@@ -104,6 +103,11 @@ def behind(begun: Beginning, rows: int) -> dict[str, Any]:
 def first_token(tokenizer: Any) -> int:
     """What stands before a text that has none of its own to begin with."""
     return next((i for i in (tokenizer.bos_token_id, tokenizer.eos_token_id) if i is not None), 0)
+
+
+def is_stateful(subject: Subject) -> bool:
+    """Whether the model is known to keep a state of the whole text: transformers does not say so of all that do."""
+    return getattr(subject.module, "_is_stateful", False)
 
 
 def may_be_shared(past: Any) -> bool:

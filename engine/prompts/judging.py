@@ -7,7 +7,7 @@ Shapes: R rows, C choices, K numbers of a row that add up, B sums.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -129,6 +129,12 @@ class Standing:
         rows count differently, what they add to the skill.
         """
         return self.margins if self.measured.parts_RK is None else self.shares
+
+    def worse(self) -> Standing:
+        """One that is behind this one on every row, and has none right."""
+        correct = None if self.correct is None else np.zeros_like(self.correct)
+        return replace(self, skill=self.skill - 1, margin=self.margin - 1, margins=self.margins - 1, correct=correct,
+                       shares=self.shares - 1)  # fmt: skip
 
     def leads(self, other: Standing) -> bool:
         """Whether the skill is ahead of another's on the same rows by a standard error of the paired difference, or more

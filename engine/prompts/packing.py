@@ -2,8 +2,8 @@
 and batches of rows of all of them, each of which goes on from its own prompt's beginning.
 
 A graphics card is mostly idle with one prompt's few rows; a CPU is not, and padding only costs it time. Virtual tokens, and
-models whose rows may not be padded, are left to the scorer, who asks one prompt after the other and finds in the cache what is
-here.
+models whose rows may not be padded or not go on from a shared beginning, are left to the scorer, who asks one prompt after the
+other and finds in the cache what is here.
 
 Shapes: N prompts, P positions of the longest beginning, R rows.
 """
@@ -22,7 +22,15 @@ import torch
 
 from engine.data.rows import Row
 from engine.prompts.bounds import Bounds, in_halves
-from engine.prompts.forward import SHORTEST_PREFIX, Sequence_, may_be_padded, onward, target_values
+from engine.prompts.forward import (
+    SHORTEST_PREFIX,
+    Sequence_,
+    is_stateful,
+    may_be_padded,
+    may_be_shared,
+    onward,
+    target_values,
+)
 from engine.prompts.scorer import Scorer, shared_prefix
 from engine.prompts.template import Prompt
 from engine.subject import Subject
@@ -41,8 +49,9 @@ class Part:
         return cls(prefix if len(prefix) >= SHORTEST_PREFIX else (), list(zip(sequences, keys, strict=True)))
 
     @property
-    def longest(self) -> int:
-        return max(len(s.tokens) for s, _ in self.items)
+    def width(self) -> int:
+        """Tokens of the longest row behind the beginning."""
+        return max(len(s.tokens) for s, _ in self.items) - len(self.prefix)
 
 
 Member = tuple[Sequence_, str, int]
@@ -56,7 +65,7 @@ def pays(subject: Subject) -> bool:
 
 def score(scorer: Scorer, several: Sequence[tuple[Prompt, Sequence[Row]]], width: int) -> None:
     """Puts the log-likelihoods of every prompt's rows, of `width` choices at most, into the scorer's cache."""
-    if scorer.cache is None:
+    if scorer.cache is None or is_stateful(scorer.subject):
         return
     parts = []
     for prompt, rows in several:
@@ -66,8 +75,10 @@ def score(scorer: Scorer, several: Sequence[tuple[Prompt, Sequence[Row]]], width
     known = scorer.cache.get([key for part in parts for _, key in part.items])
     most = Bounds.of(scorer.subject)
     for group in together(parts, most.tokens):
-        longest = max(part.longest for part in group)
-        if len(group) > 1 and may_be_padded(scorer.subject, longest):
+        farthest = max(len(part.prefix) for part in group) + max(
+            part.width for part in group
+        )  # what is between is padding
+        if len(group) > 1 and may_be_padded(scorer.subject, farthest):
             _score(scorer, group, known.keys(), most)
 
 
@@ -90,6 +101,8 @@ def _score(scorer: Scorer, parts: list[Part], known: AbstractSet[str], most: Bou
         return
     with torch.inference_mode(), scorer.computing():
         begun = beginnings(scorer.subject, [part.prefix for part in parts])
+    if any(part.prefix for part in parts) and not may_be_shared(begun):
+        return
     lengths = [len(part.prefix) for part in parts]
     total = len(missing)
     for whole in batches(parts, most):
@@ -107,14 +120,11 @@ def _score(scorer: Scorer, parts: list[Part], known: AbstractSet[str], most: Bou
 
 
 def beginnings(subject: Subject, prefixes: Sequence[tuple[int, ...]]) -> Any:
-    """The key/value cache [N, P] of all of them, each at the end of its row; None where there are none."""
+    """What the model keeps of all of them [N, P], each at the end of its row; None where there are none."""
     if not any(prefixes):
         return None
-    longest = max(map(len, prefixes))
     rows = [prefix or (0,) for prefix in prefixes]  # of an empty one nothing is seen later on
-    past = onward(subject, rows, [0] * len(rows), 0, 1, use_cache=True).past_key_values
-    assert past.get_seq_length() == longest
-    return past
+    return getattr(onward(subject, rows, [0] * len(rows), 0, 1, use_cache=True), "past_key_values", None)
 
 
 def batches(parts: Sequence[Part], most: Bounds) -> list[list[Member]]:

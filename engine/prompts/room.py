@@ -1,5 +1,6 @@
-"""What virtual tokens need before they can be trained: rows to learn from and to choose on, positions for them and the text,
-and a model that can hold them in their form. All of it is known from the task and the options, without any training.
+"""Whether prompts have room in the model's context, and what virtual tokens need before they can be trained: rows to learn from
+and to choose on, positions for them and the text, and a model that can hold them in their form. All of it is known from the
+task and the options, without any training.
 """
 
 from __future__ import annotations
@@ -7,7 +8,7 @@ from __future__ import annotations
 import random
 import statistics
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -20,6 +21,9 @@ from engine.prompts.forward import may_be_shared, positions
 from engine.prompts.options import EmbedPromptOptions
 from engine.prompts.soft import beginning
 from engine.prompts.template import Prompt
+
+SEAMS = 8
+"""tokens by which a text's length may be off where it is taken as the sum of its parts'"""
 
 
 def check(contest: Contest, options: EmbedPromptOptions, start: Prompt) -> list[Row]:
@@ -52,16 +56,52 @@ def needed(contest: Contest, prompt: Prompt, rows: Sequence[Row]) -> int:
     """Tokens that the prompt's text and an answer need with these rows and those that it will be judged on: for half of them
     whole, and for all of them cut as far as rows can be.
     """
+    everything = [*rows, *judged(contest)]
+    return max(statistics.median_high(lengths(contest, prompt, everything)), barest(contest, prompt, everything))
+
+
+def judged(contest: Contest) -> list[Row]:
+    """The rows that prompts meet in the step."""
+    task, options = contest.task, contest.options
+    return [*task.dev[: options.dev_rows], *task.test[: options.test_rows], *task.confirm]
+
+
+def lengths(contest: Contest, prompt: Prompt, rows: Sequence[Row]) -> list[int]:
+    """Tokens of the prompt's text with each row and every answer to it."""
     task, scorer, text = contest.task, contest.scorer, replace(prompt, soft=None)
-    everything = [*rows, *task.dev, *task.test[: contest.options.test_rows], *task.confirm]
+    if task.generation:
+        return [len(s.tokens) + task.generation.tokens for s in generator.sequences(scorer, text, rows)]
+    return [len(s.tokens) for s in scorer.sequences(text, rows, task.most_choices)]
 
-    def lengths(some: Sequence[Row]) -> list[int]:
-        if task.generation:
-            return [len(s.tokens) + task.generation.tokens for s in generator.sequences(scorer, text, some)]
-        return [len(s.tokens) for s in scorer.sequences(text, some, task.most_choices)]
 
-    bare = [context.bare(text, row) for row in everything]
-    return max(statistics.median_high(lengths(everything)), *lengths(bare))
+def barest(contest: Contest, prompt: Prompt, rows: Sequence[Row]) -> int:
+    """The most tokens that it needs with one of the rows, each cut as far as rows can be."""
+    return max(lengths(contest, prompt, [context.bare(prompt, row) for row in rows]))
+
+
+@dataclass
+class Room:
+    """Which prompts have room with every row that they are to meet: that others of a template need as much more than their own
+    tokens as its first one is taken for granted, but near the limit.
+    """
+
+    contest: Contest
+    more: dict[str, int] = field(default_factory=dict)
+
+    def needs(self, prompt: Prompt) -> int:
+        """Tokens with the row that takes most; more than there are positions where one would have no room."""
+        own, limit = length(self.contest.workspace, prompt), positions(self.contest.workspace.subject)
+        if limit is None:
+            return own
+        if prompt.template in self.more and abs(own + self.more[prompt.template] - limit) > SEAMS:
+            return own + self.more[prompt.template]
+        most = barest(self.contest, prompt, judged(self.contest))
+        self.more.setdefault(prompt.template, most - own)
+        return most
+
+    def fits(self, prompt: Prompt) -> bool:
+        limit = positions(self.contest.workspace.subject)
+        return limit is None or self.needs(prompt) <= limit
 
 
 def check_positions(contest: Contest, options: EmbedPromptOptions, text: Prompt, rows: Sequence[Row]) -> None:

@@ -54,7 +54,7 @@ def score(candidate: CandidateState, dense: bool) -> ev.CandidateScored | None:
 
 
 def uncompressed(state: RunState, step: int) -> bool:
-    """Whether all prompts of a step met the model as it was loaded and no other: then its figures are those that are compared."""
+    """Whether all prompts of a step met the model as it was loaded and no other: then its figures are what is compared."""
     return all(score(known, False) is None for known in state.candidates.values() if known.step == step)
 
 

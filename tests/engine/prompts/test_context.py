@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,8 +21,9 @@ from engine.data.tasks import Generation, Task
 from engine.errors import UsageError
 from engine.evaluation.measure import Measurement
 from engine.evaluation.options import EvaluateOptions
-from engine.prompts import select
+from engine.prompts import adjust, select
 from engine.prompts.adjusters import gcg
+from engine.prompts.adjusting import Adjuster, Setting
 from engine.prompts.gradient import Question
 from engine.prompts.lessons import ChoiceLessons
 from engine.prompts.options import EmbedPromptOptions, PromptStepOptions, SelectPromptOptions
@@ -159,3 +162,55 @@ def test_a_given_prompt_without_room_is_refused_before_the_run(step: PromptStepO
     with pytest.raises(UsageError, match="but the model has 512 positions") as refused:
         preflight.check_prompts(foreseen.steps(at_work(tmp_path / "run", step), []))
     assert refused.value.where == "step.0"
+
+
+SLOT = 5  # tokens of a template's `{text}`, in the place of which the barest row has nothing
+
+
+@pytest.mark.parametrize("method", ["capo", "rewrite"])
+def test_a_search_goes_on_without_what_has_no_room(method: str, tmp_path: Path) -> None:
+    told, step = list[ev.Event](), options(method=method, rows=8, budget=400, finalists=3)
+    work = at_work(tmp_path / "run", step, told)
+    work.subject = subject("llama", max_position_embeddings=120)
+    assert adjust.run(work, step)["rows"] == 30
+    tokens = [e.tokens for e in told if isinstance(e, ev.CandidateAdded)]
+    assert len(tokens) > 4
+    assert 60 < max(tokens) < 120 + SLOT
+    free = at_work(tmp_path / "free", step, told)
+    told.clear()
+    adjust.run(free, step)
+    assert max(e.tokens for e in told if isinstance(e, ev.CandidateAdded)) > 120 + SLOT, (
+        "there is something to leave out"
+    )
+
+
+def test_an_adjuster_without_room_for_anything_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, told = list[float](), list[ev.Event]()
+
+    def endless(setting: Setting) -> Adjuster:
+        while True:
+            (answer,) = yield [setting.with_instruction(f"{LONG} {len(asked)}", "longer and longer")]
+            asked.append(answer.skill)
+
+    monkeypatch.setattr(adjust, "ADJUSTERS", SimpleNamespace(load=lambda name: SimpleNamespace(adjust=endless)))
+    step = options(rows=8, budget=400, finalists=3)
+    adjust.run(at_work(tmp_path / "run", step, told), step)
+    (start,) = (e.accuracy for e in told if isinstance(e, ev.CandidateScored) and e.n == 8 and e.candidate == "start")
+    assert len(asked) == adjust.CROWDED - 1
+    assert max(asked) < start
+    warned = [e.message for e in told if isinstance(e, ev.Log) and "no new prompt" in e.message]
+    assert len(warned) == 1
+    assert "with room in the model's context" in warned[0]
+
+
+def test_a_prompt_without_room_for_its_answer_is_refused_before_the_run(tmp_path: Path) -> None:
+    step = SelectPromptOptions(use="select_prompt", task="toy", candidates=["Yes?"], calibration="none")
+    for tokens, fits in ((500, False), (480, True)):
+        free = replace(toy(), labels={}, metric="chrf", generation=Generation(tokens, ""))
+        work = at_work(tmp_path / f"{tokens}", step, task=free)
+        with (
+            nullcontext()
+            if fits
+            else pytest.raises(UsageError, match="with a row and an answer, but the model has 512")
+        ):
+            preflight.check_prompts(foreseen.steps(work, []))

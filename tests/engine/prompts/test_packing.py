@@ -9,6 +9,7 @@ import pytest
 import torch
 from fixtures.models import DEVICES, subject
 from fixtures.prompting import answering, at_work, toy
+from fixtures.unlike import STATEFUL, unlike
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -90,17 +91,34 @@ def test_a_stopped_one_goes_on_with_the_same_numbers(monkeypatch: pytest.MonkeyP
 
 
 def test_what_is_left_to_the_scorer() -> None:
-    """Virtual tokens, a single prompt, a model whose rows may not be padded, no cache."""
+    """Virtual tokens, a single prompt, no cache."""
     model = subject("llama")
     learned = replace(prompts()[1], soft=beginning("soft", model, [5, 6, 7]))
     for several in ([(learned, ROWS), (prompts()[2], ROWS)], [(prompts()[3], ROWS)], []):
         scorer = Scorer(model, ScoreCache())
         packing.score(scorer, several, 2)
         assert scorer.computed == 0
-    narrow = Scorer(subject("gemma3_text", sliding_window=8), ScoreCache())
-    packing.score(narrow, pairs(), 2)
-    assert narrow.computed == 0
     packing.score(Scorer(model), pairs(), 2)
+
+
+@pytest.mark.parametrize("name", STATEFUL)
+def test_a_model_that_keeps_a_state_is_left_to_the_scorer(name: str) -> None:
+    scorer = Scorer(unlike(name), ScoreCache())
+    packing.score(scorer, pairs(), 2)
+    assert scorer.computed == 0
+
+
+def test_a_window_that_padding_would_fill_is_left_to_the_scorer() -> None:
+    """Padding stands between the longest beginning and the longest row, which need not be one prompt's."""
+    model = subject("gemma3_text")
+    parts = [Part.of(s, [""] * len(s)) for p, r in pairs() if (s := Scorer(model).fitting(p, r, 2))]
+    longest = max(len(s.tokens) for part in parts for s, _ in part.items)
+    farthest = max(len(part.prefix) for part in parts) + max(part.width for part in parts)
+    assert longest < farthest
+    for window, packed in ((8, False), (longest, False), (farthest - 1, False), (farthest, True)):
+        scorer = Scorer(subject("gemma3_text", sliding_window=window), ScoreCache())
+        packing.score(scorer, pairs(), 2)
+        assert bool(scorer.computed) == packed
 
 
 def part(prefix: int, widths: list[int], name: str) -> Part:
