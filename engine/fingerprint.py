@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from itertools import chain
 from typing import Any
 
 from engine import files, strictjson
-from engine.errors import UsageError
+from engine.beforehand import prompt_steps
+from engine.errors import EngineError, UsageError
+from engine.profile import Profile
+from engine.prompts.options import SelectPromptOptions
+from engine.prompts.pool import read_pool
 from engine.workspace import Workspace
 
 
@@ -17,6 +23,7 @@ def check(workspace: Workspace) -> None:
         "profile": strictjson.defined(_flat(workspace.profile.model_dump(mode="json"))),
         "model": workspace.subject.fingerprint,
         "data": workspace.data_fingerprint(),
+        "prompt pools": pools(workspace.profile),
     }
     if not file.is_file():
         files.write_text(file, strictjson.dumps(now, indent=2) + "\n")
@@ -26,10 +33,28 @@ def check(workspace: Workspace) -> None:
         message = f"the profile changed since this run began: {changed}"
         hint = "put that back into the run's profile.toml, or start a new run; the checkpoints belong to other settings"
         raise UsageError(message, where=str(workspace.run.path), hint=hint)
-    for part, where in (("model", workspace.profile.model.source), ("data", str(workspace.run.path))):
+    pools_then = began.setdefault("prompt pools", now["prompt pools"])
+    now["prompt pools"] = [there or then for there, then in zip(now["prompt pools"], pools_then, strict=True)]
+    place = str(workspace.run.path)
+    for part, where in {"model": workspace.profile.model.source, "data": place, "prompt pools": place}.items():
         if began[part] != now[part]:
             message = f"the {part} changed since this run began"
             raise UsageError(message, where=where, hint=f"start a new run; the checkpoints belong to the {part} before")
+
+
+def pools(profile: Profile) -> list[str]:
+    """A hash of the instructions in every pool file, in the order of the steps; "" for one that cannot be read: a step that has
+    still to read it says so itself.
+    """
+    out = []
+    for options in chain.from_iterable(map(prompt_steps, profile.step)):
+        if isinstance(options, SelectPromptOptions) and options.pool:
+            try:
+                lines = read_pool(options.pool)
+            except EngineError:
+                lines = []
+            out.append(hashlib.blake2b("\n".join(lines).encode(), digest_size=16).hexdigest() if lines else "")
+    return out
 
 
 def _flat(value: Any, key: str = "") -> dict[str, Any]:

@@ -28,6 +28,8 @@ def resolve(options: ModelOptions) -> ModelOptions:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise Unavailable("no CUDA device here", where="model.device", hint='set device = "auto" or "cpu"')
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise Unavailable("no MPS device here", where="model.device", hint='set device = "auto" or "cpu"')
     dtype = options.dtype
     if dtype == "auto":
         dtype = "float32" if device == "cpu" else "bfloat16"

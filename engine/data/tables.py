@@ -220,7 +220,22 @@ def _read_hub(rest: str) -> Table:
 
 def _table(where: str, numbered: Numbered, unit: str) -> Table:
     pairs = list(numbered)
-    return Table(where, [row for _, row in pairs], [number for number, _ in pairs], unit)
+    table = Table(where, [row for _, row in pairs], [number for number, _ in pairs], unit)
+    for index, row in enumerate(table.rows):
+        _check_text(row, table.place(index))
+    return table
+
+
+def _check_text(value: Any, place: str) -> None:
+    """Raises Unavailable for halves of characters, which JSON can spell and no text can hold."""
+    if isinstance(value, str):
+        half = next((c for c in value if "\ud800" <= c <= "\udfff"), None) if not value.isascii() else None
+        if half is not None:
+            hint = f"mend the text, or leave {ascii(half)[1:-1]} out: it was probably cut in the middle of a character"
+            raise Unavailable(f"half of a character, {ascii(half)[1:-1]}", where=place, hint=hint)
+    elif isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            _check_text(part, place)
 
 
 def _read_csv(path: Path) -> Table:
@@ -275,7 +290,7 @@ def _json_rows(lines: Iterable[str], where: str) -> Numbered:
             continue
         try:
             row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise Unavailable(f"not JSON: {error}", where=f"{where}, line {number}") from error
         if not isinstance(row, dict):
             raise Unavailable("not a JSON object", where=f"{where}, line {number}", hint="one {...} a line")

@@ -226,13 +226,15 @@ def _parsed(value: Any) -> Any:
     """A cell that is JSON in a text, as in CSV files, as what it says; None where it is none."""
     try:
         return json.loads(value) if isinstance(value, str) else value
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return None
 
 
 def _answers(value: Any, place: str) -> tuple[str, ...]:
-    """All the right answers of one row, each with a leading blank: a text or a list of texts."""
-    found = value if isinstance(value, list) else [value]
+    """All the right answers of one row, each with a leading blank: a text, a list of texts or a JSON list of texts."""
+    listed = _parsed(value) if isinstance(value, str) and value.lstrip().startswith("[") else value
+    texts = isinstance(listed, list) and all(isinstance(one, str) for one in listed)
+    found = listed if texts or isinstance(value, list) else [value]
     if not found or not all(isinstance(one, str) and one.strip() for one in found):
         raise Unavailable("an answer must be a text, or a list of texts", where=place)
     return tuple(" " + one.strip() for one in found)
@@ -256,6 +258,9 @@ def _gold(value: Any, choices: tuple[str, ...], options: TaskOptions, table: tab
     label = label_text(value)
     column = options.choices_column
     known = _names(_parsed(table.rows[index][column]), len(choices)) if column else list(options.labels)
+    if column and len(known) != len(choices):
+        hint = "a name for every choice"
+        raise Unavailable(f"{len(known)} labels for {len(choices)} choices", where=table.place(index), hint=hint)
     if label not in known:
         hint = f"known: {', '.join(known)}"
         raise Unavailable(f"label {label!r} is not one of the choices", where=table.place(index), hint=hint)

@@ -41,10 +41,10 @@ def texts(prompt: Prompt, row: Row) -> dict[str, str]:
 
 
 def each_text(asked: Asked, change: Callable[[str, random.Random], str]) -> Asked:
-    """Every shown field of every row changed; what the choices are and which one is right stays."""
+    """Every shown field of every row changed, whatever others are shown; what the choices are and which one is right stays."""
     rows = []
     for row in asked.rows:
-        chance = generator(asked, row.digest)
-        changed = {name: change(value, chance) for name, value in texts(asked.prompt, row).items()}
+        shown = texts(asked.prompt, row).items()
+        changed = {name: change(value, generator(asked, f"{row.digest} {name}")) for name, value in shown}
         rows.append(replace(row, fields={**row.fields, **changed}))
     return replace(asked, rows=rows)

@@ -124,11 +124,14 @@ def taught(
         context, ((slot, said),) = theirs.tokens[: len(theirs.tokens) - theirs.positions + 1], mine.targets
         own.append(Sequence_((*context, *said[:-1]), ((slot, said),)))
     with keeping(name(scorer, own, temperature), scorer.subject.device, outputs(scorer.subject)) as found:
-        missing = found.missing(range(len(own)))
-        for start in range(0, len(missing), TOGETHER):
-            some = missing[start : start + TOGETHER]
+        missing = set(found.missing(range(len(own))))
+        for start in range(0, len(own), TOGETHER):  # whole groups, so that nobody's batch depends on what is there
+            some = range(start, min(start + TOGETHER, len(own)))
+            if missing.isdisjoint(some):
+                continue
             for item, answer in zip(some, likely(scorer, [own[i] for i in some], temperature), strict=True):
-                found.add(item, answer)
+                if item in missing:
+                    found.add(item, answer)
     return found
 
 

@@ -164,8 +164,8 @@ def folded(values_S: torch.Tensor, slots: Sequence[int], size: int, absent: floa
 
 
 def target_values(sequences: Sequence[Sequence_], log_probs_RKV: torch.Tensor) -> torch.Tensor:
-    """Summed log-probabilities [T] in float64 of all targets of all sequences, in order, from the predictions at their last K
-    positions; all are read at once, as a device is slow to answer.
+    """Summed log-probabilities [T] in float64 (in float32 on MPS, which has no other) of all targets of all sequences, in
+    order, from the predictions at their last K positions; all are read at once, as a device is slow to answer.
     """
     last, device = log_probs_RKV.shape[1], log_probs_RKV.device
     targets = [(row, tokens) for row, sequence in enumerate(sequences) for _, tokens in sequence.targets]
@@ -174,5 +174,6 @@ def target_values(sequences: Sequence[Sequence_], log_probs_RKV: torch.Tensor) -
     ids = torch.tensor([[0] * (longest - len(tokens)) + list(tokens) for _, tokens in targets], device=device)
     missing = torch.tensor([longest - len(tokens) for _, tokens in targets], device=device)[:, None]
     places = torch.arange(longest, device=device)
-    found = log_probs_RKV[rows, places + last - longest, ids].double()
+    found = log_probs_RKV[rows, places + last - longest, ids]
+    found = found if device.type == "mps" else found.double()
     return found.where(places >= missing, torch.zeros_like(found)).sum(1)

@@ -153,8 +153,9 @@ class ChoiceLessons(Lessons):
         """The mean loss of these rows."""
         device = self.subject.device
         gold_R = torch.tensor([self.gold[i] for i in indices], device=device)
-        teacher_RC = None if self.teacher_RC is None else self.teacher_RC[list(indices)].to(device)
-        return choice_loss(self.scores(soft, indices), gold_R, teacher_RC, self.alpha, self.temperature)
+        scores_RC = self.scores(soft, indices)
+        teacher_RC = None if self.teacher_RC is None else self.teacher_RC[list(indices)].to(scores_RC)
+        return choice_loss(scores_RC, gold_R, teacher_RC, self.alpha, self.temperature)
 
     def scores(self, soft: Soft | None, indices: Sequence[int]) -> torch.Tensor:
         """Log-likelihoods [R, C] in float64."""

@@ -35,7 +35,7 @@ def check_method(task: Task, options: AdjustPromptOptions, where: str) -> None:
     """Raises UsageError for an adjuster that the task's prompts do not suit. Loads it, and with it what it computes with."""
     if not getattr(ADJUSTERS.load(options.method), "LEADS", False):
         return
-    if task.chat != "off":
+    if task.chat not in ("off", "auto"):  # what a model's template makes of "auto" its run knows
         message = f"{options.method} changes an instruction that leads a plain text, and the task is asked as a chat"
         raise UsageError(message, where=f"{where}.method", hint='chat = "off", or another method')
     if task.generation:

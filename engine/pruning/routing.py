@@ -160,7 +160,7 @@ def _noting(layer: Layer, activity: Activity) -> Any:
             # a product instead of a scatter: additions in an order that does not change from run to run
             hit_TE = nn.functional.one_hot(call.get(call.index)[:, place].long(), layer.experts).float()
             with torch.autocast(norm_T.device.type, enabled=False):
-                activity.gated += ((gate_T * norm_T) @ hit_TE).double().cpu()
-            activity.tokens += hit_TE.sum(0).double().cpu()
+                activity.gated += ((gate_T * norm_T) @ hit_TE).cpu().double()
+            activity.tokens += hit_TE.sum(0).cpu().double()
 
     return note

@@ -129,4 +129,7 @@ def test_an_adjuster_that_does_not_suit_the_task_is_told(check: Callable[..., An
     [error] = check(gcg, ("labels = {", 'chat = "on"\nlabels = {')).errors
     assert (error.where, error.exit_code) == ("step.2.method", 2)
     assert "asked as a chat" in error.message
+    assert check(gcg, ("labels = {", 'chat = "auto"\nlabels = {')) is None, (
+        "a plain text, where the model has no template"
+    )
     assert error.hint

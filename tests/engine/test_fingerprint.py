@@ -1,5 +1,6 @@
 """What a refused resume says of the settings that changed."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -68,3 +69,29 @@ def test_nothing_changed(workspace: Workspace, tmp_path: Path) -> None:
     before = (tmp_path / "fingerprint.json").read_bytes()
     fingerprint.check(workspace)
     assert (tmp_path / "fingerprint.json").read_bytes() == before
+
+
+def test_a_prompt_pool_that_changed_is_refused_and_one_that_is_gone_is_not(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    (tmp_path / "fingerprint.json").unlink()
+    pool = tmp_path / "pool.txt"
+    pool.write_text("Say yes.\nSay no.\n")
+    steps = f'[[step]]\nuse = "select_prompt"\ntask = "sst2"\npool = "file:{pool}"\n'
+    workspace.profile = profiles.parse(BEGUN + steps, "begun.toml")
+    for text in ("Say yes.\nSay no.\n", "\nSay yes.\nSay no.", None, "Say yes.\nSay no.\n"):
+        pool.unlink(missing_ok=True)
+        if text:
+            pool.write_text(text)
+        fingerprint.check(workspace)
+    pool.write_text("Say no.\nSay yes.\n")
+    with pytest.raises(UsageError, match="the prompt pools changed since this run began"):
+        fingerprint.check(workspace)
+
+
+def test_a_run_of_before_pools_were_noted_goes_on(workspace: Workspace, tmp_path: Path) -> None:
+    file = tmp_path / "fingerprint.json"
+    began = json.loads(file.read_text())
+    del began["prompt pools"]
+    file.write_text(json.dumps(began))
+    fingerprint.check(workspace)

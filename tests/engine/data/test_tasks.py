@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -220,7 +221,13 @@ def test_bad_rows(
     assert hint in (caught.value.hint or "")
 
 
-@pytest.mark.parametrize("choices", ['"x"', '["only"]', "[1, 2]", "null", '{"label": ["A"]}'])
+DEEP = json.dumps("[" * 100_000)
+
+
+@pytest.mark.parametrize(
+    "choices",
+    ['"x"', '["only"]', "[1, 2]", "null", '{"label": ["A"]}', '{"text": ["a", "b"], "label": ["0", "1", "2"]}', DEEP],
+)
 def test_bad_choices(tmp_path: Path, choices: str) -> None:
     file = tmp_path / "rows.jsonl"
     file.write_text(f'{{"text": "q", "options": {choices}, "label": 0}}\n')
@@ -348,6 +355,33 @@ def test_free_answers_are_texts_or_lists_of_texts(tmp_path: Path) -> None:
     assert (rows["t1"].choices, rows["t1"].gold) == ((" two", " zwei"), 0)
     assert set(rows["t1"].fields) == {"text"}
     assert (task.metric, task.labels, task.generation) == ("exact_match", {}, Generation(7, "."))
+
+
+def test_a_list_of_answers_in_a_cell_is_one(tmp_path: Path) -> None:
+    answers = ['["two", "zwei "]', "[1, 2]", "[sic] two", "two"]
+    with (tmp_path / "rows.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("text", "answer"), *((f"t{i}", answer) for i, answer in enumerate(answers))])
+    task = load_task("x", free(test=f"file:{tmp_path}/rows.csv"), 0)
+    rows = {row.text: row.choices for row in (*task.train, *task.dev, *task.test)}
+    assert rows == {"t0": (" two", " zwei"), "t1": (" [1, 2]",), "t2": (" [sic] two",), "t3": (" two",)}
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json"])
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"text": "cut \ud83d"},
+        {"text": "t", "options": ["a", "\udc00"]},
+        {"text": "t", "more": {"a": [{"b": "\ud800"}]}},
+    ],
+)
+def test_half_of_a_character_is_refused_with_its_place(name: str, row: dict[str, Any], tmp_path: Path) -> None:
+    rows = [{"text": "whole \U0001f600", "label": 0}, {**row, "label": 0}]
+    text = "\n".join(map(json.dumps, rows)) if name.endswith("l") else json.dumps(rows)
+    (tmp_path / name).write_text(text)
+    with pytest.raises(Unavailable, match=r"half of a character, \\ud") as caught:
+        load_task("x", options(test=f"file:{tmp_path / name}"), 0)
+    assert str(caught.value.where).endswith(" 2")
 
 
 @pytest.mark.parametrize("answer", [3, "", [], ["a", ""], {"a": "b"}])

@@ -48,6 +48,19 @@ def test_only_the_inputs_change_and_always_in_the_same_way(name: str) -> None:
     assert alone == after.rows[3] or name == "paraphrase", "what happens to a row does not depend on its neighbours"
 
 
+@pytest.mark.parametrize("name", ["typos", "case"])
+def test_a_field_is_disturbed_the_same_whatever_else_is_shown(name: str) -> None:
+    """So that prompts with other templates meet the same inputs."""
+    perturb = PERTURBATIONS.load(name).perturb
+    rows = [Row(r.text, {"text": r.text, "title": f"about the {r.text}"}, r.choices, r.gold) for r in toy().test]
+    one, both = (
+        perturb(replace(asked(), prompt=Prompt("p", template), rows=rows))
+        for template in ("{text}:", "{title}. {text}:")
+    )
+    assert [r.fields["text"] for r in one.rows] == [r.fields["text"] for r in both.rows] != [r.text for r in rows]
+    assert [r.fields["title"] for r in one.rows] != [r.fields["title"] for r in both.rows]
+
+
 def test_another_order_shows_the_same_demonstrations_and_needs_two() -> None:
     perturb = PERTURBATIONS.load("order").perturb
     before = asked()
