@@ -206,17 +206,15 @@ def test_the_teacher_is_asked_once_and_about_whole_groups_of_which_something_is_
     assert first is not None
     assert asked == [3, 3, 1]
     before = [first.view([i]) for i in range(7)]
-    kept_before = first.file(4).read_bytes()
     first.file(4).unlink()
     again = learned(model, dense).teacher
     assert again is not None
-    assert first.file(4).read_bytes() == kept_before
     assert asked == [3, 3, 1, 3], "so that its numbers are those of an undisturbed one"
     for i, answer in enumerate(before):
         assert torch.equal(again.view([i]).log_TK, answer.log_TK)
     learned(model, dense, temperature=1.0)
     learned(model, subject("llama", seed=2))
-    assert asked == [3, 3, 1, 1, 3, 3, 1, 3, 3, 1]
+    assert asked == [3, 3, 1, 3, 3, 3, 1, 3, 3, 1]
 
 
 @pytest.mark.parametrize("words", [3, 120, 300])
