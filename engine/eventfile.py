@@ -13,11 +13,14 @@ CHUNK = 1 << 20
 
 
 class EventWriter:
-    """Appends events to a run's file, numbered and stamped; what a crash left half-written is cut off first."""
+    """Appends events to a run's file, numbered and stamped; what a crash left half-written is cut off first.
+
+    Raises OSError where what is there cannot be read to its end: then nothing is cut.
+    """
 
     def __init__(self, file: Path, also: Callable[[ev.Event], None] | None = None) -> None:
         self._also = also
-        reader = EventReader(file)
+        reader = EventReader(file, patient=False)
         self._seq = max((event.seq for event in reader.rest()), default=0)
         self._handle = file.open("ab")
         self._handle.truncate(reader.offset)
@@ -36,10 +39,12 @@ class EventWriter:
 
 
 class EventReader:
-    """Reads the events that were added since the last call; a line without its newline waits for the next call."""
+    """Reads the events that were added since the last call; a line without its newline waits for the next call. A `patient`
+    one takes a file that cannot be read for one without news.
+    """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, *, patient: bool = True) -> None:
+        self._path, self._patient = path, patient
         self.offset = 0
 
     def read(self, limit: int = -1) -> list[ev.Event]:
@@ -50,8 +55,10 @@ class EventReader:
                 data = handle.read(limit)
                 if limit > 0 and b"\n" not in data:
                     data += handle.readline()
-        except OSError:  # not there yet, gone, or a network home that does not answer: the next look may
-            return []
+        except OSError as error:  # not there yet, gone, or a network home that does not answer: the next look may
+            if self._patient or isinstance(error, FileNotFoundError):
+                return []
+            raise
         complete = data[: data.rfind(b"\n") + 1]
         self.offset += len(complete)
         return [event for line in complete.splitlines() if (event := _parse(line))]

@@ -5,6 +5,7 @@ Every function takes None for "not measured" and answers "-". Nothing here round
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import isfinite
 
 from engine import registry
@@ -135,9 +136,19 @@ def metric(name: str, value: float | None, low: float | None = None, high: float
     """A measured figure as its name asks: bytes as sizes, counts, shares, accuracies, rates."""
     if judged(name):
         return quality(name.partition(":")[0], value, low, high)
+    return _reading(name, number)(value)
+
+
+def of_its_own(name: str) -> bool:
+    """Whether a measured figure is no plain number to read: sizes, counts, shares, short times."""
+    return judged(name) or _reading(name, number) is not number
+
+
+def _reading(name: str, otherwise: Callable[[float | None], str]) -> Callable[[float | None], str]:
+    """What makes a text of a measured figure."""
     read = {"parameters": count, "sparsity": share, "first_token_seconds": latency, "load_seconds": latency,
             "agreement": share, "divergence": divergence}  # fmt: skip
-    return read.get(name, size if name.endswith("bytes") else number)(value)
+    return read.get(name, size if name.endswith("bytes") else otherwise)
 
 
 def judged(name: str) -> bool:

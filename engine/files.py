@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,10 @@ from tempfile import TemporaryDirectory
 import platformdirs
 
 APP = "compress-tui"
+UNFINISHED = (".*.part", ".*.old")
+"""the names of what is being written, and of what it replaces"""
+ABANDONED = 24 * 3600.0
+"""seconds after which what a killed process was writing may go"""
 
 
 def state_folder() -> Path:
@@ -54,8 +59,8 @@ def write_with(path: Path, write: Callable[[Path], object]) -> None:
         part.unlink(missing_ok=True)
 
 
-def write_folder(path: Path, write: Callable[[Path], object]) -> None:
-    """The same for a folder; an older `path` is replaced."""
+def write_folder(path: Path, write: Callable[[Path], object], *, spare: Callable[[], bool] = lambda: False) -> None:
+    """The same for a folder; an older `path` is replaced, but not one to be spared: another process may have made it by now."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -63,6 +68,8 @@ def write_folder(path: Path, write: Callable[[Path], object]) -> None:
         write(part)
         for file in (*part.rglob("*"), part):
             _sync(file)
+        if spare():
+            return
         old = path.with_name(f".{path.name}.{os.getpid()}.old")
         if path.exists():
             os.replace(path, old)
@@ -82,12 +89,29 @@ def scratch(folder: Path) -> Iterator[Path]:
 
 def remove_leftovers(folder: Path, spared: str) -> None:
     """Deletes all in `folder` that a process which is gone was writing; not what belongs to the file named `spared`."""
-    for pattern in (".*.part", ".*.old"):
+    for pattern in UNFINISHED:
         for path in list(folder.rglob(pattern)):
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             elif not path.name.startswith(f".{spared}."):
                 path.unlink(missing_ok=True)
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Deletes directly in `folder` what nobody has written at for a day: what a killed process had begun, where others may be
+    at work.
+    """
+    for path in (path for pattern in UNFINISHED for path in folder.glob(pattern)):
+        if time.time() - used(path) > ABANDONED:
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def used(path: Path) -> float:
+    """When it was last written at; long ago when another process has just removed it."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def folder_bytes(path: Path) -> int:

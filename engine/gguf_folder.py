@@ -19,9 +19,11 @@ from engine.errors import Unavailable
 def dequantized(file: Path) -> Path:
     """The GGUF's model as a normal folder, dequantized once and kept in the cache."""
     summary, folder = inspection.inspect(str(file)), kept_in(file)
-    if not (folder / "config.json").is_file():
+    whole = (folder / "config.json").is_file
+    if not whole():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        files.write_folder(folder, lambda part: _dequantize(file, part, summary.architecture))
+        files.remove_abandoned(folder.parent)
+        files.write_folder(folder, lambda part: _dequantize(file, part, summary.architecture), spare=whole)
     return folder
 
 

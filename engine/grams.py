@@ -30,7 +30,6 @@ from engine.workspace import Workspace
 
 LAYOUT = 2  # of the files; part of the key, so that older entries are not read
 KEPT = 4  # entries in the cache; the longest unused goes first
-ABANDONED = 24 * 3600.0  # seconds after which what a killed process was writing may go
 SPARED = (
     3600.0  # seconds since its last use in which an entry stays, however many there are: a run may be at work with it
 )
@@ -179,18 +178,9 @@ def key(workspace: Workspace, walk: Walk) -> str:
 
 def trim(folder: Path) -> None:
     """Removes the longest unused entries that nobody has used lately, and what processes that are no more had begun."""
-    entries = sorted(folder.iterdir(), key=used, reverse=True)
-    begun = [entry for entry in entries if entry.name.startswith(".")]
-    finished = [entry for entry in entries if not entry.name.startswith(".")]
+    files.remove_abandoned(folder)
+    finished = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+    finished.sort(key=files.used, reverse=True)
     now = time.time()
-    unused = [entry for entry in finished[KEPT:] if now - used(entry) > SPARED]
-    for entry in [*unused, *(part for part in begun if now - used(part) > ABANDONED)]:
+    for entry in (entry for entry in finished[KEPT:] if now - files.used(entry) > SPARED):
         shutil.rmtree(entry, ignore_errors=True)
-
-
-def used(entry: Path) -> float:
-    """When the entry was last used; long ago when another process has just removed it."""
-    try:
-        return entry.stat().st_mtime
-    except OSError:
-        return 0.0

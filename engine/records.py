@@ -85,11 +85,16 @@ class StepState:
     first: int = 0
     summary: dict[str, Any] = field(default_factory=dict)
 
-    def eta(self, now: float) -> float | None:
-        """Seconds left at the rate since the work's first event; None while nothing is known."""
-        if self.status != "running" or self.done <= self.first or self.started is None:
+    def rate(self, now: float) -> float | None:
+        """What was done in a second since the work's first event; None while nothing is known."""
+        if self.status != "running" or self.done <= self.first or self.started is None or now <= self.started:
             return None
-        return max(0.0, now - self.started) / (self.done - self.first) * (self.total - self.done)
+        return (self.done - self.first) / (now - self.started)
+
+    def eta(self, now: float) -> float | None:
+        """Seconds left at that rate."""
+        rate = self.rate(now)
+        return None if rate is None else (self.total - self.done) / rate
 
 
 @dataclass

@@ -58,7 +58,7 @@ def result(state: RunState, environment: Mapping[str, Any] | None = None) -> dic
         "source": state.source,
         "status": state.status,
         "exit_code": state.exit_code,
-        "seconds": state.seconds,
+        "seconds": state.took,
         "failure": _fields(state.failure) if state.failure else None,
         "model": _without(_fields(state.model), "matrices") if state.model else None,
         "rows": outcome.rows(state),
@@ -94,7 +94,7 @@ def result(state: RunState, environment: Mapping[str, Any] | None = None) -> dic
 
 def _head(state: RunState) -> str:
     lines = [f"# {state.profile or 'run'}", *(["", state.description] if state.description else [])]
-    lines += ["", f"Run `{state.run}`: {state.status}, {figures.duration(state.seconds)}, exit code {state.exit_code}."]
+    lines += ["", f"Run `{state.run}`: {state.status}, {figures.duration(state.took)}, exit code {state.exit_code}."]
     if state.estimates:
         expected = [figures.need(name, e.value, e.unit) for name, e in state.estimates.items()]
         used = [_used(name, amount) for name, amount in state.used.items()]

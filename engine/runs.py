@@ -113,6 +113,11 @@ class Run:
         owner = self.owner()
         return owner is not None and owner.alive()
 
+    def abandoned(self) -> bool:
+        """Whether a process has begun to work on it, and is gone without having left it in an orderly way."""
+        owner = self.owner()
+        return owner is not None and not owner.released and not owner.alive()
+
     def log_tail(self, lines: int = 10, begin: int = 0) -> str:
         """The last lines of the worker's own output, for crashes; only what stands behind so many bytes."""
         try:
@@ -129,7 +134,8 @@ def with_crash(run: Run, state: RunState, status: int | None = None) -> RunState
     `status` is the worker's exit status, where it is known.
     """
     owner = run.owner()
-    if state.begun and owner is not None and not run.alive():
+    died = (state.begun and not run.alive()) or (state.status == "empty" and run.abandoned())
+    if owner is not None and died:
         words = run.log_tail(LOG_READ, owner.log_from).splitlines()
         told = crashes.cause(words, status, owner.memory_kills if owner.here else None)
         tail = "\n".join(words[-10:])
@@ -294,8 +300,10 @@ def _keep_beating(run: Run, stop: threading.Event, log_from: int) -> None:
     while not stop.wait(HEARTBEAT):
         try:
             _beat(run, log_from)
-        except OSError:  # the folder was deleted, or the disk is full: the run itself will say so
+        except FileNotFoundError:  # the folder was deleted: the run itself will say so
             return
+        except OSError:  # a full disk, or a network home that does not answer: the next beat may
+            continue
 
 
 def read_json(path: Path) -> Any:

@@ -101,6 +101,11 @@ class RunState:
         return self.status in ("done", "failed", "cancelled")
 
     @property
+    def took(self) -> float:
+        """Seconds that it took, or that its processes have been at work so far."""
+        return self.worked if self.seconds is None else self.seconds
+
+    @property
     def begun(self) -> bool:
         """Whether a worker has taken it up, and has not said how it ended."""
         return self.status in ("queued", "running")
@@ -127,7 +132,7 @@ class RunState:
     def _begin(self, event: ev.RunQueued | ev.RunStarted, status: str, ahead: list[str]) -> None:
         self.run, self.profile, self.source = event.run, event.profile, event.source
         self.description, self.status, self.failure, self.exit_code = event.description, status, None, None
-        self.ahead = ahead
+        self.ahead, self.seconds = ahead, None
         before, uses = self.steps, {-1: "measure", **dict(enumerate(event.steps))}
         self.steps = {i: StepState(use, worked=before[i].worked if i in before else 0.0) for i, use in uses.items()}
         if -1 in before and before[-1].status == "done":
@@ -159,7 +164,7 @@ class RunState:
 
     def _on_progress(self, event: ev.Progress) -> None:
         step = self.steps.setdefault(event.step, StepState("?"))
-        if step.label != event.label:
+        if step.label != event.label or event.done < step.done:  # other work, or the same once more
             step.started, step.first = event.time, event.done
         step.label, step.done, step.total, step.unit = event.label, event.done, event.total, event.unit
 

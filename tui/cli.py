@@ -71,6 +71,8 @@ def start(
         return screen.open_app(profile, mouse=not no_mouse)
     if profile and context.invoked_subcommand != "run":
         raise UsageError(f"--profile goes with the app and with run, not with {context.invoked_subcommand}")
+    if no_mouse and context.invoked_subcommand != "attach":
+        raise UsageError(f"--no-mouse goes with the app and with attach, not with {context.invoked_subcommand}")
     return DONE
 
 

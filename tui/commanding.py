@@ -39,17 +39,24 @@ class CommandingApp(FollowingApp, inherit_bindings=False):
         self.switch_mode("inspect")
         self.call_later(self._open_model, source)
 
-    def show_artifacts(self, source: str) -> None:
+    @work(group="artifacts", exclusive=True)
+    async def show_artifacts(self, source: str) -> None:
         """Shows every measured artifact of a model; the run of one that is chosen is opened."""
         from tui.screens.artifacts import ArtifactsScreen
 
-        found, more = archive.found(source)
+        def read() -> tuple[list[tuple[archive.Measured, bool]], int]:
+            found, more = archive.found(source)
+            return list(zip(found, archive.front(found), strict=True)), more
 
         def chosen(run: Run | None) -> None:
             if run:
                 self.attach(Follower(run))
 
-        shown = list(zip(found, archive.front(found), strict=True))
+        try:
+            shown, more = await aside(read)
+        except EngineError as error:
+            self.complain(error)
+            return
         self.push_screen(ArtifactsScreen(source, shown, more), chosen)
 
     def show_profile(self, path: str) -> None:

@@ -187,7 +187,8 @@ def glance(run: runs.Run) -> Glance:
     try:
         size, created = run.events_file.stat().st_size, run.profile_file.stat().st_mtime
     except OSError:
-        return Glance(run, "starting" if run.alive() else "not started", "", _created(run))
+        status = "starting" if run.alive() else "crashed" if run.abandoned() else "not started"
+        return Glance(run, status, "", _created(run))
     reader = EventReader(run.events_file)
     reader.offset = max(0, size - TAIL)
     state = RunState.of(reader.read())

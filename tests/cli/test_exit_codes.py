@@ -71,6 +71,8 @@ def refused(result: Any, runs_folder: Path, code: int, *words: str) -> None:
         (["run", "--profile"], ["--profile", "requires an argument"]),
         (["--profile", "demo", "run", "--profile", "demo"], ["--profile is given twice"]),
         (["--profile", "demo", "runs"], ["--profile goes with the app and with run, not with runs"]),
+        (["--no-mouse", "runs"], ["--no-mouse goes with the app and with attach, not with runs"]),
+        (["compare", "a", "b", "--prompts", "--json", "--format", "csv"], ["--json and --format csv do not go together"]),
         (["run", "--resume", "--profile", "demo"], ["--profile does not go with --resume"]),
         (["run", "--resume", "--set", "seed=1"], ["--set does not go with --resume"]),
         (["run", "--profile", "demo", "--set", "sed=1", "--set", "loose"], ["sed: unknown key", "loose: not KEY"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -24,6 +26,7 @@ from engine.errors import EngineError, Unavailable, UsageError
 from engine.eventfile import EventReader, EventWriter
 from engine.owners import Owner, started
 from engine.runs import Run
+from tui.follow import glance
 
 Record = Callable[..., Run]
 STARTED = ev.RunStarted(run="r", profile="p", source="demo", steps=["prune"], seq=1, time=1.0)
@@ -132,6 +135,30 @@ def test_a_torn_tail_is_cut_off_and_writing_goes_on(tail: bytes) -> None:
     assert run.events_file.read_bytes().startswith(line + b'{"schema"')
 
 
+def test_nothing_is_cut_where_what_is_there_cannot_be_read(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = "".join(ev.to_json(ev.Log(message="x" * 100, seq=i + 1)) + "\n" for i in range(50))
+    run.events_file.write_text(before)
+    plain, reads = Path.open, list[int]()
+
+    def failing(self: Path, mode: str = "r", *given: Any, **named: Any) -> Any:
+        if self == run.events_file and mode == "rb":
+            reads.append(1)
+            if len(reads) == 2:
+                raise OSError(errno.ESTALE, "Stale file handle")
+        return plain(self, mode, *given, **named)
+
+    monkeypatch.setattr("engine.eventfile.CHUNK", 1000)
+    monkeypatch.setattr(Path, "open", failing)
+    with pytest.raises(OSError, match="Stale"):
+        EventWriter(run.events_file)
+    reader = EventReader(run.events_file)
+    reads.clear()
+    assert len(list(reader.rest())) < 50, "who only looks on waits for the next look"
+    assert run.events_file.read_text() == before
+    EventWriter(run.events_file).close()
+    assert run.events_file.read_text() == before
+
+
 def test_text_that_is_not_unicode_is_written_all_the_same(run: Run) -> None:
     writer = EventWriter(run.events_file)
     writer(ev.Log(message="half \ud83d a smile"))
@@ -212,6 +239,20 @@ def test_a_dead_worker_without_a_last_word_has_crashed(record: Record, story: li
     assert [step.status for step in state.steps.values()][:2] == ["done", "failed"]
 
 
+@pytest.mark.parametrize("written", [None, b"", b'{"schema": 1, "ki'])
+def test_a_worker_that_died_before_its_first_event_has_crashed(written: bytes | None, run: Run) -> None:
+    assert run.state().status == "empty"
+    if written is not None:
+        run.events_file.write_bytes(written)
+    owned(run, process_started=1.0)
+    assert run.state().failure is not None
+    assert run.state().failure.where == "crashed"
+    assert "--resume" in (run.state().failure.hint or "")
+    assert glance(run).status == "crashed"
+    owned(run, process_started=1.0, released=True)
+    assert run.state().status == "empty"
+
+
 @pytest.mark.parametrize(("source", "more"), [("demo", ""), ("python:mine:make", " --allow-code")])
 def test_what_goes_on_with_a_run_lets_its_model_run_code_where_it_did(source: str, more: str) -> None:
     run = runs.create("mine", f'[model]\nsource = "{source}"\n')
@@ -279,8 +320,17 @@ def test_two_processes_cannot_work_on_one_run(run: Run) -> None:
     assert not run.alive()
 
 
-def test_a_heartbeat_is_kept(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_heartbeat_is_kept_also_past_a_disk_that_fails_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "HEARTBEAT", 0.01)
+    beat, beats = runs._beat, list[int]()
+
+    def failing(*given: Any, **named: Any) -> None:
+        beats.append(1)
+        if len(beats) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        beat(*given, **named)
+
+    monkeypatch.setattr(runs, "_beat", failing)
     with runs.lock(run):
         first, deadline = run.owner(), time.monotonic() + 10
         assert first

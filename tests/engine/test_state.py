@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine import events as ev
+from engine import report
 from engine.curves import MOST, thinned
 from engine.state import LOG_LINES, RunState, StepState
+from tui.widgets import progress
 
 STEP = st.integers(-1, 2)
 NAME = st.sampled_from(["a", "b"])
@@ -164,6 +166,30 @@ def test_the_time_at_work_is_that_of_all_processes_without_the_pauses_between() 
     assert told_before.apply(ev.RunFailed(message="as versions before told it", seq=20, time=8005.0)).seconds == 35.0
     seen.apply(ev.RunStarted(**told, resumed=True, seq=20, time=9000.0))
     assert (seen.worked, seen.steps[0].worked) == (30.0, 20.0)
+
+
+def test_a_resumed_run_that_is_going_has_not_ended(story: list[ev.Event]) -> None:
+    told = {"run": "r", "profile": "small", "source": "demo", "steps": ["prune"]}
+    state = RunState.of([
+        ev.RunStarted(**told, seq=1, time=1000.0), ev.RunCancelled(seconds=77.0, seq=2, time=1077.0),
+        ev.RunStarted(**told, resumed=True, seq=3, time=5000.0), ev.Log(message="on it", seq=4, time=5010.0),
+    ])  # fmt: skip
+    assert (state.seconds, state.took) == (None, 87.0)
+    assert "running, 1 m 27 s" in report.markdown(state)
+    assert report.result(state)["seconds"] == 87.0
+
+
+def test_work_that_goes_on_or_is_done_again_has_the_rate_of_what_was_done_meanwhile() -> None:
+    state = RunState.of([ev.RunStarted(run="r", profile="p", source="s", steps=["finetune"], seq=1, time=0.0),
+                         ev.StepStarted(step=0, use="finetune", seq=2, time=1.0)])  # fmt: skip
+    for at, (done, time) in enumerate([(500, 10.0), (510, 20.0)]):
+        state.apply(ev.Progress(step=0, label="training", done=done, total=600, seq=3 + at, time=time))
+    step = state.steps[0]
+    assert (step.rate(20.0), step.eta(20.0)) == (1.0, 90.0)
+    assert "1 done/s  ETA 1 m 30 s" in progress.line(state, "running", 20.0, 160).plain
+    for at, (done, time) in enumerate([(2, 30.0), (12, 35.0)]):
+        state.apply(ev.Progress(step=0, label="training", done=done, total=600, seq=9 + at, time=time))
+    assert step.rate(35.0) == 2.0
 
 
 def test_eta_is_the_rest_at_the_rate_so_far() -> None:

@@ -70,3 +70,27 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
             write(tmp_path / name, fail)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder", "kept"]
     assert (tmp_path / "file").read_text() == (tmp_path / "folder" / "kept").read_text() == "old"
+
+
+def test_what_another_process_has_made_by_then_is_spared(tmp_path: Path) -> None:
+    made = tmp_path / "made"
+
+    def write(part: Path) -> None:
+        (part / "mine").write_text("mine")
+        made.mkdir()
+        (made / "theirs").write_text("theirs")
+
+    files.write_folder(made, write, spare=(made / "theirs").is_file)
+    assert [path.name for path in tmp_path.rglob("*")] == ["made", "theirs"]
+
+
+def test_what_nobody_has_written_at_for_a_day_goes(tmp_path: Path) -> None:
+    for name in (".a.1.part", ".b.2.old", ".c.3.part", "d", ".d"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "half").write_text("half")
+        if name != ".c.3.part":
+            os.utime(tmp_path / name, (1.0, 1.0))
+    (tmp_path / ".e.4.part").write_text("half")
+    os.utime(tmp_path / ".e.4.part", (1.0, 1.0))
+    files.remove_abandoned(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".c.3.part", ".d", "d"]

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from recorded import LARGE, SMALL, MakeRun, app_on, append, settle, words
+from recorded import LARGE, SMALL, MakeRun, app_on, append, notices, settle, words
 
 from engine import events as ev
 from tui.app import CompressApp
@@ -63,3 +63,17 @@ def shown_in(app: CompressApp, pane: str) -> str:
     region = app.screen.query_one(pane).content_region
     lines = [line[region.x : region.right].strip() for line in words(app).splitlines()]
     return " ".join(lines[region.y : region.bottom])
+
+
+async def test_enter_on_a_pane_without_rows_says_so(make_run: MakeRun) -> None:
+    run = make_run("running", alive=True)
+    run.events_file.write_text("".join(json.dumps(record) + "\n" for record in BEGUN))
+    app = app_on(run)
+    async with app.run_test(size=LARGE) as pilot:
+        await settle(pilot)
+        for pane in ("layers", "figures"):
+            app.screen.activate(app.screen.query_one(f"#{pane}-pane"))
+            await settle(pilot)
+            await pilot.press("enter")
+            await settle(pilot)
+            assert notices(app)[-1] == "there is nothing here yet"

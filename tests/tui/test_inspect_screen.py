@@ -239,3 +239,13 @@ async def test_copying_the_name_of_a_matrix(model: Path) -> None:
         await settle(pilot)
         await pilot.press("j", "y")
         assert app.clipboard == "model.embed_tokens.weight"
+
+
+async def test_brackets_in_a_name_are_no_markup(model: Path) -> None:
+    named = model.rename(model.with_name("my[red]model"))
+    app = app_on()
+    async with app.run_test(size=LARGE) as pilot:
+        await settle(pilot)
+        app.inspect_model(str(named))
+        await settle(pilot)
+        assert "Model · my[red]model" in words(app)

@@ -185,6 +185,37 @@ async def test_a_change_is_carried_over_to_the_text_that_is_in_the_file_now() ->
         assert "cannot write" in notices(app)[-1]
 
 
+async def test_a_file_that_changes_is_shown_as_it_is_and_not_run_as_it_was(
+    started: list[tuple[runs.Run, bool]],
+) -> None:
+    Path("mine.toml").write_text(MINE)
+    app = app_on(profile="mine.toml")
+    async with app.run_test(size=MIDDLE) as pilot:
+        await settle(pilot)
+        Path("mine.toml").write_text(MINE.replace("0.5", "0.25"))
+        await pilot.press("enter")
+        await settle(pilot)
+        assert "mine.toml has changed" in notices(app)[-1]
+        assert not started
+        assert "sparsity = 0.25" in words(app)
+
+        Path("new.toml").write_text(MINE)
+        Path("mine.toml").write_text(MINE.replace("0.5", "0.125"))
+        await pilot.press("e")
+        await pilot.pause()
+        _screen(app).look_back()
+        await settle(pilot)
+        assert "sparsity = 0.25" in words(app), "nothing moves under what is being typed"
+        await pilot.press("escape")
+        _screen(app).look_back()
+        await settle(pilot)
+        assert str(Path("new.toml").resolve()) in _screen(app).drafts
+        assert _screen(app).draft.path.name == "mine.toml"
+        await pilot.press("enter")
+        await settle(pilot)
+    assert "sparsity = 0.125" in started[0][0].profile_file.read_text()
+
+
 async def test_duplicating_makes_a_new_file_with_its_own_name() -> None:
     app = app_on()
     async with app.run_test(size=MIDDLE) as pilot:

@@ -6,15 +6,16 @@ import json
 from dataclasses import replace
 
 import pytest
-from recorded import LARGE, MIDDLE, SMALL, MakeRun, app_on, append, settle, words
+from recorded import LARGE, MIDDLE, SMALL, MakeRun, app_on, append, notices, settle, words
 from textual.widgets import Static
 
 from engine import events as ev
 from engine.events.joint import CARRIED_SOFT, CARRIED_TEXT, PROMPTS
 from engine.runs import Run
+from engine.state import RunState
 from tui.app import CompressApp
 from tui.screens.dialogs import Reader
-from tui.widgets import examples
+from tui.widgets import candidates, examples
 from tui.widgets.table import LiveTable
 
 SIZES = pytest.mark.parametrize("size", [SMALL, LARGE], ids=["80x24", "160x45"])
@@ -278,3 +279,57 @@ async def test_another_metric_than_accuracy_is_shown_as_it_is(make_run: MakeRun)
         await pilot.press("enter")
         await pilot.pause()
         assert "75.0 negative" in app.screen.text.plain
+
+
+def of_step(step: int, name: str, accuracy: float, stage: str, seq: int) -> list[ev.Event]:
+    """A prompt and its figure on 200 test rows."""
+    scored = {"split": "test", "calibration": "batch", "n": 200, "low": 0.0, "high": 1.0, "margin": 0.1, "ms": 1.0}
+    return [
+        ev.CandidateAdded(step=step, candidate=name, text=name, origin="", tokens=9, seq=seq, time=1.0),
+        ev.CandidateScored(
+            step=step,
+            candidate=name,
+            stage=stage,
+            accuracy=accuracy,
+            round=1,
+            alive=True,
+            seq=seq + 1,
+            time=1.0,
+            **scored,
+        ),
+    ]
+
+
+def test_every_prompt_is_compared_with_what_its_own_step_had_to_beat() -> None:
+    """Two prompt steps with other tasks and models: figures of the one say nothing of the other."""
+    told: list[ev.Event] = [
+        ev.RunStarted(run="r", profile="p", source="s", steps=["prune", "select_prompt"] * 2, seq=1, time=1.0)
+    ]
+    for step, names, stage in ((1, ("plain", "c1", "c2"), "pruned"), (3, ("2.plain", "2.c1"), "pruned 2")):
+        accuracies = dict(zip(names, (0.81, 0.88, 0.7) if step == 1 else (0.55, 0.6), strict=False))
+        for name, accuracy in accuracies.items():
+            told += of_step(step, name, accuracy, stage, 10 * len(told))
+        best, base = names[1], names[0]
+        told.append(ev.PromptsCompared(
+            step=step, a=best, b=base, stage=stage, split="test", calibration="batch", n=200, verdict="better",
+            difference=accuracies[best] - accuracies[base], low=0.01, high=0.2, p_value=0.01, seq=10 * len(told), time=1.0,
+        ))  # fmt: skip
+        summary = {"task": f"of {step}", "stage": stage, "winner": best, "baseline": base, "calibration": "batch"}
+        told.append(ev.StepFinished(step=step, seconds=1.0, summary=summary, seq=10 * len(told) + 5, time=1.0))
+    rows = candidates.rows(RunState.of(told))
+    shown = {name: (str(row["difference"] or ""), row["verdict"]) for name, row in rows.items()}
+    assert shown == {
+        "2.c1": ("+5.0", "better"), "2.plain": ("", "baseline"),
+        "c1": ("+7.0", "better"), "plain": ("", "baseline"), "c2": ("-11.0", None),
+    }  # fmt: skip
+
+
+async def test_enter_says_that_there_are_no_examples_yet(make_run: MakeRun) -> None:
+    app = app_on(make_run("racing", alive=True))
+    async with app.run_test(size=LARGE) as pilot:
+        await pilot.press("3")
+        await settle(pilot)
+        app.screen.activate(app.screen.query_one("#examples-pane"))
+        await pilot.press("enter")
+        await settle(pilot)
+        assert "no examples yet" in notices(app)[-1]

@@ -162,3 +162,18 @@ def test_the_shell_queues_and_goes_on(
     assert f"queued: attach {second.name}" in capsys.readouterr().err
     assert "sparsity = 0.3" in first.profile_file.read_text()
     assert (first.path / queueing.MARK).exists()
+
+
+async def test_the_list_says_how_many_runs_there_are_besides(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tui.screens.runs.MOST", 2)
+    app = app_on(make_run("finished"))
+    async with app.run_test(size=LARGE) as pilot:
+        for number, title in ((2, "Runs"), (3, "Runs · the newest 2 of 3")):
+            make_run("failed", name=f"20251124T16000{number}-other-aaa{number}")
+            await settle(pilot)
+            await pilot.press("o")
+            await settle(pilot)
+            assert str(app.screen.query_one(".dialog").border_title) == title
+            await pilot.press("escape")

@@ -74,6 +74,8 @@ def compare(
         raise UsageError(f"--max-drop {max_drop:g} is no drop", hint="a number from 0 on, as in --max-drop 0.02")
     if len(references) < 2:
         raise UsageError("compare needs two runs or more", hint="compress-tui runs lists them")
+    if as_json and form not in (Form.text, Form.json):
+        raise UsageError(f"--json and --format {form.value} do not go together", hint="one of them")
     found = [runs.find(reference) for reference in references]
     if prompts:
         return _paired(found, Form.json if as_json else form, rows or different, different, max_drop)
@@ -186,7 +188,7 @@ def _made_now(run: Run, as_json: bool) -> str:
 
     state = run.state()
     if state.status == "empty":
-        raise Unavailable("the run has not said anything yet", where=run.name)
+        raise Unavailable("the run has not said anything yet", where=run.name, hint=run.resumed_by)
     environment = runs.read_json(run.path / "environment.json")
     if as_json:
         return strictjson.dumps(reports.result(state, environment))

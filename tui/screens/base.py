@@ -15,7 +15,6 @@ from textual import events
 from textual.app import ComposeResult
 from textual.containers import Container
 from textual.css.query import NoMatches
-from textual.markup import escape
 from textual.widget import Widget
 from textual.widgets import Static
 
@@ -165,7 +164,7 @@ class WorkScreen(PaneScreen):
     # filtering
 
     def name_filter(self, text: str) -> None:
-        self.active.say(title=escape(f"{self.active.label} /{text}") if text else self.active.label)
+        self.active.say(title=f"{self.active.label} /{text}" if text else self.active.label)
 
     def do_back(self) -> None:
         if self.unfilter():

@@ -52,7 +52,11 @@ class FolderScreen(TableDialog[None]):
 
     @work(group="files", exclusive=True)
     async def load(self) -> None:
-        self.target.show(await asyncio.to_thread(rows, self.folder))
+        found = await asyncio.to_thread(rows, self.folder)
+        if len(found) == MOST:
+            self.title_of = f"The first {MOST} files of {self.folder.name}"
+            self.name_filter(self.target.filter_text)
+        self.target.show(found)
         self.show_keys()
 
     @property

@@ -111,11 +111,11 @@ class KeyedScreen(Screen[Answer], inherit_bindings=False):
 
     def do_sort(self) -> None:
         if target := self.sortable:
-            self.notify(f"sorted by {target.sort_next()}", timeout=2)
+            self.notify(f"sorted by {target.sort_next()}", timeout=2, markup=False)
 
     def do_reverse(self) -> None:
         if target := self.sortable:
-            self.notify(f"sorted by {target.sort_other_way()}", timeout=2)
+            self.notify(f"sorted by {target.sort_other_way()}", timeout=2, markup=False)
 
     def filter_line(self) -> FilterLine:
         """The line to type a filter in, hidden so far."""

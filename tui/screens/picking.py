@@ -80,7 +80,8 @@ class PickScreen(TableDialog[str]):
             self.notify(message, severity="warning", timeout=4, markup=False)
             return
         self.folder, self._rows = folder, found
-        self.title_of = elide(str(folder), max(20, self.size.width - 16), "end")
+        more = f" · the first {MOST}" if len(found) >= MOST else ""
+        self.title_of = elide(str(folder), max(20, self.size.width - 16 - len(more)), "end") + more
         self.unfilter()
         self.name_filter("")
         self.target.show(found)

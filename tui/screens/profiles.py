@@ -11,7 +11,6 @@ from typing import ClassVar
 from rich.text import Text
 from textual import events, work
 from textual.containers import Horizontal, Vertical
-from textual.markup import escape
 from textual.widget import Widget
 from textual.widgets import DataTable
 
@@ -56,6 +55,8 @@ class ProfilesScreen(EditingScreen):
     def __init__(self) -> None:
         super().__init__()
         self.last: dict[str, Glance] = {}
+        self.stored: dict[str, str] = {}
+        """the texts as they were in the files when they were last read, by path"""
 
     def compose_body(self) -> Iterator[Widget]:
         yield Line(id="start-hint")
@@ -99,9 +100,15 @@ class ProfilesScreen(EditingScreen):
 
     @work(group="last", exclusive=True)
     async def look_back(self) -> None:
-        """How the newest run of every profile ended, or is going."""
+        """How the newest run of every profile ended, or is going; and all profiles again where files have changed, but not
+        under what is being typed.
+        """
         self.last = await asyncio.to_thread(drafts.last_runs)
-        self._list()
+        now = await asyncio.to_thread(drafts.stored, self.tui.profile_ref)
+        if self.stored and now not in ({}, self.stored) and not self.query_one(FormView).line.has_focus:
+            self.load(self.query_one("#profiles-table", LiveTable).selected or "")
+        else:
+            self._list()
 
     @work(group="profiles", exclusive=True)
     async def load(self, select: str = "") -> None:
@@ -112,7 +119,7 @@ class ProfilesScreen(EditingScreen):
             problem = error if isinstance(error, EngineError) else EngineError(f"cannot read the profiles: {error}")
             self.tui.complain(problem)
             return
-        before = self.drafts
+        before, self.stored = self.drafts, {str(file.path): text for file, text in found}
         self.drafts = {str(file.path): drafts.Draft(file.path, text, file.shipped, []) for file, text in found}
         for key in self.drafts.keys() & before.keys():
             if before[key].before:  # its steps are of the old text
@@ -156,9 +163,15 @@ class ProfilesScreen(EditingScreen):
         self._start(queued=True)
 
     def _start(self, *, queued: bool = False) -> None:
-        checked = self.draft.check() if self.draft else None
-        if checked is not None and not isinstance(checked, ProfileError):
-            self.tui.start(checked, queued=queued)
+        draft = self.draft
+        checked = draft.check() if draft else None
+        if draft is None or checked is None or isinstance(checked, ProfileError):
+            return
+        if drafts.on_disk(draft.path) not in (None, self.stored.get(str(draft.path))):
+            self.notify(f"{draft.path.name} has changed: this is how it is now", severity="warning", markup=False)
+            self.load(str(draft.path))
+            return
+        self.tui.start(checked, queued=queued)
 
     def do_undo(self) -> None:
         if self.in_shares and self.strip and self.strip.changed:
@@ -220,7 +233,7 @@ class ProfilesScreen(EditingScreen):
         self.show_form(draft, typed)
         self._list()
         changed = " · changed, not saved" if draft.changed else ""
-        self.query_one("#text-pane", Pane).say(title=escape(f"{draft.path.name}{changed}"))
+        self.query_one("#text-pane", Pane).say(title=f"{draft.path.name}{changed}")
         self.show_text(draft.edited(typed))
         super().show_draft()
 

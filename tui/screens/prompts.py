@@ -109,6 +109,12 @@ class PromptsScreen(WorkScreen):
     def why_not(self, name: str) -> str | None:
         if name == "differ" and not self.examples:
             return "the run has written no examples yet"
+        if (
+            name == "open"
+            and self.active.id == "examples-pane"
+            and self.query_one("#examples", LiveTable).selected is None
+        ):
+            return "the run has written no examples yet"
         if name == "edit":
             return self._uneditable()
         if name == "export" and self.query_one("#candidates", LiveTable).selected is None:

@@ -36,6 +36,12 @@ COLUMNS = (
 )
 
 
+def _newest() -> tuple[list[Glance], int]:
+    """The newest runs, and how many there are in all."""
+    every = runs.list_runs()
+    return [glance(run) for run in every[:MOST]], len(every)
+
+
 class RunsDialog(TableDialog[runs.Run]):
     """Answers the run that was chosen."""
 
@@ -65,7 +71,9 @@ class RunsDialog(TableDialog[runs.Run]):
 
     @work(group="runs", exclusive=True)
     async def load(self) -> None:
-        found = await asyncio.to_thread(lambda: [glance(run) for run in runs.list_runs()[:MOST]])
+        found, number = await asyncio.to_thread(_newest)
+        self.title_of = "Runs" if number <= MOST else f"Runs · the newest {MOST} of {number}"
+        self.name_filter(self.target.filter_text)
         empty = self.query_one("#runs-empty", Static)
         empty.display, self.target.display = not found, bool(found)
         empty.update(self.keys.text(NO_RUNS))

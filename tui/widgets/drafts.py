@@ -11,7 +11,7 @@ import tomli
 from rich.text import Text
 
 from engine import figures, runs
-from engine.errors import ProfileError
+from engine.errors import EngineError, ProfileError
 from engine.runs import Run
 from tui.follow import Glance, glance
 from tui.widgets.columns import Column
@@ -126,6 +126,22 @@ def found(asked: str | None) -> tuple[list[tuple[ProfileFile, str]], str]:
     if chosen.path not in [file.path for file in files]:
         files.insert(0, chosen)
     return [(file, file.text()) for file in files], str(chosen.path)
+
+
+def stored(asked: str | None) -> dict[str, str]:
+    """The same texts by path; nothing where they cannot be read just now."""
+    try:
+        return {str(file.path): text for file, text in found(asked)[0]}
+    except (EngineError, OSError, ValueError):
+        return {}
+
+
+def on_disk(path: Path) -> str | None:
+    """What a file says now; None where it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return None
 
 
 def _is_profile(path: Path) -> bool:

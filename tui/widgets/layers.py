@@ -115,7 +115,7 @@ def layers_line(state: RunState) -> Text:
 def figure_rows(state: RunState) -> dict[str, dict[str, Any]]:
     """One row a figure and stage, the stages of a figure below each other, each against the dense model's."""
     names = list(dict.fromkeys(name for metrics in state.metrics.values() for name in metrics))
-    names.sort(key=lambda name: name != "perplexity" and not _is_share(name))
+    names.sort(key=lambda name: name != "perplexity" and not figures.judged(name))
     rows = {}
     for name in names:
         dense = state.metrics.get("dense", {}).get(name)
@@ -123,10 +123,6 @@ def figure_rows(state: RunState) -> dict[str, dict[str, Any]]:
             if name in metrics:
                 rows[f"{name} {stage}"] = _figure(metrics[name], dense)
     return rows
-
-
-def _is_share(name: str) -> bool:
-    return figures.judged(name)
 
 
 def _figure(metric: ev.Metric, dense: ev.Metric | None) -> dict[str, Any]:
@@ -150,14 +146,10 @@ def _value(metric: ev.Metric) -> Shown:
 
 def _text(metric: ev.Metric) -> str:
     value, low, high = metric.value, metric.low, metric.high
-    if _is_share(metric.name):
+    if figures.of_its_own(metric.name):
         return figures.metric(metric.name, value, low, high)
-    if metric.name == "sparsity":
-        return figures.share(value)
     if metric.unit == "B":
         return figures.size(value)
-    if metric.name == "parameters":
-        return figures.count(value)
     if low is None or high is None:
         return _short(value)
     return f"{_short(value)} [{_short(low, 1)}, {_short(high, 1)}]"
@@ -170,12 +162,14 @@ def _short(value: float, digits: int = 2) -> str:
 
 
 def _change(metric: ev.Metric, dense: ev.Metric) -> Shown | None:
-    """Against the dense model: points for accuracies, a factor for the rest; points sort before factors."""
+    """Against the dense model: points for shares of right answers and the like, a factor for what is no task's figure; points
+    sort before factors.
+    """
     if metric.name == "sparsity" or (metric.name == "parameters" and metric.value == dense.value):
         return None
-    if _is_share(metric.name):
-        points = 100 * (metric.value - dense.value)
-        return Shown((0, points), f"{points:+.1f} pt")
+    if figures.judged(metric.name):
+        kind, more = metric.name.partition(":")[0], metric.value - dense.value
+        return Shown((0, more), figures.plain(kind, more, "+") + (" pt" if figures.shared(kind) else ""))
     ratio = metric.value / dense.value if dense.value else None
     return None if ratio is None else Shown((1, ratio), f"×{ratio:.2f}")
 
@@ -187,8 +181,7 @@ def outcome_line(state: RunState) -> Text:
         return text
     dense, last = state.metrics["dense"], list(state.metrics.values())[-1]
     for name in last:
-        if name in dense and (name == "perplexity" or _is_share(name)):
-            shown = figures.share if _is_share(name) else figures.number
+        if name in dense and (name == "perplexity" or figures.judged(name)):
             text.append(f"  {_name(name)} ", "bright_black")
-            text.append(f"{shown(dense[name].value)} → {shown(last[name].value)}")
+            text.append(" → ".join(figures.metric(name, at[name].value) for at in (dense, last)))
     return text

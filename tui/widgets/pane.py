@@ -10,6 +10,7 @@ from rich.text import Text
 from textual import events
 from textual.containers import Vertical
 from textual.geometry import Region
+from textual.markup import escape
 from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import DataTable, Static
@@ -34,11 +35,13 @@ class Pane(Vertical):
         self.say(title=title)
 
     def say(self, *, title: str | Text | None = None, subtitle: str | Text | None = None) -> None:
-        """Puts texts into the upper and the lower edge of the frame; None, and what is there already, changes nothing."""
+        """Puts texts, brackets as they are, into the upper and the lower edge of the frame; None, and what is there already,
+        changes nothing.
+        """
         for name, text in (("title", title), ("subtitle", subtitle)):
             if text is not None and self._said.get(name) != text:
                 self._said[name], self._edges = text, (name,)
-                setattr(self, f"border_{name}", text)
+                setattr(self, f"border_{name}", escape(text) if isinstance(text, str) else text)
                 self._edges = EDGES
 
     def explain(self, text: str) -> None:

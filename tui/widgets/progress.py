@@ -52,15 +52,13 @@ def _put(step: StepState, now: float, width: int, label: str, unit: str, bars: i
         text.append(f"{label} {step.done}/{step.total}{unit}  ")
         text.append_text(bar(step.done, step.total, bars))
         text.append(f" {100 * step.done // step.total}%", "bold")
-    gone = max(0.0, now - step.started) if step.started else 0
-    if step.done and gone > 0:
-        text.append(f"  {step.done / gone:.2g} {step.unit or 'done'}/s" if width >= ROOMY else "")
+    rate = step.rate(now)
+    if rate is not None:
+        text.append(f"  {rate:.2g} {step.unit or 'done'}/s" if width >= ROOMY else "")
         text.append(f"  ETA {figures.duration(step.eta(now))}")
     return text
 
 
 def _took(state: RunState, now: float) -> float:
     """Seconds that the run took, or has taken so far."""
-    if state.finished and state.seconds is not None:
-        return state.seconds
-    return state.worked + (max(0.0, now - (state.updated or now)) if state.status == "running" else 0.0)
+    return state.took + (max(0.0, now - (state.updated or now)) if state.status == "running" else 0.0)
