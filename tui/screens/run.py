@@ -165,7 +165,9 @@ class RunScreen(WorkScreen):
             return self.keys.text("go to the steps, a row or the log with {next_pane}")
         if name == "open" and self.active.id in ("layers-pane", "figures-pane", "blocks-pane"):
             target = self.active.target()
-            return None if isinstance(target, LiveTable) and target.selected is not None else "there is nothing here yet"
+            return (
+                None if isinstance(target, LiveTable) and target.selected is not None else "there is nothing here yet"
+            )
         if name == "curve" and (follower is None or not follower.state.history):
             return "there are no curves yet"
         return super().why_not(name)
