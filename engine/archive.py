@@ -25,7 +25,8 @@ TABLE = "artifacts"
 @dataclass(frozen=True)
 class Measured:
     """One artifact: of which model, from which run's folder, on what it was measured, and the figures; None for what was not
-    measured. `low` and `high` bound the perplexity, `losses` are the means of its windows.
+    measured. `low` and `high` bound the perplexity, `losses` are the means of its windows, and `data` is equal where these are
+    the same ones; "" where that was not noted yet.
 
     `steps` says in a few words what was done before it was written.
     """
@@ -45,11 +46,12 @@ class Measured:
     decode: float | None
     low: float | None = None
     high: float | None = None
+    data: str = ""
     losses: tuple[float, ...] = ()
 
 
 COLUMNS = tuple(field.name for field in fields(Measured))
-NONE_KNOWN = {"device": "''", "losses": "'[]'"}
+NONE_KNOWN = {"device": "''", "data": "''", "losses": "'[]'"}
 """what an artifact has that was kept before there was the column; NULL in the others"""
 
 
@@ -87,8 +89,10 @@ def of_model(model: str) -> list[Measured]:
 
 
 def on_last_text(artifacts: Sequence[Measured]) -> list[Measured]:
-    """Those on the text that was used last."""
-    return [artifact for artifact in artifacts if artifact.text == artifacts[-1].text]
+    """Those on the text that was used last, and on the very windows of it, as far as is known."""
+    last = artifacts[-1] if artifacts else None
+    same = [one for one in artifacts if last and one.text == last.text]
+    return [one for one in same if last and (one.data == last.data or "" in (one.data, last.data))]
 
 
 def found(model: str) -> tuple[list[Measured], int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import resource
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,6 +77,13 @@ def _room(folder: Path, limit_file: str, used_file: str, cache_key: str) -> int 
     except (OSError, ValueError):  # not there, or "max"
         return None
     return limit - used + int(statistics.get(cache_key, 0)) if limit < UNLIMITED else None
+
+
+def give_back(device: torch.device) -> None:
+    """Frees what nobody holds any more, on a graphics card for other processes too."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def is_out_of_memory(error: BaseException) -> bool:

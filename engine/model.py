@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -141,11 +142,13 @@ def _from_pretrained(path: str, options: ModelOptions, hub: bool) -> Subject:
 
     words = tokenizer(path, hub)
     try:
-        module = AutoModelForCausalLM.from_pretrained(
-            path, dtype=DTYPES[options.dtype], use_safetensors=True, local_files_only=not hub
-        )
+        module, found = AutoModelForCausalLM.from_pretrained(
+            path, dtype=DTYPES[options.dtype], use_safetensors=True, local_files_only=not hub, output_loading_info=True,
+            trust_remote_code=False,
+        )  # fmt: skip
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise _unloadable(options.source, error, hub) from error
+    check_whole(found["missing_keys"], options.source)
     watchable(module)
     return Subject(module, options.source, weights_hash(module, words), words)
 
@@ -155,14 +158,28 @@ def tokenizer(path: str, hub: bool = False) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(path, local_files_only=not hub)
+        return AutoTokenizer.from_pretrained(path, local_files_only=not hub, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         hint = "a model folder needs tokenizer.json (or its older forms) beside the weights"
         raise Unavailable("the tokenizer is missing or cannot be read", where=path, hint=hint) from error
 
 
+def check_whole(missing: Iterable[str], source: str) -> None:
+    """Raises Unavailable for weights that the files do not have, which would be random numbers."""
+    names = sorted(missing)
+    if names:
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        hint = (
+            "is it a causal language model, and is the download whole? compress-tui inspect shows what the files hold"
+        )
+        raise Unavailable(f"the files lack the weight {names[0]}{more}", where=source, hint=hint)
+
+
 def _unloadable(source: str, error: Exception, hub: bool) -> Unavailable:
     first = str(error).strip().partition("\n")[0]
+    if "trust_remote_code" in str(error):
+        hint = "only models that transformers knows are loaded from files, or your own by python:MODULE:FACTORY"
+        return Unavailable("the model brings code of its own, which is not run", where=source, hint=hint)
     hint = "is the name right, and is the network there?" if hub else "compress-tui inspect shows what the files hold"
     return Unavailable(f"transformers cannot load the model: {first}", where=source, hint=hint)
 

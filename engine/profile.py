@@ -43,7 +43,7 @@ class ModelOptions(Options):
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")
     """"auto", "cpu", "cuda", "cuda:N" or "mps\""""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    """number format of the weights in memory; auto is float32 on the CPU, as stored on a GPU"""
+    """number format of the weights in memory; auto is float32 on the CPU, bfloat16 on a GPU"""
     memory: Literal["auto", "resident", "stream"] = "auto"
     """"resident": all weights in memory; "stream": block by block from the files; auto streams what would not fit"""
 

@@ -186,12 +186,12 @@ def skeleton(folder: Path, dtype: torch.dtype) -> Any:
     from accelerate import init_empty_weights
     from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     if getattr(config, "quantization_config", None) is not None:
         message = "a quantized checkpoint cannot be read block by block"
         raise UsageError(message, where="model.memory", hint='model.memory = "resident"')
     with init_empty_weights(include_buffers=False):
-        module: Any = AutoModelForCausalLM.from_config(config, dtype=dtype)
+        module: Any = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
     config.name_or_path = module.config.name_or_path = str(folder)
     if (folder / "generation_config.json").is_file():
         module.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)

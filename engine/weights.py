@@ -51,7 +51,11 @@ def is_finite(tensor: torch.Tensor) -> bool:
 
 
 def as_dtype(name: str, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """The tensor in another number format. Raises EngineError where that cannot hold one of its numbers."""
+    """The tensor in another number format; one of whole numbers stays as it is. Raises EngineError where the format cannot hold
+    one of its numbers.
+    """
+    if not tensor.is_floating_point():
+        return tensor
     made = tensor.to(dtype)
     if made.dtype != tensor.dtype and not is_finite(made) and is_finite(tensor):
         raise EngineError(f"{str(dtype).removeprefix('torch.')} cannot hold the weight", where=name, hint=WIDER)

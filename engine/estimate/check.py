@@ -120,7 +120,7 @@ def check_memory(workspace: Workspace, found: Sequence[Piece]) -> None:
 def check_disks(workspace: Workspace, found: Sequence[Piece], matrices: int) -> None:
     """The run's folder, with what is in it already; the cache, which may lie on the same disk."""
     folder, cache_folder = workspace.run.path, files.cache_folder()
-    new = sum(piece.needs.disk for piece in found) + NOTES + EVENTS * matrices
+    new = sum(max(0.0, piece.needs.disk - begun(workspace, piece)) for piece in found) + NOTES + EVENTS * matrices
     new += max((piece.needs.scratch for piece in found), default=0.0)
     there = files.folder_bytes(folder)
     cache = sum(piece.needs.cache for piece in found)
@@ -134,6 +134,13 @@ def check_disks(workspace: Workspace, found: Sequence[Piece], matrices: int) -> 
         enough = all(steps)  # else a step is left that needs the room
         hint = caching.hint(itertools.chain.from_iterable(steps) if enough else ())
         weigh(workspace, "cache", cache, cache_free, str(cache_folder), hint)
+
+
+def begun(workspace: Workspace, piece: Piece) -> float:
+    """Bytes that an earlier process has written of a step and that stay; not of one that replaces what it has written."""
+    if piece.needs.scratch:
+        return 0.0
+    return sum(map(files.folder_bytes, workspace.run.checkpoints.glob(f"step-{piece.index}-*")))
 
 
 def tell_time(workspace: Workspace, found: Sequence[Piece]) -> None:

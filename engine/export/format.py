@@ -47,8 +47,9 @@ class ExportFormat:
     that the file can hold of a weight. Without `zeros` what pruning
     removed comes out as nearly zero. `inside` and `outside` are about the bits of a weight in the blocks' matrices and of any
     other; None where these have the dtype asked for. `codes` of a quantize step go in as they are; `sparse`: a zero is one bit.
-    What a format that `streams` wrote can be read block by block. Where a quantize step rounds the layers' `inputs` too, who
-    runs the file does that. `doubts(subject)` is what is known of other readers that would refuse the written file.
+    What is not `typed` has number formats of its own, whatever is asked for. What a format that `streams` wrote can be read
+    block by block. Where a quantize step rounds the layers' `inputs` too, who runs the file does that. `doubts(subject)` is
+    what is known of other readers that would refuse the written file.
     `script` is a program that loads the artifact without this package; `write` leaves it beside the weights.
     """
 
@@ -68,6 +69,7 @@ class ExportFormat:
     sparse: bool = False
     streams: bool = False
     inputs: bool = False
+    typed: bool = True
     script: Path | None = None
 
     @property

@@ -17,7 +17,7 @@ class ExportOptions(StepOptions):
     format: str = "safetensors"
     """file format: see `compress-tui list formats`"""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    """number format of the stored weights; auto is the dtype that the run computes in"""
+    """number format of the stored weights; auto is the dtype that the run computes in; gguf and onnx have their own"""
     verify: bool = True
     """reload the folder and compare its perplexity with the model in memory"""
     reference: bool | None = None

@@ -35,9 +35,9 @@ SPARSE = 0.01
 
 def run(workspace: Workspace, options: ExportOptions) -> dict[str, Any]:
     """Writes artifacts/model; returns its size and what verification found."""
-    dtype = DTYPES[workspace.profile.model.dtype if options.dtype == "auto" else options.dtype]
     folder = workspace.artifact("model")
     form = check_format(workspace.subject, options, workspace.profile.step[: workspace.step])
+    dtype = stored_in(form, options, workspace.subject.dtype)
     warn_of_zeros(workspace, form, options)
     files.write_folder(folder, lambda part: form.write(workspace.subject, part, dtype))
     for doubt in form.doubts(workspace.subject):
@@ -104,7 +104,7 @@ def noted(workspace: Workspace, options: ExportOptions, stage: str, folder: Path
         device=str(workspace.subject.device), threads=profile.threads or torch.get_num_threads(), bytes=size,
         perplexity=perplexity.value if perplexity else None, decode=decode.value if decode else None,
         low=perplexity.low if perplexity else None, high=perplexity.high if perplexity else None,
-        losses=tuple(perplexity.losses) if perplexity else (),
+        losses=tuple(perplexity.losses) if perplexity else (), data=perplexity.data if perplexity else "",
     )  # fmt: skip
 
 
@@ -126,7 +126,11 @@ def check_options(workspace: Workspace, index: int, options: ExportOptions, made
     warn_of_zeros(workspace, form, options)
     if form.codes and workspace.subject.is_language_model:
         check_codes(before)
-    wanted = workspace.subject.dtype if options.dtype == "auto" else DTYPES[options.dtype]
+    wanted = stored_in(form, options, workspace.subject.dtype)
+    if options.dtype != "auto" and wanted != DTYPES[options.dtype]:
+        workspace.log(
+            f"{options.format} has number formats of its own: dtype = {options.dtype} changes nothing", "warning"
+        )
     check_range(workspace.subject, form, options.format, wanted)
     if options.reference:
         need_language_model(workspace.subject, "a reference")
@@ -134,6 +138,11 @@ def check_options(workspace: Workspace, index: int, options: ExportOptions, made
         message = f"{options.format} is read back whole, and this model is read block by block"
         hint = 'verify = false, or model.memory = "resident"'
         raise UsageError(message, where=f"step.{index}.verify", hint=hint)
+
+
+def stored_in(form: ExportFormat, options: ExportOptions, computed: torch.dtype) -> torch.dtype:
+    """The number format asked for, else that of the model in memory: in it a file with formats of its own is read back."""
+    return DTYPES[options.dtype] if form.typed and options.dtype != "auto" else computed
 
 
 def check_format(subject: Subject, options: ExportOptions, before: Sequence[StepOptions]) -> ExportFormat:

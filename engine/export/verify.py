@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from engine import memory
 from engine.errors import EngineError
 from engine.evaluation.logits import window_logits
 from engine.evaluation.measure import Measurement
@@ -43,6 +44,7 @@ def verify(
         out |= faithful(workspace, again, found.identical, stage)
         questions.ask(workspace, again, options, form, stage)
         del again
+        memory.give_back(workspace.subject.device)  # to the process that measures the file
     hint = missing(form.runtime)
     if own and hint:
         workspace.log("the file's speed is not measured: its runtime is not here", "warning", hint)

@@ -160,6 +160,13 @@ def test_only_what_was_measured_on_the_same_text_is_compared(add: Callable[[Meas
     assert archive.of_model("never") == []
 
 
+def test_a_text_whose_windows_have_changed_is_another(add: Callable[[Measured], None]) -> None:
+    for at, data in enumerate(("", "before", "after", "after")):
+        add(replace(ONE, run=f"{at} {data}", data=data, time=float(at)))
+    assert found("demo") == ["0 ", "2 after", "3 after"], "of an older version's nobody knows"
+    assert archive.found("demo")[1] == 1
+
+
 def test_what_was_measured_on_other_text_is_counted(add: Callable[[Measured], None]) -> None:
     add(replace(ONE, run="old", text="another", time=0.0))
     add(ONE)
@@ -223,7 +230,7 @@ def test_perplexities_are_compared_window_by_window(add: Callable[[Measured], No
 def test_a_file_of_an_older_version_is_written_and_read(add: Callable[[Measured], None]) -> None:
     add(replace(ONE, losses=(1.0, 2.0)))
     with closing(sqlite3.connect(files.archive_file())) as old:
-        for column in ("device", "losses", "low"):
+        for column in ("device", "losses", "low", "data"):
             old.execute(f"ALTER TABLE {archive.TABLE} DROP COLUMN {column}")
     add(replace(ONE, run="new", losses=(3.0, 4.0), low=19.0))
     known = {Path(artifact.run).name: artifact for artifact in archive.of_model("demo")}

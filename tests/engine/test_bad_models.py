@@ -10,6 +10,7 @@ import gguf
 import numpy as np
 import pytest
 from fixtures.models import TEXT, save
+from safetensors.torch import load_file, save_file
 
 from engine import events as ev
 from engine import files, inspection, runs
@@ -62,6 +63,25 @@ def unknown_gguf(folder: Path) -> Path:
     return file
 
 
+def without_a_weight(folder: Path) -> Path:
+    """An untied model of which somebody has saved the body alone."""
+    save("llama", folder, tie_word_embeddings=False)
+    weights = load_file(folder / "model.safetensors")
+    del weights["lm_head.weight"]
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
+def with_code(folder: Path) -> Path:
+    """Of a kind that transformers does not know, with code that would leave a mark."""
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "madeup", "architectures": ["Made"], "auto_map": {
+        "AutoConfig": "made.MadeConfig", "AutoModelForCausalLM": "made.Made"}}  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "made.py").write_text(f"open({str(folder / 'ran')!r}, 'w').close()\nraise SystemExit\n")
+    return folder
+
+
 def refused(model: str, text: str, folder: Path, *words: str) -> None:
     run = runs.create("bad", PROFILE.format(model=model, text=text), folder / "run")
     assert execute(run) == 3, run.state().failure
@@ -81,6 +101,8 @@ def refused(model: str, text: str, folder: Path, *words: str) -> None:
         (without_config, ["config.json"]),
         (truncated, ["truncated", "model.safetensors"]),
         (without_shards, ["model-00001-of-00002.safetensors"]),
+        (without_a_weight, ["the files lack the weight lm_head.weight", "causal language model"]),
+        (with_code, ["the model brings code of its own, which is not run", "python:MODULE:FACTORY"]),
         (unknown_gguf, ["GGUF architecture 'quux' cannot be loaded", "x.gguf", "convert it"]),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
@@ -92,6 +114,7 @@ def test_a_model_that_cannot_serve(
     (tmp_path / "text.txt").write_text(TEXT)
     spoilt = spoil(save("llama", tmp_path / "model"))
     refused(str(spoilt), f"file:{tmp_path}/text.txt", tmp_path, *words)
+    assert not (tmp_path / "model" / "ran").exists()
     assert not (files.cache_folder() / "models").exists() or not list((files.cache_folder() / "models").iterdir())
 
 

@@ -22,8 +22,10 @@ def write(subject: Subject, folder: Path, dtype: torch.dtype) -> None:
     elif subject.is_language_model:
         save_language_model(subject, folder, dtype)
     else:
+        # tied weights are stored once each: who loads the file has no configuration that ties them
         state = {
-            name: as_dtype(name, tensor, dtype).contiguous() for name, tensor in subject.module.state_dict().items()
+            name: as_dtype(name, tensor, dtype).clone().contiguous()
+            for name, tensor in subject.module.state_dict().items()
         }
         with writing(folder):
             save_file(state, folder / "model.safetensors")

@@ -40,6 +40,8 @@ def gguf_format(kind: str) -> ExportFormat:
         weights="*.gguf",
         runtime="llamacpp",
         tolerance=0.01 if kind in FLOATS else None,
+        divergence=1e-3 if kind in FLOATS else None,
+        typed=False,
         zeros=kind != "Q4_1",
         codes=kind not in FLOATS,
         largest=lambda name, weight, dtype: largest(name, weight, kind),
@@ -80,6 +82,8 @@ def oddities(module: Any) -> list[str]:
     out += [name for name, _ in module.named_parameters() if name.endswith(".bias")]
     rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
     out += [] if rope == "default" else [f"{rope} rotary embeddings"]
+    activation = getattr(config, "hidden_act", "silu")
+    out += [] if activation in ("silu", "swish") else [f"the activation {activation}"]
     window = getattr(config, "sliding_window", None)
     return out + ([f"a sliding window of {window} tokens"] if window else [])
 

@@ -40,5 +40,6 @@ def onnx_format(bits: int | None) -> ExportFormat:
     return ExportFormat(
         write=write, read=None, check=check, weights="model.onnx*", runtime="onnx", codes=bits is not None,
         inside=bits or OUTSIDE[None], outside=OUTSIDE[bits],
-        tolerance=0.02 if bits else 0.01, divergence=None if bits else 1e-3, largest=of_any_size, script=SCRIPT,
+        tolerance=0.02 if bits else 0.01, divergence=None if bits else 1e-3, largest=of_any_size, typed=False,
+        script=SCRIPT,
     )  # fmt: skip

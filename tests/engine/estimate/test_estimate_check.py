@@ -122,6 +122,16 @@ def test_a_resumed_run_needs_only_what_is_left(begin: Callable[..., Run]) -> Non
     assert after["disk"].value == pytest.approx(files.folder_bytes(run.path), rel=0.1)
 
 
+def test_a_step_that_was_broken_off_needs_room_for_its_rest_only(begin: Callable[..., Run]) -> None:
+    run = begin(PRUNE, EXPORT)
+    assert execute(run) == 0
+    whole = estimates(run)["disk"].value
+    (run.checkpoints / "step-0-done.json").unlink()
+    assert list(run.checkpoints.glob("step-0-block-*"))
+    assert execute(run) == 0
+    assert estimates(run)["disk"].value < 1.1 * max(whole, files.folder_bytes(run.path))
+
+
 def test_a_number_format_that_the_machine_emulates_is_a_warning(
     begin: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from fixtures.models import save, subject
 from fixtures.workspaces import workspace
+from safetensors.torch import load_file
 
 from engine import archive, files, model
 from engine.archive import Measured
@@ -18,6 +20,7 @@ from engine.export.options import ExportOptions
 from engine.export.verify import exported_stage
 from engine.options import StepOptions
 from engine.profile import ModelOptions
+from engine.prompts.forward import ends
 from engine.pruning.options import PruneOptions
 from engine.quantization import step as quantization
 from engine.quantization.options import QuantizeOptions
@@ -46,6 +49,19 @@ def before(folder: Path, mine: Subject, *steps: StepOptions) -> Workspace:
 
 def check(space: Workspace, options: ExportOptions) -> None:
     step.check_options(space, len(space.profile.step), options, space.subject)
+
+
+@pytest.mark.parametrize("name", ["gguf_f16", "gguf_q8_0", "onnx_fp32", "safetensors"])
+def test_a_number_format_that_the_file_does_not_have_is_warned_of(name: str, tmp_path: Path) -> None:
+    space = before(tmp_path, subject("llama", head_dim=16))
+    form = FORMATS.load(name).FORMAT
+    for dtype in ("auto", "float32", "bfloat16"):
+        check(space, export(name, dtype=dtype))
+    told = [log.message for log in space.state.log]
+    own = f"{name} has number formats of its own: dtype = bfloat16 changes nothing"
+    assert told == ([] if name == "safetensors" else [own])
+    stored = step.stored_in(form, export(name, dtype="bfloat16"), torch.float32)
+    assert stored == (torch.bfloat16 if name == "safetensors" else torch.float32)
 
 
 @pytest.mark.parametrize("name", CODED)
@@ -167,3 +183,36 @@ def test_every_export_has_a_stage_of_its_own(tmp_path: Path) -> None:
     space.profile = space.profile.model_copy(update={"step": [QUANTIZE, export("sparse")]})
     space.step = 1
     assert exported_stage(space, export("sparse")) == "exported"
+
+
+class Odd(torch.nn.Module):
+    """Tied weights, whole numbers beside them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = torch.nn.Linear(6, 6, bias=False), torch.nn.Linear(6, 6, bias=False)
+        self.two.weight = self.one.weight
+        self.register_buffer("index", torch.tensor([999, 501]))
+        self.register_buffer("flags", torch.tensor([True, False]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_tied_weights_and_whole_numbers_of_other_modules_come_back(dtype: torch.dtype, tmp_path: Path) -> None:
+    mine = Subject(Odd(), "odd", "odd")
+    FORMATS.load("safetensors").FORMAT.write(mine, tmp_path, dtype)
+    again = Odd()
+    again.load_state_dict(load_file(tmp_path / "model.safetensors"))
+    assert again.index.tolist() == [999, 501]
+    assert again.flags.tolist() == [True, False]
+    assert again.two.weight is again.one.weight
+    assert torch.equal(again.one.weight, mine.module.one.weight.to(dtype).float())
+
+
+@pytest.mark.parametrize("name", ["safetensors", "sparse"])
+def test_where_texts_end_is_kept(name: str, tmp_path: Path) -> None:
+    mine = subject("llama")
+    mine.module.generation_config.eos_token_id = [0, 7]
+    form = FORMATS.load(name).FORMAT
+    form.write(mine, tmp_path, torch.float32)
+    options = ModelOptions(source="x", device="cpu", dtype="float32", memory="resident")
+    assert ends(form.read(options, tmp_path)) == ends(mine) == {0, 7}

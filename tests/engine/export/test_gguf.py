@@ -144,6 +144,7 @@ REFUSED = {
         "gguf_f16",
         "tokens up to number 511, and the model embeddings of 500",
     ),
+    "an activation": (lambda: subject("llama", hidden_act="gelu"), None, "gguf_f16", "not the activation gelu"),
     "a sliding window": (
         lambda: subject("llama", sliding_window=16),
         None,
