@@ -105,6 +105,8 @@ class PruneOptions(StepOptions):
             raise ValueError('threshold goes with criterion "importance" only')
         if self.threshold is not None and self.sparsity is not None:
             raise ValueError("give sparsity or threshold, not both")
+        if self.structure and self.threshold is not None:
+            raise ValueError(f"threshold does not go with pattern {self.pattern}, which removes whole parts")
         if self.n_of_m and self.threshold is not None:
             raise ValueError("threshold does not go with an N:M pattern")
         if self.n_of_m and self.sparsity not in (None, self.amount):

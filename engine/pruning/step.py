@@ -130,7 +130,7 @@ def visit(pruning: Pruning, walk: Walk, block: int) -> Visit | None:
 
 def check_threshold(matrices: list[Matrix], threshold: float) -> None:
     """Raises UsageError when the threshold would empty a matrix; names the largest that keeps anything everywhere."""
-    largest = {m.name: float(m.weight.abs().max() / m.weight.abs().sum()) for m in matrices}
+    largest = {m.name: float(importance(m.weight).max()) for m in matrices}
     limit = min(largest.values())
     emptied = [name for name, value in largest.items() if value < threshold]
     if emptied:
@@ -182,7 +182,13 @@ def thresholds(walk: Walk, pruning: Pruning) -> Iterator[float]:
             yield from [equal_threshold(m.weight, pruning.pattern_of(m)) for m in walk.of_block(block)]
 
 
+def importance(weight_OI: torch.Tensor) -> torch.Tensor:
+    """I_i = |w_i| / sum|w_j| in float32: the sum of a large matrix is beyond float16, and rough in bfloat16."""
+    size_OI = weight_OI.float().abs()
+    return size_OI / size_OI.sum()
+
+
 def equal_threshold(weight_OI: torch.Tensor, pattern: Pattern) -> float:
     """The threshold on I_i = |w_i| / sum|w_j| that keeps what this pattern keeps: the smallest importance that stays."""
-    importance_OI = weight_OI.abs() / weight_OI.abs().sum()
+    importance_OI = importance(weight_OI)
     return float(importance_OI[pattern.keep(importance_OI)].min())

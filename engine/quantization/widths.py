@@ -64,7 +64,8 @@ def costs(workspace: Workspace, walk: Walk, options: QuantizeOptions) -> dict[st
             assert statistics.gram is not None
             for matrix in matrices:
                 values = [nearest(matrix.weight, form(options, width)) for width in WIDTHS]
-                errors[matrix.name] = [energy(matrix.weight - value, statistics.gram) for value in values]
+                met = statistics.tokens  # of experts each meets its own, some none
+                errors[matrix.name] = [met * energy(matrix.weight - value, statistics.gram) for value in values]
                 kinds.setdefault(NUMBER.sub("", matrix.name), {})[matrix.name] = values[0]
         for rounded in kinds.values():
             loss = max(0.0, alone(walk, trial, block, rounded) - before)

@@ -54,7 +54,9 @@ def restore(
             weight.data.copy_(found)
             if f"step.{number}" in names:
                 moments = {name: stored.get_tensor(f"{name}.{number}").to(weight.device) for name in MOMENTS}
-                optimizer.state[weight] = {"step": stored.get_tensor(f"step.{number}"), **moments}
+                step = stored.get_tensor(f"step.{number}")
+                there = weight.device if optimizer.defaults.get("fused") else step.device  # as torch itself keeps it
+                optimizer.state[weight] = {"step": step.to(there), **moments}
         for key in names:
             name, _, place = key.rpartition(".")
             if name not in ("weight", "step", *MOMENTS):

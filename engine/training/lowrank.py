@@ -72,7 +72,7 @@ def adapted(subject: Subject, rank: int, seed: int) -> Iterator[list[nn.Paramete
     places = matrices(subject)
     subject.module.requires_grad_(False)
     masks = [mask_of(place.parameter.data) for place in places]
-    made = []
+    made, orders = [], {place.module: list(place.module._parameters) for place in places}
     for number, (place, mask) in enumerate(zip(places, masks, strict=True)):
         weight = place.parameter.data
         made.append(LowRank(weight, mask, min(rank, *weight.shape[-2:]), generator(seed, f"low rank {number}")))
@@ -85,6 +85,9 @@ def adapted(subject: Subject, rank: int, seed: int) -> Iterator[list[nn.Paramete
                 merged = getattr(place.module, place.name).clone()
             parametrize.remove_parametrizations(place.module, place.name, leave_parametrized=False)
             place.parameter.data.copy_(merged)
+        for module, names in orders.items():  # states of trainings and hashes go by it
+            own = module._parameters
+            own.update({name: own.pop(name) for name in names})
         check_masks([place.parameter for place in places], masks)
 
 

@@ -140,7 +140,8 @@ class SparseTrainOptions(TrainingOptions):
     use: Literal["sparse_train"]
     method: Literal["gradual", "rigl", "straight_through", "threshold"] = "gradual"
     """gradual: the smallest go, ever more of them, as a cubic; rigl: small ones go, others grow where the gradient is large;
-    straight_through: the model sees the largest, all are trained; threshold: those with |w| / sum|w| below it go"""
+    straight_through: the model sees the largest, all are trained; threshold: those with |w| / sum|w| below it go. rigl and
+    straight_through choose anew what stays, also among what steps before have removed"""
     sparsity: float | None = Field(default=None, ge=0.0, lt=1.0)
     """share of every matrix that is zero in the end; 0.5 when neither this nor a threshold is given"""
     threshold: float | None = Field(default=None, gt=0.0)

@@ -132,6 +132,8 @@ def test_a_users_task_survives_being_written() -> None:
         ("[[step]]\nuse = 'prune'\npattern = '2;4'\n", "step.2.pattern", "must be \"unstructured\", N:M", None),
         ("[[step]]\nuse = 'prune'\npattern = '2:4'\nsparsity = 0.7\n", "step.2", "pattern 2:4 means", None),
         ("[[step]]\nuse = 'prune'\nthreshold = 0.1\n", "step.2", "threshold goes with criterion", None),
+        ("[[step]]\nuse = 'prune'\ncriterion = 'importance'\nthreshold = 0.1\npattern = 'channels'\n", "step.2",
+         "threshold does not go with pattern channels", None),
         ("[[step]]\nuse = 'quantize'\nbits = 5\n", "step.2.bits", "Input should be 3, 4 or 8, not 5", "bits = 4"),
         ("[[step]]\nuse = 'quantize'\ngroup = 48\n", "step.2.group", "Input should be 0, 32,", "group = 32 or 64"),
         ("[[step]]\nuse = 'quantize'\ngroup = '48'\n", "step.2.group", "Input should be 0, 32,", "group = 32 or 64"),

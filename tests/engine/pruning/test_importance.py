@@ -107,3 +107,18 @@ def test_the_threshold_told_is_that_of_every_matrixs_own_share(tmp_path: Path) -
     told = step.run(space, PruneOptions(use="prune", criterion="importance", sparsity=0.5, shares=shares))["threshold"]
     own = {name: equal_threshold(w, Pattern(shares[str(block)])) for name, (block, w) in dense.items()}
     assert told == pytest.approx(max(own.values()), rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("seed", range(4))
+def test_in_half_precision_the_hint_serves_too(seed: int, dtype: torch.dtype) -> None:
+    """The sum of the magnitudes is beyond float16 here, and half a percent off in bfloat16."""
+    generator = torch.Generator().manual_seed(seed)
+    found = matrices(*(torch.rand(512, 600, generator=generator).add(0.1).to(dtype) for _ in range(3)))
+    with pytest.raises(UsageError, match="removes every weight") as error:
+        check_threshold(found, 0.9)
+    named = float(str(error.value.hint).split()[-1])
+    assert named > 0
+    check_threshold(found, named)
+    assert all(prune(m.weight.float(), Pattern(0.0, threshold=named)).any() for m in found)
+    assert equal_threshold(found[0].weight, Pattern(0.5)) > 0

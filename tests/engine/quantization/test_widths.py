@@ -18,6 +18,7 @@ from engine.errors import UsageError
 from engine.export import served
 from engine.export.formats import compressed_tensors, sparse
 from engine.export.options import ExportOptions
+from engine.grams import Grams
 from engine.matrices import Matrix
 from engine.profile import ModelOptions
 from engine.quantization import step, widths
@@ -102,6 +103,22 @@ def test_a_matrix_whose_output_is_hardly_read_costs_little(tmp_path: Path) -> No
     found = widths.costs(at, Walk.over(at), options(0.70))
     least = min(costs[0] for name, costs in found.items() if "down_proj" in name)
     assert max(costs[0] for name, costs in found.items() if "v_proj" in name) < 0.05 * least
+
+
+def test_an_expert_that_no_token_reached_costs_nothing(tmp_path: Path) -> None:
+    mine = subject("mixtral", num_local_experts=4, num_experts_per_tok=1)
+    for block in mine.blocks():
+        gate = next(parameter for name, parameter in block.named_parameters() if name.endswith("gate.weight"))
+        gate[2:] = 0.0
+        gate[1] = -gate[0]  # one of these two is above zero
+    at = workspace(tmp_path / "run", mine)
+    found = widths.costs(at, Walk.over(at), options(0.70))
+    grams = Grams.of(at, Walk.over(at))
+    met = {m.name: s.tokens for block in range(Walk.over(at).blocks()) for ms, s in grams.groups(block) for m in ms}
+    unmet = [name for name, tokens in met.items() if not tokens]
+    assert unmet
+    assert all(found[name] == [0.0, 0.0, 0.0][: len(found[name])] for name in unmet)
+    assert any(found[name][0] > 0 for name in met if "experts" in name)
 
 
 def test_a_budget_below_three_bits_is_refused_with_the_least(tmp_path: Path) -> None:

@@ -11,12 +11,14 @@ from tempfile import TemporaryDirectory
 import pytest
 import torch
 from fixtures.killing import Killed
+from fixtures.models import DEVICES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 from engine.errors import Cancelled, EngineError
 from engine.pruning.masks import Pattern
+from engine.training import kept
 from engine.training.batches import batch_at
 from engine.training.loop import Loop, Pace
 from engine.training.masking import FixedMasks, mask_of
@@ -247,3 +249,23 @@ def test_a_saved_state_of_other_weights_is_an_error(tmp_path: Path) -> None:
         other.run()
     assert error.value.where == str(tmp_path / "state")
     assert error.value.hint
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_restored_optimizer_keeps_everything_where_torch_does(fused: bool, device: str, tmp_path: Path) -> None:
+    def stepped(optimizer: torch.optim.AdamW) -> dict[str, torch.Tensor]:
+        weight.grad = torch.ones_like(weight)
+        optimizer.step()
+        return dict(optimizer.state[weight])
+
+    weight = nn.Parameter(torch.ones(2, 8, device=device))
+    first, again = (torch.optim.AdamW([weight], fused=fused) for _ in range(2))
+    began = stepped(first)
+    kept.save(tmp_path / "state", [weight], first, about={})
+    assert kept.restore(tmp_path / "state", [weight], again) is not None
+    state = again.state[weight]
+    assert {name: (t.device, t.dtype) for name, t in state.items()} == {
+        n: (t.device, t.dtype) for n, t in began.items()
+    }
+    assert stepped(again)["step"] == 2
