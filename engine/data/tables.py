@@ -229,10 +229,12 @@ def _table(where: str, numbered: Numbered, unit: str) -> Table:
 def _check_text(value: Any, place: str) -> None:
     """Raises Unavailable for halves of characters, which JSON can spell and no text can hold."""
     if isinstance(value, str):
-        half = next((c for c in value if "\ud800" <= c <= "\udfff"), None) if not value.isascii() else None
-        if half is not None:
-            hint = f"mend the text, or leave {ascii(half)[1:-1]} out: it was probably cut in the middle of a character"
-            raise Unavailable(f"half of a character, {ascii(half)[1:-1]}", where=place, hint=hint)
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            half = ascii(value[error.start])[1:-1]
+            hint = f"mend the text, or leave {half} out: it was probably cut in the middle of a character"
+            raise Unavailable(f"half of a character, {half}", where=place, hint=hint) from error
     elif isinstance(value, dict | list):
         for part in value.values() if isinstance(value, dict) else value:
             _check_text(part, place)

@@ -75,10 +75,8 @@ def score(scorer: Scorer, several: Sequence[tuple[Prompt, Sequence[Row]]], width
     known = scorer.cache.get([key for part in parts for _, key in part.items])
     most = Bounds.of(scorer.subject)
     for group in together(parts, most.tokens):
-        farthest = max(len(part.prefix) for part in group) + max(
-            part.width for part in group
-        )  # what is between is padding
-        if len(group) > 1 and may_be_padded(scorer.subject, farthest):
+        held, more = max(len(part.prefix) for part in group), max(part.width for part in group)
+        if len(group) > 1 and may_be_padded(scorer.subject, held + more):  # padding stands between the two
             _score(scorer, group, known.keys(), most)
 
 
