@@ -160,10 +160,20 @@ def test_the_child_process_says_the_same_and_outlives_an_error(tmp_path: Path) -
         ]
         assert list(resident.ask("B", 2, [str(folder)]))[-1]["done"]
         assert resident._process is first
-        long = resident.ask("B", 400, [str(folder)])
-        next(long)
-        first.kill()
-        with pytest.raises(EngineError, match="killed from outside: signal 9"):
-            list(long)
     finally:
         resident.close()
+
+
+def test_a_child_process_that_is_killed_while_it_answers_is_told() -> None:
+    from engine.errors import EngineError
+
+    resident, code = Resident(), """print('{"piece": "never"}', flush=True); input(); input()"""
+    resident._process = child = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    answer = resident.ask("B", 400, ["folder"])
+    assert next(answer)["piece"] == "never"
+    child.kill()
+    with pytest.raises(EngineError, match="killed from outside: signal 9"):
+        list(answer)
+    assert resident._process is None
