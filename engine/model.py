@@ -160,6 +160,8 @@ def tokenizer(path: str, hub: bool = False) -> Any:
     try:
         return AutoTokenizer.from_pretrained(path, local_files_only=not hub, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if "trust_remote_code" in str(error):
+            raise _unloadable(path, error, hub) from error
         hint = "a model folder needs tokenizer.json (or its older forms) beside the weights"
         raise Unavailable("the tokenizer is missing or cannot be read", where=path, hint=hint) from error
 

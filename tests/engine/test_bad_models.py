@@ -82,6 +82,14 @@ def with_code(folder: Path) -> Path:
     return folder
 
 
+def with_a_tokenizer_s_code(folder: Path) -> Path:
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    config |= {"tokenizer_class": "MadeTokenizer", "auto_map": {"AutoTokenizer": ["made.MadeTokenizer", None]}}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    (folder / "made.py").write_text(f"open({str(folder / 'ran')!r}, 'w').close()\nraise SystemExit\n")
+    return folder
+
+
 def refused(model: str, text: str, folder: Path, *words: str) -> None:
     run = runs.create("bad", PROFILE.format(model=model, text=text), folder / "run")
     assert execute(run) == 3, run.state().failure
@@ -102,6 +110,7 @@ def refused(model: str, text: str, folder: Path, *words: str) -> None:
         (truncated, ["truncated", "model.safetensors"]),
         (without_shards, ["model-00001-of-00002.safetensors"]),
         (without_a_weight, ["the files lack the weight lm_head.weight", "causal language model"]),
+        (with_a_tokenizer_s_code, ["the model brings code of its own, which is not run"]),
         (with_code, ["the model brings code of its own, which is not run", "python:MODULE:FACTORY"]),
         (unknown_gguf, ["GGUF architecture 'quux' cannot be loaded", "x.gguf", "convert it"]),
     ],
