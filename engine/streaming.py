@@ -181,10 +181,18 @@ def on_meta(tensor: torch.Tensor) -> torch.Tensor:
     return nn.Parameter(empty, requires_grad=False) if isinstance(tensor, nn.Parameter) else empty
 
 
+def read_generation(module: Any, folder: Path) -> None:
+    """Takes over how the folder's texts are written and where they end, where it says so: a config alone does not."""
+    from transformers import GenerationConfig
+
+    if (folder / "generation_config.json").is_file():
+        module.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
+
+
 def skeleton(folder: Path, dtype: torch.dtype) -> Any:
     """The module with its parameters on the meta device and its buffers real."""
     from accelerate import init_empty_weights
-    from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     if getattr(config, "quantization_config", None) is not None:
@@ -193,8 +201,7 @@ def skeleton(folder: Path, dtype: torch.dtype) -> Any:
     with init_empty_weights(include_buffers=False):
         module: Any = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
     config.name_or_path = module.config.name_or_path = str(folder)
-    if (folder / "generation_config.json").is_file():
-        module.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
+    read_generation(module, folder)
     return module.eval().requires_grad_(False)
 
 

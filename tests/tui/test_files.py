@@ -58,7 +58,7 @@ def test_a_run_without_compression_compares_its_prompts_all_the_same(state: RunS
     state.comparisons = Latest()
     for at, compared in enumerate(told):
         state.comparisons.put(at, compared)
-    assert candidates.uncompressed(state, 0)
+    assert all(how.dense for how in candidates.judged(state).values())
     rows = candidates.rows(state)
     assert list(rows) == list(compressed)
     for name, row in rows.items():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 from rich.text import Text
 
@@ -26,19 +27,38 @@ COLUMNS = (
 )
 
 
-def baseline(state: RunState, name: str | None = None) -> str | None:
-    """What a prompt is compared with: the one that its step had to beat; without a name, the last finished step's."""
+class Judged(NamedTuple):
+    """How a step's prompts are compared: with which, None where there is none, and on the model as it was loaded (`dense`)
+    where all of them met no other.
+    """
+
+    base: str | None
+    dense: bool
+
+
+def judged(state: RunState) -> dict[int, Judged]:
+    """By step; the baseline is what the step had to beat, or what it began with while it is going."""
     had = {choice["step"]: str(choice["baseline"]) for choice in outcome.winners(state) if choice["baseline"]}
-    if name is None:
-        others = list(state.candidates)
-    else:
-        step = state.candidates[name].step
-        others = [other for other, known in state.candidates.items() if known.step == step]
-        had = {step: had[step]} if step in had else {}
-    if had:
-        return list(had.values())[-1]
-    began = {outcome.part(other): other for other in reversed(others)}
-    return began.get("first") or began.get("plain") or next(iter(others), None)
+    of_step: dict[int, list[str]] = {}
+    for name, known in state.candidates.items():
+        of_step.setdefault(known.step, []).append(name)
+    return {
+        step: Judged(had.get(step, _began(names)), all(score(state.candidates[name], False) is None for name in names))
+        for step, names in of_step.items()
+    }
+
+
+def _began(names: Iterable[str]) -> str | None:
+    """What a search began with, of these prompts in their order."""
+    found = list(names)
+    began = {outcome.part(name): name for name in reversed(found)}
+    return began.get("first") or began.get("plain") or next(iter(found), None)
+
+
+def baseline(state: RunState) -> str | None:
+    """The prompt that the last finished step had to beat."""
+    had = [str(choice["baseline"]) for choice in outcome.winners(state) if choice["baseline"]]
+    return had[-1] if had else _began(state.candidates)
 
 
 def winner(state: RunState) -> str | None:
@@ -53,22 +73,19 @@ def score(candidate: CandidateState, dense: bool) -> ev.CandidateScored | None:
     return max(scores, key=lambda s: (s.split == "test", s.seq), default=None)
 
 
-def uncompressed(state: RunState, step: int) -> bool:
-    """Whether all prompts of a step met the model as it was loaded and no other: then its figures are what is compared."""
-    return all(score(known, False) is None for known in state.candidates.values() if known.step == step)
-
-
 def comparison(state: RunState, name: str) -> ev.PromptsCompared | None:
     """The paired comparison of a prompt with its baseline on the compressed model, if any, on test rows where there is one;
     told of the figure that counts where there are several.
     """
-    candidate, base = state.candidates[name], baseline(state, name)
-    if base in (name, None):
+    return _against(state, name, judged(state)[state.candidates[name].step])
+
+
+def _against(state: RunState, name: str, how: Judged) -> ev.PromptsCompared | None:
+    if how.base in (name, None):
         return None
-    dense = uncompressed(state, candidate.step)
-    judged = score(candidate, dense)
-    shown = judged and (judged.stage, judged.calibration)
-    told = [c for c in state.comparisons if {c.a, c.b} == {name, base} and (c.stage == "dense") == dense]
+    counts = score(state.candidates[name], how.dense)
+    shown = counts and (counts.stage, counts.calibration)
+    told = [c for c in state.comparisons if {c.a, c.b} == {name, how.base} and (c.stage == "dense") == how.dense]
     found = [c if c.a == name else outcome.turned(c) for c in told if c.split != "confirm"]
     return max(found, key=lambda c: (c.split == "test", (c.stage, c.calibration) == shown, c.seq), default=None)
 
@@ -84,29 +101,29 @@ def confirmation(state: RunState, compared: ev.PromptsCompared) -> ev.PromptsCom
 
 def rows(state: RunState) -> dict[str, dict[str, Any]]:
     """One row a prompt: the chosen one, the baseline, then those that lasted longest and did best."""
-    best = winner(state)
+    best, how = winner(state), judged(state)
     first = [best, baseline(state)]
 
     def rank(name: str) -> tuple[int, int, float]:
         candidate = state.candidates[name]
-        scored = score(candidate, uncompressed(state, candidate.step))
+        scored = score(candidate, how[candidate.step].dense)
         place = first.index(name) if name in first else len(first)
         better = 0.0 if scored is None else scored.accuracy if figures.lower(scored.metric) else -scored.accuracy
         return place, -candidate.round, better
 
     return {
-        name: {**_row(state, name), "candidate": ("★ " if name == best else "") + name}
-        for name in sorted(state.candidates, key=rank)
+        name: {**_row(state, name, how[known.step]), "candidate": ("★ " if name == best else "") + name}
+        for name, known in sorted(state.candidates.items(), key=lambda item: rank(item[0]))
     }
 
 
-def _row(state: RunState, name: str) -> dict[str, Any]:
-    """The cells of a prompt; the dense figure is what is compared where its step has no other."""
-    candidate, compared, base = state.candidates[name], comparison(state, name), baseline(state, name)
+def _row(state: RunState, name: str, how: Judged) -> dict[str, Any]:
+    """The cells of a prompt."""
+    candidate, compared, base = state.candidates[name], _against(state, name, how), how.base
     dense, compressed = score(candidate, True), score(candidate, False)
-    judged = dense if uncompressed(state, candidate.step) else compressed
+    counts = dense if how.dense else compressed
     metric = next((figure.metric for figure in (compressed, dense) if figure), "")
-    difference = compared.difference if compared else _apart(judged, state.candidates.get(base or ""))
+    difference = compared.difference if compared else _apart(counts, state.candidates.get(base or ""))
     return {
         "dense": dense and Shown(dense.accuracy, figures.quality(dense.metric, dense.accuracy)),
         "compressed": compressed
@@ -119,14 +136,14 @@ def _row(state: RunState, name: str) -> dict[str, Any]:
         "tokens": candidate.tokens or None,
         "ms": max((s.ms for s in candidate.scores.values()), default=0.0) or None,
         "round": Shown((candidate.round, candidate.alive), f"{candidate.round} {'in' if candidate.alive else 'out'}"),
-        "rows": Shown((judged.n, judged.split), f"{judged.split} {judged.n}") if judged else None,
+        "rows": Shown((counts.n, counts.split), f"{counts.split} {counts.n}") if counts else None,
     }
 
 
-def _apart(judged: ev.CandidateScored | None, base: CandidateState | None) -> float | None:
+def _apart(counts: ev.CandidateScored | None, base: CandidateState | None) -> float | None:
     """How far a figure is from the baseline's own of the same model, calibration and number of rows; None without one."""
-    own = base.scores.get((judged.stage, judged.split, judged.calibration)) if judged and base else None
-    return judged.accuracy - own.accuracy if judged and own and own.n == judged.n else None
+    own = base.scores.get((counts.stage, counts.split, counts.calibration)) if counts and base else None
+    return counts.accuracy - own.accuracy if counts and own and own.n == counts.n else None
 
 
 def detail(state: RunState, name: str) -> Text:

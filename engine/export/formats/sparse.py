@@ -20,6 +20,7 @@ from engine.inspection import weight_files
 from engine.model import tokenizer
 from engine.profile import ModelOptions
 from engine.quantization.grid import Codes, Format
+from engine.streaming import read_generation
 from engine.subject import DTYPES, Subject
 from engine.weights import weights_hash
 
@@ -77,13 +78,12 @@ def packed(bits: torch.Tensor) -> torch.Tensor:
 
 def read(options: ModelOptions, folder: Path) -> Subject:
     """The model, by the script in the folder."""
-    from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     state = runpy.run_path(str(folder / LOADER.name))["load"](*map(str, weight_files(folder)))
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     module: Any = AutoModelForCausalLM.from_config(config, dtype=DTYPES[options.dtype], trust_remote_code=False)
-    if (folder / "generation_config.json").is_file():
-        module.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
+    read_generation(module, folder)
     module.load_state_dict(state, strict=False)  # tied weights are there once
     module.tie_weights()
     module.to(torch.device(options.device)).eval().requires_grad_(False)
